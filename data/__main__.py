@@ -1,0 +1,3 @@
+"""Commands on the catalogue at rest: subset, synthesize, show."""
+
+import sys

@@ -1,0 +1,220 @@
+"""Commands from frozen dataclasses: flags, recipes, exit codes, logging, progress.
+
+``python -m FOLDER COMMAND --config recipe.yaml --any.field value``. A recipe may set any field,
+the command line wins wherever it stands, an unknown key is an error. A command's driver is
+imported only once it is chosen, so that ``--help`` is quick. Knows nothing of any stage.
+
+Exit codes: 0 done, 1 a fault of the input or the machine told in one line, 2 usage, 3 a quality
+gate failed, 130 interrupted (and resumable).
+"""
+
+import errno
+import importlib
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from data.errors import CatalogueError
+
+if TYPE_CHECKING:
+    from jsonargparse import ArgumentParser
+
+log = logging.getLogger("catalogue")
+
+
+@dataclass(frozen=True)
+class Command:
+    """One command: its config and where its driver is."""
+
+    config: type
+    """A frozen dataclass; its docstring is the help text, a docstring under each field too."""
+    driver: str
+    """``package.module:function``, called with the config; what it returns is ignored."""
+    positional: tuple[str, ...] = ()
+    """Fields given without a flag."""
+
+
+def main(program: str, commands: Mapping[str, Command], argv: Sequence[str] | None = None) -> int:
+    """Run one command and give its exit code.
+
+    Args:
+        program: name of the folder, as in ``python -m FOLDER``.
+        commands: by name.
+        argv: without the program's name; the process's own where None.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    log.setLevel(logging.INFO)
+    parser = _parser(program, commands)
+    chosen, config = _parse(parser, commands, words)
+    previous = signal.signal(signal.SIGTERM, _interrupt) if _in_main_thread() else None
+    try:
+        _driver(chosen.driver)(config)
+    except KeyboardInterrupt:
+        return _fail("interrupted; the same command goes on from here", 130)
+    except CatalogueError as error:
+        return _fail(str(error), error.exit_code)
+    except OSError as error:
+        return _fail(_told(error), 1)
+    except MemoryError:
+        return _fail("memory: expected enough, found none left; use fewer workers", 1)
+    finally:
+        if previous is not None:
+            signal.signal(signal.SIGTERM, previous)
+    return 0
+
+
+def _in_main_thread() -> bool:
+    import threading
+
+    return threading.current_thread() is threading.main_thread()
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _fail(line: str, code: int) -> int:
+    print(f"error: {line}", file=sys.stderr, flush=True)
+    return code
+
+
+def _told(error: OSError) -> str:
+    """Tell a fault of the machine in one line."""
+    where = str(error.filename or "file system")
+    if error.errno == errno.ENOSPC:
+        mend = "free some and run the same command again: it goes on where it stopped"
+        return f"{where}: expected free space, found the disk full; {mend}"
+    reason = error.strerror or str(error).splitlines()[0]
+    return f"{where}: {reason}" if error.filename else reason
+
+
+def _driver(reference: str) -> Callable[[Any], Any]:
+    module, function = reference.split(":")
+    driver: Callable[[Any], Any] = getattr(importlib.import_module(module), function)
+    return driver
+
+
+def _parser(program: str, commands: Mapping[str, Command]) -> "ArgumentParser":
+    from jsonargparse import ArgumentParser, set_parsing_settings
+
+    set_parsing_settings(docstring_parse_attribute_docstrings=True)
+    parser = ArgumentParser(prog=f"python -m {program}")
+    subcommands = parser.add_subcommands(dest="command", required=True)
+    for name, command in commands.items():
+        about = command.config.__doc__ or ""
+        sub = ArgumentParser(description=about)
+        sub.add_argument("--config", action="config", help="a recipe: YAML with any of the fields")
+        for field in command.positional:
+            sub.add_argument(field, type=str)
+        sub.add_class_arguments(
+            command.config, as_positional=False, skip=set(command.positional)
+        )
+        subcommands.add_subcommand(name, sub, help=about.splitlines()[0] if about else "")
+    return parser
+
+
+def _parse(
+    parser: "ArgumentParser", commands: Mapping[str, Command], words: list[str]
+) -> tuple[Command, Any]:
+    namespace = parser.parse_args(recipes_first(words))
+    chosen = commands[namespace.command]
+    try:
+        fields = parser.instantiate_classes(namespace)[namespace.command].as_dict()
+        fields.pop("config", None)
+        return chosen, chosen.config(**fields)
+    except (CatalogueError, ValueError) as error:
+        parser.exit(2, f"error: {error}\n")
+        raise AssertionError from error
+
+
+def recipes_first(words: Sequence[str]) -> list[str]:
+    """Move ``--config FILE`` right behind the command, so that flags win wherever they stand.
+
+    jsonargparse reads left to right, and the last word on a field wins.
+    """
+    command, rest = list(words[:1]), list(words[1:])
+    recipes: list[str] = []
+    flags: list[str] = []
+    while rest:
+        word = rest.pop(0)
+        if word == "--config" and rest:
+            recipes += [word, rest.pop(0)]
+        elif word.startswith("--config="):
+            recipes.append(word)
+        else:
+            flags.append(word)
+    return command + recipes + flags
+
+
+def say(line: str = "") -> None:
+    """Print a line of a command's result to standard output."""
+    print(line, flush=True)
+
+
+class Progress:
+    """A bar with rate and time left on a terminal; a plain line now and then elsewhere.
+
+    Goes to standard error, so that results can be piped.
+    """
+
+    def __init__(self, what: str, total: float | None, unit: str) -> None:
+        from tqdm import tqdm
+
+        # Off a terminal, a bar that redraws would fill a log: one line every 15 seconds there.
+        quiet = not sys.stderr.isatty()
+        self._bar = tqdm(
+            total=total,
+            desc=what,
+            unit=unit,
+            unit_scale=True,
+            dynamic_ncols=True,
+            file=sys.stderr,
+            mininterval=15.0 if quiet else 0.2,
+            miniters=1,
+            delay=15.0 if quiet else 0.0,
+            ascii=quiet,
+        )
+
+    def advance(self, amount: float, **shown: str) -> None:
+        """Count an amount as done and show named figures behind the bar."""
+        if shown:
+            self._bar.set_postfix(shown, refresh=False)
+        self._bar.update(amount)
+
+    @property
+    def share(self) -> float:
+        """Share of the total that is done, 0 to 1; 0 where the total is unknown."""
+        return float(self._bar.n / self._bar.total) if self._bar.total else 0.0
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._bar.close()
+
+
+def table(rows: Sequence[Sequence[str]], header: Sequence[str]) -> str:
+    """Lay out a small table as text: first column left, the others right."""
+    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
+
+    def line(row: Sequence[str]) -> str:
+        cells = [row[0].ljust(widths[0])]
+        cells += [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
+        return "  ".join(cells).rstrip()
+
+    rule = "  ".join("-" * width for width in widths)
+    return "\n".join([line(header), rule, *(line(row) for row in rows)])
+
+
+def terminal_width() -> int:
+    """Give the width to print within."""
+    try:
+        return os.get_terminal_size().columns
+    except OSError:
+        return 100

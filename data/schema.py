@@ -1,0 +1,86 @@
+"""Arrow schemas of the artefacts, and the check that a table has one.
+
+Pure: no I/O, no Dask. Every stage reads and writes tables of these schemas only.
+"""
+
+import pyarrow as pa
+
+from data.errors import SchemaError
+
+SPLITS = ("train", "validation", "test")
+
+# A line that is too long is kept in quarantine by its first bytes only; its offset is exact.
+QUARANTINED_LINE_BYTES = 65_536
+
+
+def _required(name: str, kind: pa.DataType) -> pa.Field:
+    return pa.field(name, kind, nullable=False)
+
+
+_LINE = [_required("source", pa.string()), _required("byte_offset", pa.int64())]
+_TEXT = [
+    _required("uid", pa.string()),
+    _required("title", pa.string()),
+    _required("content", pa.string()),
+]
+
+RAW = pa.schema([*_TEXT, *_LINE])
+"""Parsed lines: text as in the file, ``byte_offset`` of the line in the uncompressed stream."""
+
+CLEAN = pa.schema(
+    [*_TEXT, _required("split", pa.string()), _required("sample_key", pa.uint64()), *_LINE]
+)
+"""Repaired rows that passed the rules; ``split`` is one of ``SPLITS``."""
+
+QUARANTINE = pa.schema(
+    [*_LINE, _required("line", pa.binary()), _required("reason", pa.string())]
+)
+"""Lines that are no records, as they stand (the first ``QUARANTINED_LINE_BYTES`` bytes)."""
+
+SUBSET = pa.schema([*_TEXT, _required("sample_key", pa.uint64()), *_LINE])
+"""Rows of one split of a subset, in sample-key order."""
+
+GENERATED = pa.schema(
+    [
+        _required("uid", pa.string()),
+        _required("title", pa.string()),
+        _required("description", pa.string()),
+        _required("finish_reason", pa.string()),
+        _required("prompt_tokens", pa.int32()),
+        _required("new_tokens", pa.int32()),
+        _required("seed", pa.int64()),
+    ]
+)
+"""Generated descriptions; ``finish_reason`` is ``stop`` (end of sequence) or ``length``."""
+
+REASONS = (
+    "invalid_json",
+    "invalid_utf8",
+    "not_an_object",
+    "missing_field",
+    "wrong_type",
+    "line_too_long",
+)
+"""Why a line went to quarantine."""
+
+
+def check(table: pa.Table | pa.RecordBatch, schema: pa.Schema, where: str) -> None:
+    """Check that a table has the columns of a schema, their types, and no nulls.
+
+    Args:
+        table: any number of rows; further columns are allowed.
+        schema: one of this module's.
+        where: named in the error.
+
+    Raises:
+        SchemaError: a column is missing, has another type or holds nulls.
+    """
+    for field in schema:
+        if field.name not in table.schema.names:
+            raise SchemaError(where, f"a column {field.name!r}", str(table.schema.names))
+        found = table.schema.field(field.name).type
+        if found != field.type:
+            raise SchemaError(where, f"{field.name} as {field.type}", str(found))
+        nulls = table.column(field.name).null_count
+        if nulls:
+            raise SchemaError(where, f"no nulls in {field.name}", f"{nulls:,} of them")

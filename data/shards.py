@@ -1,0 +1,244 @@
+"""Folders of Parquet shards, local or at any fsspec URL: list, read, commit.
+
+A file appears under its final name only when it is whole: it is written to a temporary name,
+closed, read back and renamed. Knows nothing of what the columns mean.
+"""
+
+import json
+import os
+import posixpath
+import re
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import xxhash
+
+from data.errors import ConfigError, ManifestError, OutputError
+
+# Small row groups let the sampler read only the key range it needs; 4,096 rows of 600
+# characters are about 1 MB compressed, still large enough for zstd.
+ROWS_PER_GROUP = 4_096
+_TEMPORARY = ".tmp-"
+_PART = re.compile(r"part-\d{5,}\.parquet")
+_FACTS = b"catalogue"
+# Object stores show an upload only once it is complete, and rename by copying: skip the rename.
+_ATOMIC_UPLOAD = {"s3", "s3a", "gs", "gcs", "abfs", "az", "adl"}
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """One committed file."""
+
+    path: str
+    """Relative to its folder."""
+    rows: int
+    bytes: int
+    digest: str
+    """xxh3-128 of the file's bytes, hexadecimal."""
+
+
+def digest_bytes(payload: bytes | memoryview | pa.Buffer) -> str:
+    """Digest bytes as xxh3-128, hexadecimal."""
+    return xxhash.xxh3_128_hexdigest(payload)
+
+
+def digest_all(digests: list[str]) -> str:
+    """Digest a list of digests: that of a file by its partitions, of a folder by its files."""
+    return digest_bytes("\n".join(digests).encode())
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A folder at a local path or an fsspec URL. Cheap to make and to pickle."""
+
+    url: str
+
+    @property
+    def _located(self) -> tuple[Any, str]:
+        import fsspec
+
+        fs, path = fsspec.core.url_to_fs(self.url)
+        return fs, path.rstrip("/")
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the folder lies on this machine's own file system."""
+        return "://" not in self.url or self.url.startswith("file://")
+
+    def path(self, name: str = "") -> str:
+        """Give the path of a file in the folder, as its file system names it."""
+        root: str = self._located[1]
+        return posixpath.join(root, name) if name else root
+
+    def names(self) -> list[str]:
+        """List the files and folders directly inside, sorted; none where the folder is not."""
+        fs, root = self._located
+        if self.is_local:
+            return sorted(os.listdir(root)) if os.path.isdir(root) else []
+        fs.invalidate_cache(root)
+        try:
+            found = fs.ls(root, detail=False)
+        except FileNotFoundError:
+            return []
+        return sorted(posixpath.basename(path.rstrip("/")) for path in found if path != root)
+
+    def exists(self, name: str) -> bool:
+        """Tell whether a file or folder of this name is inside."""
+        fs, _ = self._located
+        return bool(fs.exists(self.path(name)))
+
+    def open(self, name: str) -> IO[bytes]:
+        """Open a file for reading bytes."""
+        fs, _ = self._located
+        opened: IO[bytes] = fs.open(self.path(name), "rb")
+        return opened
+
+    def read(self, name: str) -> bytes:
+        """Read a whole file."""
+        with self.open(name) as file:
+            return file.read()
+
+    def commit(self, name: str, payload: bytes | memoryview | pa.Buffer) -> None:
+        """Write a file so that it is either absent or whole, and check its size before renaming.
+
+        Raises:
+            OSError: the file system refuses, is full, or holds another number of bytes.
+        """
+        fs, _ = self._located
+        parent, base = posixpath.split(self.path(name))
+        fs.makedirs(parent, exist_ok=True)
+        whole_when_visible = not self.is_local and fs.protocol[0] in _ATOMIC_UPLOAD
+        temporary = posixpath.join(parent, f"{_TEMPORARY}{base}-{uuid.uuid4().hex[:8]}")
+        target = self.path(name) if whole_when_visible else temporary
+        with fs.open(target, "wb") as file:
+            file.write(memoryview(payload))
+        written = fs.size(target)
+        if written != len(memoryview(payload)):
+            raise OSError(f"{target}: wrote {len(payload):,} bytes, read back {written:,}")
+        if not whole_when_visible:
+            # os.replace is atomic; fsspec's own move may copy.
+            os.replace(target, self.path(name)) if self.is_local else fs.mv(target, self.path(name))
+
+    def remove(self, name: str) -> None:
+        """Remove a file or a folder inside; nothing happens where there is none."""
+        fs, _ = self._located
+        if self.exists(name):
+            fs.rm(self.path(name), recursive=True)
+
+    def sweep(self) -> None:
+        """Remove what interrupted writers left behind under temporary names."""
+        for name in self.names():
+            if name.startswith(_TEMPORARY):
+                self.remove(name)
+
+
+def local_path(url: str, flag: str) -> Path:
+    """Give the local path of a folder that is memory-mapped and so cannot be remote.
+
+    Raises:
+        ConfigError: the URL is a remote one.
+    """
+    if not Folder(url).is_local:
+        raise ConfigError(flag, "a local folder, as it is memory-mapped", url)
+    return Path(url.removeprefix("file://"))
+
+
+def list_parts(folder: Folder) -> list[str]:
+    """List the committed parts of a folder by name, in order."""
+    return [name for name in folder.names() if _PART.fullmatch(name)]
+
+
+def part_name(index: int) -> str:
+    """Name the part at a position: ``part-00003.parquet``."""
+    return f"part-{index:05d}.parquet"
+
+
+def commit_part(
+    folder: Folder, name: str, table: pa.Table, facts: dict[str, Any] | None = None
+) -> Artefact:
+    """Write one Parquet part and read its footer back.
+
+    Args:
+        folder: where.
+        name: of the part, ``part-00003.parquet``, below the folder.
+        table: the rows; the same table and facts give the same bytes.
+        facts: kept as JSON in the footer, so that a restart knows the part's counts.
+
+    Raises:
+        OSError: the file system refuses or is full.
+        OutputError: the footer does not tell the rows that were written.
+    """
+    sink = pa.BufferOutputStream()
+    noted = {_FACTS: json.dumps(facts or {}, sort_keys=True).encode()}
+    pq.write_table(
+        table.replace_schema_metadata(noted),
+        sink,
+        compression="zstd",
+        row_group_size=ROWS_PER_GROUP,
+        use_dictionary=[n for n in ("split", "source", "reason") if n in table.column_names],
+    )
+    payload = sink.getvalue()
+    folder.commit(name, payload)
+    rows = _metadata(folder, name).num_rows
+    if rows != table.num_rows:
+        raise OutputError(folder.path(name), f"{table.num_rows:,} rows", f"{rows:,}")
+    return Artefact(name, rows, payload.size, digest_bytes(payload))
+
+
+def _metadata(folder: Folder, name: str) -> pq.FileMetaData:
+    with folder.open(name) as file:
+        return pq.read_metadata(file)
+
+
+def read_facts(folder: Folder, name: str) -> dict[str, Any]:
+    """Read the facts that ``commit_part`` put into a part's footer.
+
+    Raises:
+        ManifestError: the footer is damaged or holds none.
+    """
+    try:
+        facts: dict[str, Any] = json.loads((_metadata(folder, name).metadata or {})[_FACTS])
+    except (pa.ArrowInvalid, KeyError, ValueError) as error:
+        mend = "remove the file and run the same command again"
+        found = str(error).splitlines()[0]
+        raise ManifestError(folder.path(name), "a part of ours", found, mend) from error
+    return facts
+
+
+def inspect_part(folder: Folder, name: str) -> Artefact:
+    """Describe a part that is already there: rows by its footer, digest by its bytes."""
+    payload = folder.read(name)
+    return Artefact(
+        name, _metadata(folder, name).num_rows, len(payload), digest_bytes(payload)
+    )
+
+
+def read_part(
+    folder: Folder, name: str, columns: list[str] | None = None, groups: list[int] | None = None
+) -> pa.Table:
+    """Read one part, or some of its row groups, with the columns asked for."""
+    with open_part(folder, name) as file:
+        if groups is None:
+            return file.read(columns=columns)
+        return file.read_row_groups(groups, columns=columns)
+
+
+def open_part(folder: Folder, name: str) -> pq.ParquetFile:
+    """Open one part; local ones are memory-mapped."""
+    if folder.is_local:
+        return pq.ParquetFile(folder.path(name), memory_map=True)
+    return pq.ParquetFile(folder.open(name))
+
+
+def read_batches(
+    folder: Folder, columns: list[str] | None = None, rows: int = ROWS_PER_GROUP
+) -> Iterator[pa.RecordBatch]:
+    """Stream all rows of a folder's parts in order, a batch at a time."""
+    for name in list_parts(folder):
+        with open_part(folder, name) as file:
+            yield from file.iter_batches(batch_size=rows, columns=columns)

@@ -1,0 +1,1 @@
+"""Raw catalogue lines in, clean Parquet shards out. Knows nothing of models."""

@@ -1,0 +1,329 @@
+"""The Dask driver of ``clean``: raw lines in, Parquet shards, quarantine and manifest out.
+
+It only splits the input, submits blocks, commits parts and writes the manifest; what happens
+to a row is in ``parse``, ``text`` and ``rules``. A part is a pure function of its block and the
+settings, so a retried or restarted task writes the same bytes again.
+"""
+
+import dataclasses
+import itertools
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from data import cli, manifest, sampling, schema, shards
+from data.errors import CatalogueError, ManifestError, QuarantineError, SourceError
+from data.manifest import Counts, Manifest
+from data.shards import Artefact, Folder
+from preprocessing import parse, rules, source
+from preprocessing.config import CleanConfig
+from preprocessing.source import Lines, SourceFile
+
+if TYPE_CHECKING:
+    from distributed import Client, Future
+
+STAGE = "clean"
+_QUARANTINE = "quarantine"
+_SHOWN_LINES = 3
+# Blocks handed out beyond the running ones: enough that no worker waits, few enough that a gzip
+# stream's decompressed blocks stay in memory.
+_AHEAD = 2
+_ATTEMPTS = 4
+
+
+@dataclass(frozen=True)
+class Block:
+    """One unit of work: a byte range of a plain file, or decompressed lines sent along."""
+
+    index: int
+    file: SourceFile
+    start: int
+    stop: int
+    lines: Lines | None = None
+    read: int = 0
+    """Stored bytes of the file that are read once this block is: for the progress bar."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """What became of one block."""
+
+    index: int
+    file: str
+    size: int
+    """Bytes of the block in the uncompressed stream."""
+    digest: str
+    """xxh3-128 of those bytes."""
+    counts: Counts
+    outputs: tuple[Artefact, ...]
+    shown: tuple[str, ...] = ()
+    """The first quarantined lines, for a person."""
+
+
+def run(config: CleanConfig) -> Manifest:
+    """Clean a source into a folder of shards.
+
+    Returns:
+        The manifest, written or found finished.
+
+    Raises:
+        SourceError: the input is missing, empty, truncated, or no row of it passes the rules.
+        QuarantineError: too many lines are broken.
+        OutputError: the folder holds another output.
+    """
+    began = time.perf_counter()
+    files = source.find(config.source)
+    folder = Folder(config.out)
+    identity = manifest.identify(config, inputs=[source.file_facts(file) for file in files])
+    done = manifest.begin(folder, STAGE, identity, config.overwrite)
+    if done:
+        cli.say(f"{config.out} is already finished for this input and config")
+        return done
+    Folder(folder.path(_QUARANTINE)).sweep()
+    parts = _run_blocks(config, files)
+    result = _manifest(config, identity, files, parts, time.perf_counter() - began)
+    _check_outcome(config, result.counts, parts)
+    result.write(folder)
+    _summarise(config, result)
+    return result
+
+
+def _run_blocks(config: CleanConfig, files: list[SourceFile]) -> list[Part]:
+    """Run every block on the cluster; give the parts in order."""
+    from data.cluster import connect
+
+    finished = _finished_parts(Folder(config.out))
+    stored = sum(file.size for file in files)
+    settings = dataclasses.replace(config, overwrite=False)
+    parts: list[Part] = []
+    rows = 0
+    with (
+        connect(config.workers, config.scheduler) as client,
+        cli.Progress("clean", stored, "B") as progress,
+    ):
+        for block, part in _results(client, _blocks(config, files), settings, finished):
+            parts.append(part)
+            rows += part.counts.read
+            progress.advance(block.read, rows=f"{rows:,}")
+            _check_quarantine(config, parts, progress.share)
+    return sorted(parts, key=lambda part: part.index)
+
+
+def _blocks(config: CleanConfig, files: list[SourceFile]) -> Iterator[Block]:
+    """Cut the files into blocks; the cut depends on their content alone."""
+    index = 0
+    for file in files:
+        if not file.compressed:
+            for start, stop in source.ranges(file.size, config.block_bytes):
+                yield Block(index, file, start, stop, read=stop - start)
+                index += 1
+            continue
+        start = read = 0
+        for lines, at in source.read_gzip(file, config.block_bytes, config.max_line_bytes):
+            yield Block(index, file, start, start + lines.size, lines, at - read)
+            index, start, read = index + 1, start + lines.size, at
+
+
+def _finished_parts(folder: Folder) -> set[str]:
+    return set(shards.list_parts(folder))
+
+
+def _results(
+    client: "Client", blocks: Iterator[Block], config: CleanConfig, finished: set[str]
+) -> Iterator[tuple[Block, Part]]:
+    """Keep a bounded number of blocks in flight; yield each with its part as it is done."""
+    from distributed import CancelledError, as_completed
+
+    limit = sum(client.nthreads().values()) + _AHEAD
+    in_flight: dict[str, tuple[Block, int]] = {}
+    running = as_completed()
+
+    def submit(block: Block, attempt: int = 0) -> None:
+        future = _submit(client, block, config, shards.part_name(block.index) in finished, attempt)
+        in_flight[future.key] = (block, attempt)
+        running.add(future)
+
+    for block in itertools.islice(blocks, limit):
+        submit(block)
+    for future in running:
+        block, attempt = in_flight.pop(future.key)
+        try:
+            part = _gather(future)
+        except CancelledError:
+            # The worker that held the block's bytes died with them; they are still here.
+            if attempt + 1 >= _ATTEMPTS:
+                raise
+            submit(block, attempt + 1)
+            continue
+        yield block, part
+        for block in itertools.islice(blocks, 1):
+            submit(block)
+
+
+def _submit(
+    client: "Client", block: Block, config: CleanConfig, is_finished: bool, attempt: int
+) -> "Future":
+    lines: Any = block.lines
+    if lines is not None:
+        lines = client.scatter(lines, hash=False)
+    bare = dataclasses.replace(block, lines=None)
+    task = verify_part if is_finished else clean_part
+    name = f"clean-{id(client):x}-{block.index:05d}-{attempt}"
+    return client.submit(task, bare, lines, config, key=name, pure=False)
+
+
+def _gather(future: "Future") -> Part:
+    from distributed import KilledWorker
+
+    try:
+        part: Part = future.result()
+    except KilledWorker as error:
+        expected, mend = "workers that stay alive", "use fewer --workers, or a smaller --block_bytes"
+        raise CatalogueError("workers", expected, "several died on one block", mend) from error
+    return part
+
+
+def clean_part(block: Block, lines: Lines | None, config: CleanConfig) -> Part:
+    """Clean one block and commit its part; runs on a worker.
+
+    The quarantine is committed first: where the part itself is, both are.
+    """
+    lines = lines or _read(block, config)
+    parsed = parse.parse_lines(lines.data, lines.offset, block.file.name, config.max_line_bytes)
+    kept, dropped = rules.clean_rows(parsed.rows, config.rules)
+    if parsed.blank:
+        dropped["blank_line"] = parsed.blank
+    reasons = parsed.quarantine.column("reason").value_counts().to_pylist()
+    quarantined = {item["values"]: item["counts"] for item in reasons}
+    counts = Counts(parsed.lines, kept.num_rows, dropped, quarantined)
+    counts.check(f"{block.file.name} bytes {block.start:,} to {block.stop:,}")
+    folder, name = Folder(config.out), shards.part_name(block.index)
+    outputs = []
+    if parsed.quarantine.num_rows:
+        quarantine = f"{_QUARANTINE}/{name}"
+        outputs.append(shards.commit_part(folder, quarantine, parsed.quarantine))
+    facts = {
+        "counts": dataclasses.asdict(counts),
+        "digest": lines.digest,
+        "shown": _shown(parsed.quarantine),
+    }
+    table = order_rows(add_sampling(kept, config))
+    outputs.append(shards.commit_part(folder, name, table, facts))
+    shown = tuple(facts["shown"])
+    return Part(
+        block.index, block.file.name, lines.size, lines.digest, counts, tuple(outputs), shown
+    )
+
+
+def _read(block: Block, config: CleanConfig) -> Lines:
+    with block.file.open() as file:
+        return source.read_lines(file, block.start, block.stop, config.max_line_bytes)
+
+
+def _shown(quarantine: pa.Table) -> list[str]:
+    return [
+        f"{row['source']} byte {row['byte_offset']:,} {row['reason']}: {row['line'][:80]!r}"
+        for row in quarantine.slice(0, _SHOWN_LINES).to_pylist()
+    ]
+
+
+def add_sampling(table: pa.Table, config: CleanConfig) -> pa.Table:
+    """Add ``split`` and ``sample_key`` to repaired rows: RAW in, CLEAN out."""
+    keys = sampling.sample_keys(table.column("uid").to_pylist(), config.seed)
+    assigned = sampling.splits(table.column("title").to_pylist(), config.seed, config.shares)
+    columns = {name: table.column(name) for name in table.column_names}
+    columns["sample_key"] = pa.array(keys, pa.uint64())
+    columns["split"] = pa.array(assigned, pa.string())
+    return pa.table([columns[name] for name in schema.CLEAN.names], schema=schema.CLEAN)
+
+
+def order_rows(table: pa.Table) -> pa.Table:
+    """Sort a part by sample key, then uid, then offset, so that reading a key range is cheap."""
+    keys = [(name, "ascending") for name in ("sample_key", "uid", "byte_offset")]
+    return table.sort_by(keys)
+
+
+def verify_part(block: Block, lines: Lines | None, config: CleanConfig) -> Part:
+    """Describe a part that an earlier run committed; clean it again where it does not hold.
+
+    Raises:
+        SourceError: the input is no longer what that run read.
+    """
+    folder, name = Folder(config.out), shards.part_name(block.index)
+    try:
+        facts = shards.read_facts(folder, name)
+        counts = Counts(**facts["counts"])
+        names = [f"{_QUARANTINE}/{name}"] if counts.quarantined else []
+        outputs = tuple(shards.inspect_part(folder, each) for each in [*names, name])
+    except (ManifestError, FileNotFoundError):
+        return clean_part(block, lines, config)
+    lines = lines or _read(block, config)
+    if lines.digest != facts["digest"]:
+        where, mend = f"{block.file.url} from byte {block.start:,}", "use --overwrite true"
+        raise SourceError(where, "what the interrupted run read", "other bytes", mend)
+    shown = tuple(facts["shown"])
+    return Part(block.index, block.file.name, lines.size, lines.digest, counts, outputs, shown)
+
+
+def _check_quarantine(config: CleanConfig, parts: list[Part], share_done: float) -> None:
+    """Stop as soon as the broken lines are too many for any rest of the input to make up for."""
+    broken = sum(sum(part.counts.quarantined.values()) for part in parts)
+    read = sum(part.counts.read for part in parts)
+    expected_lines = read / min(max(share_done, 1e-9), 1.0)
+    if broken <= config.max_quarantined_share * expected_lines:
+        return
+    shown = "\n  ".join(itertools.chain.from_iterable(part.shown for part in parts[:_SHOWN_LINES]))
+    found = f"{broken:,} of {read:,} lines read so far, the first of them\n  {shown}\n"
+    expected = f"at most {config.max_quarantined_share:.2%} broken lines"
+    mend = "accept more with --max_quarantined_share 0.05"
+    raise QuarantineError(config.source, expected, found, mend)
+
+
+def _check_outcome(config: CleanConfig, counts: Counts, parts: list[Part]) -> None:
+    _check_quarantine(config, parts, 1.0)
+    if counts.read == 0:
+        raise SourceError(config.source, "JSON lines", "no line")
+    if counts.kept == 0:
+        most = max(counts.dropped, key=lambda reason: counts.dropped[reason], default="quarantined")
+        found = f"none of {counts.read:,}, most of them {most}"
+        mend = "widen --rules.content_min and --rules.content_max"
+        raise SourceError(config.source, "rows that pass the rules", found, mend)
+
+
+def _manifest(
+    config: CleanConfig,
+    identity: dict[str, Any],
+    files: list[SourceFile],
+    parts: list[Part],
+    seconds: float,
+) -> Manifest:
+    inputs = []
+    for file in files:
+        own = [part for part in parts if part.file == file.name]
+        inputs.append(
+            Artefact(
+                manifest.absolute(file.url),
+                sum(part.counts.read for part in own),
+                sum(part.size for part in own),
+                shards.digest_all([part.digest for part in own]),
+            )
+        )
+    return Manifest(
+        stage=STAGE,
+        config=manifest.config_dict(config),
+        identity=identity,
+        inputs=tuple(inputs),
+        outputs=tuple(output for part in parts for output in part.outputs),
+        counts=sum((part.counts for part in parts), Counts()),
+        facts={"parts": len(parts)},
+        versions=manifest.versions(),
+        seconds=round(seconds, 3),
+    )
+
+
+def _summarise(config: CleanConfig, result: Manifest) -> None:
+    cli.say(manifest.funnel(result))
+    cli.say(f"{config.out} finished in {result.seconds:.1f} s")

@@ -1,0 +1,246 @@
+"""Where raw lines come from: byte ranges of a plain file, blocks of a gzip stream.
+
+Both give the same blocks: block k holds the lines that *start* in bytes [k·B, (k+1)·B) of the
+uncompressed stream, whole, so the blocks depend on the input and B alone. Knows nothing of JSON.
+"""
+
+import fnmatch
+import posixpath
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import IO, Any
+
+import xxhash
+
+from data.errors import SourceError
+from data.shards import Folder, digest_all, digest_bytes
+
+_ENDINGS = (".json", ".jsonl", ".json.gz", ".jsonl.gz")
+_GZIP = b"\x1f\x8b"
+_UTF8_MARK = b"\xef\xbb\xbf"
+_UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+_STEP = 2**20
+_SAMPLES = 16
+_SAMPLE_BYTES = 2**16
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """One raw file as found at the start of a run."""
+
+    url: str
+    name: str
+    """Relative to the folder asked for: what the ``source`` column holds."""
+    size: int
+    """Bytes as stored, so compressed ones for gzip."""
+    compressed: bool
+    sampled: str
+    """Digest of evenly spaced samples: tells files apart at once, proves nothing."""
+
+    def open(self) -> IO[bytes]:
+        """Open the stored bytes."""
+        return open_url(self.url)
+
+
+@dataclass(frozen=True)
+class Lines:
+    """The lines that start inside one byte range of the uncompressed stream."""
+
+    data: bytes
+    """Whole lines; the last of a file may lack its newline. A line longer than the limit at
+    the end is cut one byte beyond it, so that it still shows as too long."""
+    offset: int
+    """Of ``data`` in the uncompressed stream."""
+    size: int
+    """Bytes of the range."""
+    digest: str
+    """xxh3-128 of the range's bytes."""
+
+
+def open_url(url: str) -> IO[bytes]:
+    """Open a local path or fsspec URL for reading bytes."""
+    folder, name = posixpath.split(url)
+    return Folder(folder or ".").open(name)
+
+
+def find(source: str) -> list[SourceFile]:
+    """Find the raw files of a source, sorted by name.
+
+    Args:
+        source: a file, a folder, or a pattern such as ``raw/part-*.json.gz``.
+
+    Raises:
+        SourceError: nothing is there, or nothing that is JSON lines.
+    """
+    parent, base = posixpath.split(source.rstrip("/"))
+    beside = Folder(parent or ".")
+    if any(mark in base for mark in "*?["):
+        return _describe(beside, fnmatch.filter(beside.names(), base), source)
+    if base not in beside.names() and not beside.exists(base):
+        mend = "name the file with --source, or invent one: python -m data synthesize"
+        raise SourceError(source, "a file or folder", "none", mend)
+    inside = Folder(source).names() if _is_folder(beside, base) else None
+    if inside is None:
+        return _describe(beside, [base], source)
+    names = [name for name in inside if name.endswith(_ENDINGS)]
+    if not names:
+        found = ", ".join(inside[:3]) or "nothing"
+        raise SourceError(source, f"files that end in {', '.join(_ENDINGS)}", found)
+    return _describe(Folder(source), names, source)
+
+
+def _is_folder(beside: Folder, base: str) -> bool:
+    import fsspec
+
+    fs, path = fsspec.core.url_to_fs(posixpath.join(beside.url, base))
+    return bool(fs.isdir(path))
+
+
+def _describe(folder: Folder, names: list[str], source: str) -> list[SourceFile]:
+    if not names:
+        raise SourceError(source, "at least one file", "none that fits")
+    return [_describe_one(posixpath.join(folder.url, name), name) for name in names]
+
+
+def _describe_one(url: str, name: str) -> SourceFile:
+    with open_url(url) as file:
+        size = file.seek(0, 2)
+        if size == 0:
+            raise SourceError(url, "JSON lines", "an empty file")
+        samples = [_piece(file, size * i // _SAMPLES) for i in range(_SAMPLES)]
+        start = _piece(file, 0)
+        samples.append(_piece(file, max(size - _SAMPLE_BYTES, 0)))
+    if start.startswith(_UTF16_MARKS):
+        mend = f"convert it: iconv -f UTF-16 -t UTF-8 {url}"
+        raise SourceError(url, "UTF-8", "the mark of UTF-16", mend)
+    compressed = start.startswith(_GZIP)
+    return SourceFile(url, name, size, compressed, digest_all([digest_bytes(s) for s in samples]))
+
+
+def _piece(file: IO[bytes], at: int) -> bytes:
+    file.seek(at)
+    return file.read(_SAMPLE_BYTES)
+
+
+def ranges(size: int, block_bytes: int) -> list[tuple[int, int]]:
+    """Cut a size into byte ranges [start, stop) of ``block_bytes``; the last may be shorter."""
+    return [(at, min(at + block_bytes, size)) for at in range(0, size, block_bytes)]
+
+
+def read_lines(file: IO[bytes], start: int, stop: int, max_line_bytes: int) -> Lines:
+    """Read the lines that start in bytes [start, stop) of a plain file.
+
+    Args:
+        file: opened for reading bytes, seekable.
+        start: first byte of the range.
+        stop: one past its last byte; at most the file's size.
+        max_line_bytes: no more than one byte beyond this is read past ``stop`` for one line.
+
+    Raises:
+        SourceError: the file ends before ``stop``: it was changed meanwhile.
+    """
+    before = 1 if start else 0
+    file.seek(start - before)
+    data = file.read(stop - start + before)
+    if len(data) != stop - start + before:
+        found = f"only {start - before + len(data):,}"
+        raise SourceError(str(getattr(file, "name", "file")), f"{stop:,} bytes", found)
+    digest = xxhash.xxh3_128_hexdigest(memoryview(data)[before:])
+    first = data.find(b"\n") + 1 if start else _mark(data)
+    if start and first == 0:
+        return Lines(b"", start, stop - start, digest)
+    owned = data[first:]
+    if owned and not owned.endswith(b"\n"):
+        owned += _rest_of_line(file, len(owned) - owned.rfind(b"\n") - 1, max_line_bytes)
+    return Lines(owned, start - before + first, stop - start, digest)
+
+
+def _mark(data: bytes) -> int:
+    """Length of the UTF-8 mark that some editors put at the very start of a file."""
+    return len(_UTF8_MARK) if data.startswith(_UTF8_MARK) else 0
+
+
+def _rest_of_line(file: IO[bytes], length: int, max_line_bytes: int) -> bytes:
+    rest = b""
+    while length + len(rest) <= max_line_bytes:
+        step = file.read(min(_STEP, max_line_bytes + 1 - length - len(rest)))
+        newline = step.find(b"\n")
+        rest += step if newline < 0 else step[: newline + 1]
+        if not step or newline >= 0:
+            break
+    return rest
+
+
+def cut_stream(stream: IO[bytes], block_bytes: int, max_line_bytes: int) -> Iterator[Lines]:
+    """Cut a stream that cannot seek into the same blocks as ``read_lines`` would give.
+
+    Args:
+        stream: of uncompressed bytes; at most three blocks of it are held at a time.
+        block_bytes: bytes a block.
+        max_line_bytes: as for ``read_lines``.
+
+    Yields:
+        One ``Lines`` a block, in order.
+    """
+    held: list[Lines] = []  # the first may lack the end of its last line; the others hold none
+    start = 0
+    is_open = False  # whether the last line read so far goes on
+    while block := _read_exactly(stream, block_bytes):
+        digest = digest_bytes(block)
+        newline = block.find(b"\n") + 1
+        first = newline if is_open else (_mark(block) if start == 0 else 0)
+        if is_open:
+            held[0] = _extend(held[0], block[: newline or None], max_line_bytes)
+        if is_open and not newline:
+            held.append(Lines(b"", start, len(block), digest))
+        else:
+            yield from held
+            held = [_block(block, first, start, digest)]
+            is_open = not block.endswith(b"\n")
+            if first == len(block):
+                is_open = False
+        start += len(block)
+    yield from held
+
+
+def _block(block: bytes, first: int, start: int, digest: str) -> Lines:
+    return Lines(block[first:], start + first, len(block), digest)
+
+
+def _extend(lines: Lines, more: bytes, max_line_bytes: int) -> Lines:
+    begun = len(lines.data) - lines.data.rfind(b"\n") - 1
+    room = max(max_line_bytes + 1 - begun, 0)
+    kept = more[:room] if len(more.rstrip(b"\n")) > room else more
+    return Lines(lines.data + kept, lines.offset, lines.size, lines.digest)
+
+
+def _read_exactly(stream: IO[bytes], size: int) -> bytes:
+    pieces: list[bytes] = []
+    while size and (piece := stream.read(size)):
+        pieces.append(piece)
+        size -= len(piece)
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+def read_gzip(file: SourceFile, block_bytes: int, max_line_bytes: int) -> Iterator[tuple[Lines, int]]:
+    """Decompress a gzip file into blocks, each with the stored bytes read so far.
+
+    Raises:
+        SourceError: the stream is truncated or damaged.
+    """
+    from isal import igzip, isal_zlib
+
+    with file.open() as stored, igzip.GzipFile(fileobj=stored) as stream:
+        try:
+            for lines in cut_stream(stream, block_bytes, max_line_bytes):
+                yield lines, stored.tell()
+        except (EOFError, isal_zlib.error, OSError) as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise
+            mend = "fetch it again, then start with --overwrite true"
+            raise SourceError(file.url, "a whole gzip stream", str(error), mend) from error
+
+
+def file_facts(file: SourceFile) -> list[Any]:
+    """Give what tells a file from another, for the output's identity."""
+    return [file.name, file.size, file.sampled]
