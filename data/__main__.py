@@ -1,3 +1,24 @@
 """Commands on the catalogue at rest: subset, synthesize, show."""
 
 import sys
+from collections.abc import Sequence
+
+from data import cli
+from data.show import ShowConfig
+from data.subset import SubsetConfig
+from data.synthetic import SynthesizeConfig
+
+COMMANDS = {
+    "subset": cli.Command(SubsetConfig, "data.subset:run"),
+    "synthesize": cli.Command(SynthesizeConfig, "data.synthetic:run"),
+    "show": cli.Command(ShowConfig, "data.show:run", positional=("path",)),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and give its exit code."""
+    return cli.main("data", COMMANDS, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -75,7 +75,7 @@ def _in_main_thread() -> bool:
     return threading.current_thread() is threading.main_thread()
 
 
-def _interrupt(number: int, frame: FrameType | None) -> None:
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
@@ -112,9 +112,7 @@ def _parser(program: str, commands: Mapping[str, Command]) -> "ArgumentParser":
         sub.add_argument("--config", action="config", help="a recipe: YAML with any of the fields")
         for field in command.positional:
             sub.add_argument(field, type=str)
-        sub.add_class_arguments(
-            command.config, as_positional=False, skip=set(command.positional)
-        )
+        sub.add_class_arguments(command.config, as_positional=False, skip=set(command.positional))
         subcommands.add_subcommand(name, sub, help=about.splitlines()[0] if about else "")
     return parser
 

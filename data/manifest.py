@@ -7,6 +7,7 @@ seconds and versions: the same data made by the same settings has the same diges
 import dataclasses
 import importlib.metadata
 import json
+import os
 import platform
 from collections import Counter
 from dataclasses import dataclass, field
@@ -172,6 +173,11 @@ def identify(config: Any, **inputs: Any) -> dict[str, Any]:
     return chosen
 
 
+def identity_digest(identity: dict[str, Any]) -> str:
+    """Digest an identity, to name folders or fingerprints by it."""
+    return digest_bytes(json.dumps(identity, sort_keys=True).encode())
+
+
 def _without_placement(config: Any) -> dict[str, Any]:
     chosen: dict[str, Any] = {}
     for item in dataclasses.fields(config):
@@ -222,6 +228,14 @@ def begin(
         begun = {"stage": stage, "identity": identity}
         folder.commit(_BEGUN, json.dumps(begun, indent=2).encode())
     return None
+
+
+def abandon(folder: Folder) -> None:
+    """Take back what a run wrote that can never be finished, as its input is at fault."""
+    for name in folder.names():
+        folder.remove(name)
+    if folder.is_local:
+        os.rmdir(folder.path())
 
 
 def _begun(folder: Folder) -> dict[str, Any]:

@@ -39,7 +39,8 @@ class SplitShares:
 
 def derive_key(purpose: str, seed: int) -> int:
     """Derive the 64-bit key of one purpose from the recipe's seed."""
-    return xxhash.xxh3_64_intdigest(f"{purpose}:{seed}".encode())
+    key: int = xxhash.xxh3_64_intdigest(f"{purpose}:{seed}".encode())
+    return key
 
 
 def sample_keys(uids: Iterable[str], seed: int) -> list[int]:

@@ -32,9 +32,7 @@ CLEAN = pa.schema(
 )
 """Repaired rows that passed the rules; ``split`` is one of ``SPLITS``."""
 
-QUARANTINE = pa.schema(
-    [*_LINE, _required("line", pa.binary()), _required("reason", pa.string())]
-)
+QUARANTINE = pa.schema([*_LINE, _required("line", pa.binary()), _required("reason", pa.string())])
 """Lines that are no records, as they stand (the first ``QUARANTINED_LINE_BYTES`` bytes)."""
 
 SUBSET = pa.schema([*_TEXT, _required("sample_key", pa.uint64()), *_LINE])

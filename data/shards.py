@@ -44,7 +44,8 @@ class Artefact:
 
 def digest_bytes(payload: bytes | memoryview | pa.Buffer) -> str:
     """Digest bytes as xxh3-128, hexadecimal."""
-    return xxhash.xxh3_128_hexdigest(payload)
+    digest: str = xxhash.xxh3_128_hexdigest(payload)
+    return digest
 
 
 def digest_all(digests: list[str]) -> str:
@@ -213,9 +214,7 @@ def read_facts(folder: Folder, name: str) -> dict[str, Any]:
 def inspect_part(folder: Folder, name: str) -> Artefact:
     """Describe a part that is already there: rows by its footer, digest by its bytes."""
     payload = folder.read(name)
-    return Artefact(
-        name, _metadata(folder, name).num_rows, len(payload), digest_bytes(payload)
-    )
+    return Artefact(name, _metadata(folder, name).num_rows, len(payload), digest_bytes(payload))
 
 
 def read_part(

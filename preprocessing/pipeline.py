@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from data import cli, manifest, sampling, schema, shards
-from data.errors import CatalogueError, ManifestError, QuarantineError, SourceError
+from data.errors import CatalogueError, ManifestError, OutputError, QuarantineError, SourceError
 from data.manifest import Counts, Manifest
 from data.shards import Artefact, Folder
 from preprocessing import parse, rules, source
@@ -83,9 +83,14 @@ def run(config: CleanConfig) -> Manifest:
         cli.say(f"{config.out} is already finished for this input and config")
         return done
     Folder(folder.path(_QUARANTINE)).sweep()
-    parts = _run_blocks(config, files)
+    try:
+        parts = _run_blocks(config, files)
+        _check_outcome(config, parts)
+    except (SourceError, QuarantineError):
+        # No later run could go on from here: the input itself has to change, or the rules.
+        manifest.abandon(folder)
+        raise
     result = _manifest(config, identity, files, parts, time.perf_counter() - began)
-    _check_outcome(config, result.counts, parts)
     result.write(folder)
     _summarise(config, result)
     return result
@@ -181,7 +186,10 @@ def _gather(future: "Future") -> Part:
     try:
         part: Part = future.result()
     except KilledWorker as error:
-        expected, mend = "workers that stay alive", "use fewer --workers, or a smaller --block_bytes"
+        expected, mend = (
+            "workers that stay alive",
+            "use fewer --workers, or a smaller --block_bytes",
+        )
         raise CatalogueError("workers", expected, "several died on one block", mend) from error
     return part
 
@@ -250,7 +258,7 @@ def verify_part(block: Block, lines: Lines | None, config: CleanConfig) -> Part:
     """Describe a part that an earlier run committed; clean it again where it does not hold.
 
     Raises:
-        SourceError: the input is no longer what that run read.
+        OutputError: the input is no longer what that run read.
     """
     folder, name = Folder(config.out), shards.part_name(block.index)
     try:
@@ -263,7 +271,7 @@ def verify_part(block: Block, lines: Lines | None, config: CleanConfig) -> Part:
     lines = lines or _read(block, config)
     if lines.digest != facts["digest"]:
         where, mend = f"{block.file.url} from byte {block.start:,}", "use --overwrite true"
-        raise SourceError(where, "what the interrupted run read", "other bytes", mend)
+        raise OutputError(where, "what the interrupted run read", "other bytes", mend)
     shown = tuple(facts["shown"])
     return Part(block.index, block.file.name, lines.size, lines.digest, counts, outputs, shown)
 
@@ -282,8 +290,9 @@ def _check_quarantine(config: CleanConfig, parts: list[Part], share_done: float)
     raise QuarantineError(config.source, expected, found, mend)
 
 
-def _check_outcome(config: CleanConfig, counts: Counts, parts: list[Part]) -> None:
+def _check_outcome(config: CleanConfig, parts: list[Part]) -> None:
     _check_quarantine(config, parts, 1.0)
+    counts = sum((part.counts for part in parts), Counts())
     if counts.read == 0:
         raise SourceError(config.source, "JSON lines", "no line")
     if counts.kept == 0:

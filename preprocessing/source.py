@@ -222,22 +222,24 @@ def _read_exactly(stream: IO[bytes], size: int) -> bytes:
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
-def read_gzip(file: SourceFile, block_bytes: int, max_line_bytes: int) -> Iterator[tuple[Lines, int]]:
+def read_gzip(
+    file: SourceFile, block_bytes: int, max_line_bytes: int
+) -> Iterator[tuple[Lines, int]]:
     """Decompress a gzip file into blocks, each with the stored bytes read so far.
 
     Raises:
         SourceError: the stream is truncated or damaged.
     """
-    from isal import igzip, isal_zlib
+    from isal import igzip, igzip_lib
 
     with file.open() as stored, igzip.GzipFile(fileobj=stored) as stream:
         try:
             for lines in cut_stream(stream, block_bytes, max_line_bytes):
                 yield lines, stored.tell()
-        except (EOFError, isal_zlib.error, OSError) as error:
+        except (EOFError, igzip_lib.IsalError, OSError) as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise
-            mend = "fetch it again, then start with --overwrite true"
+            mend = "fetch it again"
             raise SourceError(file.url, "a whole gzip stream", str(error), mend) from error
 
 

@@ -1,20 +1,28 @@
-"""Repair of text columns.
+"""Repair of text columns at Arrow speed.
 
 Pure: no I/O, no Dask. Defined by one line, ``repair``; the column form must agree with it on
-every string.
+every string. It hands every text to that line unless it can prove what the line gives; the
+proofs stand beside the steps, and property tests check them.
 """
 
 import html
 import re
+import unicodedata
+import warnings
 
 import ftfy
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from ftfy import badness, chardata
 
-# A text without any match is its own repair: printable ASCII without ``&`` holds no entity,
-# nothing that ftfy touches (its fixers act on ``&``, control characters and non-ASCII only),
-# and single spaces between words only.
+# Printable ASCII without ``&``, single spaces between words: nothing that html.unescape or a
+# fixer of ftfy acts on (they look for ``&``, control characters and non-ASCII).
 _MAY_CHANGE = r"[^ -~]|&|  |^ | $"
+# What ftfy unescapes once more, control characters but newline and tab.
+_NOT_PLAIN = re.compile(f"{chardata.HTML_ENTITY_RE.pattern}|[\x00-\x08\x0b-\x1f\x7f]")
+# ftfy works line by line and cuts longer lines, perhaps between characters that belong together.
+_LONGEST_LINE = 1_000_000
 
 
 def repair(raw: str) -> str:
@@ -25,6 +33,8 @@ def repair(raw: str) -> str:
 def repair_column(column: pa.StringArray) -> pa.StringArray:
     """Repair every text of a string column.
 
+    A text without a match of ``_MAY_CHANGE`` is its own repair, so only the others are touched.
+
     Args:
         column: [rows] string without nulls.
 
@@ -32,8 +42,106 @@ def repair_column(column: pa.StringArray) -> pa.StringArray:
         [rows] string, element by element ``repair`` of the input.
     """
     touched = pc.match_substring_regex(column, _MAY_CHANGE)
-    repaired = [repair(raw) for raw in column.filter(touched).to_pylist()]
-    return pc.replace_with_mask(column, touched, pa.array(repaired, pa.string()))
+    raw = column.filter(touched).to_pylist()
+    if not raw:
+        return column
+    return pc.replace_with_mask(column, touched, pa.array(_repair_all(raw), pa.string()))
+
+
+def _repair_all(raw: list[str]) -> list[str]:
+    """Repair texts of which each may change.
+
+    A text that unescapes to ASCII without entities or control characters needs no ftfy: its
+    encoding search leaves ASCII alone, and its other fixers look for what is not there. Of the
+    others, those that ``_is_settled`` both before and after straightening their quotes need
+    none either: the first pass of ftfy then changes the quotes alone, the second nothing.
+    """
+    texts = [html.unescape(text) if "&" in text else text for text in raw]
+    odd = [i for i, text in enumerate(texts) if not text.isascii() or _NOT_PLAIN.search(text)]
+    straight = [straighten_quotes(texts[i]) for i in odd]
+    settled = _is_settled([texts[i] for i in odd]) & _is_settled(straight)
+    for i, text, is_settled in zip(odd, straight, settled.tolist(), strict=True):
+        texts[i] = text if is_settled else ftfy.fix_text(texts[i])
+    return [" ".join(text.split()) for text in texts]
+
+
+def straighten_quotes(text: str) -> str:
+    """Make curly quotes straight, as ftfy does."""
+    straight: str = chardata.SINGLE_QUOTE_RE.sub("'", chardata.DOUBLE_QUOTE_RE.sub('"', text))
+    return straight
+
+
+def _is_settled(texts: list[str]) -> np.ndarray:
+    """Tell of which texts ftfy would change nothing but curly quotes: bool [texts].
+
+    True only where no fixer of ftfy has anything to act on: no match of its badness expression
+    (or the encoding search would begin), no entity, no character of its translation tables, no
+    control, C1 or line-breaking character, and the text is in NFC already.
+    """
+    if not texts:
+        return np.zeros(0, dtype=bool)
+    column = pa.array(texts, pa.string())
+    if _UNSETTLED is None:
+        return np.zeros(len(texts), dtype=bool)
+    unsettled = pc.match_substring_regex(column, _UNSETTLED).to_numpy(zero_copy_only=False)
+    short = pc.less(pc.utf8_length(column), _LONGEST_LINE).to_numpy(zero_copy_only=False)
+    composed = np.fromiter((unicodedata.is_normalized("NFC", text) for text in texts), dtype=bool)
+    settled: np.ndarray = ~unsettled & short & composed
+    return settled
+
+
+def _unsettled_pattern() -> str | None:
+    """Build the RE2 expression of what makes ftfy act, from the installed ftfy's own tables.
+
+    Returns:
+        The expression, or None where it cannot be derived; then every text goes through ftfy.
+    """
+    tables = chardata.LIGATURES | chardata.WIDTH_MAP | chardata.CONTROL_CHARS
+    # Line breaks that ftfy turns to newlines; C1 and surrogates; beyond its tables.
+    points = {*tables, 0x0D, 0x1B, 0x2028, 0x2029, *range(0x80, 0xA0)}
+    listed = "".join(f"\\x{{{point:x}}}" for point in sorted(points))
+    try:
+        pattern = "|".join(
+            [to_re2(badness.BADNESS_RE), f"[{listed}]", chardata.HTML_ENTITY_RE.pattern]
+        )
+        pc.match_substring_regex(pa.array([""]), f"(?ms){pattern}")
+    except (ValueError, pa.ArrowInvalid) as error:
+        warnings.warn(f"this ftfy takes the slow path: {error}", stacklevel=2)
+        return None
+    return f"(?ms){pattern}"
+
+
+def to_re2(expression: re.Pattern[str]) -> str:
+    r"""Translate a verbose expression of Python's to one of RE2's that matches at least as much.
+
+    Comments and white space go; ``\s`` and ``\w`` become every character that either library
+    could take for one; with the flags ``(?ms)``, ``.`` matches newlines and ``^`` after each.
+
+    Raises:
+        ValueError: it uses a feature that this does not know.
+    """
+    if expression.flags != re.VERBOSE | re.UNICODE:
+        raise ValueError(f"expected a verbose expression, found flags {expression.flags}")
+    wide = {"s": r"(?:[\x00-\x20]|[^\x00-\x7f])", "w": r"(?:[0-9A-Za-z_]|[^\x00-\x7f])"}
+    kept: list[str] = []
+    in_class = False
+    # Escapes, comments and single characters; a class never holds an unescaped bracket.
+    for piece in re.findall(r"\\x[0-9a-fA-F]{2}|\\.|\s+|#[^\n]*|.", expression.pattern):
+        if piece[0] in " \n\t\r#" and not in_class:
+            continue
+        if piece.startswith("\\") and not piece.startswith("\\x"):
+            if in_class or piece[1] not in wide:
+                raise ValueError(f"unknown escape {piece}")
+            kept.append(wide[piece[1]])
+            continue
+        if piece in "(){}*+$" and not in_class:
+            raise ValueError(f"unknown construct {piece}")
+        in_class = piece != "]" if in_class else piece == "["
+        kept.append(piece)
+    return "".join(kept)
+
+
+_UNSETTLED = _unsettled_pattern()
 
 
 def remove_characters(column: pa.StringArray, characters: str) -> pa.StringArray:

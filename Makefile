@@ -1,0 +1,50 @@
+# make demo    install, then run every stage on the sample (CPU, under five minutes)
+# make test    install, then lint, types, import rules and tests: what CI runs
+# make lint    ruff, mypy, import-linter
+# make bench   the benchmarks
+# make clean   remove the environment and what the demo wrote (not your own artefacts)
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STORE := data/store
+# On a CPU, Unsloth's own dependencies would pull a torchvision that breaks CPU builds of torch,
+# so it comes last and without them; on a GPU install the extra `gpu` instead (README).
+UNSLOTH := unsloth==2026.10.9 unsloth_zoo==2026.10.9
+
+export HF_HUB_OFFLINE ?= 1
+export UNSLOTH_DISABLE_STATISTICS ?= 1
+export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
+
+.PHONY: install demo test lint bench clean
+
+install: $(VENV)/.installed
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@echo "installing into $(VENV) (a minute or two, most of it PyTorch)"
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -q -c constraints.txt -e '.[test]'
+	$(BIN)/pip install -q --no-deps $(UNSLOTH)
+	@touch $@
+
+demo: install
+	$(BIN)/python -m preprocessing clean --config preprocessing/recipes/sample.yaml
+	$(BIN)/python -m data subset --clean $(STORE)/clean-sample --size 2000 --out $(STORE)/subsets/sample
+	$(BIN)/python -m training run --config training/recipes/cpu.yaml --subset $(STORE)/subsets/sample --out $(STORE)/runs/sample
+	$(BIN)/python -m inference generate --run $(STORE)/runs/sample --titles $(STORE)/subsets/sample --split test --out $(STORE)/generated/sample
+	$(BIN)/python -m tests.demo
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: lint
+	$(BIN)/pytest
+
+bench: install
+	$(BIN)/python -m tests.benchmarks
+
+clean:
+	rm -rf $(VENV) $(STORE)/clean-sample $(STORE)/subsets/sample $(STORE)/runs/sample $(STORE)/generated/sample

@@ -1,0 +1,336 @@
+"""The driver of ``subset``: clean shards in, a memory-mapped DatasetDict out; and its loader.
+
+A subset of n holds the n train rows that come first by (sample key, uid, byte offset), so
+subsets are nested and the same whatever the shards. Memory: about 100 bytes a catalogue row for
+the index, and one range of rows at a time for their text.
+"""
+
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import xxhash
+
+from data import cli, manifest, schema, shards
+from data.errors import ConfigError, SubsetError
+from data.manifest import Counts, Manifest, placement
+from data.shards import Artefact, Folder
+
+if TYPE_CHECKING:
+    from datasets import DatasetDict
+
+STAGE = "subset"
+_WORK = ".tmp-data"
+_ROWS_AT_ONCE = 50_000
+_INDEXED = ["uid", "title", "content", "split", "sample_key", "source", "byte_offset"]
+# datasets knows no columns that refuse nulls; the subset's schema is SUBSET without that.
+_STORED = pa.schema([pa.field(field.name, field.type) for field in schema.SUBSET])
+
+
+@dataclass(frozen=True)
+class SubsetConfig:
+    """Choose rows of the clean catalogue and write them as a memory-mapped dataset.
+
+    Rows with the same title and description are taken once; a held-out row whose description
+    also stands among all train rows is left out.
+    """
+
+    clean: str = placement("data/store/clean")
+    """Folder of the clean shards."""
+
+    out: str = placement("data/store/subsets/all")
+    """Folder for the dataset; local, as it is memory-mapped."""
+
+    size: int | None = None
+    """Train rows to take; none: all of them."""
+
+    order: Literal["sample", "file"] = "sample"
+    """By sample key, or as the file has them (the notebook's head(n), a biased sample)."""
+
+    validation: int = 1_000
+    """Validation rows at most."""
+
+    test: int = 1_000
+    """Test rows at most."""
+
+    overwrite: bool = placement(False)
+    """Replace the output of an earlier run."""
+
+    def __post_init__(self) -> None:
+        if self.size is not None and self.size < 1:
+            raise ConfigError("--size", "at least 1", str(self.size))
+        for name in ("validation", "test"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"--{name}", "0 or more", str(getattr(self, name)))
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Which rows a subset takes of which split, in order."""
+
+    part: np.ndarray
+    """Position of the row's shard in the list of shards, [rows]."""
+    row: np.ndarray
+    """Position of the row in its shard, [rows]."""
+
+
+def run(config: SubsetConfig) -> Manifest:
+    """Write a subset.
+
+    Raises:
+        ManifestError: the clean folder is missing or unfinished.
+        SubsetError: the catalogue holds fewer train rows than asked for.
+        OutputError: the folder holds another output.
+    """
+    began = time.perf_counter()
+    clean = Folder(config.clean)
+    parent = manifest.read(clean, "clean")
+    out = shards.local_path(config.out, "--out")
+    folder = Folder(str(out))
+    identity = manifest.identify(config, clean=parent.digest)
+    done = manifest.begin(folder, STAGE, identity, config.overwrite)
+    if done:
+        cli.say(f"{config.out} is already finished for this catalogue and config")
+        return done
+    try:
+        chosen, counts = choose(build_index(clean), config)
+    except SubsetError:
+        manifest.abandon(folder)
+        raise
+    outputs, facts = _write(clean, chosen, out, manifest.identity_digest(identity))
+    result = Manifest(
+        stage=STAGE,
+        config=manifest.config_dict(config),
+        identity=identity,
+        inputs=parent.outputs,
+        outputs=outputs,
+        counts=counts,
+        made_from=(parent.as_parent(manifest.absolute(config.clean)),),
+        facts=facts,
+        versions=manifest.versions(),
+        seconds=round(time.perf_counter() - began, 3),
+    )
+    result.write(folder)
+    cli.say(manifest.funnel(result))
+    rows = ", ".join(f"{facts['rows'][split]:,} {split}" for split in facts["rows"])
+    cli.say(f"{config.out} finished in {result.seconds:.1f} s: {rows}")
+    return result
+
+
+def load(path: str) -> "DatasetDict":
+    """Load a finished subset, memory-mapped.
+
+    Raises:
+        ManifestError: the folder is no finished subset.
+    """
+    import datasets
+
+    manifest.read(Folder(path), STAGE)
+    loaded: DatasetDict = datasets.load_from_disk(str(shards.local_path(path, "--subset")))
+    return loaded
+
+
+def build_index(clean: Folder) -> pa.Table:
+    """Index every row of the catalogue by what decides whether it is taken.
+
+    Returns:
+        [rows] ``sample_key``, ``uid``, ``source``, ``byte_offset``, ``split``, ``part``,
+        ``row``, ``text`` and ``content``: xxh3 64-bit hashes of (title, content) and content.
+        Two texts among a million share a hash with a chance of 3 in 10^8.
+    """
+    tables = []
+    with cli.Progress("index", None, "rows") as progress:
+        for part, name in enumerate(shards.list_parts(clean)):
+            table = shards.read_part(clean, name, _INDEXED)
+            schema.check(table, schema.CLEAN, clean.path(name))
+            tables.append(_index_part(table, part))
+            progress.advance(table.num_rows)
+    return pa.concat_tables(tables)
+
+
+def _index_part(table: pa.Table, part: int) -> pa.Table:
+    titles = table.column("title").to_pylist()
+    contents = [xxhash.xxh3_64_intdigest(c.encode()) for c in table.column("content").to_pylist()]
+    texts = [
+        xxhash.xxh3_64_intdigest(title.encode(), content)
+        for title, content in zip(titles, contents, strict=True)
+    ]
+    index = table.select(["sample_key", "uid", "source", "byte_offset", "split"])
+    index = index.append_column("part", pa.repeat(pa.scalar(part, pa.int32()), len(titles)))
+    index = index.append_column("row", pa.array(range(len(titles)), pa.int32()))
+    index = index.append_column("text", pa.array(texts, pa.uint64()))
+    return index.append_column("content", pa.array(contents, pa.uint64()))
+
+
+def choose(index: pa.Table, config: SubsetConfig) -> tuple[dict[str, Chosen], Counts]:
+    """Choose the rows of each split.
+
+    Args:
+        index: from ``build_index``.
+        config: sizes and order.
+
+    Returns:
+        The chosen rows of each split that has any, and the counts: ``duplicate``, ``leaked``,
+        and ``beyond_size`` for rows that were eligible but not asked for.
+
+    Raises:
+        SubsetError: there are fewer eligible train rows than asked for.
+    """
+    by_sample = ["sample_key", "uid", "byte_offset", "source"]
+    keys = by_sample if config.order == "sample" else ["source", "byte_offset"]
+    index = index.sort_by([(key, "ascending") for key in keys])
+    split = index.column("split").to_numpy()
+    is_first = _first_of_each(index.column("text").to_numpy())
+    content = index.column("content").to_numpy()
+    leaked = is_first & (split != "train") & np.isin(content, content[split == "train"])
+    eligible = is_first & ~leaked
+    limits = {"train": config.size, "validation": config.validation, "test": config.test}
+    chosen: dict[str, Chosen] = {}
+    for name in schema.SPLITS:
+        places = np.flatnonzero(eligible & (split == name))
+        if name == "train":
+            _check_size(config, len(places))
+        places = places[: limits[name]]
+        if len(places):
+            picked = index.select(["part", "row"]).take(places)
+            chosen[name] = Chosen(*(picked.column(c).to_numpy() for c in ("part", "row")))
+    kept = sum(len(rows.row) for rows in chosen.values())
+    dropped = {
+        "beyond_size": int(eligible.sum()) - kept,
+        "duplicate": int((~is_first).sum()),
+        "leaked": int(leaked.sum()),
+    }
+    shown = {reason: count for reason, count in dropped.items() if count}
+    return chosen, Counts(index.num_rows, kept, shown)
+
+
+def _first_of_each(values: np.ndarray) -> np.ndarray:
+    """Mark the first of each group of equal values: bool [rows]."""
+    first = np.zeros(len(values), dtype=bool)
+    first[np.unique(values, return_index=True)[1]] = True
+    return first
+
+
+def _check_size(config: SubsetConfig, available: int) -> None:
+    if available == 0:
+        raise SubsetError(config.clean, "train rows", "none")
+    if config.size is not None and config.size > available:
+        mend = f"ask for at most --size {available}, or leave --size out for all"
+        expected, found = f"{config.size:,} different train rows", f"{available:,}"
+        raise SubsetError(config.clean, expected, found, mend)
+
+
+def _write(
+    clean: Folder, chosen: dict[str, Chosen], out: Path, digest: str
+) -> tuple[tuple[Artefact, ...], dict[str, Any]]:
+    """Write the dataset beside its final place, then move it there."""
+    work = out / _WORK
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    lengths: dict[str, int] = {"longest_title": 0, "longest_content": 0}
+    for split, rows in chosen.items():
+        batches = _read_chosen(clean, rows)
+        _write_stream(work / f"{split}.arrow", batches, lengths)
+    _save(work, list(chosen), digest)
+    for name in sorted(os.listdir(work / "dataset")):
+        target = out / name
+        if target.is_dir():
+            shutil.rmtree(target)
+        os.replace(work / "dataset" / name, target)
+    shutil.rmtree(work)
+    rows_of = {split: len(rows.row) for split, rows in chosen.items()}
+    return _artefacts(out, rows_of), {"rows": rows_of, **lengths}
+
+
+def _read_chosen(clean: Folder, rows: Chosen) -> Iterator[pa.Table]:
+    """Read the chosen rows in order, a range at a time, touching only their row groups."""
+    names = shards.list_parts(clean)
+    with cli.Progress("write", len(rows.row), "rows") as progress:
+        for start in range(0, len(rows.row), _ROWS_AT_ONCE):
+            part = rows.part[start : start + _ROWS_AT_ONCE]
+            row = rows.row[start : start + _ROWS_AT_ONCE]
+            pieces, places = [], []
+            for each in np.unique(part):
+                place = np.flatnonzero(part == each)
+                pieces.append(_read_rows(clean, names[each], row[place]))
+                places.append(place)
+            order = np.argsort(np.concatenate(places), kind="stable")
+            yield pa.concat_tables(pieces).take(order)
+            progress.advance(len(row))
+
+
+def _read_rows(clean: Folder, name: str, rows: np.ndarray) -> pa.Table:
+    """Read single rows of one shard through the row groups that hold them."""
+    with shards.open_part(clean, name) as file:
+        sizes = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
+        ends = np.cumsum(sizes)
+        groups = np.searchsorted(ends, rows, side="right")
+        needed = np.unique(groups)
+        table = file.read_row_groups(needed.tolist(), columns=_STORED.names)
+    # Where each needed group begins in its shard and in the table just read.
+    begins = np.concatenate([[0], ends[:-1]])
+    sizes_read = np.array([sizes[group] for group in needed])
+    read_begins = np.concatenate([[0], np.cumsum(sizes_read)[:-1]])
+    shift = np.searchsorted(needed, groups)
+    picked: pa.Table = table.take(rows - begins[groups] + read_begins[shift])
+    return picked.select(_STORED.names).cast(_STORED)
+
+
+def _write_stream(path: Path, tables: Iterator[pa.Table], lengths: dict[str, int]) -> None:
+    import pyarrow.compute as pc
+
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, _STORED) as writer:
+        for table in tables:
+            for name in ("title", "content"):
+                longest = pc.max(pc.utf8_length(table.column(name))).as_py()
+                lengths[f"longest_{name}"] = max(lengths[f"longest_{name}"], longest)
+            writer.write_table(table.combine_chunks())
+
+
+def _save(work: Path, splits: list[str], digest: str) -> None:
+    import datasets
+    from datasets.table import MemoryMappedTable
+
+    bars = datasets.utils.logging.is_progress_bar_enabled()
+    datasets.disable_progress_bars()
+    made = {}
+    for split in splits:
+        table = MemoryMappedTable.from_file(str(work / f"{split}.arrow"))
+        # A fingerprint by content, where the library's own holds the file's time.
+        fingerprint = shards.digest_all([digest, split])[:16]
+        made[split] = datasets.Dataset(table, fingerprint=fingerprint)
+    datasets.DatasetDict(made).save_to_disk(str(work / "dataset"))
+    if bars:
+        datasets.enable_progress_bars()
+
+
+def _artefacts(out: Path, rows: dict[str, int]) -> tuple[Artefact, ...]:
+    made = []
+    for split in rows:
+        files = sorted((out / split).glob("*.arrow"))
+        for file in files:
+            count = rows[split] if len(files) == 1 else _stream_rows(file)
+            name = f"{split}/{file.name}"
+            made.append(Artefact(name, count, file.stat().st_size, digest_file(file)))
+    return tuple(made)
+
+
+def _stream_rows(file: Path) -> int:
+    with pa.memory_map(str(file)) as source, pa.ipc.open_stream(source) as reader:
+        return sum(batch.num_rows for batch in reader)
+
+
+def digest_file(path: Path) -> str:
+    """Digest a local file of any size as xxh3-128, hexadecimal."""
+    state = xxhash.xxh3_128()
+    with path.open("rb") as file:
+        while piece := file.read(2**22):
+            state.update(piece)
+    digest: str = state.hexdigest()
+    return digest
