@@ -1,7 +1,8 @@
 # make demo    install, then run every stage on the sample (CPU, under five minutes)
 # make test    install, then lint, types, import rules and tests: what CI runs
 # make lint    ruff, mypy, import-linter
-# make bench   the benchmarks
+# make bench-gpu  the training recipes on the GPU at hand (in your own environment)
+# make bench   cleaning against other tools, side by side
 # make clean   remove the environment and what the demo wrote (not your own artefacts)
 
 PYTHON ?= python3
@@ -16,7 +17,7 @@ export HF_HUB_OFFLINE ?= 1
 export UNSLOTH_DISABLE_STATISTICS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
 
-.PHONY: install demo test lint bench clean
+.PHONY: install demo test lint bench bench-clean bench-gpu clean
 
 install: $(VENV)/.installed
 
@@ -43,8 +44,15 @@ lint: install
 test: lint
 	$(BIN)/pytest
 
-bench: install
-	$(BIN)/python -m tests.benchmarks
+# Speeds against other tools on the same rows; the tools are installed by this target only.
+bench: bench-clean
+
+bench-gpu:
+	python -m tests.benchmarks.gpu
+
+bench-clean: install
+	$(BIN)/pip install -q -c constraints.txt polars datatrove orjson
+	$(BIN)/python -m tests.benchmarks.clean
 
 clean:
 	rm -rf $(VENV) $(STORE)/clean-sample $(STORE)/subsets/sample $(STORE)/runs/sample $(STORE)/generated/sample

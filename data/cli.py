@@ -90,7 +90,7 @@ def _told(error: OSError) -> str:
     if error.errno == errno.ENOSPC:
         mend = "free some and run the same command again: it goes on where it stopped"
         return f"{where}: expected free space, found the disk full; {mend}"
-    reason = error.strerror or str(error).splitlines()[0]
+    reason = error.strerror or (str(error) or type(error).__name__).splitlines()[0]
     return f"{where}: {reason}" if error.filename else reason
 
 
@@ -104,11 +104,11 @@ def _parser(program: str, commands: Mapping[str, Command]) -> "ArgumentParser":
     from jsonargparse import ArgumentParser, set_parsing_settings
 
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
-    parser = ArgumentParser(prog=f"python -m {program}")
+    parser = ArgumentParser(prog=f"python -m {program}", allow_abbrev=False)
     subcommands = parser.add_subcommands(dest="command", required=True)
     for name, command in commands.items():
         about = command.config.__doc__ or ""
-        sub = ArgumentParser(description=about)
+        sub = ArgumentParser(description=about, allow_abbrev=False)
         sub.add_argument("--config", action="config", help="a recipe: YAML with any of the fields")
         for field in command.positional:
             sub.add_argument(field, type=str)
@@ -123,7 +123,7 @@ def _parse(
     namespace = parser.parse_args(recipes_first(words))
     chosen = commands[namespace.command]
     try:
-        fields = parser.instantiate_classes(namespace)[namespace.command].as_dict()
+        fields = parser.instantiate(namespace)[namespace.command].as_dict()
         fields.pop("config", None)
         return chosen, chosen.config(**fields)
     except (CatalogueError, ValueError) as error:

@@ -5,16 +5,24 @@ Only drivers import this. Knows nothing of what the tasks do.
 
 import contextlib
 import importlib.util
+import itertools
 import logging
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from data.errors import ConfigError
+from data.errors import CatalogueError, ConfigError
 
 if TYPE_CHECKING:
-    from distributed import Client
+    from distributed import Client, Future
 
 log = logging.getLogger("catalogue")
+
+Item = TypeVar("Item")
+# A task whose worker died is tried on others this often.
+_ATTEMPTS = 4
+
+# Ctrl-C reaches the workers too, and each would print a traceback: the driver alone stops them.
+_IGNORE_INTERRUPT = "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n"
 
 
 def local_workers(workers: int | None) -> int:
@@ -72,7 +80,15 @@ def _local(
 
     total = threads * len(envs)
     limit = parse_memory_limit(memory_limit, threads, total_cores=total, logger=log)
-    options = {"nthreads": threads, "memory_limit": limit, "silence_logs": logging.CRITICAL}
+    # Left out, a worker takes pickled tasks from any network, and the pages want port 8787.
+    own = {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"}
+    options = {
+        **own,
+        "nthreads": threads,
+        "memory_limit": limit,
+        "silence_logs": logging.CRITICAL,
+        "preload": [_IGNORE_INTERRUPT],
+    }
     dashboard = importlib.util.find_spec("bokeh") is not None
     cluster: contextlib.AbstractContextManager[object] = SpecCluster(
         workers={
@@ -81,12 +97,7 @@ def _local(
         },
         scheduler={
             "cls": Scheduler,
-            "options": {
-                "host": "127.0.0.1",
-                "port": 0,
-                "dashboard": dashboard,
-                "dashboard_address": "127.0.0.1:0" if dashboard else None,
-            },
+            "options": {**own, "port": 0, "dashboard": dashboard},
         },
         silence_logs=logging.CRITICAL,
     )
@@ -111,3 +122,67 @@ def _join(scheduler: str) -> Iterator["Client"]:
             except TimeoutError as error:
                 raise ConfigError("--scheduler", "workers", f"none at {scheduler}", mend) from error
         yield client
+
+
+def results(
+    client: "Client",
+    items: Iterator[Item],
+    submit: Callable[[Item, int], "Future"],
+    ahead: int = 2,
+) -> Iterator[tuple[Item, Any]]:
+    """Keep a bounded number of tasks in flight; yield each item with its result as it is done.
+
+    Args:
+        client: from ``connect``.
+        items: read only as far as tasks can be handed out.
+        submit: starts the task of an item; the second argument counts the attempts before.
+        ahead: tasks beyond one a thread, so that no worker waits.
+
+    Yields:
+        Items with their results, in the order in which they finish.
+
+    Raises:
+        CatalogueError: workers died again and again on one task; or what the task itself raised.
+    """
+    from distributed import CancelledError, KilledWorker, as_completed
+
+    in_flight: dict[str, tuple[Item, int, Future]] = {}
+    running = as_completed()
+
+    def start(item: Item, attempt: int = 0) -> None:
+        future = submit(item, attempt)
+        in_flight[future.key] = (item, attempt, future)
+        running.add(future)
+
+    try:
+        for item in itertools.islice(items, sum(client.nthreads().values()) + ahead):
+            start(item)
+        for future in running:
+            item, attempt, _ = in_flight.pop(future.key)
+            try:
+                result = future.result()
+            except (CancelledError, KilledWorker) as error:
+                # Data sent along dies with the worker that held it; the item still has it.
+                if attempt + 1 >= _ATTEMPTS or isinstance(error, KilledWorker):
+                    expected, mend = "workers that stay alive", "use fewer --workers"
+                    found = "several died on one task"
+                    raise CatalogueError("workers", expected, found, mend) from error
+                start(item, attempt + 1)
+                continue
+            yield item, result
+            for another in itertools.islice(items, 1):
+                start(another)
+    except KeyboardInterrupt:
+        in_flight.clear()
+        raise
+    finally:
+        _settle([future for _, _, future in in_flight.values()])
+
+
+def _settle(futures: "list[Future]") -> None:
+    """Wait for tasks that cannot be stopped: none may write once the driver has given up."""
+    from distributed import CancelledError, wait
+
+    if futures:
+        with contextlib.suppress(TimeoutError, CancelledError):
+            wait(futures, timeout=60)

@@ -4,6 +4,7 @@ A manifest is written last, so a folder without one is unfinished. Its digest le
 seconds and versions: the same data made by the same settings has the same digest on any machine.
 """
 
+import contextlib
 import dataclasses
 import importlib.metadata
 import json
@@ -219,10 +220,10 @@ def begin(
         if (found, earlier) != (stage, identity):
             _refuse(folder, (stage, identity), (found, earlier))
         if finished:
+            folder.remove(_BEGUN)  # left by a kill right after the manifest was written
             return finished
     elif ours:
-        for name in present:
-            folder.remove(name)
+        _clear(folder, stage, present)
     folder.sweep()
     if not folder.exists(_BEGUN):
         begun = {"stage": stage, "identity": identity}
@@ -230,9 +231,24 @@ def begin(
     return None
 
 
+def _clear(folder: Folder, stage: str, present: list[str]) -> None:
+    """Remove an earlier output of this stage, so that a kill halfway leaves one to overwrite."""
+    found = stage
+    with contextlib.suppress(ManifestError, OutputError):  # a damaged one may be replaced
+        found = read(folder).stage if NAME in present else _begun(folder)["stage"]
+    if found != stage:
+        _refuse(folder, (stage, {}), (found, {}))
+    marked = {"stage": stage, "identity": {"half_removed": True}}
+    folder.commit(_BEGUN, json.dumps(marked).encode())
+    for name in sorted(present, key=lambda name: name != NAME):
+        if name != _BEGUN:
+            folder.remove(name)
+    folder.remove(_BEGUN)
+
+
 def abandon(folder: Folder) -> None:
     """Take back what a run wrote that can never be finished, as its input is at fault."""
-    for name in folder.names():
+    for name in sorted(folder.names(), key=lambda name: name == _BEGUN):
         folder.remove(name)
     if folder.is_local:
         os.rmdir(folder.path())
@@ -250,9 +266,10 @@ def _begun(folder: Folder) -> dict[str, Any]:
 def _refuse(
     folder: Folder, asked: tuple[str, dict[str, Any]], found: tuple[str, dict[str, Any]]
 ) -> None:
-    mend = "name another --out, or replace it with --overwrite true"
+    mend = "name another --out"
     if asked[0] != found[0]:
         raise OutputError(folder.url, f"the output of {asked[0]}", f"that of {found[0]}", mend)
+    mend += ", or replace it with --overwrite true"
     new, old = flatten(asked[1]), flatten(found[1])
     names = [name for name in sorted(new | old) if new.get(name) != old.get(name)]
     expected = ", ".join(f"{name}={new.get(name)}" for name in names[:3])

@@ -48,6 +48,16 @@ def digest_bytes(payload: bytes | memoryview | pa.Buffer) -> str:
     return digest
 
 
+def digest_file(path: Path) -> str:
+    """Digest a local file of any size as xxh3-128, hexadecimal."""
+    state = xxhash.xxh3_128()
+    with path.open("rb") as file:
+        while piece := file.read(2**22):
+            state.update(piece)
+    digest: str = state.hexdigest()
+    return digest
+
+
 def digest_all(digests: list[str]) -> str:
     """Digest a list of digests: that of a file by its partitions, of a folder by its files."""
     return digest_bytes("\n".join(digests).encode())
@@ -193,7 +203,18 @@ def commit_part(
 
 def _metadata(folder: Folder, name: str) -> pq.FileMetaData:
     with folder.open(name) as file:
-        return pq.read_metadata(file)
+        return _parquet(folder, name, file).metadata
+
+
+def _parquet(folder: Folder, name: str, opened: Any) -> pq.ParquetFile:
+    """Read the footer of an opened part; ``opened`` is a file, or a path to map."""
+    try:
+        return pq.ParquetFile(opened, memory_map=isinstance(opened, str))
+    except (pa.ArrowInvalid, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        found, mend = str(error).splitlines()[0], "make its folder again with --overwrite true"
+        raise ManifestError(folder.path(name), "a Parquet file", found, mend) from error
 
 
 def read_facts(folder: Folder, name: str) -> dict[str, Any]:
@@ -204,7 +225,9 @@ def read_facts(folder: Folder, name: str) -> dict[str, Any]:
     """
     try:
         facts: dict[str, Any] = json.loads((_metadata(folder, name).metadata or {})[_FACTS])
-    except (pa.ArrowInvalid, KeyError, ValueError) as error:
+    except ManifestError:
+        raise
+    except (KeyError, ValueError) as error:
         mend = "remove the file and run the same command again"
         found = str(error).splitlines()[0]
         raise ManifestError(folder.path(name), "a part of ours", found, mend) from error
@@ -228,10 +251,12 @@ def read_part(
 
 
 def open_part(folder: Folder, name: str) -> pq.ParquetFile:
-    """Open one part; local ones are memory-mapped."""
-    if folder.is_local:
-        return pq.ParquetFile(folder.path(name), memory_map=True)
-    return pq.ParquetFile(folder.open(name))
+    """Open one part; local ones are memory-mapped.
+
+    Raises:
+        ManifestError: its footer is damaged.
+    """
+    return _parquet(folder, name, folder.path(name) if folder.is_local else folder.open(name))
 
 
 def read_batches(

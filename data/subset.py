@@ -18,9 +18,9 @@ import pyarrow as pa
 import xxhash
 
 from data import cli, manifest, schema, shards
-from data.errors import ConfigError, SubsetError
+from data.errors import ConfigError, ManifestError, SubsetError
 from data.manifest import Counts, Manifest, placement
-from data.shards import Artefact, Folder
+from data.shards import Artefact, Folder, digest_file
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
@@ -84,7 +84,7 @@ def run(config: SubsetConfig) -> Manifest:
     """Write a subset.
 
     Raises:
-        ManifestError: the clean folder is missing or unfinished.
+        ManifestError: the clean folder is missing, unfinished or damaged.
         SubsetError: the catalogue holds fewer train rows than asked for.
         OutputError: the folder holds another output.
     """
@@ -99,8 +99,10 @@ def run(config: SubsetConfig) -> Manifest:
         cli.say(f"{config.out} is already finished for this catalogue and config")
         return done
     try:
-        chosen, counts = choose(build_index(clean), config)
-    except SubsetError:
+        index = build_index(clean)
+        _check_whole(config, parent, index.num_rows)
+        chosen, counts = choose(index, config)
+    except (ManifestError, SubsetError):
         manifest.abandon(folder)
         raise
     outputs, facts = _write(clean, chosen, out, manifest.identity_digest(identity))
@@ -217,6 +219,12 @@ def _first_of_each(values: np.ndarray) -> np.ndarray:
     return first
 
 
+def _check_whole(config: SubsetConfig, parent: Manifest, rows: int) -> None:
+    if rows != parent.counts.kept:
+        mend = "a shard is missing or foreign: make the folder again with --overwrite true"
+        raise ManifestError(config.clean, f"{parent.counts.kept:,} rows", f"{rows:,}", mend)
+
+
 def _check_size(config: SubsetConfig, available: int) -> None:
     if available == 0:
         raise SubsetError(config.clean, "train rows", "none")
@@ -324,13 +332,3 @@ def _artefacts(out: Path, rows: dict[str, int]) -> tuple[Artefact, ...]:
 def _stream_rows(file: Path) -> int:
     with pa.memory_map(str(file)) as source, pa.ipc.open_stream(source) as reader:
         return sum(batch.num_rows for batch in reader)
-
-
-def digest_file(path: Path) -> str:
-    """Digest a local file of any size as xxh3-128, hexadecimal."""
-    state = xxhash.xxh3_128()
-    with path.open("rb") as file:
-        while piece := file.read(2**22):
-            state.update(piece)
-    digest: str = state.hexdigest()
-    return digest

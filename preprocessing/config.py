@@ -8,6 +8,8 @@ from data.manifest import placement
 from data.sampling import SplitShares
 
 MIB = 2**20
+# A block and the rest of its last line together stay below Arrow's 2 GiB a column.
+_LARGEST = 1_000 * MIB
 
 
 @dataclass(frozen=True)
@@ -88,10 +90,10 @@ class CleanConfig:
 
     def __post_init__(self) -> None:
         # The smallest block still holds the mark that some editors put at a file's start.
-        if self.block_bytes < 16:
-            raise ConfigError("--block_bytes", "at least 16", str(self.block_bytes))
-        if self.max_line_bytes < 1:
-            raise ConfigError("--max_line_bytes", "at least 1", str(self.max_line_bytes))
+        for name, least in (("block_bytes", 16), ("max_line_bytes", 1)):
+            if not least <= getattr(self, name) <= _LARGEST:
+                expected = f"{least} to {_LARGEST:,}"
+                raise ConfigError(f"--{name}", expected, str(getattr(self, name)))
         if not 0 <= self.max_quarantined_share <= 1:
             found = str(self.max_quarantined_share)
             raise ConfigError("--max_quarantined_share", "0 to 1", found)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from data import cli, manifest, sampling, schema, shards
-from data.errors import CatalogueError, ManifestError, OutputError, QuarantineError, SourceError
+from data.errors import ManifestError, OutputError, QuarantineError, SourceError
 from data.manifest import Counts, Manifest
 from data.shards import Artefact, Folder
 from preprocessing import parse, rules, source
@@ -31,7 +31,10 @@ _SHOWN_LINES = 3
 # Blocks handed out beyond the running ones: enough that no worker waits, few enough that a gzip
 # stream's decompressed blocks stay in memory.
 _AHEAD = 2
-_ATTEMPTS = 4
+# How many good lines the unread rest may hold: bytes of the shortest record and its newline,
+# and the most that deflate shrinks (https://zlib.net/zlib_tech.html).
+_SHORTEST_RECORD = len(b'{"uid":"","title":"","content":""}\n')
+_MOST_DEFLATED = 1_032
 
 
 @dataclass(frozen=True)
@@ -98,10 +101,11 @@ def run(config: CleanConfig) -> Manifest:
 
 def _run_blocks(config: CleanConfig, files: list[SourceFile]) -> list[Part]:
     """Run every block on the cluster; give the parts in order."""
-    from data.cluster import connect
+    from data.cluster import connect, results
 
     finished = _finished_parts(Folder(config.out))
     stored = sum(file.size for file in files)
+    unread = sum(file.size * (_MOST_DEFLATED if file.compressed else 1) for file in files)
     settings = dataclasses.replace(config, overwrite=False)
     parts: list[Part] = []
     rows = 0
@@ -109,11 +113,17 @@ def _run_blocks(config: CleanConfig, files: list[SourceFile]) -> list[Part]:
         connect(config.workers, config.scheduler) as client,
         cli.Progress("clean", stored, "B") as progress,
     ):
-        for block, part in _results(client, _blocks(config, files), settings, finished):
+
+        def submit(block: Block, attempt: int) -> "Future":
+            is_finished = shards.part_name(block.index) in finished
+            return _submit(client, block, settings, is_finished, attempt)
+
+        for block, part in results(client, _blocks(config, files), submit, _AHEAD):
             parts.append(part)
             rows += part.counts.read
+            unread -= part.size
             progress.advance(block.read, rows=f"{rows:,}")
-            _check_quarantine(config, parts, progress.share)
+            _check_quarantine(config, parts, unread)
     return sorted(parts, key=lambda part: part.index)
 
 
@@ -136,38 +146,6 @@ def _finished_parts(folder: Folder) -> set[str]:
     return set(shards.list_parts(folder))
 
 
-def _results(
-    client: "Client", blocks: Iterator[Block], config: CleanConfig, finished: set[str]
-) -> Iterator[tuple[Block, Part]]:
-    """Keep a bounded number of blocks in flight; yield each with its part as it is done."""
-    from distributed import CancelledError, as_completed
-
-    limit = sum(client.nthreads().values()) + _AHEAD
-    in_flight: dict[str, tuple[Block, int]] = {}
-    running = as_completed()
-
-    def submit(block: Block, attempt: int = 0) -> None:
-        future = _submit(client, block, config, shards.part_name(block.index) in finished, attempt)
-        in_flight[future.key] = (block, attempt)
-        running.add(future)
-
-    for block in itertools.islice(blocks, limit):
-        submit(block)
-    for future in running:
-        block, attempt = in_flight.pop(future.key)
-        try:
-            part = _gather(future)
-        except CancelledError:
-            # The worker that held the block's bytes died with them; they are still here.
-            if attempt + 1 >= _ATTEMPTS:
-                raise
-            submit(block, attempt + 1)
-            continue
-        yield block, part
-        for block in itertools.islice(blocks, 1):
-            submit(block)
-
-
 def _submit(
     client: "Client", block: Block, config: CleanConfig, is_finished: bool, attempt: int
 ) -> "Future":
@@ -178,20 +156,6 @@ def _submit(
     task = verify_part if is_finished else clean_part
     name = f"clean-{id(client):x}-{block.index:05d}-{attempt}"
     return client.submit(task, bare, lines, config, key=name, pure=False)
-
-
-def _gather(future: "Future") -> Part:
-    from distributed import KilledWorker
-
-    try:
-        part: Part = future.result()
-    except KilledWorker as error:
-        expected, mend = (
-            "workers that stay alive",
-            "use fewer --workers, or a smaller --block_bytes",
-        )
-        raise CatalogueError("workers", expected, "several died on one block", mend) from error
-    return part
 
 
 def clean_part(block: Block, lines: Lines | None, config: CleanConfig) -> Part:
@@ -276,22 +240,23 @@ def verify_part(block: Block, lines: Lines | None, config: CleanConfig) -> Part:
     return Part(block.index, block.file.name, lines.size, lines.digest, counts, outputs, shown)
 
 
-def _check_quarantine(config: CleanConfig, parts: list[Part], share_done: float) -> None:
-    """Stop as soon as the broken lines are too many for any rest of the input to make up for."""
+def _check_quarantine(config: CleanConfig, parts: list[Part], unread: int) -> None:
+    """Stop as soon as the broken lines are too many for the unread bytes to make up for."""
     broken = sum(sum(part.counts.quarantined.values()) for part in parts)
     read = sum(part.counts.read for part in parts)
-    expected_lines = read / min(max(share_done, 1e-9), 1.0)
-    if broken <= config.max_quarantined_share * expected_lines:
+    if broken <= config.max_quarantined_share * (read + unread // _SHORTEST_RECORD):
         return
-    shown = "\n  ".join(itertools.chain.from_iterable(part.shown for part in parts[:_SHOWN_LINES]))
-    found = f"{broken:,} of {read:,} lines read so far, the first of them\n  {shown}\n"
+    in_order = sorted(parts, key=lambda part: part.index)
+    lines = itertools.chain.from_iterable(part.shown for part in in_order)
+    shown = "\n  ".join(itertools.islice(lines, _SHOWN_LINES))
+    found = f"{broken:,} of {read:,} lines read so far"
     expected = f"at most {config.max_quarantined_share:.2%} broken lines"
-    mend = "accept more with --max_quarantined_share 0.05"
+    mend = f"accept more with --max_quarantined_share; the first of them:\n  {shown}"
     raise QuarantineError(config.source, expected, found, mend)
 
 
 def _check_outcome(config: CleanConfig, parts: list[Part]) -> None:
-    _check_quarantine(config, parts, 1.0)
+    _check_quarantine(config, parts, 0)
     counts = sum((part.counts for part in parts), Counts())
     if counts.read == 0:
         raise SourceError(config.source, "JSON lines", "no line")

@@ -76,12 +76,12 @@ def find(source: str) -> list[SourceFile]:
     beside = Folder(parent or ".")
     if any(mark in base for mark in "*?["):
         return _describe(beside, fnmatch.filter(beside.names(), base), source)
-    if base not in beside.names() and not beside.exists(base):
-        mend = "name the file with --source, or invent one: python -m data synthesize"
-        raise SourceError(source, "a file or folder", "none", mend)
-    inside = Folder(source).names() if _is_folder(beside, base) else None
-    if inside is None:
+    if not _is_folder(source):
+        if not beside.exists(base):
+            mend = "name the file with --source, or invent one: python -m data synthesize"
+            raise SourceError(source, "a file or folder", "none", mend)
         return _describe(beside, [base], source)
+    inside = Folder(source).names()
     names = [name for name in inside if name.endswith(_ENDINGS)]
     if not names:
         found = ", ".join(inside[:3]) or "nothing"
@@ -89,10 +89,10 @@ def find(source: str) -> list[SourceFile]:
     return _describe(Folder(source), names, source)
 
 
-def _is_folder(beside: Folder, base: str) -> bool:
+def _is_folder(url: str) -> bool:
     import fsspec
 
-    fs, path = fsspec.core.url_to_fs(posixpath.join(beside.url, base))
+    fs, path = fsspec.core.url_to_fs(url)
     return bool(fs.isdir(path))
 
 

@@ -1,0 +1,1 @@
+"""An adapter and titles in, descriptions out. Knows nothing of how the adapter was trained."""

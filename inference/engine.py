@@ -1,0 +1,299 @@
+"""Prompts in, texts out: the protocol, and the reference engine on transformers' ``generate``.
+
+The only file of this stage that imports torch, transformers and peft, and only inside functions.
+Loads safetensors only, never remote code. Knows nothing of files of titles or of Dask.
+"""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import xxhash
+
+from data import manifest, models
+from data.errors import ConfigError, ModelError
+from data.manifest import Manifest
+from data.prompt import Prompt
+from data.sampling import derive_key
+from data.shards import Folder, digest_file
+
+if TYPE_CHECKING:
+    import torch
+
+_WEIGHTS = "adapter_model.safetensors"
+_UNITS = {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+
+
+@dataclass(frozen=True)
+class Request:
+    """One text to write."""
+
+    uid: str
+    """Keys the draws, so that a row's text does not depend on its batch."""
+    prompt: str
+
+
+@dataclass(frozen=True)
+class Completion:
+    """One text written."""
+
+    text: str
+    finish_reason: str
+    """``stop`` at the end of sequence, ``length`` at the limit."""
+    prompt_tokens: int
+    new_tokens: int
+    """Without the end of sequence."""
+
+
+class Engine(Protocol):
+    """What the driver needs of an engine."""
+
+    def room(self, requests: Sequence[Request]) -> list[int]:
+        """Tell how many tokens each prompt leaves in the model's context, below 0 for none."""
+        ...
+
+    def generate(self, requests: Sequence[Request]) -> list[Completion]:
+        """Write the texts, in the order of the requests."""
+        ...
+
+
+@dataclass(frozen=True)
+class Model:
+    """The weights to write with, found but not loaded."""
+
+    base: str
+    base_digest: str
+    adapter: str | None
+    digest: str
+    """Of all weights: the same digest writes the same text."""
+    prompt: Prompt
+    longest: int
+    """Tokens of the longest description that was trained on; 256 where nobody knows."""
+    made: Manifest | None = None
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How an engine writes."""
+
+    max_new_tokens: int
+    temperature: float
+    top_p: float
+    seed: int
+    batch_size: int
+    device: str
+    memory_limit: str | None
+    threads: int | None
+    """CPU threads of one worker; none: as torch likes."""
+
+
+def find_model(run: str) -> Model:
+    """Find the weights of a run, or a merged model.
+
+    Args:
+        run: a run's folder (``adapter/`` and manifest), or a model's (``config.json``).
+
+    Raises:
+        ManifestError: the run is unfinished.
+        ModelError: neither is there, or the base is not the one that the adapter was trained on.
+    """
+    folder = Path(run)
+    if (folder / "config.json").is_file():
+        base = models.locate(run)
+        return Model(str(base.folder), base.digest, None, base.digest, Prompt(), 256)
+    if not folder.is_dir():
+        raise ModelError(run, "the folder of a run or of a model", "none")
+    made = manifest.read(Folder(run), "train")
+    adapter = folder / "adapter"
+    if not (adapter / _WEIGHTS).is_file():
+        raise ModelError(str(adapter), f"an adapter with {_WEIGHTS}", "none")
+    facts = made.facts
+    told = str(facts["base"])
+    base = models.locate(str(folder / "base") if told == "base" else told)
+    if base.digest != facts["base_digest"]:
+        expected = f"the base that the adapter was trained on ({facts['base_digest'][:12]})"
+        raise ModelError(base.name, expected, f"another ({base.digest[:12]})")
+    digest = digest_file(adapter / _WEIGHTS)
+    longest = int(facts.get("longest_completion_tokens") or 256)
+    return Model(
+        str(base.folder), base.digest, str(adapter), f"{base.digest}+{digest}",
+        Prompt(**facts["prompt"]), longest, made,
+    )  # fmt: skip
+
+
+class ReferenceEngine:
+    """transformers' ``generate`` on merged weights: any device, batches sorted by length."""
+
+    def __init__(self, model: Model, settings: Settings) -> None:
+        import torch
+        from transformers import AutoTokenizer
+
+        self._settings = settings
+        self._device = torch.device(choose_device(settings.device))
+        if settings.threads and self._device.type == "cpu":
+            torch.set_num_threads(settings.threads)
+        if settings.memory_limit and self._device.type == "cuda":
+            total = torch.cuda.get_device_properties(self._device).total_memory
+            share = parse_memory(settings.memory_limit) / total
+            torch.cuda.set_per_process_memory_fraction(min(share, 1.0), self._device)
+        where = model.adapter or model.base
+        self._tokenizer = AutoTokenizer.from_pretrained(where, padding_side="left")
+        if self._tokenizer.pad_token_id is None:
+            self._tokenizer.pad_token = self._tokenizer.eos_token
+        self._model = load_merged(model, self._device)
+        self._context = int(self._model.config.max_position_embeddings)
+
+    def room(self, requests: Sequence[Request]) -> list[int]:
+        """Tell how many tokens each prompt leaves in the model's context."""
+        return [self._context - len(ids) for ids in self._encode(requests)]
+
+    def _encode(self, requests: Sequence[Request]) -> list[list[int]]:
+        ids: list[list[int]] = self._tokenizer([r.prompt for r in requests])["input_ids"]
+        return ids
+
+    def generate(self, requests: Sequence[Request]) -> list[Completion]:
+        """Write the texts, longest prompts first, given back in the order of the requests."""
+        ids = self._encode(requests)
+        order = sorted(range(len(ids)), key=lambda place: (-len(ids[place]), place))
+        written: dict[int, Completion] = {}
+        size = self._settings.batch_size
+        for start in range(0, len(order), size):
+            places = order[start : start + size]
+            batch = [ids[place] for place in places]
+            texts = self._write(batch, [requests[place].uid for place in places])
+            written.update(zip(places, texts, strict=True))
+        return [written[place] for place in range(len(requests))]
+
+    def _write(self, ids: list[list[int]], uids: list[str]) -> list[Completion]:
+        import torch
+        from transformers import GenerationConfig, LogitsProcessorList
+
+        tokenizer, settings = self._tokenizer, self._settings
+        padded = tokenizer.pad({"input_ids": ids}, return_tensors="pt").to(self._device)
+        config = GenerationConfig(
+            do_sample=False,
+            num_beams=1,
+            max_new_tokens=settings.max_new_tokens,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+            bos_token_id=tokenizer.bos_token_id,
+        )
+        noise = [keyed_noise(uids, settings, self._device)] if settings.temperature else []
+        with torch.inference_mode():
+            output = self._model.generate(
+                input_ids=padded["input_ids"],
+                attention_mask=padded["attention_mask"],
+                generation_config=config,
+                logits_processor=LogitsProcessorList(noise),
+            )
+        new = output[:, padded["input_ids"].shape[1] :].tolist()
+        return [
+            self._completion(len(prompt), tokens) for prompt, tokens in zip(ids, new, strict=True)
+        ]
+
+    def _completion(self, prompt_tokens: int, tokens: list[int]) -> Completion:
+        eos = self._tokenizer.eos_token_id
+        stopped = eos in tokens
+        kept = tokens[: tokens.index(eos)] if stopped else tokens
+        text = self._tokenizer.decode(kept, skip_special_tokens=True).strip()
+        return Completion(text, "stop" if stopped else "length", prompt_tokens, len(kept))
+
+
+def load_merged(model: Model, device: "torch.device") -> Any:
+    """Load base weights, put the adapter into them, in 16 bits on a GPU and 32 on a CPU."""
+    import torch
+    from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+    loaded = AutoModelForCausalLM.from_pretrained(
+        model.base, dtype=dtype, use_safetensors=True, device_map={"": device}
+    )
+    if model.adapter:
+        loaded = _with_adapter(loaded, model.adapter)
+    return loaded.eval()
+
+
+def _with_adapter(loaded: Any, adapter: str) -> Any:
+    from peft import PeftModel
+
+    try:
+        # No torch file is ever unpickled: an adapter without safetensors was refused before.
+        peft = PeftModel.from_pretrained(loaded, adapter)
+        return peft.merge_and_unload(safe_merge=True)
+    except (RuntimeError, ValueError, KeyError) as error:
+        expected = "an adapter of this base model"
+        found = next(iter(str(error).strip().splitlines()[1:]), str(error)).strip()
+        raise ModelError(adapter, expected, found) from error
+
+
+def keyed_noise(uids: Sequence[str], settings: Settings, device: "torch.device") -> Any:
+    """Make a logits processor that turns greedy choice into a draw keyed by row.
+
+    The likeliest token after adding Gumbel noise to ``logits / temperature`` is a draw from their
+    softmax (Gumbel-max, Gumbel 1954). The noise of a row comes from a generator keyed by seed and
+    uid, so a row gets the same text in any batch, order or worker.
+    """
+    import torch
+    from transformers import LogitsProcessor, TopPLogitsWarper
+
+    key = derive_key("generate", settings.seed)
+    generators = []
+    for uid in uids:
+        row_seed = xxhash.xxh3_64_intdigest(uid.encode(), key) >> 1
+        generators.append(torch.Generator("cpu").manual_seed(row_seed))
+    top_p = TopPLogitsWarper(settings.top_p) if settings.top_p < 1 else None
+
+    class KeyedNoise(LogitsProcessor):  # type: ignore[misc]
+        def __call__(self, input_ids: Any, scores: Any) -> Any:
+            scores = scores.float() / settings.temperature
+            if top_p is not None:
+                scores = top_p(input_ids, scores)
+            width = scores.shape[-1]
+            drawn = torch.stack([torch.rand(width, generator=each) for each in generators])
+            # rand may give 0, whose logarithm is infinite.
+            gumbel = -torch.log(-torch.log(drawn.clamp_min(1e-20)))
+            return scores + gumbel.to(device)
+
+    return KeyedNoise()
+
+
+def parse_memory(text: str) -> int:
+    """Read an amount of memory such as ``11.65GiB`` as bytes.
+
+    Raises:
+        ConfigError: it is no number with a unit.
+    """
+    number, unit = text[:-3], text[-3:]
+    try:
+        return int(float(number) * _UNITS[unit])
+    except (KeyError, ValueError) as error:
+        expected = "a number with KiB, MiB or GiB"
+        raise ConfigError("--memory_limit", expected, repr(text)) from error
+
+
+def choose_device(asked: str) -> str:
+    """Choose ``cuda`` or ``cpu``.
+
+    Raises:
+        ConfigError: a GPU was asked for and there is none.
+    """
+    import torch
+
+    there = torch.cuda.is_available()
+    if asked == "cuda" and not there:
+        raise ConfigError("--device", "a CUDA device", "none that torch can use")
+    return asked if asked != "auto" else ("cuda" if there else "cpu")
+
+
+def count_gpus() -> int:
+    """Count the GPUs that this process may use, without starting CUDA in it."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return len([name for name in visible.split(",") if name.strip()])
+    import torch
+
+    return int(torch.cuda.device_count())

@@ -1,0 +1,120 @@
+"""``make bench-clean``: ours and other tools on the same rows and cores, side by side.
+
+Whole processes, start-up included, in turn, medians of ``--rounds``; every tool's texts are checked
+against ours. Prints the table and saves it as JSON with the machine named.
+"""
+
+import argparse
+import importlib.util
+import json
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pyarrow.dataset as ds
+
+from data import cli
+from tests.benchmarks.peers import PEERS
+
+NEEDS = {"datatrove": "datatrove", "Polars + ftfy": "polars", "DuckDB (no repair)": "duckdb"}
+OURS = "ours"
+
+
+def command(tool: str, source: Path, out: Path, bounds: tuple[int, int], workers: int) -> list[str]:
+    if tool != OURS:
+        numbers = [str(number) for number in (*bounds, workers)]
+        return [sys.executable, "-m", "tests.benchmarks.peers", tool, str(source), str(out), *numbers]
+    return [
+        sys.executable, "-m", "preprocessing", "clean", "--source", str(source), "--out", str(out),
+        "--rules.content_min", str(bounds[0]), "--rules.content_max", str(bounds[1]),
+        "--workers", str(workers),
+    ]  # fmt: skip
+
+
+def timed(words: list[str]) -> float:
+    began = time.perf_counter()
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(words)}\n{done.stdout}\n{done.stderr}")
+    return time.perf_counter() - began
+
+
+def rows(out: Path) -> set[tuple[str, str, str]]:
+    """Read what a tool kept: uid, title, content, under the tool's own column names."""
+    files = sorted(
+        file for file in out.rglob("*.parquet") if not {"cache", "quarantine"} & set(file.parts)
+    )
+    table = ds.dataset(files).to_table()
+    kept = set()
+    for row in table.to_pylist():
+        if "metadata" in row:  # datatrove's form
+            row = {"uid": row["id"], "title": row["metadata"]["title"], "content": row["text"]}
+        kept.add((row["uid"], row["title"], row["content"]))
+    return kept
+
+
+def measure(tools: list[str], options: argparse.Namespace, work: Path) -> dict[str, list[float]]:
+    seconds: dict[str, list[float]] = {tool: [] for tool in tools}
+    expected: set[tuple[str, str, str]] = set()
+    for number in range(options.rounds):
+        for tool in tools:
+            out = work / tool.split()[0]
+            shutil.rmtree(out, ignore_errors=True)
+            words = command(tool, options.source, out, tuple(options.bounds), options.workers)
+            seconds[tool].append(timed(words))
+            cli.say(f"round {number + 1}  {tool:<20} {seconds[tool][-1]:8.2f} s")
+            if number == 0 and tool == OURS:
+                expected = rows(out)
+            elif number == 0 and "no repair" not in tool and rows(out) != expected:
+                raise SystemExit(f"{tool} kept other rows or texts than ours")
+            shutil.rmtree(out)
+    return seconds
+
+
+def report(seconds: dict[str, list[float]], options: argparse.Namespace) -> None:
+    ours = statistics.median(seconds[OURS])
+    lines = []
+    for tool, each in seconds.items():
+        median = statistics.median(each)
+        lines.append([tool, f"{median:.2f}", f"{min(each):.2f} to {max(each):.2f}", f"{median / ours:.2f}"])
+    machine = f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"
+    cli.say(f"\n{options.rows:,} lines, {options.source.stat().st_size / 1e6:,.0f} MB, "
+            f"{options.bounds[0]} to {options.bounds[1]} characters, {options.workers} workers, "
+            f"{machine}, medians of {options.rounds}\n")  # fmt: skip
+    cli.say(cli.table(lines, ("tool", "seconds", "range", "times ours")))
+    saved = vars(options) | {"source": str(options.source), "machine": machine, "seconds": seconds}
+    options.report.parent.mkdir(parents=True, exist_ok=True)
+    options.report.write_text(json.dumps(saved, indent=2, default=str))
+    cli.say(f"\nsaved as {options.report}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=int, default=200_000)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--bounds", type=int, nargs=2, default=(400, 500))
+    parser.add_argument("--tools", nargs="*", default=[OURS, *PEERS])
+    parser.add_argument("--work", type=Path, default=Path("data/store/bench"))
+    parser.add_argument("--report", type=Path, default=Path("data/store/reports/bench-clean.json"))
+    options = parser.parse_args()
+    options.source = options.work / f"trn-{options.rows}.json"
+    if not options.source.exists():
+        timed([sys.executable, "-m", "data", "synthesize", "--rows", str(options.rows),
+               "--out", str(options.source)])  # fmt: skip
+    tools = []
+    for tool in options.tools:
+        if tool in NEEDS and importlib.util.find_spec(NEEDS[tool]) is None:
+            cli.say(f"{tool} left out: {NEEDS[tool]} is not installed (make bench-clean installs it)")
+            continue
+        tools.append(tool)
+    report(measure(tools, options, options.work), options)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""A memory-mapped subset in, a LoRA adapter out. Knows nothing of raw lines or generation."""

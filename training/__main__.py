@@ -1,0 +1,19 @@
+"""Commands of the training stage: run."""
+
+import sys
+from collections.abc import Sequence
+
+from data import cli
+from data.cli import Command
+from training.config import TrainConfig
+
+COMMANDS = {"run": Command(TrainConfig, "training.run:run")}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command and give its exit code."""
+    return cli.main("training", COMMANDS, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

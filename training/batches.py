@@ -1,0 +1,98 @@
+"""Which rows stand in which batch, and how they become tensors.
+
+The order depends on seed and epoch alone, never on a global random state, so a resumed run goes
+on with the rows that the interrupted one would have taken. Knows nothing of models.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch.utils.data import Sampler
+
+from training.guards import IGNORED
+
+# Rows are sorted by length within chunks of so many batches: long enough that a batch holds rows
+# of one length, short enough that every epoch mixes anew.
+_BATCHES_SORTED_TOGETHER = 50
+_EPOCHS_A_SEED = 1_000_003
+
+
+class KeyedOrder(Sampler[int]):  # type: ignore[misc]
+    """The places of the rows in one epoch's order, keyed by (seed, epoch).
+
+    Args:
+        lengths: tokens of each row, [rows].
+        batch: rows an optimizer step; rows of like length are grouped within one.
+        seed: of the run.
+        order: ``random``, or ``by_length`` for groups of like length in random succession.
+    """
+
+    def __init__(
+        self,
+        lengths: Sequence[int] | np.ndarray,
+        batch: int,
+        seed: int,
+        order: Literal["random", "by_length"],
+    ) -> None:
+        self._lengths = torch.as_tensor(np.asarray(lengths))
+        self._batch = batch
+        self._seed = seed
+        self._order = order
+        self._epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch; the Trainer calls this, after a resume too."""
+        self._epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self._lengths)
+
+    def __iter__(self) -> Iterator[int]:
+        generator = torch.Generator().manual_seed(self._seed * _EPOCHS_A_SEED + self._epoch)
+        order = torch.randperm(len(self), generator=generator)
+        if self._order == "by_length":
+            order = self._group(order, generator)
+        yield from order.tolist()
+
+    def _group(self, order: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        chunks = order.split(self._batch * _BATCHES_SORTED_TOGETHER)
+        order = torch.cat([chunk[self._descending(chunk)] for chunk in chunks])
+        full = len(self) // self._batch * self._batch
+        batches = order[:full].view(-1, self._batch)
+        batches = batches[torch.randperm(len(batches), generator=generator)]
+        return torch.cat([batches.flatten(), order[full:]])
+
+    def _descending(self, rows: torch.Tensor) -> torch.Tensor:
+        return self._lengths[rows].argsort(descending=True, stable=True)
+
+
+@dataclass(frozen=True)
+class Collator:
+    """Pads rows on the right to the longest of them."""
+
+    pad: int
+    """Id of the padding token; it is neither attended to nor learned."""
+
+    def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        """Make one micro-batch.
+
+        Args:
+            rows: with ``input_ids`` and ``labels``.
+
+        Returns:
+            ``input_ids``, ``labels`` and ``attention_mask``, int64 [rows, longest].
+        """
+        width = max(len(row["input_ids"]) for row in rows)
+        ids = np.full((len(rows), width), self.pad, np.int64)
+        labels = np.full((len(rows), width), IGNORED, np.int64)
+        mask = np.zeros((len(rows), width), np.int64)
+        for place, row in enumerate(rows):
+            length = len(row["input_ids"])
+            ids[place, :length] = row["input_ids"]
+            labels[place, :length] = row["labels"]
+            mask[place, :length] = 1
+        arrays = {"input_ids": ids, "labels": labels, "attention_mask": mask}
+        return {name: torch.from_numpy(array) for name, array in arrays.items()}

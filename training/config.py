@@ -1,0 +1,285 @@
+"""Settings of the training stage. Imports nothing heavy, so that ``--help`` is quick."""
+
+import re
+from dataclasses import dataclass, field
+from typing import Literal
+
+from data.errors import ConfigError
+from data.manifest import placement
+from data.prompt import Prompt
+
+_UNITS = {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "KB": 10**3, "MB": 10**6, "GB": 10**9}
+_ALL_PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+
+def parse_memory(text: str) -> int:
+    """Read an amount of memory such as ``11.65GiB`` as bytes.
+
+    Raises:
+        ConfigError: it is no positive number with one of the units.
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMG]i?B)\s*", text)
+    amount = int(float(match[1]) * _UNITS[match[2]]) if match else 0
+    if amount <= 0:
+        raise ConfigError("--memory_limit", f"a number with one of {', '.join(_UNITS)}", repr(text))
+    return amount
+
+
+def _at_least(flag: str, low: float, value: float | None) -> None:
+    if value is not None and value < low:
+        raise ConfigError(flag, f"at least {low}", str(value))
+
+
+@dataclass(frozen=True)
+class LoraSettings:
+    """Shape of the adapter (LoRA, https://arxiv.org/abs/2106.09685)."""
+
+    r: int = 16
+    """Rank of every low-rank update."""
+
+    alpha: int = 16
+    """Scale: an update counts alpha / r, or alpha / sqrt(r) with use_rslora."""
+
+    dropout: float = 0.0
+    """Share of an update's inputs dropped in training; 0 is fastest under Unsloth."""
+
+    use_rslora: bool = True
+    """Scale by the square root of r (rsLoRA, https://arxiv.org/abs/2312.03732)."""
+
+    target_modules: list[str] = field(default_factory=lambda: list(_ALL_PROJECTIONS))
+    """Names of the linear layers that get an update."""
+
+    def __post_init__(self) -> None:
+        _at_least("--lora.r", 1, self.r)
+        _at_least("--lora.alpha", 1, self.alpha)
+        if not 0 <= self.dropout < 1:
+            raise ConfigError("--lora.dropout", "0 to below 1", str(self.dropout))
+        if not self.target_modules:
+            raise ConfigError("--lora.target_modules", "names of layers", "none")
+
+
+@dataclass(frozen=True)
+class Optimisation:
+    """How the adapter learns. One step sees batch_size rows, micro_batch_size at a time."""
+
+    batch_size: int = 128
+    """Rows an optimizer step, on all devices together."""
+
+    micro_batch_size: int | None = None
+    """Rows at a time; divides batch_size. None: the whole batch at once."""
+
+    epochs: float = 3.0
+    """Passes over the train rows; max_steps wins where set."""
+
+    max_steps: int | None = None
+    """Stop after so many optimizer steps."""
+
+    learning_rate: float = 2e-4
+    """Highest rate, reached after the warm-up."""
+
+    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    """Course of the rate after the warm-up; linear and cosine end at 0."""
+
+    warmup_steps: float = 0.03
+    """Steps that raise the rate from 0: 1 and above a number of steps, below 1 a share of all."""
+
+    weight_decay: float = 0.01
+    """Of AdamW."""
+
+    optimizer: Literal["adamw_torch", "adamw_torch_fused", "adamw_8bit"] = "adamw_torch"
+    """adamw_8bit needs a GPU; without one adamw_torch takes its place, with a line that says so."""
+
+    max_grad_norm: float = 1.0
+    """Gradients are scaled down to this norm; 0: never."""
+
+    precision: Literal["auto", "bf16", "float32"] = "auto"
+    """Of weights and arithmetic; auto: bf16 where the GPU has it, else float32."""
+
+    gradient_checkpointing: Literal["none", "unsloth", "every"] = "none"
+    """Recompute activations instead of keeping them: not, Unsloth's way, or in every layer."""
+
+    order: Literal["random", "by_length"] = "by_length"
+    """Order of the rows, keyed by seed and epoch; by_length puts rows of like length in a batch."""
+
+    def __post_init__(self) -> None:
+        _at_least("--optimisation.batch_size", 1, self.batch_size)
+        _at_least("--optimisation.micro_batch_size", 1, self.micro_batch_size)
+        _at_least("--optimisation.max_steps", 1, self.max_steps)
+        for name in ("warmup_steps", "weight_decay", "max_grad_norm"):
+            _at_least(f"--optimisation.{name}", 0, getattr(self, name))
+        for name in ("epochs", "learning_rate"):
+            if not getattr(self, name) > 0:
+                found = str(getattr(self, name))
+                raise ConfigError(f"--optimisation.{name}", "more than 0", found)
+        if self.batch_size % self.micro_batch:
+            expected = f"a divisor of batch_size={self.batch_size}"
+            raise ConfigError("--optimisation.micro_batch_size", expected, str(self.micro_batch))
+        if self.warmup_steps >= 1 and self.warmup_steps != int(self.warmup_steps):
+            expected = "a share below 1 or a whole number of steps"
+            raise ConfigError("--optimisation.warmup_steps", expected, str(self.warmup_steps))
+
+    @property
+    def micro_batch(self) -> int:
+        """Rows that go through the model at a time."""
+        return self.micro_batch_size or self.batch_size
+
+    @property
+    def accumulation(self) -> int:
+        """Micro-batches whose gradients add up to one step."""
+        return self.batch_size // self.micro_batch
+
+
+@dataclass(frozen=True)
+class Checkpoints:
+    """When to evaluate on the validation rows and when to save."""
+
+    eval_steps: int | None = None
+    """Evaluate after so many steps and at the end; none: never."""
+
+    save_steps: int = 200
+    """Save after so many steps and at the end; a resumed run goes on from there."""
+
+    save_total_limit: int = placement(2)
+    """Checkpoints kept, the best among them."""
+
+    keep_best: bool = False
+    """Make the adapter from the checkpoint of lowest validation loss, not from the last."""
+
+    def __post_init__(self) -> None:
+        _at_least("--checkpoints.eval_steps", 1, self.eval_steps)
+        _at_least("--checkpoints.save_steps", 1, self.save_steps)
+        # The newest one may be half-written when the machine stops.
+        _at_least("--checkpoints.save_total_limit", 2, self.save_total_limit)
+        if not self.keep_best:
+            return
+        if self.eval_steps is None:
+            expected = "a number of steps, as keep_best chooses by validation loss"
+            raise ConfigError("--checkpoints.eval_steps", expected, "none")
+        if self.save_steps % self.eval_steps:
+            expected = f"a multiple of eval_steps={self.eval_steps}, for keep_best"
+            raise ConfigError("--checkpoints.save_steps", expected, str(self.save_steps))
+
+
+@dataclass(frozen=True)
+class TinyBase:
+    """A Llama so small that a CPU trains it in a minute, made from the subset's own text."""
+
+    vocabulary: int = 2_000
+    """Tokens at most; a tiny subset makes fewer."""
+
+    hidden: int = 64
+    """Width of the model."""
+
+    intermediate: int = 192
+    """Width of its feed-forward layers."""
+
+    layers: int = 2
+    """Number of layers."""
+
+    heads: int = 4
+    """Query heads a layer."""
+
+    kv_heads: int = 2
+    """Key and value heads a layer; divides heads."""
+
+    steps: int = 1_200
+    """Steps of pre-training on titles and descriptions, without any prompt."""
+
+    batch_size: int = 8
+    """Rows a step of pre-training."""
+
+    learning_rate: float = 1e-2
+    """Highest rate of pre-training."""
+
+    def __post_init__(self) -> None:
+        for name in ("hidden", "intermediate", "layers", "heads", "kv_heads", "batch_size"):
+            _at_least(f"--tiny.{name}", 1, getattr(self, name))
+        # 256 bytes and the three special tokens are always in.
+        _at_least("--tiny.vocabulary", 260, self.vocabulary)
+        _at_least("--tiny.steps", 0, self.steps)
+        if self.hidden % (2 * self.heads):
+            expected = f"a multiple of twice heads={self.heads}"
+            raise ConfigError("--tiny.hidden", expected, str(self.hidden))
+        if self.heads % self.kv_heads:
+            expected = f"a divisor of heads={self.heads}"
+            raise ConfigError("--tiny.kv_heads", expected, str(self.kv_heads))
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Fine-tune a LoRA adapter on a subset, so that a title becomes its description.
+
+    Run it again after an interruption: it goes on from the newest checkpoint.
+    """
+
+    subset: str = placement("data/store/subsets/all")
+    """Folder of the subset; local, as it is memory-mapped."""
+
+    out: str = placement("data/store/runs/all")
+    """Folder for the adapter, checkpoints, metrics and loss curve; local."""
+
+    base: str = "unsloth/tinyllama"
+    """Model to adapt: an id on the Hugging Face hub or a local folder; unused where tiny is set."""
+
+    tiny: TinyBase | None = None
+    """Where set, a tiny base is built from the subset first, into the run's own folder."""
+
+    backend: Literal["auto", "unsloth", "transformers"] = "auto"
+    """What trains; auto takes unsloth where it imports and says what it took."""
+
+    init_adapter: str | None = None
+    """Go on from this adapter of the same base and LoRA settings, with a fresh schedule."""
+
+    prompt: Prompt = field(default_factory=Prompt)
+    """How a title becomes a prompt."""
+
+    loss_on: Literal["completion", "full"] = "completion"
+    """Learn the description only, or the prompt as well."""
+
+    max_length: int = 512
+    """Tokens a row at most, prompt, description and end-of-sequence together."""
+
+    max_truncated_share: float = placement(0.01)
+    """Refuse to train when a larger share of the descriptions does not fit into max_length."""
+
+    lora: LoraSettings = field(default_factory=LoraSettings)
+    """Shape of the adapter."""
+
+    optimisation: Optimisation = field(default_factory=Optimisation)
+    """How the adapter learns."""
+
+    checkpoints: Checkpoints = field(default_factory=Checkpoints)
+    """When to evaluate and save."""
+
+    seed: int = 3407
+    """Decides the adapter's first weights and the order of the rows."""
+
+    logging_steps: int = placement(1)
+    """Write a line of metrics after so many steps."""
+
+    report_to: list[str] = field(default_factory=list, metadata={"identity": False})
+    """Trackers that the Trainer knows, such as tensorboard; none are needed."""
+
+    tokenized: str = placement("data/store/tokenized")
+    """Folder where tokenised rows are kept for the next run; local."""
+
+    memory_limit: str | None = placement(None)
+    """Use no more GPU memory than this, 11.65GiB for instance, to stand in for a smaller card."""
+
+    overwrite: bool = placement(False)
+    """Replace the output of an earlier run."""
+
+    def __post_init__(self) -> None:
+        # Room for a prompt, a token of the description and the end-of-sequence.
+        _at_least("--max_length", 8, self.max_length)
+        _at_least("--logging_steps", 1, self.logging_steps)
+        if not 0 <= self.max_truncated_share <= 1:
+            found = str(self.max_truncated_share)
+            raise ConfigError("--max_truncated_share", "0 to 1", found)
+        if self.memory_limit is not None:
+            parse_memory(self.memory_limit)
+        if self.backend == "transformers" and (
+            self.optimisation.gradient_checkpointing == "unsloth"
+        ):
+            expected = "none or every, as the backend is transformers"
+            raise ConfigError("--optimisation.gradient_checkpointing", expected, "unsloth")

@@ -1,0 +1,148 @@
+"""Refuse to train on broken batches: pure checks over rows, tokenizers, adapters and losses.
+
+No I/O and no torch here: tables and numbers in, an error or nothing out. Each check names the
+rows or figures that are at fault.
+"""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+
+from data.errors import BatchError, ModelError
+
+IGNORED = -100
+"""Label of a token that is not learned, as PyTorch's cross-entropy has it."""
+
+
+def _name(uids: Sequence[str]) -> str:
+    more = f" and {len(uids) - 3:,} more" if len(uids) > 3 else ""
+    return f"rows {', '.join(uids[:3])}{more}"
+
+
+def no_room(uids: Sequence[str], max_length: int) -> BatchError:
+    """Make the error for rows whose prompt alone fills ``max_length``."""
+    expected = f"room for a description within max_length={max_length}"
+    mend = "raise --max_length, or drop such titles when cleaning"
+    return BatchError(_name(uids), expected, "a prompt that fills it", mend)
+
+
+def check_truncated(cut: int, rows: int, uids: Sequence[str], max_share: float) -> None:
+    """Check that few enough descriptions were cut.
+
+    Args:
+        cut: rows whose description did not fit.
+        rows: all rows.
+        uids: of the first cut rows.
+        max_share: largest share allowed, 0 to 1.
+
+    Raises:
+        BatchError: the share is larger.
+    """
+    if cut > max_share * rows:
+        expected = f"at most {max_share:.1%} of the descriptions cut"
+        mend = "raise --max_length or --max_truncated_share"
+        raise BatchError(_name(uids), expected, f"{cut:,} of {rows:,} ({cut / rows:.1%})", mend)
+
+
+def check_rows(table: pa.Table, uids: Sequence[str], eos: int, max_length: int) -> None:
+    """Check tokenised rows: each learns something, and ends where it was not cut.
+
+    Args:
+        table: N rows with ``input_ids``, ``labels`` and ``length``.
+        uids: of the rows, [N].
+        eos: id of the end-of-sequence token.
+        max_length: a row of this length may have been cut.
+
+    Raises:
+        BatchError: a row has no label, labels of other tokens than its own, or no end.
+    """
+    ids, labels = _lists(table, "input_ids"), _lists(table, "labels")
+    for fault, found in (
+        ("a label for some token", [not (row != IGNORED).any() for row in labels]),
+        (
+            "each label to be its own token",
+            [_misplaced(row, label) for row, label in zip(ids, labels, strict=True)],
+        ),
+        (
+            "an end-of-sequence token, learned, at the end of an uncut row",
+            [
+                len(row) < max_length and not (row[-1] == eos == label[-1])
+                for row, label in zip(ids, labels, strict=True)
+            ],
+        ),
+    ):
+        bad = [uid for uid, is_bad in zip(uids, found, strict=True) if is_bad]
+        if bad:
+            raise BatchError(_name(bad), fault, "none", "this is a bug, please report it")
+
+
+def check_prompt_unlearned(
+    table: pa.Table, prompt_lengths: Sequence[int], uids: Sequence[str]
+) -> None:
+    """Check that no token of the prompt has a label.
+
+    Args:
+        table: N rows with ``labels``.
+        prompt_lengths: tokens of each row's prompt, [N].
+        uids: of the rows, [N].
+
+    Raises:
+        BatchError: some prompt is in the loss.
+    """
+    rows = zip(_lists(table, "labels"), prompt_lengths, uids, strict=True)
+    bad = [uid for row, head, uid in rows if (row[:head] != IGNORED).any()]
+    if bad:
+        raise BatchError(_name(bad), "prompt tokens without a label", "some in the loss")
+
+
+def check_vocabulary(tokens: int, embeddings: int, where: str) -> None:
+    """Check that the model has an embedding for every token of its tokenizer.
+
+    Raises:
+        ModelError: the tokenizer has more tokens; training would fail or read foreign memory.
+    """
+    if tokens > embeddings:
+        expected = f"a tokenizer of at most the model's {embeddings:,} tokens"
+        raise ModelError(where, expected, f"{tokens:,}", "take the tokenizer that came with it")
+
+
+def check_trainable(trainable: int, where: str) -> None:
+    """Check that the adapter has weights to train.
+
+    Raises:
+        ModelError: it has none; the loss would stay where it is.
+    """
+    if trainable <= 0:
+        mend = "name layers of this model with --lora.target_modules"
+        raise ModelError(where, "an adapter with trainable parameters", "none", mend)
+
+
+def check_loss(loss: float, grad_norm: float | None, step: int) -> None:
+    """Check figures of a step: finite, and a loss that is not exactly 0.
+
+    A loss of exactly 0 is what a NaN in half precision or a batch without labels looks like.
+
+    Raises:
+        BatchError: a figure is at fault.
+    """
+    where = f"step {step}"
+    if not math.isfinite(loss) or loss == 0.0:
+        mend = "lower --optimisation.learning_rate or use --optimisation.precision float32"
+        raise BatchError(where, "a finite training loss above 0", str(loss), mend)
+    if grad_norm is not None and not math.isfinite(grad_norm):
+        mend = "lower --optimisation.learning_rate"
+        raise BatchError(where, "a finite gradient norm", str(grad_norm), mend)
+
+
+def _lists(table: pa.Table, name: str) -> list[np.ndarray]:
+    column = table.column(name).combine_chunks()
+    flat, offsets = column.flatten().to_numpy(), column.offsets.to_numpy()
+    return np.split(flat, offsets[1:-1] - offsets[0])
+
+
+def _misplaced(ids: np.ndarray, labels: np.ndarray) -> bool:
+    if len(ids) != len(labels):
+        return True
+    return bool(((labels != IGNORED) & (labels != ids)).any())

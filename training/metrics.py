@@ -1,0 +1,147 @@
+"""Figures of a run: one JSON line a logged step, and the picture of the losses.
+
+Knows nothing of models: numbers in, ``metrics.jsonl`` and ``loss.png`` out.
+"""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+Line = dict[str, Any]
+
+_INK, _TRAIN, _VALIDATION, _RATE = "#1f2933", "#2f6f9f", "#c8553d", "#7b8794"
+
+
+def read(path: Path) -> list[Line]:
+    """Read the lines that are whole; a machine that stops may leave half a line."""
+    lines: list[Line] = []
+    if not path.exists():
+        return lines
+    for text in path.read_text().splitlines():
+        try:
+            lines.append(json.loads(text))
+        except json.JSONDecodeError:
+            break
+    return lines
+
+
+def trim(path: Path, step: int) -> list[Line]:
+    """Drop the lines after a step, which a resumed run will write again; give those left."""
+    lines = [line for line in read(path) if line["step"] <= step]
+    temporary = path.with_name(f".tmp-{path.name}")
+    temporary.write_text("".join(_text(line) for line in lines))
+    os.replace(temporary, path)
+    return lines
+
+
+def append(path: Path, line: Line) -> None:
+    """Add a line."""
+    with path.open("a") as file:
+        file.write(_text(line))
+
+
+def _text(line: Line) -> str:
+    return json.dumps(line) + "\n"
+
+
+def final_loss(lines: list[Line]) -> float:
+    """Give the mean training loss of the last tenth of the logged steps."""
+    losses = [line["loss"] for line in lines if "loss" in line]
+    last = losses[-max(1, len(losses) // 10) :]
+    return float(np.mean(last)) if last else float("nan")
+
+
+def best_validation(lines: list[Line]) -> tuple[int, float] | None:
+    """Give step and loss of the best evaluation; None where there was none."""
+    found = [(line["validation_loss"], line["step"]) for line in lines if "validation_loss" in line]
+    if not found:
+        return None
+    loss, step = min(found)
+    return int(step), float(loss)
+
+
+def draw(lines: list[Line], path: Path, title: str) -> None:
+    """Draw training and validation loss above the learning rate.
+
+    Args:
+        lines: of ``metrics.jsonl``, in order of steps.
+        path: of the PNG.
+        title: above the picture.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, (losses, rates) = pyplot.subplots(
+        2, 1, sharex=True, figsize=(9, 5.6), height_ratios=(4, 1), layout="constrained"
+    )
+    try:
+        _draw_losses(losses, lines)
+        _draw_rates(rates, lines)
+        figure.suptitle(title, x=0.012, ha="left", color=_INK, fontsize=12, fontweight="bold")
+        figure.savefig(path, dpi=130, metadata={"Software": None})
+    finally:
+        pyplot.close(figure)
+
+
+def _draw_losses(axes: Any, lines: list[Line]) -> None:
+    steps = np.array([line["step"] for line in lines if "loss" in line])
+    loss = np.array([line["loss"] for line in lines if "loss" in line])
+    window = max(1, len(loss) // 50)
+    if window > 1:
+        axes.plot(steps, loss, color=_TRAIN, alpha=0.22, linewidth=0.8)
+    label = "training" if window == 1 else f"training, mean of {window} steps"
+    axes.plot(steps, _smooth(loss, window), color=_TRAIN, linewidth=1.8, label=label)
+    evaluated = [
+        (line["step"], line["validation_loss"]) for line in lines if "validation_loss" in line
+    ]
+    if evaluated:
+        axes.plot(
+            *zip(*evaluated, strict=True), color=_VALIDATION, linewidth=1.6, marker="o",
+            markersize=3.5, label="validation",
+        )  # fmt: skip
+        best = best_validation(lines)
+        if best:
+            axes.annotate(
+                f"best {best[1]:.3f}", best, xytext=(0, -14), textcoords="offset points",
+                ha="center", color=_VALIDATION, fontsize=9,
+            )  # fmt: skip
+    axes.set_ylim(bottom=0)
+    axes.set_ylabel("loss per token (nats)", color=_INK)
+    axes.legend(frameon=False, labelcolor=_INK)
+    _tidy(axes)
+
+
+def _draw_rates(axes: Any, lines: list[Line]) -> None:
+    told = [(line["step"], line["learning_rate"]) for line in lines if "learning_rate" in line]
+    if told:
+        steps, rates = zip(*told, strict=True)
+        axes.fill_between(steps, rates, color=_RATE, alpha=0.25, linewidth=0)
+        axes.plot(steps, rates, color=_RATE, linewidth=1.2)
+        axes.ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
+    axes.set_ylim(bottom=0)
+    axes.set_ylabel("learning rate", color=_INK)
+    axes.set_xlabel("optimizer step", color=_INK)
+    _tidy(axes)
+
+
+def _smooth(values: np.ndarray, window: int) -> np.ndarray:
+    """Average over the last ``window`` values, over fewer at the start."""
+    sums = np.cumsum(np.concatenate([[0.0], values]))
+    ends = np.arange(1, len(values) + 1)
+    starts = np.maximum(0, ends - window)
+    smooth: np.ndarray = (sums[ends] - sums[starts]) / (ends - starts)
+    return smooth
+
+
+def _tidy(axes: Any) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color("#cbd2d9")
+    axes.tick_params(colors=_INK, labelsize=9)
+    axes.grid(axis="y", color="#e4e7eb", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.margins(x=0.01)
