@@ -12,6 +12,7 @@ import errno
 import importlib
 import logging
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -19,12 +20,14 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from data.errors import CatalogueError
+from data.errors import CatalogueError, ConfigError
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
 
 log = logging.getLogger("catalogue")
+
+_UNITS = {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "KB": 10**3, "MB": 10**6, "GB": 10**9}
 
 
 @dataclass(frozen=True)
@@ -195,6 +198,19 @@ class Progress:
 
     def __exit__(self, *exception: object) -> None:
         self._bar.close()
+
+
+def parse_memory(text: str) -> int:
+    """Read an amount of memory such as ``11.65GiB`` as bytes.
+
+    Raises:
+        ConfigError: it is no positive number with one of the units.
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMG]i?B)\s*", text)
+    amount = int(float(match[1]) * _UNITS[match[2]]) if match else 0
+    if amount <= 0:
+        raise ConfigError("--memory_limit", f"a number with one of {', '.join(_UNITS)}", repr(text))
+    return amount
 
 
 def table(rows: Sequence[Sequence[str]], header: Sequence[str]) -> str:

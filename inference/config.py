@@ -1,26 +1,11 @@
 """Settings of the inference stage. Imports nothing heavy, so that ``--help`` is quick."""
 
-import re
 from dataclasses import dataclass
 from typing import Literal
 
+from data.cli import parse_memory
 from data.errors import ConfigError
 from data.manifest import placement
-
-_UNITS = {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "KB": 10**3, "MB": 10**6, "GB": 10**9}
-
-
-def parse_memory(text: str) -> int:
-    """Read an amount of memory such as ``11.65GiB`` as bytes.
-
-    Raises:
-        ConfigError: it is no positive number with one of the units.
-    """
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMG]i?B)\s*", text)
-    amount = int(float(match[1]) * _UNITS[match[2]]) if match else 0
-    if amount <= 0:
-        raise ConfigError("--memory_limit", f"a number with one of {', '.join(_UNITS)}", repr(text))
-    return amount
 
 
 @dataclass(frozen=True)
@@ -73,9 +58,6 @@ class GenerateConfig:
 
     seed: int = 3407
     """When sampling, a title's text depends on this, its uid and the settings alone."""
-
-    merge: bool = True
-    """Add the adapter to the base's weights in memory, which is faster, or keep it apart."""
 
     device: Literal["auto", "cpu", "cuda"] = placement("auto")
     """Where the model runs; auto: on the GPUs that this machine has, else on the CPU. bf16 on a

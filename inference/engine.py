@@ -13,17 +13,19 @@ from typing import TYPE_CHECKING, Any, Protocol
 import xxhash
 
 from data import manifest, models
+from data.cli import parse_memory
 from data.errors import ConfigError, ModelError
 from data.manifest import Manifest
 from data.prompt import Prompt
 from data.sampling import derive_key
-from data.shards import Folder, digest_file
+from data.shards import Folder, digest_all, digest_file
 
 if TYPE_CHECKING:
     import torch
 
 _WEIGHTS = "adapter_model.safetensors"
-_UNITS = {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+# For a model that does not tell what it was trained on.
+_UNKNOWN_LONGEST = 256
 
 
 @dataclass(frozen=True)
@@ -64,13 +66,13 @@ class Model:
     """The weights to write with, found but not loaded."""
 
     base: str
-    base_digest: str
+    """Folder of the base, or of the merged model."""
     adapter: str | None
     digest: str
-    """Of all weights: the same digest writes the same text."""
+    """Of weights and tokenizer: the same digest writes the same text."""
     prompt: Prompt
     longest: int
-    """Tokens of the longest description that was trained on; 256 where nobody knows."""
+    """Tokens of the longest description that was trained on."""
     made: Manifest | None = None
 
 
@@ -102,7 +104,8 @@ def find_model(run: str) -> Model:
     folder = Path(run)
     if (folder / "config.json").is_file():
         base = models.locate(run)
-        return Model(str(base.folder), base.digest, None, base.digest, Prompt(), 256)
+        digest = digest_all([base.digest, _tokenizer_digest(base.folder)])
+        return Model(str(base.folder), None, digest, Prompt(), _UNKNOWN_LONGEST)
     if not folder.is_dir():
         raise ModelError(run, "the folder of a run or of a model", "none")
     made = manifest.read(Folder(run), "train")
@@ -115,12 +118,17 @@ def find_model(run: str) -> Model:
     if base.digest != facts["base_digest"]:
         expected = f"the base that the adapter was trained on ({facts['base_digest'][:12]})"
         raise ModelError(base.name, expected, f"another ({base.digest[:12]})")
-    digest = digest_file(adapter / _WEIGHTS)
-    longest = int(facts.get("longest_completion_tokens") or 256)
-    return Model(
-        str(base.folder), base.digest, str(adapter), f"{base.digest}+{digest}",
-        Prompt(**facts["prompt"]), longest, made,
-    )  # fmt: skip
+    weights = [base.digest, digest_file(adapter / _WEIGHTS), _tokenizer_digest(base.folder)]
+    longest = int(facts.get("longest_completion_tokens") or _UNKNOWN_LONGEST)
+    prompt = Prompt(**facts["prompt"])
+    return Model(str(base.folder), str(adapter), digest_all(weights), prompt, longest, made)
+
+
+def _tokenizer_digest(folder: Path) -> str:
+    file = folder / "tokenizer.json"
+    if not file.is_file():
+        raise ModelError(str(folder), "a tokenizer.json", "none")
+    return digest_file(file)
 
 
 class ReferenceEngine:
@@ -138,8 +146,9 @@ class ReferenceEngine:
             total = torch.cuda.get_device_properties(self._device).total_memory
             share = parse_memory(settings.memory_limit) / total
             torch.cuda.set_per_process_memory_fraction(min(share, 1.0), self._device)
-        where = model.adapter or model.base
-        self._tokenizer = AutoTokenizer.from_pretrained(where, padding_side="left")
+        self._tokenizer = AutoTokenizer.from_pretrained(model.base, padding_side="left")
+        # As in training: a title that holds ``</s>`` means these four characters.
+        self._tokenizer.backend_tokenizer.encode_special_tokens = True
         if self._tokenizer.pad_token_id is None:
             self._tokenizer.pad_token = self._tokenizer.eos_token
         self._model = load_merged(model, self._device)
@@ -181,19 +190,26 @@ class ReferenceEngine:
             bos_token_id=tokenizer.bos_token_id,
         )
         noise = [keyed_noise(uids, settings, self._device)] if settings.temperature else []
-        with torch.inference_mode():
-            output = self._model.generate(
-                input_ids=padded["input_ids"],
-                attention_mask=padded["attention_mask"],
-                generation_config=config,
-                logits_processor=LogitsProcessorList(noise),
-            )
+        try:
+            with torch.inference_mode():
+                output = self._model.generate(
+                    input_ids=padded["input_ids"],
+                    attention_mask=padded["attention_mask"],
+                    generation_config=config,
+                    logits_processor=LogitsProcessorList(noise),
+                )
+        except torch.OutOfMemoryError as error:
+            expected, found = f"memory for {len(ids)} titles at once", "too little"
+            mend = "ask for fewer with --batch_size"
+            raise ModelError(str(self._device), expected, found, mend) from error
         new = output[:, padded["input_ids"].shape[1] :].tolist()
         return [
             self._completion(len(prompt), tokens) for prompt, tokens in zip(ids, new, strict=True)
         ]
 
     def _completion(self, prompt_tokens: int, tokens: list[int]) -> Completion:
+        # A row is cut where the context ends, whatever its batch had room for.
+        tokens = tokens[: self._context - prompt_tokens]
         eos = self._tokenizer.eos_token_id
         stopped = eos in tokens
         kept = tokens[: tokens.index(eos)] if stopped else tokens
@@ -261,20 +277,6 @@ def keyed_noise(uids: Sequence[str], settings: Settings, device: "torch.device")
     return KeyedNoise()
 
 
-def parse_memory(text: str) -> int:
-    """Read an amount of memory such as ``11.65GiB`` as bytes.
-
-    Raises:
-        ConfigError: it is no number with a unit.
-    """
-    number, unit = text[:-3], text[-3:]
-    try:
-        return int(float(number) * _UNITS[unit])
-    except (KeyError, ValueError) as error:
-        expected = "a number with KiB, MiB or GiB"
-        raise ConfigError("--memory_limit", expected, repr(text)) from error
-
-
 def choose_device(asked: str) -> str:
     """Choose ``cuda`` or ``cpu``.
 
@@ -289,11 +291,11 @@ def choose_device(asked: str) -> str:
     return asked if asked != "auto" else ("cuda" if there else "cpu")
 
 
-def count_gpus() -> int:
-    """Count the GPUs that this process may use, without starting CUDA in it."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        return len([name for name in visible.split(",") if name.strip()])
+def visible_gpus() -> list[str]:
+    """Name the GPUs that this process may use, as CUDA_VISIBLE_DEVICES would."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named is not None:
+        return [name.strip() for name in named.split(",") if name.strip()]
     import torch
 
-    return int(torch.cuda.device_count())
+    return [str(index) for index in range(torch.cuda.device_count())]

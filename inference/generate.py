@@ -6,6 +6,7 @@ only what is missing.
 """
 
 import dataclasses
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from data import cli, manifest, schema, shards
-from data.errors import ManifestError, SourceError
+from data.errors import ManifestError, ModelError, SourceError
 from data.manifest import Counts, Manifest
 from data.shards import Artefact, Folder
 from inference import engine, titles
@@ -48,6 +49,8 @@ class Part:
     outputs: tuple[Artefact, ...]
     figures: dict[str, int]
     """Sums over the rows: ``new_tokens``, ``characters``, ``cut`` and ``empty``."""
+    is_new: bool = True
+    """Whether this run wrote it."""
 
 
 def run(config: GenerateConfig) -> Manifest:
@@ -72,16 +75,20 @@ def run(config: GenerateConfig) -> Manifest:
         weights=model.digest,
         prompt=dataclasses.asdict(model.prompt),
         max_new_tokens=settings.max_new_tokens,
+        precision="bf16" if settings.device == "cuda" else "float32",
     )
     done = manifest.begin(folder, STAGE, identity, config.overwrite)
     if done:
         cli.say(f"{config.out} is already finished for these titles, weights and settings")
         return done
     Folder(folder.path(_QUARANTINE)).sweep()
-    parts = _run_parts(config, model, settings, found)
-    if not parts:
-        manifest.abandon(folder)
-        raise SourceError(config.titles, "titles", "none")
+    try:
+        parts = _run_parts(config, model, settings, found)
+    except (SourceError, ModelError):
+        # Nothing to go on from: let the mended command start in a clean folder.
+        if not shards.list_parts(folder):
+            manifest.abandon(folder)
+        raise
     result = _manifest(config, identity, model, found, parts, time.perf_counter() - began)
     result.write(folder)
     _summarise(config, result, settings)
@@ -89,16 +96,14 @@ def run(config: GenerateConfig) -> Manifest:
 
 
 def _settings(config: GenerateConfig, model: Model) -> Settings:
-    if config.memory_limit:
-        engine.parse_memory(config.memory_limit)
     device = engine.choose_device(config.device)
     # The longest description that was seen, with an eighth to spare; the end of sequence too.
     longest = model.longest + model.longest // 8 + 1
     return Settings(
-        max_new_tokens=config.sampling.max_new_tokens or longest,
-        temperature=config.sampling.temperature,
-        top_p=config.sampling.top_p,
-        seed=config.sampling.seed,
+        max_new_tokens=config.max_new_tokens or longest,
+        temperature=config.temperature,
+        top_p=config.top_p,
+        seed=config.seed,
         batch_size=config.batch_size,
         device=device,
         memory_limit=config.memory_limit,
@@ -115,8 +120,9 @@ def _threads(config: GenerateConfig) -> int:
 def _environments(config: GenerateConfig, settings: Settings) -> list[dict[str, str]]:
     """Give each worker its environment: a GPU of its own, or its share of the cores."""
     if settings.device == "cuda":
-        workers = config.workers or engine.count_gpus()
-        return [{"CUDA_VISIBLE_DEVICES": str(i % engine.count_gpus())} for i in range(workers)]
+        gpus = engine.visible_gpus()
+        workers = config.workers or len(gpus)
+        return [{"CUDA_VISIBLE_DEVICES": gpus[i % len(gpus)]} for i in range(workers)]
     # Threads that wait by spinning starve each other where the cores are busy: 33 s instead of
     # 1.9 s for 64 rows of the sample's model on two busy cores.
     env = {"OMP_NUM_THREADS": str(settings.threads), "OMP_WAIT_POLICY": "PASSIVE"}
@@ -145,9 +151,11 @@ def _run_parts(
 
         for block, part in results(client, _blocks(found, config.part_rows), submit, ahead=1):
             parts.append(part)
-            tokens += part.figures["new_tokens"]
+            tokens += part.figures["new_tokens"] if part.is_new else 0
             rate = tokens / (time.perf_counter() - began)
             progress.advance(block.rows.num_rows, tokens_per_second=f"{rate:,.0f}")
+    if not parts:
+        raise SourceError(config.titles, "titles", "none")
     return sorted(parts, key=lambda part: part.index)
 
 
@@ -170,6 +178,8 @@ def _submit(
 
 
 _ENGINES: dict[tuple[str, Settings], engine.Engine] = {}
+# A worker of a cluster may have several threads; the model serves one of them at a time.
+_ONE_AT_A_TIME = threading.Lock()
 
 
 def _engine(model: Model, settings: Settings) -> engine.Engine:
@@ -186,7 +196,8 @@ def write_part(block: Block, config: GenerateConfig, model: Model, settings: Set
 
     The quarantine is committed first: where the part itself is, both are.
     """
-    table, rejected = describe_titles(block.rows, _engine(model, settings), model, settings)
+    with _ONE_AT_A_TIME:
+        table, rejected = describe_titles(block.rows, _engine(model, settings), model, settings)
     quarantined = {
         item["values"]: item["counts"]
         for item in rejected.column("reason").value_counts().to_pylist()
@@ -219,11 +230,10 @@ def describe_titles(
     """
     listed = rows.to_pylist()
     requests = [Request(row["uid"], model.prompt.render(row["title"])) for row in listed]
-    reasons = []
-    for row, room in zip(listed, writer.room(requests), strict=True):
-        fits = room >= settings.max_new_tokens
-        reasons.append(None if fits and row["title"].strip() else
-                       "prompt_too_long" if row["title"].strip() else "empty_title")  # fmt: skip
+    reasons = [
+        _refusal(row["title"], room)
+        for row, room in zip(listed, writer.room(requests), strict=True)
+    ]
     wanted = [place for place, reason in enumerate(reasons) if reason is None]
     written = writer.generate([requests[place] for place in wanted])
     made = [
@@ -236,6 +246,13 @@ def describe_titles(
         pa.Table.from_pylist(made, schema=schema.GENERATED),
         pa.Table.from_pylist(refused, schema=titles.REJECTED),
     )
+
+
+def _refusal(title: str, room: int) -> str | None:
+    """Tell why no description can be written; None where one can."""
+    if not title.strip():
+        return "empty_title"
+    return "prompt_too_long" if room < 1 else None
 
 
 def _row(title: dict[str, str], written: Completion, settings: Settings) -> dict[str, Any]:
@@ -270,7 +287,7 @@ def verify_part(block: Block, config: GenerateConfig, model: Model, settings: Se
         outputs = tuple(shards.inspect_part(folder, each) for each in [*names, name])
     except (ManifestError, FileNotFoundError):
         return write_part(block, config, model, settings)
-    return Part(block.index, counts, outputs, facts["figures"])
+    return Part(block.index, counts, outputs, facts["figures"], is_new=False)
 
 
 def _manifest(
@@ -282,6 +299,7 @@ def _manifest(
     seconds: float,
 ) -> Manifest:
     counts = sum((part.counts for part in parts), Counts())
+    new_tokens = sum(part.figures["new_tokens"] for part in parts if part.is_new)
     sums = {name: sum(part.figures[name] for part in parts) for name in parts[0].figures}
     rows = max(counts.kept, 1)
     parents = [model.made.as_parent(manifest.absolute(config.run))] if model.made else []
@@ -302,7 +320,7 @@ def _manifest(
             "cut_share": round(sums["cut"] / rows, 4),
             "empty": sums["empty"],
             "mean_characters": round(sums["characters"] / rows, 1),
-            "tokens_per_second": round(sums["new_tokens"] / seconds, 1),
+            "tokens_per_second": round(new_tokens / seconds, 1),
         },
         versions=manifest.versions(),
         seconds=round(seconds, 3),
@@ -320,5 +338,5 @@ def _summarise(config: GenerateConfig, result: Manifest, settings: Settings) -> 
     if facts["cut_share"] > _WARN_CUT:
         cli.say(
             f"warning: {facts['cut_share']:.1%} were cut at {settings.max_new_tokens} tokens; "
-            "allow more with --sampling.max_new_tokens"
+            "allow more with --max_new_tokens"
         )
