@@ -90,6 +90,8 @@ def run(config: GenerateConfig) -> Manifest:
             manifest.abandon(folder)
         raise
     result = _manifest(config, identity, model, found, parts, time.perf_counter() - began)
+    # A worker that died after handing on its task may have left a temporary file.
+    Folder(folder.path(_QUARANTINE)).sweep()
     result.write(folder)
     _summarise(config, result, settings)
     return result

@@ -94,6 +94,8 @@ def run(config: CleanConfig) -> Manifest:
         manifest.abandon(folder)
         raise
     result = _manifest(config, identity, files, parts, time.perf_counter() - began)
+    # A worker that died after handing on its task may have left a temporary file.
+    Folder(folder.path(_QUARANTINE)).sweep()
     result.write(folder)
     _summarise(config, result)
     return result

@@ -1,16 +1,22 @@
 """Row rules: which rows stay, and to which reason each of the others fell.
 
-Pure: a table in, a table and its drops out; no I/O, no Dask.
+Pure: a table in, a table and its drops out; no I/O, no Dask. Reasons, in the order of the rules,
+the first that a row fails being its own: ``title_empty``, ``title_too_short``,
+``title_too_long``, ``content_empty``, ``content_excluded``, ``content_too_short``,
+``content_too_long``.
 """
+
+from typing import Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from preprocessing import text
+from preprocessing import bounds, text
 from preprocessing.config import RowRules
 
 Drops = dict[str, int]
 """Rows dropped by reason; reasons without a row are left out."""
+_Column = Literal["title", "content"]
 
 
 def clean_rows(table: pa.Table, rules: RowRules) -> tuple[pa.Table, Drops]:
@@ -23,55 +29,72 @@ def clean_rows(table: pa.Table, rules: RowRules) -> tuple[pa.Table, Drops]:
     Returns:
         At most N rows with schema RAW and repaired text, order kept, and the drops.
     """
+    drops: Drops = {}
     if rules.measure == "raw":
-        kept, drops = keep_rows(table, rules)
-        return repair_rows(kept, rules), drops
-    return keep_rows(repair_rows(table, rules), rules)
+        table = _keep_contents(_keep_titles(table, rules, drops), rules, drops)
+        return _repair(_repair(table, "title", rules), "content", rules), drops
+    table = _keep_titles(_repair(table, "title", rules), rules, drops)
+    # An excluded word has to be looked for in the repaired text, whatever its length.
+    if not (rules.content_excludes or rules.remove_characters):
+        table = _drop_by_bounds(table, rules, drops)
+    return _keep_contents(_repair(table, "content", rules), rules, drops), drops
 
 
-def repair_rows(table: pa.Table, rules: RowRules) -> pa.Table:
-    """Repair titles and contents, and remove the characters that the rules name."""
-    for name in ("title", "content"):
-        repaired = text.repair_column(table.column(name).combine_chunks())
-        repaired = text.remove_characters(repaired, rules.remove_characters)
-        place = table.schema.get_field_index(name)
-        table = table.set_column(place, table.schema.field(name), repaired)
+def _repair(table: pa.Table, name: _Column, rules: RowRules) -> pa.Table:
+    repaired = text.repair_column(table.column(name).combine_chunks())
+    repaired = text.remove_characters(repaired, rules.remove_characters)
+    place = table.schema.get_field_index(name)
+    return table.set_column(place, table.schema.field(name), repaired)
+
+
+def _drop_by_bounds(table: pa.Table, rules: RowRules, drops: Drops) -> pa.Table:
+    """Drop rows whose description is out of bounds whatever its repair gives."""
+    content = table.column("content").combine_chunks()
+    if rules.content_min:
+        short = bounds.surely_shorter(content, rules.content_min)
+        table = _drop(table, "content_too_short", short, drops)
+    if rules.content_max is not None:
+        content = table.column("content").combine_chunks()
+        long = bounds.surely_longer(content, rules.content_max)
+        table = _drop(table, "content_too_long", long, drops)
     return table
 
 
-def keep_rows(table: pa.Table, rules: RowRules) -> tuple[pa.Table, Drops]:
-    """Keep the rows that pass every rule; the first rule that a row fails is its reason.
-
-    Reasons, in the order of the rules: ``title_empty``, ``title_too_short``,
-    ``title_too_long``, ``content_empty``, ``content_excluded``, ``content_too_short``,
-    ``content_too_long``.
-    """
-    drops: Drops = {}
-    for name, low, high in (
-        ("title", rules.title_min, rules.title_max),
-        ("content", rules.content_min, rules.content_max),
-    ):
-        table = _drop(table, "empty", name, _longer(table, name, max=0 if low else -1), drops)
-        if name == "content":
-            for excluded in rules.content_excludes:
-                found = pc.match_substring(table.column("content"), excluded)
-                table = _drop(table, "excluded", name, found, drops)
-        table = _drop(table, "too_short", name, _longer(table, name, max=low - 1), drops)
-        if high is not None:
-            too_long = pc.invert(_longer(table, name, max=high))
-            table = _drop(table, "too_long", name, too_long, drops)
-    return table, drops
+def _keep_titles(table: pa.Table, rules: RowRules, drops: Drops) -> pa.Table:
+    if rules.title_min:
+        table = _drop(table, "title_empty", _at_most(table, "title", 0), drops)
+    return _keep_length(table, "title", (rules.title_min, rules.title_max), drops)
 
 
-def _longer(table: pa.Table, name: str, max: int) -> pa.ChunkedArray:
-    return pc.less_equal(pc.utf8_length(table.column(name)), max)
+def _keep_contents(table: pa.Table, rules: RowRules, drops: Drops) -> pa.Table:
+    if rules.content_min:
+        table = _drop(table, "content_empty", _at_most(table, "content", 0), drops)
+    for word in rules.content_excludes:
+        found = pc.match_substring(table.column("content"), word)
+        table = _drop(table, "content_excluded", found, drops)
+    return _keep_length(table, "content", (rules.content_min, rules.content_max), drops)
+
+
+def _keep_length(
+    table: pa.Table, name: _Column, between: tuple[int, int | None], drops: Drops
+) -> pa.Table:
+    low, high = between
+    table = _drop(table, f"{name}_too_short", _at_most(table, name, low - 1), drops)
+    if high is None:
+        return table
+    return _drop(table, f"{name}_too_long", pc.invert(_at_most(table, name, high)), drops)
+
+
+def _at_most(table: pa.Table, name: _Column, length: int) -> pa.ChunkedArray:
+    return pc.less_equal(pc.utf8_length(table.column(name)), length)
 
 
 def _drop(
-    table: pa.Table, reason: str, name: str, fallen: pa.ChunkedArray, drops: Drops
+    table: pa.Table, reason: str, fallen: pa.ChunkedArray | pa.BooleanArray, drops: Drops
 ) -> pa.Table:
+    """Drop the rows that fell to a reason, and count them."""
     count = pc.sum(fallen).as_py() or 0
     if not count:
         return table
-    drops[f"{name}_{reason}"] = drops.get(f"{name}_{reason}", 0) + count
+    drops[reason] = drops.get(reason, 0) + count
     return table.filter(pc.invert(fallen))

@@ -249,6 +249,15 @@ def test_the_manifest_names_the_catalogue_that_the_subset_was_made_from(
     assert (found.stage, found.path, found.digest) == ("clean", str(clean), parent.digest)
 
 
+def test_rows_of_one_key_are_taken_by_uid_and_then_by_offset() -> None:
+    columns = [["b", "a", "a"], list("xyz"), list("xyz"), ["train"] * 3, [5] * 3, ["s"] * 3,
+               [1, 9, 2]]  # fmt: skip
+    arrays = [pa.array(c, field.type) for c, field in zip(columns, schema.CLEAN, strict=True)]
+    index = subset._index_part(pa.table(arrays, schema=schema.CLEAN), 0)
+    chosen, _ = subset.choose(index, SubsetConfig())
+    assert chosen["train"].row.tolist() == [2, 1, 0]
+
+
 UIDS = st.integers(0, 30)
 
 

@@ -129,6 +129,12 @@ def test_a_line_of_the_limit_is_kept_and_one_byte_more_is_too_long() -> None:
     ]
 
 
+def test_one_line_too_long_among_records_is_found_though_it_is_a_record_too() -> None:
+    parsed = parse(GOOD + b"\n" + GOOD.replace(b"Lamp", b"Lamps"), limit=len(GOOD))
+    assert [row["reason"] for row in dicts(parsed.quarantine)] == ["line_too_long"]
+    assert parsed.rows.num_rows == 1
+
+
 def test_of_a_line_that_is_too_long_the_first_bytes_are_kept() -> None:
     stored = schema.QUARANTINED_LINE_BYTES
     for limit, expected in ((40, 41), (stored + 10, stored)):

@@ -74,6 +74,14 @@ def test_the_mark_of_utf8_is_no_part_of_the_first_line(cut: Callable[..., list[L
 
 
 @pytest.mark.parametrize("cut", [by_range, by_stream])
+def test_the_mark_of_utf8_later_in_the_file_belongs_to_its_line(
+    cut: Callable[..., list[Lines]],
+) -> None:
+    data = b"x" * 15 + b"\n" + MARK + b"y\n"
+    assert held(cut(data, 16)) == [(0, data[:16]), (16, data[16:])]
+
+
+@pytest.mark.parametrize("cut", [by_range, by_stream])
 def test_each_block_tells_its_size_and_the_digest_of_its_own_bytes(
     cut: Callable[..., list[Lines]],
 ) -> None:
