@@ -8,28 +8,33 @@ output as any other raw file.
 Every record is a pure function of the seed and its place in the file, so any process can make
 any range. Chance comes from splitmix64 (Steele, Lea and Flood, 2014) over a counter: draw k of
 record i in a stream is ``mix(key(seed, stream) + golden * (64 i + k))``, made for whole blocks in
-numpy. A duplicate is a record that draws at another record's place. Proportions are those of
-`shared/facts.md`, "The full trn.json"; ``tests/data/test_synthetic.py`` measures them.
+numpy. A duplicate is a record that draws at another record's place. The proportions are those that
+were counted in the real file; ``tests/data/test_synthetic.py`` measures them.
 """
 
 import collections
 import concurrent.futures
+import contextlib
 import functools
 import gzip
+import itertools
 import math
 import os
 import re
 import statistics
+import string
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from json.encoder import encode_basestring_ascii as quote
+from pathlib import Path
 from typing import IO, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from data import vocabulary
+from data.cli import Progress, say
 from data.errors import ConfigError
 from data.vocabulary import Phrases
 
@@ -66,13 +71,30 @@ _APOSTROPHES = ("&#x92;", "&#x2019;", "&#39;", "&#8217;", "&rsquo;", "'")
 _TITLE_MAXIMUM, _CONTENT_MAXIMUM = 1999, 197_622
 # Contents are log-normal up to some 10,000 characters and Pareto beyond: five in a million over
 # 50,000, the longest of a full file near the real one's.
-_MEDIAN, _SPREAD = 400, 0.98
+_MEDIAN, _SPREAD = 365, 0.98
 _TAIL_FROM, _TAIL_SHARE, _TAIL_POWER = 10_000, 5.6e-5, 1.5
 _LABELS, _LABELS_MEAN, _LABELS_NEAR = 1_305_000, 21, 4000
 
+_LENGTHS = [
+    round(_MEDIAN * math.exp(_SPREAD * statistics.NormalDist().inv_cdf((step + 0.5) / 4096)))
+    for step in range(4096)
+]
+"""Quantiles of the length of a content, from short to long."""
+_TRIPLES = [
+    "".join(triple)
+    for triple in itertools.product(string.digits + string.ascii_uppercase, repeat=3)
+]
+_BRIEF = 90
+"""Contents that are to be shorter than this consist of a brief sentence."""
+_E, _DOUBLE, _SPACE, _NEW, _TABBED, _MOJI, _NOTE, _FOREIGN, _COPY, _LONG = (
+    1 << bit for bit in range(10)
+)
+
 _TOO_LONG_BYTES = 4 * 2**20 + 1
-_TOO_LONG_WINDOWS = ((0, 1_000), (1_000, 100_000), (100_000, 2_000_000))
+_TOO_LONG_AT = (700, 70_000, 1_400_000)
+"""Records that are broken by their length: few, as each takes 4 MiB."""
 _BROKEN_KINDS = ("invalid_json", "invalid_utf8", "not_an_object", "missing_field", "wrong_type")
+_NO_OBJECTS = (b"[1, 2, 3]", b'"a text"', b"null", b"17")
 
 
 @dataclass(frozen=True)
@@ -170,13 +192,13 @@ def _key(seed: int, stream: int) -> int:
 def _draw(seed: int, stream: int, index: NDArray[np.int64], words: int) -> Draws:
     """Draw 64-bit words at the given places. [places, words], words at most 64."""
     counter = index.astype(np.uint64)[:, None] * np.uint64(64) + np.arange(words, dtype=np.uint64)
-    value = counter * np.uint64(_GOLDEN) + np.uint64(_key(seed, stream))
+    value = cast("Draws", counter * np.uint64(_GOLDEN) + np.uint64(_key(seed, stream)))
     value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return cast("Draws", value ^ (value >> np.uint64(31)))
+    return value ^ (value >> np.uint64(31))
 
 
-def _unit(draws: Draws) -> NDArray[np.float64]:
+def _unit(draws: NDArray[Any]) -> NDArray[np.float64]:
     """Map words to [0, 1), exactly alike on every machine."""
     return (draws >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
@@ -225,7 +247,6 @@ def _chunk(
     """Make the lines of one chunk, which lies in one region of the file."""
     fate, attributes, edition, content = _places(seed, index, region)
     exists = _unit(fate[:, 0])
-    titled = exists < _BELOW_TITLE
     described = (exists < _BELOW_BOTH) | ((exists >= _BELOW_TITLE) & (exists < _BELOW_CONTENT))
     another = (attributes != index) & (edition == index)
     edition_draws, content_draws = (
@@ -233,8 +254,8 @@ def _chunk(
         _draw(seed, _CONTENT, content, 14),
     )
     rows = zip(
-        _uids(seed, index, books),
-        titled.tolist(),
+        _uids(seed, index, index - region, books),
+        (exists < _BELOW_TITLE).tolist(),
         described.tolist(),
         another.tolist(),
         _bytes(_draw(seed, _ATTRIBUTES, attributes, 2)),
@@ -242,20 +263,254 @@ def _chunk(
         _title_flags(edition_draws, defects),
         _bytes(content_draws[:, :4]),
         _lengths(content_draws),
-        _content_flags(content_draws, defects),
+        _content_flags(content_draws, defects, books),
         _targets(seed, index),
         strict=True,
     )
     for uid, has_title, has_content, is_other, own, ed, title_flags, b, length, flags, ends in rows:
-        title = text = ""
         phrases, fields = _product(own, books)
-        if has_title or flags & _COPY:
-            title = _title(phrases, fields, own[1], ed, title_flags, is_other)
-        if has_content:
-            if flags & _COPY:
-                text = f"{fields['maker']}: {phrases.noun.name}. {title}"
-            else:
-                text = _content(phrases, fields, b, length, flags, books)
-        shown = title if has_title else ""
-        line = f'{{"uid": "{uid}", "title": {quote(shown)}, "content": {quote(text)}, {ends}}}\n'
+        title = _title(phrases, fields, own, ed, title_flags, is_other) if has_title else ""
+        text = _content(phrases, fields, b, length, flags) if has_content else ""
+        line = f'{{"uid": "{uid}", "title": {quote(title)}, "content": {quote(text)}, {ends}}}\n'
         yield line.encode("ascii")
+
+
+def _uids(seed: int, index: NDArray[np.int64], place: NDArray[np.int64], books: bool) -> list[str]:
+    """Number the records of a region upwards, with gaps."""
+    gaps = _draw(seed, _FATE, index, 8)[:, 7].astype(np.int64) & 127
+    numbers = (place * 128 + gaps).tolist()
+    if books:
+        return [f"{number:010d}" for number in numbers]
+    base = len(_TRIPLES)
+    return [
+        f"B0{_TRIPLES[n // base // base][1:]}{_TRIPLES[n // base % base]}{_TRIPLES[n % base]}"
+        for n in numbers
+    ]
+
+
+def _lengths(draws: Draws) -> list[int]:
+    """Draw how long each content is to be, in characters."""
+    common = np.array(_LENGTHS)[(draws[:, 4] >> np.uint64(52)).astype(np.int64)]
+    tail = _TAIL_FROM * np.maximum(_unit(draws[:, 6]), 1e-9) ** (-1 / _TAIL_POWER)
+    is_tail = _unit(draws[:, 5]) < _TAIL_SHARE
+    lengths: list[int] = (
+        np.where(is_tail, np.minimum(tail, _CONTENT_MAXIMUM), common).astype(np.int64).tolist()
+    )
+    return lengths
+
+
+def _flags(draws: Draws, shares: list[tuple[int, float]]) -> NDArray[np.int64]:
+    """Set each flag with its share, by one column of draws each."""
+    flags = np.zeros(len(draws), dtype=np.int64)
+    for column, (flag, share) in enumerate(shares):
+        flags |= np.where(_unit(draws[:, column]) < share, flag, 0)
+    return flags
+
+
+def _title_flags(draws: Draws, defects: float) -> list[int]:
+    shares = [
+        (_E, _TITLE_ENTITY * defects),
+        (_SPACE, _TITLE_SPACES * defects),
+        (_LONG, _TITLE_LONG),
+    ]
+    flags: list[int] = _flags(draws[:, 1:], shares).tolist()
+    return flags
+
+
+def _content_flags(draws: Draws, defects: float, books: bool) -> list[int]:
+    shares = [
+        (_E, _ENTITY * defects),
+        (_DOUBLE, _DOUBLED),
+        (_SPACE, _SPACES * defects),
+        (_NEW | _TABBED, _NEWLINE * defects),
+        (_MOJI, _MOJIBAKE * defects),
+        (_NOTE, _EDITION_NOTE if books else 0.0),
+        (_FOREIGN, _TRANSLATION if books else 0.0),
+    ]
+    flags: list[int] = _flags(draws[:, 7:], shares).tolist()
+    return flags
+
+
+def _targets(seed: int, index: NDArray[np.int64]) -> list[str]:
+    """Invent the related records that the real file lists, which no stage reads."""
+    words = _draw(seed, _TARGETS, index, 15)
+    counts = (1 + (words[:, 14] % np.uint64(2 * _LABELS_MEAN - 1))).tolist()
+    thirds = [(words[:, :14] >> np.uint64(shift)) % np.uint64(_LABELS) for shift in (0, 21, 42)]
+    labels = np.concatenate(thirds, axis=1).tolist()
+    return [
+        f'"target_ind": {row[:count]}, "target_rel": {_ones(count)}'
+        for row, count in zip(labels, counts, strict=True)
+    ]
+
+
+@functools.cache
+def _ones(count: int) -> str:
+    return str([1.0] * count)
+
+
+def _product(own: bytes, books: bool) -> tuple[Phrases, dict[str, str]]:
+    """Choose a product and its attributes by 16 bytes."""
+    families = vocabulary.BOOKS if books else vocabulary.OTHERS
+    place = (own[0] | own[1] << 8) % sum(weight for _, weight in families)
+    for family, weight in families:  # noqa: B007
+        if place < weight:
+            break
+        place -= weight
+    noun = family.nouns[own[2] % len(family.nouns)]
+    style = noun.styles[own[3] % len(noun.styles)]
+    size = noun.sizes[own[4] % len(noun.sizes)]
+    colour = vocabulary.COLOURS[own[5] % len(vocabulary.COLOURS)]
+    fields = {
+        "maker": family.makers[(own[6] | own[7] << 8) % len(family.makers)],
+        "Name": family.names[(own[8] | own[9] << 8) % len(family.names)],
+        "Style": style,
+        "style": style if books else style.lower(),
+        "Size": size,
+        "size": size.lower(),
+        "Colour": colour,
+        "colour": colour.lower(),
+        "number": str(2 + own[10] % 28),
+        "count": str(90 + (own[11] | own[12] << 8) % 800),
+    }
+    return vocabulary.phrases(family, noun), fields
+
+
+def _title(
+    phrases: Phrases, fields: dict[str, str], own: bytes, edition: bytes, flags: int, is_other: bool
+) -> str:
+    title = phrases.titles[own[13] % len(phrases.titles)].format_map(fields)
+    if is_other or edition[0] < 64:
+        title = f"{title} {phrases.family.suffixes[edition[1] % len(phrases.family.suffixes)]}"
+    if flags & _E:
+        entities = (*vocabulary.TITLE_ENTITIES, vocabulary.DOUBLED_TITLE_ENTITY)
+        title += entities[edition[2] % len(entities)]
+    if flags & _SPACE:
+        title = title.replace(" ", "  ", 1)
+    if flags & _LONG:
+        title = "; ".join([title] * (2 + edition[3] % 60))[:_TITLE_MAXIMUM]
+    return title
+
+
+def _content(phrases: Phrases, fields: dict[str, str], b: bytes, length: int, flags: int) -> str:
+    """Write a description of about a length: its first sentence names the noun."""
+    if length < _BRIEF:
+        sentences = [phrases.briefs[b[0] % len(phrases.briefs)]]
+    else:
+        sentences = [phrases.leads[b[0] % len(phrases.leads)]]
+        _extend(sentences, phrases, b, length)
+    if flags & _E:
+        sentences.insert(1 + b[4] % len(sentences), _entity(b, flags))
+    if flags & _MOJI:
+        sentences.append(vocabulary.MOJIBAKE[b[5] % len(vocabulary.MOJIBAKE)])
+    spacing = "  " if flags & _SPACE else " "
+    if flags & (_NEW | _TABBED):
+        spacing = "\t" if b[6] < 44 else "\n"
+    text = spacing.join(sentences).format_map(fields)
+    if flags & _NOTE:
+        text += vocabulary.EDITIONS[b[7] % len(vocabulary.EDITIONS)]
+    return text + vocabulary.TRANSLATION if flags & _FOREIGN else text
+
+
+def _extend(sentences: list[str], phrases: Phrases, b: bytes, length: int) -> None:
+    """Add later sentences, each once a round, until the length is reached."""
+    turn, place, stride = b[1], b[2], 1 + b[3] % 18
+    left = length - len(sentences[0])
+    count = 0
+    while True:
+        body = phrases.bodies[turn % len(phrases.bodies)]
+        text, printed = body[place % len(body)]
+        if left < printed // 2 or (count > 0 and left <= 0):
+            return
+        sentences.append(text)
+        left -= printed + 1
+        place += stride
+        count += 1
+        # A round is over: the next speaks of another part.
+        turn += count % len(body) == 0
+
+
+def _entity(b: bytes, flags: int) -> str:
+    sentence = vocabulary.ENTITIES[b[5] % len(vocabulary.ENTITIES)]
+    return sentence.replace("&", "&amp;") if flags & _DOUBLE else sentence
+
+
+def broken_kind(seed: int, place: int, broken_share: float) -> str | None:
+    """Tell how ``write`` breaks a record: a reason of quarantine, or None."""
+    if broken_share and place in _TOO_LONG_AT:
+        return "line_too_long"
+    draw = int(_draw(seed, _BREAKAGE, np.array([place]), 1)[0, 0])
+    if (draw >> 11) * 2.0**-53 >= broken_share:
+        return None
+    return _BROKEN_KINDS[draw % len(_BROKEN_KINDS)]
+
+
+def _break(line: bytes, kind: str, place: int) -> bytes:
+    """Break a line in the way that ends in quarantine for this reason."""
+    if kind == "line_too_long":
+        return line.replace(b'"content": "', b'"content": "' + b"x" * _TOO_LONG_BYTES, 1)
+    if kind == "invalid_json":
+        return line[: len(line) // 2] + b"\n"
+    if kind == "invalid_utf8":
+        return line.replace(b'"title": "', b'"title": "caf\xe9 ', 1)
+    if kind == "not_an_object":
+        return _NO_OBJECTS[place % len(_NO_OBJECTS)] + b"\n"
+    if kind == "missing_field":
+        return line.replace(b'"title": ', b'"tital": ', 1)
+    return re.sub(rb'"uid": "(\w+)"', rb'"uid": 17', line, count=1)
+
+
+def block(config: SynthesizeConfig, start: int) -> bytes:
+    """Make the lines of one block, broken ones among them: the task of a worker process."""
+    stop = min(start + _BLOCK, config.rows)
+    made = lines(config.seed, start, stop, config.rows, config.defects)
+    if not config.broken_share:
+        return b"".join(made)
+    kept = []
+    for place, line in enumerate(made, start):
+        kind = broken_kind(config.seed, place, config.broken_share)
+        kept.append(_break(line, kind, place) if kind else line)
+    return b"".join(kept)
+
+
+def write(config: SynthesizeConfig) -> tuple[int, int]:
+    """Write the file, in order and with bounded memory; it appears only when whole.
+
+    Returns:
+        Lines and bytes, before compression.
+    """
+    target = Path(config.out)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".tmp-{target.name}")
+    written = 0
+    workers = config.workers or len(os.sched_getaffinity(0))
+    with (
+        temporary.open("wb") as raw,
+        _stream(raw, target.suffix == ".gz") as file,
+        concurrent.futures.ProcessPoolExecutor(workers) as pool,
+        Progress("synthesize", config.rows, "lines") as progress,
+    ):
+        starts = iter(range(0, config.rows, _BLOCK))
+        waiting = collections.deque(
+            pool.submit(block, config, s) for s in islice(starts, 2 * workers)
+        )
+        while waiting:
+            made = waiting.popleft().result()
+            waiting.extend(pool.submit(block, config, s) for s in islice(starts, 1))
+            file.write(made)
+            written += len(made)
+            progress.advance(made.count(b"\n"))
+    os.replace(temporary, target)
+    return config.rows, written
+
+
+def _stream(raw: IO[bytes], compress: bool) -> Any:
+    """Compress without a name or time in the header, so that the bytes are the same each time."""
+    if not compress:
+        return contextlib.nullcontext(raw)
+    return gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0)
+
+
+def run(config: SynthesizeConfig) -> None:
+    """Invent a catalogue."""
+    count, size = write(config)
+    say(f"{config.out}: {count:,} lines, {size / 1e6:,.1f} MB before compression")

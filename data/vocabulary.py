@@ -113,7 +113,9 @@ _BRANDS = _words(
 )
 PEOPLE = tuple(f"{first} {last}" for last in _LAST for first in _FIRST)
 WORKS = tuple(f"The {adjective} {thing}" for adjective in _ADJECTIVES for thing in _THINGS)
-_BANDS = tuple(f"The {adjective} {thing}s" for adjective in _ADJECTIVES[::2] for thing in _THINGS[24:32])
+_BANDS = tuple(
+    f"The {adjective} {thing}s" for adjective in _ADJECTIVES[::2] for thing in _THINGS[24:32]
+)
 _HOUSES = tuple(f"{left} & {right}" for left in _BRANDS[:10] for right in _BRANDS[30:34])
 
 _BOOKS = _nouns(

@@ -28,7 +28,8 @@ OURS = "ours"
 def command(tool: str, source: Path, out: Path, bounds: tuple[int, int], workers: int) -> list[str]:
     if tool != OURS:
         numbers = [str(number) for number in (*bounds, workers)]
-        return [sys.executable, "-m", "tests.benchmarks.peers", tool, str(source), str(out), *numbers]
+        peer = [sys.executable, "-m", "tests.benchmarks.peers", tool]
+        return [*peer, str(source), str(out), *numbers]
     return [
         sys.executable, "-m", "preprocessing", "clean", "--source", str(source), "--out", str(out),
         "--rules.content_min", str(bounds[0]), "--rules.content_max", str(bounds[1]),
@@ -81,7 +82,8 @@ def report(seconds: dict[str, list[float]], options: argparse.Namespace) -> None
     lines = []
     for tool, each in seconds.items():
         median = statistics.median(each)
-        lines.append([tool, f"{median:.2f}", f"{min(each):.2f} to {max(each):.2f}", f"{median / ours:.2f}"])
+        spread = f"{min(each):.2f} to {max(each):.2f}"
+        lines.append([tool, f"{median:.2f}", spread, f"{median / ours:.2f}"])
     machine = f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"
     cli.say(f"\n{options.rows:,} lines, {options.source.stat().st_size / 1e6:,.0f} MB, "
             f"{options.bounds[0]} to {options.bounds[1]} characters, {options.workers} workers, "
@@ -110,7 +112,7 @@ def main() -> None:
     tools = []
     for tool in options.tools:
         if tool in NEEDS and importlib.util.find_spec(NEEDS[tool]) is None:
-            cli.say(f"{tool} left out: {NEEDS[tool]} is not installed (make bench-clean installs it)")
+            cli.say(f"{tool} left out: not installed (make bench-clean installs it)")
             continue
         tools.append(tool)
     report(measure(tools, options, options.work), options)

@@ -9,6 +9,7 @@ prints the table; logs and figures go to ``--work`` and ``--report``.
 """
 
 import argparse
+import itertools
 import json
 import os
 import statistics
@@ -84,7 +85,7 @@ def steady_speed(metrics: Path, batch: int) -> float:
     """Samples a second over the steps after the warm-up: the median step's, by the clock."""
     lines = [json.loads(line) for line in metrics.read_text().splitlines()]
     clock = [line["seconds"] for line in lines if "loss" in line]
-    steps = [later - earlier for earlier, later in zip(clock, clock[1:], strict=False)]
+    steps = [later - earlier for earlier, later in itertools.pairwise(clock)]
     return batch / statistics.median(steps[WARM_UP:])
 
 

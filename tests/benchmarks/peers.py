@@ -2,7 +2,7 @@
 
 Read JSON lines, repair title and content to the same text as ours, keep rows with a title and a
 description within the bounds, write Parquet. One process a run:
-``python -m tests.benchmarks.peers NAME SOURCE OUT MIN MAX WORKERS``. ``duckdb`` repairs nothing: the
+``python -m tests.benchmarks.peers NAME SOURCE OUT MIN MAX WORKERS``. DuckDB repairs nothing: the
 floor that reading, filtering and writing alone set.
 """
 
@@ -64,7 +64,7 @@ def polars_function(source: str, out: Path, low: int, high: int, workers: int) -
     import polars as pl
 
     names = ("uid", "title", "content")
-    frame = pl.scan_ndjson(source, schema_overrides={name: pl.String for name in names})
+    frame = pl.scan_ndjson(source, schema_overrides=dict.fromkeys(names, pl.String))
     repaired = frame.select(
         pl.col("uid"),
         *(pl.col(name).map_elements(repair, return_dtype=pl.String) for name in names[1:]),
@@ -84,7 +84,8 @@ def datatrove_filter(source: str, out: Path, low: int, high: int, workers: int) 
     from tests.benchmarks.peers import repair as fix
 
     def read(self: object, data: dict, path: str, index: int) -> dict:
-        return {"text": data["content"] or " ", "id": data["uid"], "metadata": {"title": data["title"]}}
+        title = {"title": data["title"]}
+        return {"text": data["content"] or " ", "id": data["uid"], "metadata": title}
 
     def mend(document: object) -> bool:
         document.text = fix(document.text)  # type: ignore[attr-defined]
