@@ -139,7 +139,9 @@ class ReferenceEngine:
         from transformers import AutoTokenizer
 
         self._settings = settings
-        self._device = torch.device(choose_device(settings.device))
+        # A worker sees the GPU that it is to use as its first.
+        index = 0 if choose_device(settings.device) == "cuda" else None
+        self._device = torch.device(choose_device(settings.device), index)
         if settings.threads and self._device.type == "cpu":
             torch.set_num_threads(settings.threads)
         if settings.memory_limit and self._device.type == "cuda":

@@ -24,7 +24,7 @@ from data.subset import load
 
 RECIPES = ("tech-challenge-03", "rtx3060")
 # Steps until the allocator and the compiled kernels are warm.
-WARM_UP = 5
+WARM_UP = 10
 TINYLLAMA = {
     "vocab_size": 32_000, "hidden_size": 2048, "intermediate_size": 5632, "num_hidden_layers": 22,
     "num_attention_heads": 32, "num_key_value_heads": 4, "max_position_embeddings": 2048,
@@ -66,7 +66,7 @@ def build_base(folder: Path, subset: Path) -> None:
     config = LlamaConfig(**TINYLLAMA, pad_token_id=0, bos_token_id=1, eos_token_id=2)
     with torch.device("cuda"):
         model = LlamaForCausalLM(config).to(torch.bfloat16)
-    model.save_pretrained(folder, safe_serialization=True)
+    model.save_pretrained(folder)
 
 
 def prepare(work: Path, rows: int) -> Path:
