@@ -24,6 +24,8 @@ from data.errors import ConfigError, ManifestError, OutputError
 # characters are about 1 MB compressed, still large enough for zstd.
 ROWS_PER_GROUP = 4_096
 _TEMPORARY = ".tmp-"
+QUARANTINE = "quarantine"
+"""Folder beside the parts for what could not become a row."""
 _PART = re.compile(r"part-\d{5,}\.parquet")
 _FACTS = b"catalogue"
 # Object stores show an upload only once it is complete, and rename by copying: skip the rename.
@@ -143,9 +145,10 @@ class Folder:
 
     def sweep(self) -> None:
         """Remove what interrupted writers left behind under temporary names."""
-        for name in self.names():
-            if name.startswith(_TEMPORARY):
-                self.remove(name)
+        for folder in (self, Folder(self.path(QUARANTINE))):
+            for name in folder.names():
+                if name.startswith(_TEMPORARY):
+                    folder.remove(name)
 
 
 def local_path(url: str, flag: str) -> Path:
@@ -238,6 +241,31 @@ def inspect_part(folder: Folder, name: str) -> Artefact:
     """Describe a part that is already there: rows by its footer, digest by its bytes."""
     payload = folder.read(name)
     return Artefact(name, _metadata(folder, name).num_rows, len(payload), digest_bytes(payload))
+
+
+def commit_with_quarantine(
+    folder: Folder, name: str, table: pa.Table, quarantine: pa.Table, facts: dict[str, Any]
+) -> tuple[Artefact, ...]:
+    """Commit a part and, before it, its quarantine: where the part is, both are."""
+    outputs = []
+    if quarantine.num_rows:
+        outputs.append(commit_part(folder, f"{QUARANTINE}/{name}", quarantine))
+    told = facts | {"quarantine": quarantine.num_rows}
+    return (*outputs, commit_part(folder, name, table, told))
+
+
+def recall(folder: Folder, name: str) -> tuple[dict[str, Any], tuple[Artefact, ...]] | None:
+    """Describe a part that ``commit_with_quarantine`` wrote in an earlier run.
+
+    Returns:
+        Its facts and files; None where one of them is missing or damaged.
+    """
+    try:
+        facts = read_facts(folder, name)
+        names = [f"{QUARANTINE}/{name}", name] if facts["quarantine"] else [name]
+        return facts, tuple(inspect_part(folder, each) for each in names)
+    except (ManifestError, FileNotFoundError, KeyError):
+        return None
 
 
 def read_part(

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from data import cli, manifest, schema, shards
-from data.errors import ManifestError, ModelError, SourceError
+from data.errors import ModelError, SourceError
 from data.manifest import Counts, Manifest
 from data.shards import Artefact, Folder
 from inference import engine, titles
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from distributed import Client, Future
 
 STAGE = "generate"
-_QUARANTINE = "quarantine"
 _WARN_CUT = 0.01
 
 
@@ -81,7 +80,6 @@ def run(config: GenerateConfig) -> Manifest:
     if done:
         cli.say(f"{config.out} is already finished for these titles, weights and settings")
         return done
-    Folder(folder.path(_QUARANTINE)).sweep()
     try:
         parts = _run_parts(config, model, settings, found)
     except (SourceError, ModelError):
@@ -90,8 +88,6 @@ def run(config: GenerateConfig) -> Manifest:
             manifest.abandon(folder)
         raise
     result = _manifest(config, identity, model, found, parts, time.perf_counter() - began)
-    # A worker that died after handing on its task may have left a temporary file.
-    Folder(folder.path(_QUARANTINE)).sweep()
     result.write(folder)
     _summarise(config, result, settings)
     return result
@@ -194,10 +190,7 @@ def _engine(model: Model, settings: Settings) -> engine.Engine:
 
 
 def write_part(block: Block, config: GenerateConfig, model: Model, settings: Settings) -> Part:
-    """Write the descriptions of one block and commit its part; runs on a worker.
-
-    The quarantine is committed first: where the part itself is, both are.
-    """
+    """Write the descriptions of one block and commit its part; runs on a worker."""
     with _ONE_AT_A_TIME:
         table, rejected = describe_titles(block.rows, _engine(model, settings), model, settings)
     quarantined = {
@@ -206,14 +199,11 @@ def write_part(block: Block, config: GenerateConfig, model: Model, settings: Set
     }
     counts = Counts(block.rows.num_rows, table.num_rows, {}, quarantined)
     counts.check(f"{config.titles} part {block.index}")
-    folder, name = Folder(config.out), shards.part_name(block.index)
-    outputs = []
-    if rejected.num_rows:
-        outputs.append(shards.commit_part(folder, f"{_QUARANTINE}/{name}", rejected))
     figures = _figures(table)
     facts = {"counts": dataclasses.asdict(counts), "figures": figures}
-    outputs.append(shards.commit_part(folder, name, table, facts))
-    return Part(block.index, counts, tuple(outputs), figures)
+    name = shards.part_name(block.index)
+    outputs = shards.commit_with_quarantine(Folder(config.out), name, table, rejected, facts)
+    return Part(block.index, counts, outputs, figures)
 
 
 def describe_titles(
@@ -281,14 +271,11 @@ def _figures(table: pa.Table) -> dict[str, int]:
 
 def verify_part(block: Block, config: GenerateConfig, model: Model, settings: Settings) -> Part:
     """Describe a part that an earlier run committed; write it again where it does not hold."""
-    folder, name = Folder(config.out), shards.part_name(block.index)
-    try:
-        facts = shards.read_facts(folder, name)
-        counts = Counts(**facts["counts"])
-        names = [f"{_QUARANTINE}/{name}"] if counts.quarantined else []
-        outputs = tuple(shards.inspect_part(folder, each) for each in [*names, name])
-    except (ManifestError, FileNotFoundError):
+    earlier = shards.recall(Folder(config.out), shards.part_name(block.index))
+    if earlier is None:
         return write_part(block, config, model, settings)
+    facts, outputs = earlier
+    counts = Counts(**facts["counts"])
     return Part(block.index, counts, outputs, facts["figures"], is_new=False)
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from data import cli, manifest, sampling, schema, shards
-from data.errors import ManifestError, OutputError, QuarantineError, SourceError
+from data.errors import OutputError, QuarantineError, SourceError
 from data.manifest import Counts, Manifest
 from data.shards import Artefact, Folder
 from preprocessing import parse, rules, source
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from distributed import Client, Future
 
 STAGE = "clean"
-_QUARANTINE = "quarantine"
 _SHOWN_LINES = 3
 # Blocks handed out beyond the running ones: enough that no worker waits, few enough that a gzip
 # stream's decompressed blocks stay in memory.
@@ -85,7 +84,6 @@ def run(config: CleanConfig) -> Manifest:
     if done:
         cli.say(f"{config.out} is already finished for this input and config")
         return done
-    Folder(folder.path(_QUARANTINE)).sweep()
     try:
         parts = _run_blocks(config, files)
         _check_outcome(config, parts)
@@ -94,8 +92,6 @@ def run(config: CleanConfig) -> Manifest:
         manifest.abandon(folder)
         raise
     result = _manifest(config, identity, files, parts, time.perf_counter() - began)
-    # A worker that died after handing on its task may have left a temporary file.
-    Folder(folder.path(_QUARANTINE)).sweep()
     result.write(folder)
     _summarise(config, result)
     return result
@@ -161,10 +157,7 @@ def _submit(
 
 
 def clean_part(block: Block, lines: Lines | None, config: CleanConfig) -> Part:
-    """Clean one block and commit its part; runs on a worker.
-
-    The quarantine is committed first: where the part itself is, both are.
-    """
+    """Clean one block and commit its part; runs on a worker."""
     lines = lines or _read(block, config)
     parsed = parse.parse_lines(lines.data, lines.offset, block.file.name, config.max_line_bytes)
     kept, dropped = rules.clean_rows(parsed.rows, config.rules)
@@ -174,22 +167,19 @@ def clean_part(block: Block, lines: Lines | None, config: CleanConfig) -> Part:
     quarantined = {item["values"]: item["counts"] for item in reasons}
     counts = Counts(parsed.lines, kept.num_rows, dropped, quarantined)
     counts.check(f"{block.file.name} bytes {block.start:,} to {block.stop:,}")
-    folder, name = Folder(config.out), shards.part_name(block.index)
-    outputs = []
-    if parsed.quarantine.num_rows:
-        quarantine = f"{_QUARANTINE}/{name}"
-        outputs.append(shards.commit_part(folder, quarantine, parsed.quarantine))
-    facts = {
-        "counts": dataclasses.asdict(counts),
-        "digest": lines.digest,
-        "shown": _shown(parsed.quarantine),
-    }
+    shown = _shown(parsed.quarantine)
+    facts = {"counts": dataclasses.asdict(counts), "digest": lines.digest, "shown": shown}
     table = order_rows(add_sampling(kept, config))
-    outputs.append(shards.commit_part(folder, name, table, facts))
-    shown = tuple(facts["shown"])
-    return Part(
-        block.index, block.file.name, lines.size, lines.digest, counts, tuple(outputs), shown
+    name = shards.part_name(block.index)
+    outputs = shards.commit_with_quarantine(
+        Folder(config.out), name, table, parsed.quarantine, facts
     )
+    return _part(block, lines, facts, outputs)
+
+
+def _part(block: Block, lines: Lines, facts: dict[str, Any], outputs: tuple[Artefact, ...]) -> Part:
+    counts, shown = Counts(**facts["counts"]), tuple(facts["shown"])
+    return Part(block.index, block.file.name, lines.size, lines.digest, counts, outputs, shown)
 
 
 def _read(block: Block, config: CleanConfig) -> Lines:
@@ -226,20 +216,15 @@ def verify_part(block: Block, lines: Lines | None, config: CleanConfig) -> Part:
     Raises:
         OutputError: the input is no longer what that run read.
     """
-    folder, name = Folder(config.out), shards.part_name(block.index)
-    try:
-        facts = shards.read_facts(folder, name)
-        counts = Counts(**facts["counts"])
-        names = [f"{_QUARANTINE}/{name}"] if counts.quarantined else []
-        outputs = tuple(shards.inspect_part(folder, each) for each in [*names, name])
-    except (ManifestError, FileNotFoundError):
+    earlier = shards.recall(Folder(config.out), shards.part_name(block.index))
+    if earlier is None:
         return clean_part(block, lines, config)
+    facts, outputs = earlier
     lines = lines or _read(block, config)
     if lines.digest != facts["digest"]:
         where, mend = f"{block.file.url} from byte {block.start:,}", "use --overwrite true"
         raise OutputError(where, "what the interrupted run read", "other bytes", mend)
-    shown = tuple(facts["shown"])
-    return Part(block.index, block.file.name, lines.size, lines.digest, counts, outputs, shown)
+    return _part(block, lines, facts, outputs)
 
 
 def _check_quarantine(config: CleanConfig, parts: list[Part], unread: int) -> None:
