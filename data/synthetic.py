@@ -68,11 +68,11 @@ _EDITION_NOTE, _TRANSLATION = 0.25, 0.008
 _COPIED_TITLE = 0.012
 """Share of contents that only say their title again, as short ones in the real file do."""
 _APOSTROPHES = ("&#x92;", "&#x2019;", "&#39;", "&#8217;", "&rsquo;", "'")
-_TITLE_MAXIMUM, _CONTENT_MAXIMUM = 1999, 197_622
+_TITLE_MAXIMUM = 1999
 # Contents are log-normal up to some 10,000 characters and Pareto beyond: five in a million over
 # 50,000, the longest of a full file near the real one's.
-_MEDIAN, _SPREAD = 365, 0.98
-_TAIL_FROM, _TAIL_SHARE, _TAIL_POWER = 10_000, 5.6e-5, 1.5
+_MEDIAN, _SPREAD = 330, 1.08
+_TAIL_FROM, _TAIL_TO, _TAIL_SHARE, _TAIL_POWER = 10_000, 190_000, 5.6e-5, 1.5
 _LABELS, _LABELS_MEAN, _LABELS_NEAR = 1_305_000, 21, 4000
 
 _LENGTHS = [
@@ -294,7 +294,7 @@ def _lengths(draws: Draws) -> list[int]:
     tail = _TAIL_FROM * np.maximum(_unit(draws[:, 6]), 1e-9) ** (-1 / _TAIL_POWER)
     is_tail = _unit(draws[:, 5]) < _TAIL_SHARE
     lengths: list[int] = (
-        np.where(is_tail, np.minimum(tail, _CONTENT_MAXIMUM), common).astype(np.int64).tolist()
+        np.where(is_tail, np.minimum(tail, _TAIL_TO), common).astype(np.int64).tolist()
     )
     return lengths
 
@@ -438,7 +438,7 @@ def broken_kind(seed: int, place: int, broken_share: float) -> str | None:
     """Tell how ``write`` breaks a record: a reason of quarantine, or None."""
     if broken_share and place in _TOO_LONG_AT:
         return "line_too_long"
-    draw = int(_draw(seed, _BREAKAGE, np.array([place]), 1)[0, 0])
+    draw = _mix((place * 64 * _GOLDEN + _key(seed, _BREAKAGE)) & _MASK)
     if (draw >> 11) * 2.0**-53 >= broken_share:
         return None
     return _BROKEN_KINDS[draw % len(_BROKEN_KINDS)]
