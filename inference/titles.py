@@ -4,6 +4,7 @@ Streams record batches in input order with bounded memory. Knows nothing of mode
 """
 
 import gzip
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -128,8 +129,14 @@ def _csv(path: Path) -> Iterator[pa.RecordBatch]:
 
 
 def _json(path: Path) -> Iterator[pa.RecordBatch]:
+    # Texts that look like dates are texts, and a column of texts may begin with nulls.
     with _opened(path) as file:
-        yield from pyarrow.json.open_json(file)
+        first = pyarrow.json.open_json(file).schema
+    guessed = [each for each in first if str(each.type).startswith(("timestamp", "null"))]
+    texts = pa.schema([(each.name, pa.string()) for each in guessed])
+    parse = pyarrow.json.ParseOptions(explicit_schema=texts)
+    with _opened(path) as file:
+        yield from pyarrow.json.open_json(file, parse_options=parse)
 
 
 def _text(path: Path) -> Iterator[pa.RecordBatch]:
@@ -161,23 +168,27 @@ def _named(batches: Iterator[pa.RecordBatch], config: GenerateConfig) -> Iterato
             position += piece.num_rows
             if left is not None and (left := left - piece.num_rows) == 0:
                 return
-    except (pa.ArrowInvalid, UnicodeDecodeError, EOFError, gzip.BadGzipFile) as error:
+    except (pa.ArrowException, UnicodeDecodeError, EOFError, zlib.error, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # the machine's fault, not that of the titles
         found = str(error).splitlines()[0]
         raise SourceError(config.titles, "readable rows", found) from error
 
 
 def _columns(batch: pa.RecordBatch, position: int, config: GenerateConfig) -> pa.RecordBatch:
     names = batch.schema.names
-    for name in (config.title_column, config.uid_column):
-        if name is not None and name not in names:
-            raise SourceError(config.titles, f"a column {name!r}", ", ".join(names), _MEND)
+    uid_column = config.uid_column or ("uid" if "uid" in names else None)
+    for name in (config.title_column, uid_column):
+        if name is not None and names.count(name) != 1:
+            raise SourceError(config.titles, f"one column {name!r}", ", ".join(names), _MEND)
     titles = pc.coalesce(batch.column(config.title_column).cast(pa.string()), pa.scalar(""))
     places = pa.array(range(position, position + batch.num_rows), pa.int64()).cast(pa.string())
     uids: Any = places
-    uid_column = config.uid_column or ("uid" if "uid" in names else None)
     if uid_column:
         uids = pc.coalesce(batch.column(uid_column).cast(pa.string()), places)
-    return pa.record_batch([uids, titles], schema=TITLES)
+    made = pa.record_batch([uids, titles], schema=TITLES)
+    made.validate(full=True)  # readers let bytes that are no UTF-8 pass
+    return made
 
 
 def parts(titles: Titles, part_rows: int) -> Iterator[pa.Table]:

@@ -188,12 +188,17 @@ class TinyBase:
     batch_size: int = 8
     """Rows a step of pre-training."""
 
+    tokens: int = 2_048
+    """Tokens of a row that pre-training reads; where a description names its product early, a
+    short beginning teaches that faster."""
+
     learning_rate: float = 1e-2
     """Highest rate of pre-training."""
 
     def __post_init__(self) -> None:
         for name in ("hidden", "intermediate", "layers", "heads", "kv_heads", "batch_size"):
             _at_least(f"--tiny.{name}", 1, getattr(self, name))
+        _at_least("--tiny.tokens", 2, self.tokens)
         # 256 bytes and the three special tokens are always in.
         _at_least("--tiny.vocabulary", 260, self.vocabulary)
         _at_least("--tiny.steps", 0, self.steps)

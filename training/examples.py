@@ -21,8 +21,7 @@ from data import cli, manifest
 from data.errors import BatchError, ModelError
 from data.manifest import Counts, Manifest
 from data.prompt import Prompt
-from data.shards import Artefact, Folder, digest_bytes
-from data.subset import digest_file
+from data.shards import Artefact, Folder, digest_bytes, digest_file
 from training import guards
 
 if TYPE_CHECKING:
@@ -141,9 +140,14 @@ class Encoder:
         return digest_bytes(told.encode())
 
     def encode(self, texts: list[str], special: bool = True) -> list[list[int]]:
-        """Encode whole texts, with the tokenizer's own begin-of-sequence where it adds one."""
+        """Encode texts, with the tokenizer's own begin-of-sequence where it adds one.
+
+        An end-of-sequence that some tokenizers add is dropped: a prompt has none, and a row gets
+        its own. Text cannot make one, so the last id tells.
+        """
         encoded = self._backend.encode_batch_fast(texts, add_special_tokens=special)
-        return [one.ids for one in encoded]
+        end = self.tokenizer.eos_token_id
+        return [one.ids[:-1] if one.ids[-1:] == [end] else one.ids for one in encoded]
 
     def encode_rows(self, rows: dict[str, list[str]]) -> tuple[pa.Table, Seen]:
         """Tokenise a batch of rows.
@@ -178,7 +182,7 @@ class Encoder:
         limit, eos = self.form.max_length, self.tokenizer.eos_token_id
         ids, labels, cut = [], [], []
         for uid, head, body in zip(uids, heads, bodies, strict=True):
-            row = [*_without_end(body, head, eos), eos]
+            row = [*body, eos]
             if len(row) > limit:
                 row = row[:limit]
                 cut.append(uid)
@@ -199,11 +203,6 @@ class Encoder:
             longest=int(lengths.max()), longest_completion=int(completions.max()),
         )  # fmt: skip
         return pa.table(columns, schema=TOKENISED), seen
-
-
-def _without_end(body: list[int], head: int, eos: int) -> list[int]:
-    """Drop the end-of-sequence that some tokenizers add themselves, so that there is one."""
-    return body[:-1] if len(body) > head and body[-1] == eos else body
 
 
 def _list_column(rows: list[np.ndarray]) -> pa.Array:

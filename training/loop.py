@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import PrinterCallback, ProgressCallback, TrainerCallback
+from transformers import PrinterCallback, ProgressCallback, TrainerCallback, TrainerState
 from trl import SFTConfig, SFTTrainer
 
 from data import cli
 from training import guards, metrics
 from training.batches import Collator, KeyedOrder
 from training.config import TrainConfig
-from training.model import Loaded, Precision, quietly
+from training.model import Loaded, Precision, quietly, take_weights
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -48,7 +48,7 @@ class Outcome:
     steps: int
     epochs: float
     samples_per_second: float
-    """Over the steps alone, without evaluation and saving; None known: 0."""
+    """Over the steps alone, without evaluation and saving; 0 where no step was left."""
     resumed_from: int
     """Step of the checkpoint that was gone on from; 0: from the start."""
 
@@ -256,6 +256,8 @@ def train(job: Job) -> Outcome:
         BatchError: a step's loss or gradient is not finite, or the loss is exactly 0.
     """
     resume = newest_checkpoint(job.checkpoints)
+    if resume and (done := _already_done(job, resume)):
+        return done
     started_at = int(resume.name.split("-")[1]) if resume else 0
     watcher = Watcher(job.metrics, job.config.optimisation.batch_size)
     watcher.go_on(metrics.trim(job.metrics, started_at))
@@ -270,6 +272,22 @@ def train(job: Job) -> Outcome:
     return Outcome(
         trainer.model, state.global_step, float(state.epoch or 0.0), round(speed, 2), started_at
     )
+
+
+def _already_done(job: Job, resume: Path) -> Outcome | None:
+    """Take the weights of a run whose last step is saved; the Trainer would add another step."""
+    state = TrainerState.load_from_json(str(resume / "trainer_state.json"))
+    if state.global_step < state.max_steps:
+        return None
+    best = state.best_model_checkpoint
+    keeps_best = job.validation is not None and job.config.checkpoints.keep_best and best
+    # By its name: the run's folder may have been moved since.
+    chosen = job.checkpoints / Path(best).name if keeps_best else resume
+    take_weights(job.loaded.model, chosen)
+    lines = [line["samples_per_second"] for line in metrics.read(job.metrics) if "loss" in line]
+    speed = round(sum(lines) / len(lines), 2) if lines else 0.0
+    step = state.global_step
+    return Outcome(job.loaded.model, step, float(state.epoch or 0.0), speed, step)
 
 
 def _trainer(job: Job, watcher: Watcher) -> Trainer:

@@ -18,8 +18,8 @@ from typing import Any, Literal
 
 from data import manifest
 from data.errors import ManifestError, ModelError
-from data.shards import Folder, digest_all
-from data.subset import digest_file
+from data.models import Base
+from data.shards import Folder, digest_file
 from training import guards
 from training.config import LoraSettings, TrainConfig
 
@@ -28,8 +28,6 @@ log = logging.getLogger("catalogue")
 Precision = Literal["bf16", "float32"]
 _WEIGHTS = "adapter_model.safetensors"
 _SETTINGS = "adapter_config.json"
-# What a model is made of; other weights in a repository are the same ones in other forms.
-_FILES = ["*.json", "*.safetensors", "tokenizer.model", "*.jinja"]
 
 
 @dataclass(frozen=True)
@@ -38,17 +36,6 @@ class Backend:
 
     name: Literal["unsloth", "transformers"]
     why: str
-
-
-@dataclass(frozen=True)
-class Base:
-    """A model on this machine's disk."""
-
-    name: str
-    """As asked for: an id on the hub or a path."""
-    folder: Path
-    digest: str
-    """Of its config and weights."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +64,7 @@ def prepare(asked: Literal["auto", "unsloth", "transformers"], compiled: Path) -
     else:
         backend = _try_unsloth(asked, compiled)
     log.info("backend: %s (%s)", backend.name, backend.why)
+    hush()
     return backend
 
 
@@ -100,48 +88,23 @@ def _try_unsloth(asked: str, compiled: Path) -> Backend:
 
 @contextlib.contextmanager
 def quietly() -> Iterator[None]:
-    """Keep banners off standard output, which is for results, and silence known warnings."""
+    """Keep libraries' banners off standard output, which is for results, and their warnings too.
+
+    What they warn of is each other's use; faults of rows and losses are our guards' to find.
+    """
     with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 
 
-def locate(name: str) -> Base:
-    """Find a base on disk, or fetch it from the hub into the cache; safetensors only.
+def hush() -> None:
+    """Turn off the libraries' own progress bars and notes; ``cli.Progress`` shows what is slow."""
+    import datasets
+    from transformers.utils import logging as transformers_logging
 
-    Raises:
-        ModelError: there is no such model, no network, or no safetensors in it.
-    """
-    folder = Path(name).expanduser()
-    if not folder.is_dir():
-        folder = _fetch(name)
-    weights = sorted(folder.glob("*.safetensors"))
-    if not (folder / "config.json").is_file() or not weights:
-        expected = "a model folder with config.json and safetensors weights"
-        found = f"{len(weights)} safetensors files"
-        raise ModelError(name, expected, f"{found} and config.json missing or alone")
-    digests = [digest_file(file.resolve()) for file in (folder / "config.json", *weights)]
-    return Base(name, folder, digest_all(digests))
-
-
-def _fetch(name: str) -> Path:
-    from huggingface_hub import errors, snapshot_download
-
-    expected = "a local model folder or an id on the Hugging Face hub"
-    mend = "check --base, the network and HF_HUB_OFFLINE"
-    if name.count("/") > 1 or name.startswith((".", "/", "~")):
-        raise ModelError(name, expected, "no such folder", mend)
-    try:
-        with quietly():
-            return Path(snapshot_download(name, allow_patterns=_FILES))
-    except errors.HFValidationError as error:
-        raise ModelError(name, expected, "neither", mend) from error
-    except (errors.RepositoryNotFoundError, errors.GatedRepoError) as error:
-        found = "no such model there, or no right to read it"
-        raise ModelError(name, expected, found, mend) from error
-    except (errors.LocalEntryNotFoundError, errors.HfHubHTTPError, OSError) as error:
-        found = "not in the cache, and the hub cannot be reached"
-        raise ModelError(name, expected, found, mend) from error
+    datasets.disable_progress_bars()
+    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
 
 
 def load_tokenizer(folder: Path) -> Any:
@@ -185,7 +148,7 @@ def load(config: TrainConfig, base: Base, backend: Backend, precision: Precision
     embeddings = model.get_input_embeddings().num_embeddings
     guards.check_vocabulary(len(tokenizer), embeddings, base.name)
     if config.init_adapter:
-        _take_weights(model, Path(config.init_adapter))
+        take_weights(model, Path(config.init_adapter))
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
     guards.check_trainable(trainable, base.name)
     return Loaded(model, tokenizer, backend, trainable)
@@ -298,13 +261,23 @@ def _base_told(path: Path, made: dict[str, Any]) -> str:
     return str(digest)
 
 
-def _take_weights(model: Any, path: Path) -> None:
+def take_weights(model: Any, path: Path) -> None:
+    """Put the weights of an adapter into a model that has one of the same shape.
+
+    Args:
+        model: from ``load``.
+        path: folder of the adapter, or of a checkpoint.
+
+    Raises:
+        ModelError: the weights are damaged or of another shape.
+    """
     from peft import set_peft_model_state_dict
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
         result = set_peft_model_state_dict(model, load_file(path / _WEIGHTS))
-    except (RuntimeError, OSError) as error:
+    except (RuntimeError, OSError, SafetensorError) as error:
         raise ModelError(str(path), "weights that fit the base", _first_line(error)) from error
     missing = [key for key in result.missing_keys if "lora_" in key]
     if missing or result.unexpected_keys:

@@ -14,15 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from data import cli, manifest, shards
+from data import cli, manifest, models, shards
 from data.errors import CatalogueError, ModelError, SubsetError
 from data.manifest import Counts, Manifest, Parent
-from data.shards import Artefact, Folder, digest_all
-from data.subset import digest_file
+from data.models import Base
+from data.shards import Artefact, Folder, digest_all, digest_file
 from training import examples, metrics, model, tiny
 from training.config import TrainConfig, parse_memory
 from training.examples import Encoder, Form, Split, Tokenised
-from training.model import Backend, Base, Loaded, Precision
+from training.model import Backend, Loaded, Precision
 
 if TYPE_CHECKING:
     from training.loop import Outcome
@@ -76,6 +76,9 @@ def run(config: TrainConfig) -> Manifest:
         OutputError: the folder holds another output.
     """
     began = time.perf_counter()
+    # Read when torch loads. By default OpenMP's threads spin while they wait: two processes on
+    # two cores then get 4 steps/s of a tiny model each, with a short spin 20 (alone: 44 and 36).
+    os.environ.setdefault("GOMP_SPINCOUNT", "500")
     subset = open_subset(config.subset)
     out = shards.local_path(config.out, "--out")
     folder = Folder(str(out))
@@ -131,7 +134,7 @@ def _identify(config: TrainConfig, subset: Subset) -> dict[str, Any]:
     if config.tiny:
         inputs["base"] = _BASE
     elif Path(config.base).expanduser().is_dir():
-        inputs["base"] = model.locate(config.base).digest
+        inputs["base"] = models.locate(config.base).digest
     if config.init_adapter:
         inputs["init_adapter"] = model.adapter_digest(Path(config.init_adapter))
     return manifest.identify(config, **inputs)
@@ -142,7 +145,7 @@ def _prepare(config: TrainConfig, subset: Subset, out: Path) -> Prepared:
     if config.tiny:
         base, backend = _build_tiny(config, subset, out)
     else:
-        base = model.locate(config.base)
+        base = models.locate(config.base)
         backend = model.prepare(config.backend, out / _COMPILED)
     if config.init_adapter:
         model.check_adapter(Path(config.init_adapter), base, config.lora)
@@ -173,7 +176,7 @@ def _build_tiny(config: TrainConfig, subset: Subset, out: Path) -> tuple[Base, B
             backend = model.prepare(config.backend, out / _COMPILED)
             if not building.done():
                 log.info("pre-training the tiny base: %s steps", f"{config.tiny.steps:,}")
-            return model.locate(building.result()), backend
+            return models.locate(building.result()), backend
         except BaseException:
             for child in multiprocessing.active_children():
                 child.terminate()

@@ -45,12 +45,14 @@ def build(plan: Plan) -> str:
         return plan.folder
     import datasets
     import torch
+    from transformers.utils import logging as transformers_logging
 
+    transformers_logging.disable_progress_bar()
     torch.set_num_threads(_THREADS)
     rows = datasets.load_from_disk(plan.subset)["train"]
     tokenizer = train_tokenizer(_texts(rows), plan.tiny.vocabulary, plan.positions)
     model = make_model(plan, tokenizer)
-    pretrain(model, list(_encode(rows, tokenizer, plan.positions)), plan)
+    pretrain(model, list(_encode(rows, tokenizer, min(plan.positions, plan.tiny.tokens))), plan)
     work = final.parent / f".tmp-{final.name}-{os.getpid()}"
     shutil.rmtree(work, ignore_errors=True)
     model.save_pretrained(work)
@@ -117,6 +119,7 @@ def make_model(plan: Plan, tokenizer: Any) -> Any:
             num_key_value_heads=tiny.kv_heads,
             max_position_embeddings=plan.positions,
             tie_word_embeddings=True,
+            initializer_range=float(os.environ.get("INIT","0.02")),
             bos_token_id=tokenizer.bos_token_id,
             eos_token_id=tokenizer.eos_token_id,
             pad_token_id=tokenizer.pad_token_id,
@@ -138,7 +141,7 @@ def pretrain(model: Any, rows: list[list[int]], plan: Plan) -> None:
 
     tiny = plan.tiny
     optimizer = torch.optim.AdamW(
-        model.parameters(), lr=tiny.learning_rate, betas=(0.9, 0.95), weight_decay=0.01
+        model.parameters(), lr=tiny.learning_rate, betas=(0.9, float(os.environ.get("B2","0.95"))), weight_decay=float(os.environ.get("WD","0.01"))
     )
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, tiny.steps))
     order = KeyedOrder([len(row) for row in rows], tiny.batch_size, plan.seed, "by_length")

@@ -1,0 +1,82 @@
+"""A small subset of invented products, a tiny base made from it, and short runs on both."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+# Before any library that reads them is imported.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["UNSLOTH_DISABLE_STATISTICS"] = "1"
+os.environ.setdefault("GOMP_SPINCOUNT", "500")
+
+from data import subset as subsets
+from data import synthetic
+from data.subset import SubsetConfig
+
+ROWS = 330
+
+
+@pytest.fixture(scope="session")
+def subset(tmp_path_factory: pytest.TempPathFactory, clean_of: Callable[..., Path]) -> Path:
+    """Some 180 train rows, and held-out ones."""
+    folder = tmp_path_factory.mktemp("training")
+    records = [json.loads(line) for line in synthetic.lines(3407, 0, ROWS, ROWS)]
+    rows = [
+        (r["uid"], r["title"][:80].strip(), r["content"][:500].strip())
+        for r in records
+        if r["title"] and r["content"]
+    ]
+    clean = clean_of(folder / "clean", rows)
+    subsets.run(SubsetConfig(clean=str(clean), out=str(folder / "subset")))
+    return folder / "subset"
+
+
+@pytest.fixture(scope="session")
+def base(subset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny base, hardly pre-trained."""
+    from training import tiny
+    from training.config import TinyBase
+
+    folder = tmp_path_factory.mktemp("base") / "base"
+    shape = TinyBase(vocabulary=600, hidden=32, intermediate=64, steps=40)
+    tiny.build(tiny.Plan(str(subset), str(folder), shape, positions=640, seed=3407))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tokenizer(base: Path) -> Any:
+    from training import model
+
+    return model.load_tokenizer(base)
+
+
+@pytest.fixture(scope="session")
+def tokenized(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("tokenized")
+
+
+@pytest.fixture(scope="session")
+def words(subset: Path, base: Path, tokenized: Path) -> list[str]:
+    """Flags of a run of a few steps; later words on the same flag win."""
+    flags = {
+        "subset": subset, "base": base, "tokenized": tokenized, "backend": "transformers",
+        "max_length": 640, "optimisation.batch_size": 8, "optimisation.micro_batch_size": 4,
+        "optimisation.max_steps": 6, "optimisation.learning_rate": 0.01,
+        "optimisation.precision": "float32", "checkpoints.save_steps": 2,
+    }  # fmt: skip
+    return ["run", *(f"--{name}={value}" for name, value in flags.items())]
+
+
+@pytest.fixture(scope="session")
+def finished(words: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run with evaluation and the best checkpoint kept."""
+    from training.__main__ import main
+
+    out = tmp_path_factory.mktemp("runs") / "finished"
+    more = ["--checkpoints.eval_steps=2", "--checkpoints.keep_best=true"]
+    assert main([*words, *more, f"--out={out}"]) == 0
+    return out

@@ -1,0 +1,171 @@
+import json
+import shutil
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from data import models
+from data.errors import ModelError
+from training import model
+from training.config import LoraSettings, Optimisation, TrainConfig
+from training.model import Backend
+
+PEFT = Backend("transformers", "asked for")
+
+
+@pytest.fixture(scope="module")
+def config(base: Path) -> TrainConfig:
+    return TrainConfig(base=str(base), optimisation=Optimisation(precision="float32"))
+
+
+def weights(loaded: model.Loaded) -> dict[str, torch.Tensor]:
+    return {
+        name: value.detach().clone()
+        for name, value in loaded.model.named_parameters()
+        if value.requires_grad
+    }
+
+
+def test_fresh_adapter_depends_on_the_seed_alone(base: Path, config: TrainConfig) -> None:
+    torch.manual_seed(5)
+    one = weights(model.load(config, models.locate(str(base)), PEFT, "float32"))
+    torch.manual_seed(6)
+    two = weights(model.load(config, models.locate(str(base)), PEFT, "float32"))
+    other = weights(model.load(replace(config, seed=1), models.locate(str(base)), PEFT, "float32"))
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    assert any(not torch.equal(one[name], other[name]) for name in one)
+    # LoRA begins as no change: one factor is drawn, the other is zero.
+    assert all(value.any() == ("lora_A" in name) for name, value in one.items())
+
+
+def test_trainable_parameters(base: Path, config: TrainConfig) -> None:
+    loaded = model.load(config, models.locate(str(base)), PEFT, "float32")
+    assert loaded.trainable == sum(value.numel() for value in weights(loaded).values()) > 0
+    assert {name.split(".")[-4] for name in weights(loaded)} == set(config.lora.target_modules)
+
+
+def test_layers_that_the_model_lacks(base: Path, config: TrainConfig) -> None:
+    strange = replace(config, lora=LoraSettings(target_modules=["no_such_layer"]))
+    with pytest.raises(ModelError, match="no_such_layer"):
+        model.load(strange, models.locate(str(base)), PEFT, "float32")
+
+
+def test_tokenizer_larger_than_the_model(base: Path, config: TrainConfig, tmp_path: Path) -> None:
+    broken = tmp_path / "base"
+    shutil.copytree(base, broken)
+    tokenizer = model.load_tokenizer(broken)
+    tokenizer.add_tokens(["another", "more"])
+    tokenizer.save_pretrained(broken)
+    with pytest.raises(ModelError, match="a tokenizer of at most"):
+        model.load(config, models.locate(str(broken)), PEFT, "float32")
+
+
+def test_no_tokenizer(base: Path, tmp_path: Path) -> None:
+    for name in ("config.json", "model.safetensors"):
+        shutil.copy(base / name, tmp_path / name)
+    with pytest.raises(ModelError, match="a tokenizer"):
+        model.load_tokenizer(tmp_path)
+
+
+def test_saved_adapter_holds_nothing_of_this_machine(finished: Path, base: Path) -> None:
+    names = {path.name for path in (finished / "adapter").iterdir()}
+    assert names == {
+        "adapter_config.json", "adapter_model.safetensors", "tokenizer.json",
+        "tokenizer_config.json",
+    }  # fmt: skip
+    made = json.loads((finished / "adapter" / "adapter_config.json").read_text())
+    assert made["base_model_name_or_path"] == str(base)
+    assert made["target_modules"] == sorted(LoraSettings().target_modules)
+
+
+def test_adapter_of_another_base_is_refused(finished: Path, base: Path, tmp_path: Path) -> None:
+    adapter = finished / "adapter"
+    model.check_adapter(adapter, models.locate(str(base)), LoraSettings())
+    moved = tmp_path / "elsewhere"
+    shutil.copytree(base, moved)
+    model.check_adapter(adapter, models.locate(str(moved)), LoraSettings())
+    (moved / "config.json").write_text((base / "config.json").read_text() + " ")
+    with pytest.raises(ModelError, match="an adapter of"):
+        model.check_adapter(adapter, models.locate(str(moved)), LoraSettings())
+
+
+def test_adapter_without_a_run_is_told_by_its_name(
+    finished: Path, base: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(finished / "adapter", tmp_path / "adapter")
+    model.check_adapter(tmp_path / "adapter", models.locate(str(base)), LoraSettings())
+    moved = tmp_path / "elsewhere"
+    shutil.copytree(base, moved)
+    with pytest.raises(ModelError, match="an adapter of"):
+        model.check_adapter(tmp_path / "adapter", models.locate(str(moved)), LoraSettings())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"r": 8}, {"alpha": 32}, {"use_rslora": False}, {"target_modules": ["q_proj"]}],
+)
+def test_adapter_of_other_settings_is_refused(
+    finished: Path, base: Path, change: dict[str, Any]
+) -> None:
+    with pytest.raises(ModelError, match=next(iter(change))):
+        model.check_adapter(
+            finished / "adapter", models.locate(str(base)), replace(LoraSettings(), **change)
+        )
+
+
+def test_folder_without_an_adapter_is_refused(base: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"adapter_config\.json"):
+        model.check_adapter(tmp_path, models.locate(str(base)), LoraSettings())
+    with pytest.raises(ModelError, match="safetensors"):
+        model.adapter_digest(tmp_path)
+
+
+def test_going_on_takes_the_adapters_weights(
+    finished: Path, base: Path, config: TrainConfig
+) -> None:
+    from safetensors.torch import load_file
+
+    again = replace(config, init_adapter=str(finished / "adapter"))
+    loaded = weights(model.load(again, models.locate(str(base)), PEFT, "float32"))
+    saved = load_file(finished / "adapter" / "adapter_model.safetensors")
+    assert len(saved) == len(loaded)
+    for name, value in loaded.items():
+        assert torch.equal(value, saved[name.replace(".default", "")])
+
+
+def test_damaged_weights_are_refused(
+    finished: Path, base: Path, config: TrainConfig, tmp_path: Path
+) -> None:
+    shutil.copytree(finished / "adapter", tmp_path / "adapter")
+    path = tmp_path / "adapter" / "adapter_model.safetensors"
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(ModelError, match="weights that fit"):
+        model.load(
+            replace(config, init_adapter=str(tmp_path / "adapter")),
+            models.locate(str(base)),
+            PEFT,
+            "float32",
+        )
+
+
+def test_auto_falls_back_with_a_line_that_says_why(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setitem(sys.modules, "unsloth", None)
+    with caplog.at_level("INFO", "catalogue"):
+        backend = model.prepare("auto", tmp_path)
+    assert backend.name == "transformers"
+    assert "backend: transformers (unsloth does not import:" in caplog.text
+    with pytest.raises(ModelError, match="--backend transformers"):
+        model.prepare("unsloth", tmp_path)
+
+
+def test_unsloth_is_imported_nowhere_else() -> None:
+    folder = Path(model.__file__).parent
+    importing = [p.name for p in folder.glob("*.py") if "import unsloth" in p.read_text()]
+    from_it = [p.name for p in folder.glob("*.py") if "from unsloth" in p.read_text()]
+    assert (importing, from_it) == ([], ["model.py"])
