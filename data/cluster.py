@@ -18,6 +18,15 @@ if TYPE_CHECKING:
 log = logging.getLogger("catalogue")
 
 Item = TypeVar("Item")
+# Dask tells glibc to hand freed memory back at once, which turns every large array into page
+# faults: 124 s instead of 32 s for the sample's 292 descriptions. Keep up to 128 MiB instead.
+_ALLOCATOR = {
+    "MALLOC_TRIM_THRESHOLD_": str(2**27),
+    "MALLOC_MMAP_THRESHOLD_": str(2**25),
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+}
 # A task whose worker died is tried on others this often.
 _ATTEMPTS = 4
 
@@ -65,7 +74,13 @@ def connect(
             yield client
         return
     envs = list(env or [{}] * local_workers(workers))
-    with _local(envs, threads, memory_limit) as cluster, Client(cluster) as client:
+    import dask
+
+    with (
+        dask.config.set({"distributed.nanny.pre-spawn-environ": _ALLOCATOR}),
+        _local(envs, threads, memory_limit) as cluster,
+        Client(cluster) as client,
+    ):
         client.wait_for_workers(len(envs))
         if importlib.util.find_spec("bokeh"):
             log.info("dashboard: %s", client.dashboard_link)
