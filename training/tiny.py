@@ -119,7 +119,6 @@ def make_model(plan: Plan, tokenizer: Any) -> Any:
             num_key_value_heads=tiny.kv_heads,
             max_position_embeddings=plan.positions,
             tie_word_embeddings=True,
-            initializer_range=float(os.environ.get("INIT","0.02")),
             bos_token_id=tokenizer.bos_token_id,
             eos_token_id=tokenizer.eos_token_id,
             pad_token_id=tokenizer.pad_token_id,
@@ -141,7 +140,7 @@ def pretrain(model: Any, rows: list[list[int]], plan: Plan) -> None:
 
     tiny = plan.tiny
     optimizer = torch.optim.AdamW(
-        model.parameters(), lr=tiny.learning_rate, betas=(0.9, float(os.environ.get("B2","0.95"))), weight_decay=float(os.environ.get("WD","0.01"))
+        model.parameters(), lr=tiny.learning_rate, betas=(0.9, 0.95), weight_decay=0.01
     )
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, tiny.steps))
     order = KeyedOrder([len(row) for row in rows], tiny.batch_size, plan.seed, "by_length")
