@@ -189,16 +189,13 @@ def commit_part(
     """
     sink = pa.BufferOutputStream()
     noted = {_FACTS: json.dumps(facts or {}, sort_keys=True).encode()}
-    marked = table.replace_schema_metadata(noted)
-    with pq.ParquetWriter(
+    pq.write_table(
+        table.replace_schema_metadata(noted),
         sink,
-        marked.schema,
         compression="zstd",
+        row_group_size=ROWS_PER_GROUP,
         use_dictionary=[n for n in ("split", "source", "reason") if n in table.column_names],
-    ) as writer:
-        # A row group of no rows is a file that `datasets` cannot read.
-        if table.num_rows:
-            writer.write_table(marked, row_group_size=ROWS_PER_GROUP)
+    )
     payload = sink.getvalue()
     folder.commit(name, payload)
     rows = _metadata(folder, name).num_rows
