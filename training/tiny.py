@@ -17,7 +17,6 @@ from training.config import TinyBase
 BEGIN, END, PAD = "<s>", "</s>", "<pad>"
 # Fixed, because the order of additions in a product, and so the last bits, depend on it.
 _THREADS = 2
-_MARK = "base.json"
 
 
 @dataclass(frozen=True)
