@@ -12,75 +12,77 @@ import pyarrow.compute as pc
 # A code point may become up to three: a ligature such as ﬃ, or a character that NFC takes apart.
 # Repairing ASCII never makes it longer: a character reference is longer than what it stands for.
 _MOST_FROM_ONE = 3
-# Printable ASCII, tabs and newlines, and no ``&`` that may leave another ``&`` behind or be of any
-# length: html.unescape then takes at most 34 characters for one ``&``, once.
-_NOT_BOUNDED = r"[^ -~\n\t]|&(?i:amp|#0*38|#x0*26|#[0-9a-fx]{8,})"
-# The reference itself, and a space on either side should it stand for white space.
+# html.unescape takes at most 34 characters for one ``&``; the reference itself, and a space on
+# either side should it stand for white space.
 _MOST_LOST_TO_ONE = 34 + 2
-_SPACE, _AMPERSAND = 32, 38
-# Repair keeps at least one character of such a text.
-_SURELY_SOMETHING = r"^[ -%'-~]*[!-%'-~][ -%'-~]*$"
+# A ``&`` that may leave another ``&`` behind or be of any length.
+_NOT_BOUNDED = r"&(?i:amp|#0*38|#x0*26|#[0-9a-fx]{8,})"
+# White space at either end, and the last letter, which may join a combining mark behind it.
+_MOST_LOST_AT_ENDS = 3
+# How much further than the length asked for a text is looked at: most have fewer references and
+# doubled spaces than that many characters.
+_FURTHER = 128
+_TAB, _NEWLINE, _SPACE, _AMPERSAND, _TILDE = 9, 10, 32, 38, 126
 
 
-def surely_shorter(column: pa.StringArray, minimum: int) -> pa.BooleanArray:
-    """Tell which texts repair to something that is not empty and below a length.
-
-    Args:
-        column: [rows] raw text without nulls.
-        minimum: in code points.
-
-    Returns:
-        [rows] bool; False says nothing.
-    """
-    length, width = pc.utf8_length(column), pc.binary_length(column)
-    # Code points beyond ASCII take two bytes or more, so they are at most the difference.
-    odd = pc.subtract(width, length)
-    longest = pc.add(length, pc.multiply(odd, _MOST_FROM_ONE - 1))
-    return _confirm(column, pc.less(longest, minimum), _SURELY_SOMETHING, matches=True)
-
-
-def surely_longer(column: pa.StringArray, maximum: int) -> pa.BooleanArray:
-    """Tell which texts repair to something above a length.
-
-    In a text without a match of ``_NOT_BOUNDED`` repair takes away nothing but character
-    references and all but one character of each run of white space: every other character is
-    printable ASCII, which no fixer of ftfy changes, and its encoding search decodes as itself.
+def longest(column: pa.StringArray) -> np.ndarray:
+    """Give an upper bound of the repaired lengths.
 
     Args:
         column: [rows] raw text without nulls.
-        maximum: in code points.
 
     Returns:
-        [rows] bool; False says nothing.
+        [rows] int, code points.
     """
     length = pc.utf8_length(column).to_numpy()
-    if not (length > maximum).any():
-        return pa.array(np.zeros(len(column), dtype=bool))
-    offsets, data = _buffers(column)
+    # Code points beyond ASCII take two bytes or more, so they are at most the difference.
+    odd = pc.binary_length(column).to_numpy() - length
+    most: np.ndarray = length + (_MOST_FROM_ONE - 1) * odd
+    return most
+
+
+def shortest(column: pa.StringArray, enough: int) -> np.ndarray:
+    """Give a lower bound of the repaired lengths, looking at the beginning of each text only.
+
+    Where that is printable ASCII, tabs and newlines without a match of ``_NOT_BOUNDED``, repair
+    takes nothing from it but character references, all but one character of each run of white
+    space, and its ends: no fixer of ftfy changes its other characters, its encoding search
+    decodes them as themselves whatever follows, and what it restores or joins (a lost byte after
+    a lead byte, a combining mark) reaches back over one character at most.
+
+    Args:
+        column: [rows] raw text without nulls.
+        enough: code points; how far above this a length lies is of no interest.
+
+    Returns:
+        [rows] int, code points; 0 where nothing is sure.
+    """
+    begun = pc.binary_slice(column.cast(pa.binary()), 0, enough + _FURTHER)
+    offsets, data = _buffers(begun)
     references = np.flatnonzero(data == _AMPERSAND)
     is_space = data <= _SPACE
     doubled = np.flatnonzero(is_space[1:] & is_space[:-1])
-    lost = _count(doubled, offsets) + 2 + _MOST_LOST_TO_ONE * _count(references, offsets)
-    return _confirm(column, pa.array(length - lost > maximum), _NOT_BOUNDED, matches=False)
+    is_strange = (data < _SPACE) & (data != _TAB) & (data != _NEWLINE) | (data > _TILDE)
+    by_row = _count(references, offsets)
+    lost = _count(doubled, offsets) + _MOST_LOST_AT_ENDS + _MOST_LOST_TO_ONE * by_row
+    least: np.ndarray = np.diff(offsets) - lost
+    least[_count(np.flatnonzero(is_strange), offsets) > 0] = 0
+    referring = np.flatnonzero(by_row)
+    if len(referring):
+        unbounded = pc.match_substring_regex(begun.take(referring), _NOT_BOUNDED)
+        least[referring[unbounded.to_numpy(zero_copy_only=False)]] = 0
+    return np.maximum(least, 0)
 
 
-def _buffers(column: pa.StringArray) -> tuple[np.ndarray, np.ndarray]:
+def _buffers(column: pa.BinaryArray) -> tuple[np.ndarray, np.ndarray]:
     """View a column's memory: offsets [rows + 1] and bytes."""
     _, offsets, data = column.buffers()
     first = column.offset
     ends = np.frombuffer(offsets, dtype=np.int32)[first : first + len(column) + 1]
-    return ends, np.frombuffer(data, dtype=np.uint8)
+    return ends, np.frombuffer(data, dtype=np.uint8)[: ends[-1]]
 
 
 def _count(places: np.ndarray, offsets: np.ndarray) -> np.ndarray:
     """Count the places that lie in each row: int [rows]."""
     counts: np.ndarray = np.diff(np.searchsorted(places, offsets))
     return counts
-
-
-def _confirm(
-    column: pa.StringArray, likely: pa.BooleanArray, pattern: str, *, matches: bool
-) -> pa.BooleanArray:
-    """Keep those of the likely rows that match a pattern, or do not."""
-    found = pc.match_substring_regex(column.filter(likely), pattern)
-    return pc.replace_with_mask(likely, likely, found if matches else pc.invert(found))

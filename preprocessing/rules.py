@@ -8,6 +8,7 @@ the first that a row fails being its own: ``title_empty``, ``title_too_short``,
 
 from typing import Literal
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -33,10 +34,10 @@ def clean_rows(table: pa.Table, rules: RowRules) -> tuple[pa.Table, Drops]:
     if rules.measure == "raw":
         table = _keep_contents(_keep_titles(table, rules, drops), rules, drops)
         return _repair(_repair(table, "title", rules), "content", rules), drops
-    table = _keep_titles(_repair(table, "title", rules), rules, drops)
-    # An excluded word has to be looked for in the repaired text, whatever its length.
+    # Removed characters and excluded words are those of the repaired text, whatever its length.
     if not (rules.content_excludes or rules.remove_characters):
-        table = _drop_by_bounds(table, rules, drops)
+        table = _drop_unrepaired(table, rules, drops)
+    table = _keep_titles(_repair(table, "title", rules), rules, drops)
     return _keep_contents(_repair(table, "content", rules), rules, drops), drops
 
 
@@ -47,17 +48,38 @@ def _repair(table: pa.Table, name: _Column, rules: RowRules) -> pa.Table:
     return table.set_column(place, table.schema.field(name), repaired)
 
 
-def _drop_by_bounds(table: pa.Table, rules: RowRules, drops: Drops) -> pa.Table:
-    """Drop rows whose description is out of bounds whatever its repair gives."""
+def _drop_unrepaired(table: pa.Table, rules: RowRules, drops: Drops) -> pa.Table:
+    """Drop the rows whose first failed rule is plain from the lengths of their raw text.
+
+    A row is left to the rules themselves where its repaired lengths are not sure.
+    """
+    title = table.column("title").combine_chunks()
     content = table.column("content").combine_chunks()
-    if rules.content_min:
-        short = bounds.surely_shorter(content, rules.content_min)
-        table = _drop(table, "content_too_short", short, drops)
-    if rules.content_max is not None:
-        content = table.column("content").combine_chunks()
-        long = bounds.surely_longer(content, rules.content_max)
-        table = _drop(table, "content_too_long", long, drops)
-    return table
+    untitled = _is_empty(title) & (rules.title_min > 0)
+    # Whoever has no title falls to that, whatever the description. Of the others, only those with
+    # a title surely within its bounds fall to their description.
+    titled = bounds.shortest(title, rules.title_min) >= rules.title_min
+    if rules.title_max is not None:
+        titled &= bounds.longest(title) <= rules.title_max
+    titled &= ~untitled
+    undescribed = titled & _is_empty(content) & (rules.content_min > 0)
+    low, high = rules.content_min, rules.content_max
+    least = bounds.shortest(content, 1 if high is None else high + 1)
+    short = titled & (least > 0) & (bounds.longest(content) < low)
+    long = titled & (least > (np.inf if high is None else high))
+    for reason, fallen in (
+        ("title_empty", untitled),
+        ("content_empty", undescribed),
+        ("content_too_short", short),
+        ("content_too_long", long),
+    ):
+        _count_drop(drops, reason, int(fallen.sum()))
+    return table.filter(pa.array(~(untitled | undescribed | short | long)))
+
+
+def _is_empty(column: pa.StringArray) -> np.ndarray:
+    empty: np.ndarray = pc.binary_length(column).to_numpy() == 0
+    return empty
 
 
 def _keep_titles(table: pa.Table, rules: RowRules, drops: Drops) -> pa.Table:
@@ -96,5 +118,10 @@ def _drop(
     count = pc.sum(fallen).as_py() or 0
     if not count:
         return table
-    drops[reason] = drops.get(reason, 0) + count
+    _count_drop(drops, reason, count)
     return table.filter(pc.invert(fallen))
+
+
+def _count_drop(drops: Drops, reason: str, count: int) -> None:
+    if count:
+        drops[reason] = drops.get(reason, 0) + count

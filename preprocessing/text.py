@@ -14,7 +14,7 @@ import ftfy
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from ftfy import badness, chardata
+from ftfy import badness, chardata, fixes
 
 # Printable ASCII without ``&``, single spaces between words: nothing that html.unescape or a
 # fixer of ftfy acts on (they look for ``&``, control characters and non-ASCII).
@@ -53,16 +53,37 @@ def _repair_all(raw: list[str]) -> list[str]:
 
     A text that unescapes to ASCII without entities or control characters needs no ftfy: its
     encoding search leaves ASCII alone, and its other fixers look for what is not there. Of the
-    others, those that ``_is_settled`` both before and after straightening their quotes need
-    none either: the first pass of ftfy then changes the quotes alone, the second nothing.
+    others, those that ``_is_settled`` both before and after straightening their quotes, once they
+    are unescaped as ftfy would, need none either: the first pass of ftfy then unescapes and
+    changes the quotes, the second nothing.
     """
     texts = [html.unescape(text) if "&" in text else text for text in raw]
     odd = [i for i, text in enumerate(texts) if not text.isascii() or _NOT_PLAIN.search(text)]
-    straight = [straighten_quotes(texts[i]) for i in odd]
-    settled = _is_settled([texts[i] for i in odd]) & _is_settled(straight)
-    for i, text, is_settled in zip(odd, straight, settled.tolist(), strict=True):
-        texts[i] = text if is_settled else ftfy.fix_text(texts[i])
+    again = [_unescape_again(texts[i]) for i in odd]
+    straight = [straighten_quotes(text or "") for text in again]
+    settled = _is_settled([text or "" for text in again]) & _is_settled(straight)
+    for i, text, short, is_settled in zip(odd, again, straight, settled.tolist(), strict=True):
+        texts[i] = short if is_settled and text is not None else ftfy.fix_text(texts[i])
     return [" ".join(text.split()) for text in texts]
+
+
+def _unescape_again(text: str) -> str | None:
+    """Unescape entities as the first pass of ftfy does, where all its further ones find none.
+
+    ftfy unescapes line by line, from a line that holds ``<`` on no more; without a line break or
+    without ``<`` the whole text has one answer. Straight quotes make no entity of what was none.
+
+    Returns:
+        The text after the first pass's unescaping; None where this cannot tell.
+    """
+    if "&" not in text:
+        return text
+    if len(text) >= _LONGEST_LINE:
+        return None
+    if "<" in text:
+        return None if "\n" in text else text
+    once: str = fixes.unescape_html(text)
+    return once if "&" not in once or fixes.unescape_html(once) == once else None
 
 
 def straighten_quotes(text: str) -> str:
@@ -75,8 +96,8 @@ def _is_settled(texts: list[str]) -> np.ndarray:
     """Tell of which texts ftfy would change nothing but curly quotes: bool [texts].
 
     True only where no fixer of ftfy has anything to act on: no match of its badness expression
-    (or the encoding search would begin), no entity, no character of its translation tables, no
-    control, C1 or line-breaking character, and the text is in NFC already.
+    (or the encoding search would begin), no character of its translation tables, no control, C1
+    or line-breaking character, and the text is in NFC already. Entities are the caller's.
     """
     if not texts:
         return np.zeros(0, dtype=bool)
@@ -101,9 +122,7 @@ def _unsettled_pattern() -> str | None:
     points = {*tables, 0x0D, 0x1B, 0x2028, 0x2029, *range(0x80, 0xA0)}
     listed = "".join(f"\\x{{{point:x}}}" for point in sorted(points))
     try:
-        pattern = "|".join(
-            [to_re2(badness.BADNESS_RE), f"[{listed}]", chardata.HTML_ENTITY_RE.pattern]
-        )
+        pattern = "|".join([to_re2(badness.BADNESS_RE), f"[{listed}]"])
         pc.match_substring_regex(pa.array([""]), f"(?ms){pattern}")
     except (ValueError, pa.ArrowInvalid) as error:
         warnings.warn(f"this ftfy takes the slow path: {error}", stacklevel=2)

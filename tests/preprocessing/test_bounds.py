@@ -19,26 +19,33 @@ valid = texts.map(lambda t: t.encode("utf-8", "ignore").decode())
 
 
 @settings(deadline=None, derandomize=True, max_examples=1000)
-@given(st.lists(valid, min_size=1, max_size=8), st.integers(1, 60))
-def test_what_is_sure_before_the_repair_holds_after_it(raw: list[str], limit: int) -> None:
+@given(st.lists(valid, min_size=1, max_size=8), st.integers(0, 60))
+def test_what_is_sure_before_the_repair_holds_after_it(raw: list[str], enough: int) -> None:
     column = pa.array(raw, pa.string())
     lengths = [len(text.repair(each)) for each in raw]
-    shorter = bounds.surely_shorter(column, limit).to_pylist()
-    longer = bounds.surely_longer(column, limit).to_pylist()
-    for length, is_shorter, is_longer in zip(lengths, shorter, longer, strict=True):
-        assert not is_shorter or 0 < length < limit
-        assert not is_longer or length > limit
+    least, most = bounds.shortest(column, enough).tolist(), bounds.longest(column).tolist()
+    for low, length, high in zip(least, lengths, most, strict=True):
+        assert 0 <= low <= length <= high
+
+
+@settings(deadline=None, derandomize=True, max_examples=300)
+@given(st.integers(129, 140), valid)
+def test_what_follows_the_part_looked_at_takes_nothing_from_it(length: int, rest: str) -> None:
+    raw = "a" * length + rest
+    least = bounds.shortest(pa.array([raw]), 1)[0]
+    assert least == 126  # of 129 bytes looked at, three may be lost at the ends
+    assert least <= len(text.repair(raw))
 
 
 def test_plain_texts_are_decided_at_once() -> None:
-    column = pa.array(["a" * 99, "a" * 100, "a" * 103, "a " * 80, ""], pa.string())
-    assert bounds.surely_shorter(column, 100).to_pylist() == [True, False, False, False, False]
-    assert bounds.surely_longer(column, 100).to_pylist() == [False, False, True, True, False]
+    column = pa.array(["a" * 99, "a" * 500, "a " * 80, "", "a &amp; b"], pa.string())
+    assert bounds.shortest(column, 100).tolist() == [96, 225, 157, 0, 0]
+    assert bounds.longest(column).tolist() == [99, 500, 160, 0, 9]
 
 
 def test_a_slice_of_a_column_is_read_where_it_lies() -> None:
     column = pa.array(["& & &  " * 50, "a" * 300, "&nbsp;" * 60, "short"], pa.string()).slice(1)
-    assert bounds.surely_longer(column, 200).to_pylist() == [True, False, False]
+    assert bounds.shortest(column, 200).tolist() == [297, 0, 2]
 
 
 def test_no_reference_is_shorter_than_what_it_stands_for() -> None:

@@ -4,11 +4,11 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data import schema
-from preprocessing import rules
+from preprocessing import rules, text
 from preprocessing.config import RowRules
 
 LOOSE: dict[str, Any] = {"title_min": 0, "content_min": 0, "content_max": None}
@@ -226,3 +226,58 @@ def test_each_row_is_judged_alone(
         for reason in fallen:
             total[reason] = total.get(reason, 0) + 1
     assert drops == total
+
+
+PIECES = [
+    "word",
+    "x" * 60,
+    " ",
+    "   ",
+    "&amp;",
+    "&quot;",
+    "&nbsp;",
+    "&Creme;",
+    "é",
+    "Ã©",
+    "ﬃ",
+    "\n",
+]
+TEXTS = st.lists(st.sampled_from(PIECES), max_size=8).map("".join)
+
+
+def reason_of(title: str, content: str, row_rules: RowRules) -> str | None:
+    """Judge a row by the words of the rules alone, on the repaired text."""
+    for name, each, low, high in (
+        ("title", title, row_rules.title_min, row_rules.title_max),
+        ("content", content, row_rules.content_min, row_rules.content_max),
+    ):
+        length = len(text.repair(each))
+        if low and not length:
+            return f"{name}_empty"
+        if length < low:
+            return f"{name}_too_short"
+        if high is not None and length > high:
+            return f"{name}_too_long"
+    return None
+
+
+@settings(deadline=None, derandomize=True, max_examples=500)
+@given(
+    st.lists(st.tuples(TEXTS, TEXTS), max_size=8),
+    st.tuples(st.integers(0, 4), st.integers(0, 70)),
+    st.tuples(st.sampled_from([None, 4, 9, 200]), st.sampled_from([None, 70, 130, 300])),
+)
+def test_rows_dropped_before_their_repair_fall_to_the_reason_that_the_repaired_text_gives(
+    rows: list[tuple[str, str]], least: tuple[int, int], most: tuple[int | None, int | None]
+) -> None:
+    row_rules = RowRules(
+        title_min=least[0], content_min=least[1], title_max=most[0], content_max=most[1]
+    )
+    expected: dict[str, int] = {}
+    for row in rows:
+        if reason := reason_of(*row, row_rules):
+            expected[reason] = expected.get(reason, 0) + 1
+    stay = [row for row in rows if reason_of(*row, row_rules) is None]
+    kept, drops = clean(row_rules, *rows)
+    assert kept == [(text.repair(title), text.repair(content)) for title, content in stay]
+    assert drops == expected
