@@ -71,7 +71,8 @@ def shortest(column: pa.StringArray, enough: int) -> np.ndarray:
     if len(referring):
         unbounded = pc.match_substring_regex(begun.take(referring), _NOT_BOUNDED)
         least[referring[unbounded.to_numpy(zero_copy_only=False)]] = 0
-    return np.maximum(least, 0)
+    least[least < 0] = 0
+    return least
 
 
 def _buffers(column: pa.BinaryArray) -> tuple[np.ndarray, np.ndarray]:

@@ -76,6 +76,10 @@ class CleanConfig:
     max_line_bytes: int = 4 * MIB
     """A longer line goes to quarantine as line_too_long."""
 
+    max_gzip_ratio: int = placement(200)
+    """Stop at a gzip file that expands to more than so many times its size: the text of a
+    catalogue shrinks 3- to 20-fold, a decompression bomb 1,000-fold."""
+
     max_quarantined_share: float = placement(0.01)
     """Stop when a larger share of the lines is broken."""
 
@@ -97,5 +101,7 @@ class CleanConfig:
         if not 0 <= self.max_quarantined_share <= 1:
             found = str(self.max_quarantined_share)
             raise ConfigError("--max_quarantined_share", "0 to 1", found)
+        if self.max_gzip_ratio < 1:
+            raise ConfigError("--max_gzip_ratio", "at least 1", str(self.max_gzip_ratio))
         if self.workers is not None and self.workers < 1:
             raise ConfigError("--workers", "at least 1", str(self.workers))

@@ -60,6 +60,9 @@ class Part:
     digest: str
     """xxh3-128 of those bytes."""
     counts: Counts
+    lengths: dict[str, list[int]]
+    """Descriptions by length, in the bins of ``rules.LENGTH_EDGES``: those ``read``, as the file
+    has them, and those ``kept``, repaired."""
     outputs: tuple[Artefact, ...]
     shown: tuple[str, ...] = ()
     """The first quarantined lines, for a person."""
@@ -111,6 +114,7 @@ def _run_blocks(config: CleanConfig, files: list[SourceFile]) -> list[Part]:
         connect(config.workers, config.scheduler) as client,
         cli.Progress("clean", stored, "B") as progress,
     ):
+        began = time.perf_counter()
 
         def submit(block: Block, attempt: int) -> "Future":
             is_finished = shards.part_name(block.index) in finished
@@ -120,7 +124,8 @@ def _run_blocks(config: CleanConfig, files: list[SourceFile]) -> list[Part]:
             parts.append(part)
             rows += part.counts.read
             unread -= part.size
-            progress.advance(block.read, rows=f"{rows:,}")
+            rate = rows / (time.perf_counter() - began)
+            progress.advance(block.read, rows=f"{rows:,}", rows_per_s=f"{rate:,.0f}")
             _check_quarantine(config, parts, unread)
     return sorted(parts, key=lambda part: part.index)
 
@@ -135,7 +140,8 @@ def _blocks(config: CleanConfig, files: list[SourceFile]) -> Iterator[Block]:
                 index += 1
             continue
         start = read = 0
-        for lines, at in source.read_gzip(file, config.block_bytes, config.max_line_bytes):
+        limits = config.block_bytes, config.max_line_bytes, config.max_gzip_ratio
+        for lines, at in source.read_gzip(file, *limits):
             yield Block(index, file, start, start + lines.size, lines, at - read)
             index, start, read = index + 1, start + lines.size, at
 
@@ -168,7 +174,16 @@ def clean_part(block: Block, lines: Lines | None, config: CleanConfig) -> Part:
     counts = Counts(parsed.lines, kept.num_rows, dropped, quarantined)
     counts.check(f"{block.file.name} bytes {block.start:,} to {block.stop:,}")
     shown = _shown(parsed.quarantine)
-    facts = {"counts": dataclasses.asdict(counts), "digest": lines.digest, "shown": shown}
+    lengths = {
+        "read": rules.count_lengths(parsed.rows.column("content")).tolist(),
+        "kept": rules.count_lengths(kept.column("content")).tolist(),
+    }
+    facts = {
+        "counts": dataclasses.asdict(counts),
+        "digest": lines.digest,
+        "lengths": lengths,
+        "shown": shown,
+    }
     table = order_rows(add_sampling(kept, config))
     name = shards.part_name(block.index)
     outputs = shards.commit_with_quarantine(
@@ -179,7 +194,16 @@ def clean_part(block: Block, lines: Lines | None, config: CleanConfig) -> Part:
 
 def _part(block: Block, lines: Lines, facts: dict[str, Any], outputs: tuple[Artefact, ...]) -> Part:
     counts, shown = Counts(**facts["counts"]), tuple(facts["shown"])
-    return Part(block.index, block.file.name, lines.size, lines.digest, counts, outputs, shown)
+    return Part(
+        index=block.index,
+        file=block.file.name,
+        size=lines.size,
+        digest=lines.digest,
+        counts=counts,
+        lengths=facts["lengths"],
+        outputs=outputs,
+        shown=shown,
+    )
 
 
 def _read(block: Block, config: CleanConfig) -> Lines:
@@ -279,10 +303,18 @@ def _manifest(
         inputs=tuple(inputs),
         outputs=tuple(output for part in parts for output in part.outputs),
         counts=sum((part.counts for part in parts), Counts()),
-        facts={"parts": len(parts)},
+        facts={"parts": len(parts), "content_lengths": _lengths(parts)},
         versions=manifest.versions(),
         seconds=round(seconds, 3),
     )
+
+
+def _lengths(parts: list[Part]) -> dict[str, list[int]]:
+    sums = {
+        name: [sum(column) for column in zip(*(part.lengths[name] for part in parts), strict=True)]
+        for name in ("read", "kept")
+    }
+    return {"edges": rules.LENGTH_EDGES, **sums}
 
 
 def _summarise(config: CleanConfig, result: Manifest) -> None:

@@ -15,6 +15,8 @@ import pyarrow.compute as pc
 from preprocessing import bounds, text
 from preprocessing.config import RowRules
 
+LENGTH_EDGES = [0, *sorted({round(10 ** (step / 10)) for step in range(54)})]
+"""Where the bins of ``count_lengths`` begin, in code points; the last one has no end."""
 Drops = dict[str, int]
 """Rows dropped by reason; reasons without a row are left out."""
 _Column = Literal["title", "content"]
@@ -39,6 +41,13 @@ def clean_rows(table: pa.Table, rules: RowRules) -> tuple[pa.Table, Drops]:
         table = _drop_unrepaired(table, rules, drops)
     table = _keep_titles(_repair(table, "title", rules), rules, drops)
     return _keep_contents(_repair(table, "content", rules), rules, drops), drops
+
+
+def count_lengths(column: pa.ChunkedArray) -> np.ndarray:
+    """Count texts by their length in code points: int [len(LENGTH_EDGES)]."""
+    lengths = pc.utf8_length(column).to_numpy()
+    places = np.searchsorted(LENGTH_EDGES, lengths, side="right") - 1
+    return np.bincount(places, minlength=len(LENGTH_EDGES))
 
 
 def _repair(table: pa.Table, name: _Column, rules: RowRules) -> pa.Table:

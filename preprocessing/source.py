@@ -223,19 +223,34 @@ def _read_exactly(stream: IO[bytes], size: int) -> bytes:
 
 
 def read_gzip(
-    file: SourceFile, block_bytes: int, max_line_bytes: int
+    file: SourceFile, block_bytes: int, max_line_bytes: int, max_ratio: int
 ) -> Iterator[tuple[Lines, int]]:
     """Decompress a gzip file into blocks, each with the stored bytes read so far.
 
+    Memory holds a few blocks whatever the file expands to.
+
+    Args:
+        file: a compressed one.
+        block_bytes: bytes a block.
+        max_line_bytes: as for ``read_lines``.
+        max_ratio: uncompressed bytes a stored one at most, beyond the first block.
+
     Raises:
-        SourceError: the stream is truncated or damaged.
+        SourceError: the stream is truncated or damaged, or expands beyond ``max_ratio``.
     """
     from isal import igzip, igzip_lib
 
     with file.open() as stored, igzip.GzipFile(fileobj=stored) as stream:
         try:
+            produced = 0
             for lines in cut_stream(stream, block_bytes, max_line_bytes):
                 yield lines, stored.tell()
+                produced += lines.size
+                if produced > block_bytes + max_ratio * stored.tell():
+                    expected = f"a gzip stream that expands at most {max_ratio}-fold"
+                    found = f"{produced:,} bytes from {stored.tell():,}"
+                    mend = "where the file is sound, raise --max_gzip_ratio"
+                    raise SourceError(file.url, expected, found, mend)
         except (EOFError, igzip_lib.IsalError, OSError) as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise

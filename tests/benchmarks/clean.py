@@ -5,6 +5,7 @@ against ours. Prints the table and saves it as JSON with the machine named.
 """
 
 import argparse
+import contextlib
 import importlib.util
 import json
 import os
@@ -13,9 +14,11 @@ import shutil
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
+import psutil
 import pyarrow.dataset as ds
 
 from data import cli
@@ -37,12 +40,31 @@ def command(tool: str, source: Path, out: Path, bounds: tuple[int, int], workers
     ]  # fmt: skip
 
 
-def timed(words: list[str]) -> float:
+def timed(words: list[str]) -> tuple[float, float]:
+    """Run a command; give its seconds, and GiB at most of all its processes together."""
     began = time.perf_counter()
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"{' '.join(words)}\n{done.stdout}\n{done.stderr}")
-    return time.perf_counter() - began
+    with tempfile.TemporaryFile() as said:
+        process = subprocess.Popen(words, stdout=said, stderr=subprocess.STDOUT)
+        peak = 0
+        while process.poll() is None:
+            peak = max(peak, memory_of(process.pid))
+            time.sleep(0.1)
+        seconds = time.perf_counter() - began
+        if process.returncode:
+            said.seek(0)
+            raise SystemExit(f"{' '.join(words)}\n{said.read().decode()}")
+    return seconds, peak / 2**30
+
+
+def memory_of(pid: int) -> int:
+    """Add up the memory of a process and its children: proportional set size, in bytes."""
+    total = 0
+    with contextlib.suppress(psutil.NoSuchProcess):
+        parent = psutil.Process(pid)
+        for process in [parent, *parent.children(recursive=True)]:
+            with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+                total += process.memory_full_info().pss
+    return total
 
 
 def rows(out: Path) -> set[tuple[str, str, str]]:
@@ -59,37 +81,44 @@ def rows(out: Path) -> set[tuple[str, str, str]]:
     return kept
 
 
-def measure(tools: list[str], options: argparse.Namespace, work: Path) -> dict[str, list[float]]:
-    seconds: dict[str, list[float]] = {tool: [] for tool in tools}
+Figures = dict[str, list[tuple[float, float]]]
+"""Seconds and peak GiB of each round, by tool."""
+
+
+def measure(tools: list[str], options: argparse.Namespace, work: Path) -> Figures:
+    figures: Figures = {tool: [] for tool in tools}
     expected: set[tuple[str, str, str]] = set()
     for number in range(options.rounds):
         for tool in tools:
             out = work / tool.split()[0]
             shutil.rmtree(out, ignore_errors=True)
             words = command(tool, options.source, out, tuple(options.bounds), options.workers)
-            seconds[tool].append(timed(words))
-            cli.say(f"round {number + 1}  {tool:<20} {seconds[tool][-1]:8.2f} s")
+            figures[tool].append(timed(words))
+            seconds, peak = figures[tool][-1]
+            cli.say(f"round {number + 1}  {tool:<20} {seconds:8.2f} s  {peak:5.2f} GiB")
             if number == 0 and tool == OURS:
                 expected = rows(out)
-            elif number == 0 and "no repair" not in tool and rows(out) != expected:
+            elif number == 0 and expected and "no repair" not in tool and rows(out) != expected:
                 raise SystemExit(f"{tool} kept other rows or texts than ours")
             shutil.rmtree(out)
-    return seconds
+    return figures
 
 
-def report(seconds: dict[str, list[float]], options: argparse.Namespace) -> None:
-    ours = statistics.median(seconds[OURS])
+def report(figures: Figures, options: argparse.Namespace) -> None:
+    ours = statistics.median(seconds for seconds, _ in figures[OURS])
     lines = []
-    for tool, each in seconds.items():
-        median = statistics.median(each)
-        spread = f"{min(each):.2f} to {max(each):.2f}"
-        lines.append([tool, f"{median:.2f}", spread, f"{median / ours:.2f}"])
+    for tool, each in figures.items():
+        seconds = [took for took, _ in each]
+        median = statistics.median(seconds)
+        spread = f"{min(seconds):.2f} to {max(seconds):.2f}"
+        peak = f"{max(gib for _, gib in each):.2f}"
+        lines.append([tool, f"{median:.2f}", spread, f"{median / ours:.2f}", peak])
     machine = f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"
     cli.say(f"\n{options.rows:,} lines, {options.source.stat().st_size / 1e6:,.0f} MB, "
             f"{options.bounds[0]} to {options.bounds[1]} characters, {options.workers} workers, "
             f"{machine}, medians of {options.rounds}\n")  # fmt: skip
-    cli.say(cli.table(lines, ("tool", "seconds", "range", "times ours")))
-    saved = vars(options) | {"source": str(options.source), "machine": machine, "seconds": seconds}
+    cli.say(cli.table(lines, ("tool", "seconds", "range", "times ours", "peak GiB")))
+    saved = vars(options) | {"source": str(options.source), "machine": machine, "figures": figures}
     options.report.parent.mkdir(parents=True, exist_ok=True)
     options.report.write_text(json.dumps(saved, indent=2, default=str))
     cli.say(f"\nsaved as {options.report}")

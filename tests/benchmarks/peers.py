@@ -2,8 +2,8 @@
 
 Read JSON lines, repair title and content to the same text as ours, keep rows with a title and a
 description within the bounds, write Parquet. One process a run:
-``python -m tests.benchmarks.peers NAME SOURCE OUT MIN MAX WORKERS``. DuckDB repairs nothing: the
-floor that reading, filtering and writing alone set.
+``python -m tests.benchmarks.peers NAME SOURCE OUT MIN MAX WORKERS``. Two repair nothing: DuckDB,
+the floor that reading, filtering and writing set, and our own driver with pyarrow's parser alone.
 """
 
 import html
@@ -11,6 +11,7 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 
 def repair(text: str) -> str:
@@ -131,12 +132,56 @@ def duckdb_floor(source: str, out: Path, low: int, high: int, workers: int) -> N
     )
 
 
+def parse_floor(source: str, out: Path, low: int, high: int, workers: int) -> None:
+    """Run our own driver with parsing alone: no repair, keys, splits, digests or balance."""
+    from data.cluster import connect, results
+    from preprocessing import pipeline
+    from preprocessing import source as raw
+    from preprocessing.config import CleanConfig
+
+    config = CleanConfig(source=source, out=str(out))
+    with connect(workers, None) as client:
+
+        def submit(block: pipeline.Block, attempt: int) -> object:
+            name = f"parse-{block.index}-{attempt}"
+            return client.submit(parse_block, block, out, low, high, key=name, pure=False)
+
+        blocks = pipeline._blocks(config, raw.find(source))
+        for _ in results(client, blocks, submit):
+            pass
+
+
+def parse_block(block: Any, out: Path, low: int, high: int) -> int:
+    """Parse one block with pyarrow.json, keep rows by their raw length, write them."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.json as pj
+    import pyarrow.parquet as pq
+
+    from preprocessing import source as raw
+
+    with block.file.open() as file:
+        data = raw.read_lines(file, block.start, block.stop, 4 * 2**20).data
+    fields = pa.schema([(name, pa.string()) for name in ("uid", "title", "content")])
+    table = pj.read_json(
+        pa.BufferReader(data),
+        pj.ReadOptions(use_threads=False, block_size=len(data) + 1),
+        pj.ParseOptions(explicit_schema=fields, unexpected_field_behavior="ignore"),
+    )
+    length = pc.utf8_length(table["content"])
+    stay = pc.and_(pc.greater_equal(length, low), pc.less_equal(length, high))
+    kept = table.filter(pc.and_(stay, pc.not_equal(table["title"], "")))
+    pq.write_table(kept, out / f"part-{block.index:05d}.parquet", compression="zstd")
+    return kept.num_rows
+
+
 PEERS: dict[str, Callable[[str, Path, int, int, int], None]] = {
     "datatrove": datatrove_filter,
     "datasets.map": datasets_map,
     "Dask bag": dask_bag,
     "Polars + ftfy": polars_function,
     "DuckDB (no repair)": duckdb_floor,
+    "parsing (no repair)": parse_floor,
 }
 
 

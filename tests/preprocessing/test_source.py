@@ -239,7 +239,7 @@ def test_gzip_gives_the_blocks_of_the_plain_bytes(
     path = tmp_path / "a.json.gz"
     path.write_bytes(b"".join(gzip.compress(data[a:b]) for a, b in ranges(len(data), size)))
     [file] = find(str(path))
-    found = list(read_gzip(file, block, 10**6))
+    found = list(read_gzip(file, block, 10**6, 200))
     assert [each for each, _ in found] == by_range(data, block, 10**6)
     read = [at for _, at in found]
     assert read == sorted(read)
@@ -252,7 +252,7 @@ def test_a_truncated_gzip_is_told(tmp_path: Path, kept: float, lines: Any) -> No
     path = tmp_path / "a.json.gz"
     path.write_bytes(payload[: int(len(payload) * kept)])
     with pytest.raises(SourceError, match="expected a whole gzip stream"):
-        list(read_gzip(find(str(path))[0], 1_000, LIMIT))
+        list(read_gzip(find(str(path))[0], 1_000, LIMIT, 200))
 
 
 def test_a_damaged_gzip_is_told(tmp_path: Path, lines: Any) -> None:
@@ -261,7 +261,7 @@ def test_a_damaged_gzip_is_told(tmp_path: Path, lines: Any) -> None:
     path = tmp_path / "a.json.gz"
     path.write_bytes(payload)
     with pytest.raises(SourceError, match="expected a whole gzip stream"):
-        list(read_gzip(find(str(path))[0], 1_000, LIMIT))
+        list(read_gzip(find(str(path))[0], 1_000, LIMIT, 200))
 
 
 def test_a_gzip_with_a_wrong_checksum_is_told(tmp_path: Path, lines: Any) -> None:
@@ -270,7 +270,18 @@ def test_a_gzip_with_a_wrong_checksum_is_told(tmp_path: Path, lines: Any) -> Non
     path = tmp_path / "a.json.gz"
     path.write_bytes(payload)
     with pytest.raises(SourceError, match="expected a whole gzip stream"):
-        list(read_gzip(find(str(path))[0], 1_000, LIMIT))
+        list(read_gzip(find(str(path))[0], 1_000, LIMIT, 200))
+
+
+def test_a_gzip_that_expands_beyond_the_limit_is_refused_before_it_is_read_whole(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "a.json.gz"
+    path.write_bytes(gzip.compress(b"\n" * 10**7))
+    blocks = read_gzip(find(str(path))[0], 10_000, LIMIT, 200)
+    with pytest.raises(SourceError, match=r"expands at most 200-fold, found .*--max_gzip_ratio"):
+        list(blocks)
+    assert len(list(read_gzip(find(str(path))[0], 10_000, LIMIT, 1_100))) == 1_000
 
 
 def test_what_tells_a_file_is_not_where_it_lies(tmp_path: Path) -> None:
