@@ -1,24 +1,35 @@
 """``show``: any artefact's manifest for a person: rows, drops by reason, lineage, first rows.
 
-Reads only; knows the artefacts by their files and not by the code that made them.
+Reads the artefacts, and knows them by their files and not by the code that made them; writes
+nothing but the picture.
 """
 
 import math
+import os
+import shlex
 import textwrap
-from collections.abc import Iterator
-from dataclasses import dataclass
-from itertools import islice
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from itertools import chain, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from data import cli, manifest, shards
+from data import cli, manifest, plots, schema, shards
 from data.errors import ConfigError
 from data.manifest import Manifest, Parent
 from data.shards import Folder
 
 _HIDDEN_CONFIG = {"overwrite"}
+_BEGINNING = 80
+"""Bytes of a quarantined line that are listed."""
+_LENGTHS = "content_lengths"
+"""The fact that says how long the texts were, read and kept: drawn, not printed."""
+_TEXT_OF = {"clean": "content", "subset": "content", "generate": "description"}
+"""Artefacts of rows, and the column whose lengths are drawn."""
 
 
 @dataclass(frozen=True)
@@ -31,9 +42,17 @@ class ShowConfig:
     rows: int = 3
     """Rows to show."""
 
+    quarantined: int | Literal["all"] = 10
+    """Quarantined lines to list."""
+
+    plot: str | None = None
+    """PNG to draw the lengths and the funnel into; none: show.png in a local folder of rows."""
+
     def __post_init__(self) -> None:
-        if self.rows < 0:
-            raise ConfigError("--rows", "0 or more", str(self.rows))
+        for name in ("rows", "quarantined"):
+            value = getattr(self, name)
+            if value != "all" and value < 0:
+                raise ConfigError(f"--{name}", "0 or more", str(value))
 
 
 def run(config: ShowConfig) -> Manifest:
@@ -46,21 +65,25 @@ def run(config: ShowConfig) -> Manifest:
     found = manifest.read(folder)
     size = sum(output.bytes for output in found.outputs)
     cli.say(f"{config.path}: {found.stage}, {found.seconds:.1f} s, digest {found.digest}")
-    cli.say(f"{len(found.outputs):,} files, {_bytes(size)}\n")
+    files = len(found.outputs)
+    cli.say(f"{files:,} file{'s' if files != 1 else ''}, {_bytes(size)}\n")
     cli.say(manifest.funnel(found))
     _section("Settings", _settings(found))
-    _section("Facts", list(_pairs(manifest.flatten(found.facts))))
+    facts = {name: value for name, value in found.facts.items() if name != _LENGTHS}
+    _section("Facts", _pairs(manifest.flatten(facts)))
     _section("Lineage", _lineage(found))
     _section("Versions", [", ".join(f"{name} {v}" for name, v in found.versions.items())])
-    _section("First quarantined lines", _quarantined(folder, config.rows))
+    _section("Quarantined lines", _quarantined(folder, found, config.quarantined))
     _section("First rows", _first_rows(folder, config.rows))
+    _draw(config, folder, found)
     return found
 
 
-def _section(title: str, lines: list[str]) -> None:
-    if lines:
+def _section(title: str, lines: Iterable[str]) -> None:
+    lines = iter(lines)
+    for first in lines:
         cli.say(f"\n{title}")
-        for line in lines:
+        for line in chain([first], lines):
             cli.say(f"  {line}")
 
 
@@ -104,15 +127,40 @@ def _lineage(found: Manifest) -> list[str]:
     return lines
 
 
-def _quarantined(folder: Folder, rows: int) -> list[str]:
-    inside = Folder(folder.path("quarantine"))
-    lines = []
-    for batch in islice(shards.read_batches(inside, rows=max(rows, 1)), 1):
-        for row in batch.slice(0, rows).to_pylist():
-            where = f"{row['source']} byte {row['byte_offset']:,} " if "source" in row else ""
-            text = row.get("line") or row.get("title") or ""
-            lines.append(f"{where}{row['reason']}: {textwrap.shorten(repr(text), 90)}")
-    return lines
+def _quarantined(folder: Folder, found: Manifest, most: int | Literal["all"]) -> Iterator[str]:
+    """List quarantined lines by reason, then one by one, then how to see more of them."""
+    total = sum(found.counts.quarantined.values())
+    if not total:
+        return
+    by_reason = sorted(found.counts.quarantined.items(), key=lambda item: -item[1])
+    yield ", ".join(f"{count:,} {reason}" for reason, count in by_reason)
+    shown = total if most == "all" else min(most, total)
+    first: dict[str, Any] = {}
+    for row in islice(_rows_of(Folder(folder.path(shards.QUARANTINE))), shown):
+        first = first or row
+        where = f"{row['source']} byte {row['byte_offset']:,} " if "source" in row else ""
+        text = row.get("line") or row.get("title") or ""
+        yield f"{where}{row['reason']}: {_beginning(text)}"
+    if shown < total:
+        yield f"… and {total - shown:,} more: --quarantined all lists them"
+    if "source" in first:
+        yield f"a line as it stands: {_seen_by(found, first)}"
+
+
+def _beginning(text: bytes | str) -> str:
+    return repr(text) if len(text) <= _BEGINNING else f"{text[:_BEGINNING]!r} …"
+
+
+def _seen_by(found: Manifest, row: dict[str, Any]) -> str:
+    """Give the shell command that shows a line of a raw file."""
+    path = next(
+        (each.path for each in found.inputs if os.path.basename(each.path) == row["source"]),
+        row["source"],
+    )
+    begin, name = f"tail -c +{row['byte_offset'] + 1}", shlex.quote(path)
+    if path.endswith(".gz"):
+        return f"gzip -dc {name} | {begin} | head -n 1"
+    return f"{begin} {name} | head -n 1"
 
 
 def _first_rows(folder: Folder, rows: int) -> list[str]:
@@ -130,11 +178,75 @@ def _first_rows(folder: Folder, rows: int) -> list[str]:
 
 def _rows(folder: Folder) -> Iterator[dict[str, Any]]:
     """Stream rows of Parquet parts, or of the Arrow streams of a dataset."""
+    yield from _rows_of(folder)
+    for batch in _memory_mapped(folder):
+        yield from batch.slice(0, 100).to_pylist()
+
+
+def _rows_of(folder: Folder) -> Iterator[dict[str, Any]]:
     for batch in shards.read_batches(folder):
         yield from batch.to_pylist()
+
+
+def _memory_mapped(folder: Folder) -> Iterator[pa.RecordBatch]:
+    """Stream the batches of a dataset's Arrow files, where the folder holds some."""
     if folder.is_local:
         root = Path(folder.path())
-        for file in sorted(root.glob("*.arrow")) + sorted(root.glob("t*/*.arrow")):
+        places = ("", *(f"{split}/" for split in schema.SPLITS))
+        inside = [sorted(root.glob(f"{place}*.arrow")) for place in places]
+        for file in chain.from_iterable(inside):
             with pa.memory_map(str(file)) as source, pa.ipc.open_stream(source) as reader:
-                for batch in reader:
-                    yield from batch.slice(0, 100).to_pylist()
+                yield from reader
+
+
+def _draw(config: ShowConfig, folder: Folder, found: Manifest) -> None:
+    """Draw the funnel and the lengths into a PNG, or say in a line why not."""
+    if found.stage not in _TEXT_OF:
+        return
+    if not plots.available():
+        cli.say("\nno picture: it needs matplotlib (pip install -e '.[train]')")
+        return
+    if config.plot is None and not folder.is_local:
+        cli.say("\nno picture in a remote folder: name a file with --plot")
+        return
+    figure = plots.draw(_title(config, found), _funnel(found), _lengths(folder, found))
+    path = config.plot or folder.path("show.png")
+    directory, name = os.path.split(path)
+    try:
+        Folder(directory or ".").commit(name, plots.picture(figure))
+    except OSError as error:
+        if config.plot:
+            raise
+        cli.say(f"\nno picture in {path} ({error.strerror}): name another file with --plot")
+        return
+    cli.say(f"\npicture: {path}")
+
+
+def _title(config: ShowConfig, found: Manifest) -> str:
+    read, kept = found.counts.read, found.counts.kept
+    share = f" ({kept / read:.1%})" if read else ""
+    return f"{config.path}: {read:,} read, {kept:,} kept{share}"
+
+
+def _funnel(found: Manifest) -> list[tuple[str, int]]:
+    """Give what was read, what was taken from it, most first, and what was kept."""
+    counts = found.counts
+    taken = [(f"quarantined: {reason}", count) for reason, count in counts.quarantined.items()]
+    taken += [(f"dropped: {reason}", count) for reason, count in counts.dropped.items()]
+    taken.sort(key=lambda item: -item[1])
+    return [("read", counts.read), *taken, ("kept", counts.kept)]
+
+
+def _lengths(folder: Folder, found: Manifest) -> plots.Lengths | None:
+    """Give the lengths that the manifest tells, or else count those of the rows."""
+    rules = found.config.get("rules", {})
+    low, high = rules.get("content_min"), rules.get("content_max")
+    if told := found.facts.get(_LENGTHS):
+        return plots.Lengths(told["edges"], told["kept"], told["read"], low, high)
+    column = _TEXT_OF[found.stage]
+    batches = chain(shards.read_batches(folder, columns=[column]), _memory_mapped(folder))
+    counted = [pc.utf8_length(batch.column(column)).to_numpy() for batch in batches]
+    lengths = np.concatenate(counted) if counted else np.array([], dtype=np.int64)
+    if not len(lengths):
+        return None
+    return replace(plots.bins(lengths, "description"), low=low, high=high)

@@ -1,17 +1,21 @@
 """``show``: what a folder holds, for a person."""
 
+import gzip
 import pickle
 import re
+import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
 
-from data import schema, shards, subset
+from data import manifest, plots, schema, shards, show, subset
 from data.__main__ import main
 from data.errors import ConfigError
 from data.manifest import Counts, Manifest
+from data.plots import Lengths
 from data.shards import Artefact, Folder
 from data.show import ShowConfig
 from data.subset import SubsetConfig
@@ -58,28 +62,110 @@ def test_a_subset_shows_its_lineage_and_first_rows(
     assert "row 4" not in told
 
 
-def test_drops_and_the_first_quarantined_lines_are_shown(tmp_path: Path, capsys: Any) -> None:
-    folder = Folder(str(tmp_path / "clean"))
-    lines = [["raw.json"] * 2, [0, 1_000], [b"broken \xff", b"null"],
-             ["invalid_utf8", "not_an_object"]]  # fmt: skip
+@pytest.fixture
+def quarantined(tmp_path: Path) -> Folder:
+    """A clean folder of five lines, of which three are broken."""
+    folder = Folder(str(tmp_path / "broken"))
+    lines = [["raw.json"] * 3, [0, 1_000, 2_000], [b"broken \xff", b"null", b"x" * 100],
+             ["invalid_utf8", "not_an_object", "invalid_json"]]  # fmt: skip
     arrays = [pa.array(c, f.type) for c, f in zip(lines, schema.QUARANTINE, strict=True)]
     shards.commit_part(
         folder, "quarantine/part-00000.parquet", pa.table(arrays, schema=schema.QUARANTINE)
     )
     Manifest(
         stage="clean",
-        config={},
+        config={"rules": {"content_min": 400, "content_max": 500}},
         identity={},
-        inputs=(Artefact("/raw.json", 5, 2_048, "0f"),),
+        inputs=(Artefact("/a b/raw.json", 5, 2_048, "0f"),),
         outputs=(),
-        counts=Counts(5, 2, {"title_empty": 1}, {"invalid_utf8": 1, "not_an_object": 1}),
+        counts=Counts(
+            5,
+            1,
+            {"title_empty": 1},
+            dict.fromkeys(("invalid_utf8", "not_an_object", "invalid_json"), 1),
+        ),
+        facts={"content_lengths": {"edges": [0, 1, 400], "kept": [0, 0, 1], "read": [0, 1, 1]}},
     ).write(folder)
-    told = shown(capsys, folder.url)
+    return folder
+
+
+def test_drops_and_quarantined_lines_are_shown_with_offset_and_reason(
+    quarantined: Folder, capsys: Any
+) -> None:
+    told = shown(capsys, quarantined.url)
     assert "dropped: title_empty" in told
-    assert "quarantined: invalid_utf8" in told
-    assert r"raw.json byte 0 invalid_utf8: b'broken \xff'" in told
+    assert "1 invalid_utf8, 1 not_an_object, 1 invalid_json" in told
+    assert "raw.json byte 0 invalid_utf8: b'broken \\xff'" in told
     assert "raw.json byte 1,000 not_an_object: b'null'" in told
+    assert f"raw.json byte 2,000 invalid_json: b'{'x' * 80}' …" in told
     assert "5 lines, 2.0 KiB" in told
+    assert "content_lengths" not in told
+    assert "more: --quarantined" not in told
+
+
+def test_as_many_quarantined_lines_are_listed_as_asked_for(
+    quarantined: Folder, capsys: Any
+) -> None:
+    told = shown(capsys, quarantined.url, "--quarantined=1")
+    assert "raw.json byte 0 " in told
+    assert "raw.json byte 1,000 " not in told
+    assert "… and 2 more: --quarantined all lists them" in told
+    told = shown(capsys, quarantined.url, "--quarantined=0")
+    assert "raw.json byte 0 " not in told
+    assert "… and 3 more" in told
+    assert "raw.json byte 2,000 " in shown(capsys, quarantined.url, "--quarantined", "all")
+
+
+def test_the_command_that_is_named_shows_the_line_as_it_stands(
+    quarantined: Folder, tmp_path: Path, capsys: Any
+) -> None:
+    assert "tail -c +1 '/a b/raw.json' | head -n 1" in shown(capsys, quarantined.url)
+    payload = b"good\nbroken \xff\ngood\n"
+    (tmp_path / "a b.json").write_bytes(payload)
+    (tmp_path / "a b.json.gz").write_bytes(gzip.compress(payload))
+    for name in ("a b.json", "a b.json.gz"):
+        found = manifest.read(quarantined)
+        found = replace(found, inputs=(Artefact(str(tmp_path / name), 3, 1, "0f"),))
+        words = show._seen_by(found, {"source": name, "byte_offset": 5})
+        assert subprocess.check_output(words, shell=True) == b"broken \xff\n"  # noqa: S602
+
+
+def test_the_picture_lies_in_the_folder_or_where_it_is_asked_for(
+    quarantined: Folder, tmp_path: Path, capsys: Any
+) -> None:
+    told = shown(capsys, quarantined.url)
+    assert told.endswith(f"picture: {quarantined.path('show.png')}\n")
+    assert quarantined.read("show.png").startswith(b"\x89PNG")
+    path = tmp_path / "new" / "lengths.png"
+    assert f"picture: {path}" in shown(capsys, quarantined.url, f"--plot={path}")
+    assert path.read_bytes() == quarantined.read("show.png")
+    assert [each.name for each in path.parent.iterdir()] == [path.name]
+
+
+def test_without_matplotlib_everything_else_is_shown(
+    quarantined: Folder, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plots, "available", lambda: False)
+    told = shown(capsys, quarantined.url)
+    assert "byte 1,000 not_an_object" in told
+    assert "no picture: it needs matplotlib" in told
+    assert not quarantined.exists("show.png")
+
+
+def test_lengths_are_those_of_the_manifest_or_else_of_the_rows(
+    quarantined: Folder, clean: Path, tmp_path: Path
+) -> None:
+    told = show._lengths(quarantined, manifest.read(quarantined))
+    assert told == Lengths([0, 1, 400], [0, 0, 1], [0, 1, 1], 400, 500)
+    subset.run(SubsetConfig(clean=str(clean), out=str(tmp_path / "out"), size=5))
+    found = manifest.read(Folder(str(tmp_path / "out")))
+    counted = show._lengths(Folder(str(tmp_path / "out")), found)
+    assert counted is not None
+    assert sum(counted.kept) == found.counts.kept > 5
+    # Content 0. to Content 39.: ten rows of ten characters, the others of eleven.
+    lengths = show._lengths(Folder(str(clean)), manifest.read(Folder(str(clean))))
+    assert lengths is not None
+    assert dict(zip(lengths.edges, lengths.kept, strict=True)) == {0: 0, 10: 10, 11: 30, 12: 0}
 
 
 def test_no_rows_are_shown_where_none_are_asked_for(clean: Path, capsys: Any) -> None:
@@ -93,9 +179,10 @@ def test_a_folder_without_a_finished_output_is_told(tmp_path: Path, capsys: Any)
     assert "Traceback" not in told
 
 
-def test_fewer_than_no_rows_are_refused() -> None:
-    with pytest.raises(ConfigError, match="--rows: expected 0 or more"):
-        ShowConfig(rows=-1)
+@pytest.mark.parametrize("field", ["rows", "quarantined"])
+def test_fewer_than_no_rows_are_refused(field: str) -> None:
+    with pytest.raises(ConfigError, match=f"--{field}: expected 0 or more"):
+        ShowConfig(**{field: -1})
 
 
 def test_configs_survive_pickling() -> None:
