@@ -2,6 +2,7 @@
 # make test    install, then lint, types, import rules and tests: what CI runs
 # make lint    ruff, mypy, import-linter
 # make bench-gpu  the training recipes on the GPU at hand (in your own environment)
+# make bench-generate  ways to write descriptions on the GPU at hand, side by side
 # make bench   cleaning against other tools, side by side
 # make clean   remove the environment and what the demo wrote (not your own artefacts)
 
@@ -17,7 +18,7 @@ export HF_HUB_OFFLINE ?= 1
 export UNSLOTH_DISABLE_STATISTICS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
 
-.PHONY: install demo test lint bench bench-clean bench-gpu clean
+.PHONY: install demo test lint bench bench-clean bench-gpu bench-generate clean
 
 install: $(VENV)/.installed
 
@@ -49,6 +50,9 @@ bench: bench-clean
 
 bench-gpu:
 	python -m tests.benchmarks.gpu
+
+bench-generate:
+	python -m tests.benchmarks.generate
 
 bench-clean: install
 	$(BIN)/pip install -q -c constraints.txt polars datatrove orjson

@@ -1,6 +1,6 @@
 """Settings of the inference stage. Imports nothing heavy, so that ``--help`` is quick."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from data.cli import parse_memory
@@ -20,8 +20,8 @@ class GenerateConfig:
     """Folder of a training run, or of a merged model; local."""
 
     titles: str = placement("data/store/subsets/all")
-    """Subset, clean shards, folder of Parquet files, or a .parquet, .csv, .jsonl, .json or .txt
-    file, the last four also as .gz; local or, all but the subset, an fsspec URL."""
+    """Subset, clean shards, folder of Parquet files, or a .parquet, .arrow, .csv, .jsonl, .json or
+    .txt file, the last four also as .gz; local or, all but the subset, an fsspec URL."""
 
     out: str = placement("data/store/generated/all")
     """Folder for the descriptions; local or an fsspec URL."""
@@ -39,12 +39,21 @@ class GenerateConfig:
     """Column or field that holds the uid; none: `uid` where there is one, else the row's
     position from 0."""
 
-    batch_size: int = 64
-    """Titles that go through the model at a time; it may move the last bit of a sum, and so a
-    rare word."""
+    keep_columns: list[str] = field(default_factory=list)
+    """Further columns of the titles to carry through to the output, as they are."""
 
-    part_rows: int = 2_048
-    """Titles an output part; an interruption costs the parts that were in work."""
+    engine: Literal["auto", "fast", "reference"] = "auto"
+    """What writes: the fast engine, or transformers' own generate; auto: the fast one where it
+    supports the model (Llama)."""
+
+    batch_size: int | None = None
+    """Titles that go through the model at a time; it may move the last bit of a sum, and so a
+    rare word. None: as many as GPU memory allows, 64 on a
+    CPU and with the reference engine."""
+
+    part_rows: int | None = None
+    """Titles an output part; an interruption costs the parts that were in work. None: 8,192 on a
+    GPU, 2,048 on a CPU."""
 
     max_new_tokens: int | None = None
     """Tokens a description at most; none: as many as the longest that the model was trained
@@ -94,3 +103,6 @@ class GenerateConfig:
             raise ConfigError("--seed", "a signed 64-bit number", str(self.seed))
         if self.memory_limit is not None:
             parse_memory(self.memory_limit)
+        if len(set(self.keep_columns)) < len(self.keep_columns):
+            found = ", ".join(self.keep_columns)
+            raise ConfigError("--keep_columns", "each name once", found)

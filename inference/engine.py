@@ -5,20 +5,19 @@ Loads safetensors only, never remote code. Knows nothing of files of titles or o
 """
 
 import os
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
-
-import xxhash
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from data import manifest, models
 from data.cli import parse_memory
 from data.errors import ConfigError, ModelError
 from data.manifest import Manifest
 from data.prompt import Prompt
-from data.sampling import derive_key
 from data.shards import Folder, digest_all, digest_file
+from inference.choice import Chooser, row_key
 
 if TYPE_CHECKING:
     import torch
@@ -27,6 +26,10 @@ _WEIGHTS = "adapter_model.safetensors"
 # For a model that does not tell what it was trained on.
 _UNKNOWN_LONGEST = 256
 _WORTH_THREADS = 20_000_000
+_REFERENCE_BATCH = 64
+_PROBE = 32
+# Relative distance (2-norm) of logits before and after merging: rounding of weights alone.
+_MERGED_APART = {"torch.bfloat16": 0.1, "torch.float32": 1e-3}
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ class Completion:
 
 
 class Engine(Protocol):
-    """What the driver needs of an engine."""
+    """What the driver needs of an engine; several threads may call it, one of them decodes."""
 
     def room(self, requests: Sequence[Request]) -> list[int]:
         """Tell how many tokens each prompt leaves in the model's context, below 0 for none."""
@@ -85,7 +88,9 @@ class Settings:
     temperature: float
     top_p: float
     seed: int
-    batch_size: int
+    batch_size: int | None
+    """Titles at a time; none: as many as memory allows, 64 in the reference engine."""
+    engine: Literal["fast", "reference"]
     device: str
     memory_limit: str | None
     threads: int | None
@@ -132,64 +137,88 @@ def _tokenizer_digest(folder: Path) -> str:
     return digest_file(file)
 
 
-class ReferenceEngine:
-    """transformers' ``generate`` on merged weights: any device, batches sorted by length."""
+class Texts:
+    """A model's tokenizer: requests to ids, and ids to completions."""
+
+    context: int = 0
+    """Positions of the model; set once it is loaded."""
 
     def __init__(self, model: Model, settings: Settings) -> None:
         import torch
         from transformers import AutoTokenizer
 
-        self._settings = settings
         # A worker sees the GPU that it is to use as its first.
         index = 0 if choose_device(settings.device) == "cuda" else None
-        self._device = torch.device(choose_device(settings.device), index)
-        if settings.memory_limit and self._device.type == "cuda":
-            total = torch.cuda.get_device_properties(self._device).total_memory
-            share = parse_memory(settings.memory_limit) / total
-            torch.cuda.set_per_process_memory_fraction(min(share, 1.0), self._device)
+        self.device = torch.device(choose_device(settings.device), index)
         # As in training: a title that holds ``</s>`` means these four characters. Set on the
         # tokenizer itself, which sets its backend anew at every call.
-        self._tokenizer = AutoTokenizer.from_pretrained(
+        self.tokenizer = AutoTokenizer.from_pretrained(
             model.base, padding_side="left", split_special_tokens=True
         )
-        if self._tokenizer.pad_token_id is None:
-            self._tokenizer.pad_token = self._tokenizer.eos_token
+        if self.tokenizer.pad_token_id is None:
+            self.tokenizer.pad_token = self.tokenizer.eos_token
+        self.eos = int(self.tokenizer.eos_token_id)
+
+    def encode(self, requests: Sequence[Request]) -> list[list[int]]:
+        """Tokenise prompts."""
+        if not requests:  # the tokenizer refuses an empty list
+            return []
+        ids: list[list[int]] = self.tokenizer([r.prompt for r in requests])["input_ids"]
+        return ids
+
+    def completions(self, prompts: list[list[int]], new: list[list[int]]) -> list[Completion]:
+        """Make completions of new tokens: up to the end of sequence, or where the context ends."""
+        kept: list[list[int]] = []
+        stopped: list[bool] = []
+        for prompt, tokens in zip(prompts, new, strict=True):
+            # A row is cut where the context ends, whatever its batch had room for.
+            within = tokens[: self.context - len(prompt)]
+            stopped.append(self.eos in within)
+            kept.append(within[: within.index(self.eos)] if stopped[-1] else within)
+        texts = [self.tokenizer.decode(each, skip_special_tokens=True) for each in kept]
+        return [
+            Completion(text.strip(), "stop" if ends else "length", len(prompt), len(tokens))
+            for text, ends, prompt, tokens in zip(texts, stopped, prompts, kept, strict=True)
+        ]
+
+
+class ReferenceEngine:
+    """transformers' ``generate`` on merged weights: any device, batches sorted by length."""
+
+    def __init__(self, model: Model, settings: Settings) -> None:
+        self._settings = settings
+        self._texts = Texts(model, settings)
+        self._device = self._texts.device
+        limit_memory(settings, self._device)
         self._model = load_merged(model, self._device)
-        if settings.threads and self._device.type == "cpu":
-            # Threads of a small model wait for each other longer than they compute: 64 rows of the
-            # sample's model took 1.4 s with one thread, 6 s with two on two busy cores.
-            is_small = self._model.num_parameters() < _WORTH_THREADS
-            torch.set_num_threads(1 if is_small else settings.threads)
+        limit_threads(settings, self._model)
         self._context = int(self._model.config.max_position_embeddings)
+        self._texts.context = self._context
+        self._one_at_a_time = threading.Lock()
 
     def room(self, requests: Sequence[Request]) -> list[int]:
         """Tell how many tokens each prompt leaves in the model's context."""
-        return [self._context - len(ids) for ids in self._encode(requests)]
-
-    def _encode(self, requests: Sequence[Request]) -> list[list[int]]:
-        if not requests:  # the tokenizer refuses an empty list
-            return []
-        ids: list[list[int]] = self._tokenizer([r.prompt for r in requests])["input_ids"]
-        return ids
+        return [self._context - len(ids) for ids in self._texts.encode(requests)]
 
     def generate(self, requests: Sequence[Request]) -> list[Completion]:
         """Write the texts, longest prompts first, given back in the order of the requests."""
-        ids = self._encode(requests)
+        ids = self._texts.encode(requests)
         order = sorted(range(len(ids)), key=lambda place: (-len(ids[place]), place))
-        written: dict[int, Completion] = {}
-        size = self._settings.batch_size
+        written: dict[int, list[int]] = {}
+        size = self._settings.batch_size or _REFERENCE_BATCH
         for start in range(0, len(order), size):
             places = order[start : start + size]
             batch = [ids[place] for place in places]
-            texts = self._write(batch, [requests[place].uid for place in places])
-            written.update(zip(places, texts, strict=True))
-        return [written[place] for place in range(len(requests))]
+            with self._one_at_a_time:
+                tokens = self._write(batch, [requests[place].uid for place in places])
+            written.update(zip(places, tokens, strict=True))
+        return self._texts.completions(ids, [written[place] for place in range(len(requests))])
 
-    def _write(self, ids: list[list[int]], uids: list[str]) -> list[Completion]:
+    def _write(self, ids: list[list[int]], uids: list[str]) -> list[list[int]]:
         import torch
         from transformers import GenerationConfig, LogitsProcessorList
 
-        tokenizer, settings = self._tokenizer, self._settings
+        tokenizer, settings = self._texts.tokenizer, self._settings
         padded = tokenizer.pad({"input_ids": ids}, return_tensors="pt").to(self._device)
         config = GenerationConfig(
             do_sample=False,
@@ -199,32 +228,62 @@ class ReferenceEngine:
             pad_token_id=tokenizer.pad_token_id,
             bos_token_id=tokenizer.bos_token_id,
         )
-        noise = [keyed_noise(uids, settings, self._device)] if settings.temperature else []
+        drawn = [_keyed_choice(uids, settings)] if settings.temperature else []
         try:
             with torch.inference_mode():
                 output = self._model.generate(
                     input_ids=padded["input_ids"],
                     attention_mask=padded["attention_mask"],
                     generation_config=config,
-                    logits_processor=LogitsProcessorList(noise),
+                    logits_processor=LogitsProcessorList(drawn),
                 )
         except torch.OutOfMemoryError as error:
             expected, found = f"memory for {len(ids)} titles at once", "too little"
             mend = "ask for fewer with --batch_size"
             raise ModelError(str(self._device), expected, found, mend) from error
-        new = output[:, padded["input_ids"].shape[1] :].tolist()
-        return [
-            self._completion(len(prompt), tokens) for prompt, tokens in zip(ids, new, strict=True)
-        ]
+        new: list[list[int]] = output[:, padded["input_ids"].shape[1] :].tolist()
+        return new
 
-    def _completion(self, prompt_tokens: int, tokens: list[int]) -> Completion:
-        # A row is cut where the context ends, whatever its batch had room for.
-        tokens = tokens[: self._context - prompt_tokens]
-        eos = self._tokenizer.eos_token_id
-        stopped = eos in tokens
-        kept = tokens[: tokens.index(eos)] if stopped else tokens
-        text = self._tokenizer.decode(kept, skip_special_tokens=True).strip()
-        return Completion(text, "stop" if stopped else "length", prompt_tokens, len(kept))
+
+def _keyed_choice(uids: Sequence[str], settings: Settings) -> Any:
+    """Make a logits processor that turns greedy choice into a draw keyed by row and step."""
+    import torch
+    from transformers import LogitsProcessor
+
+    chooser = Chooser(settings.temperature, settings.top_p)
+    keys = torch.tensor([row_key(uid, settings.seed) for uid in uids])
+
+    class KeyedChoice(LogitsProcessor):  # type: ignore[misc]
+        step = 0
+
+        def __call__(self, _: Any, scores: Any) -> Any:
+            steps = torch.full((len(scores),), self.step, device=scores.device)
+            self.step += 1
+            chosen = chooser.choose(scores, keys.to(scores.device), steps)
+            return torch.full_like(scores, -torch.inf).scatter_(1, chosen[:, None], 0.0)
+
+    return KeyedChoice()
+
+
+def limit_memory(settings: Settings, device: "torch.device") -> None:
+    """Keep this process below ``--memory_limit`` on a GPU."""
+    import torch
+
+    if settings.memory_limit and device.type == "cuda":
+        total = torch.cuda.get_device_properties(device).total_memory
+        share = parse_memory(settings.memory_limit) / total
+        torch.cuda.set_per_process_memory_fraction(min(share, 1.0), device)
+
+
+def limit_threads(settings: Settings, loaded: Any) -> None:
+    """Give torch on a CPU its share of the cores, and a small model one of them."""
+    import torch
+
+    if settings.threads and loaded.device.type == "cpu":
+        # Threads of a small model wait for each other longer than they compute: 64 rows of the
+        # sample's model took 1.4 s with one thread, 6 s with two on two busy cores.
+        is_small = loaded.num_parameters() < _WORTH_THREADS
+        torch.set_num_threads(1 if is_small else settings.threads)
 
 
 def load_merged(model: Model, device: "torch.device") -> Any:
@@ -244,53 +303,39 @@ def load_merged(model: Model, device: "torch.device") -> Any:
         expected = "weights that are whole and fit their config.json"
         raise ModelError(model.base, expected, str(error).strip().splitlines()[0]) from error
     if model.adapter:
-        loaded = _with_adapter(loaded, model.adapter)
+        loaded = _with_adapter(loaded.eval(), model.adapter)
     return loaded.eval()
 
 
 def _with_adapter(loaded: Any, adapter: str) -> Any:
+    """Merge an adapter into its base; the merged model must say what both together said."""
     from peft import PeftModel
     from safetensors import SafetensorError
 
     try:
         # No torch file is ever unpickled: an adapter without safetensors was refused before.
-        peft = PeftModel.from_pretrained(loaded, adapter)
-        return peft.merge_and_unload(safe_merge=True)
+        peft = PeftModel.from_pretrained(loaded, adapter).eval()
+        before = _probe(peft)
+        merged = peft.merge_and_unload(safe_merge=True)
     except (SafetensorError, RuntimeError, ValueError, KeyError) as error:
         expected = "an adapter of this base model"
         found = next(iter(str(error).strip().splitlines()[1:]), str(error)).strip()
         raise ModelError(adapter, expected, found) from error
+    apart = float((_probe(merged) - before).norm() / before.norm())
+    if not apart <= _MERGED_APART[str(merged.dtype)]:
+        found = f"logits that are {apart:.1%} apart"
+        raise ModelError(adapter, "a merge that says what adapter and base say", found)
+    return merged
 
 
-def keyed_noise(uids: Sequence[str], settings: Settings, device: "torch.device") -> Any:
-    """Make a logits processor that turns greedy choice into a draw keyed by row.
-
-    The likeliest token after adding Gumbel noise to ``logits / temperature`` is a draw from their
-    softmax (Gumbel-max, Gumbel 1954). The noise of a row comes from a generator keyed by seed and
-    uid, so a row gets the same text in any batch, order or worker.
-    """
+def _probe(model: Any) -> "torch.Tensor":
+    """Give the logits of a few tokens: float32 [tokens, vocabulary]."""
     import torch
-    from transformers import LogitsProcessor, TopPLogitsWarper
 
-    key = derive_key("generate", settings.seed)
-    generators = []
-    for uid in uids:
-        row_seed = xxhash.xxh3_64_intdigest(uid.encode(), key) >> 1
-        generators.append(torch.Generator("cpu").manual_seed(row_seed))
-    top_p = TopPLogitsWarper(settings.top_p) if settings.top_p < 1 else None
-
-    class KeyedNoise(LogitsProcessor):  # type: ignore[misc]
-        def __call__(self, input_ids: Any, scores: Any) -> Any:
-            scores = scores.float() / settings.temperature
-            if top_p is not None:
-                scores = top_p(input_ids, scores)
-            width = scores.shape[-1]
-            drawn = torch.stack([torch.rand(width, generator=each) for each in generators])
-            # rand may give 0, whose logarithm is infinite.
-            gumbel = -torch.log(-torch.log(drawn.clamp_min(1e-20)))
-            return scores + gumbel.to(device)
-
-    return KeyedNoise()
+    ids = torch.arange(_PROBE, device=model.device)[None] % model.config.vocab_size
+    with torch.inference_mode():
+        logits: torch.Tensor = model(input_ids=ids).logits[0].float()
+    return logits
 
 
 def choose_device(asked: str) -> str:

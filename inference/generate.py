@@ -6,13 +6,16 @@ only what is missing.
 """
 
 import dataclasses
+import logging
 import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 import pyarrow as pa
+import xxhash
 
 from data import cli, manifest, schema, shards
 from data.errors import ModelError, SourceError
@@ -26,8 +29,13 @@ from inference.titles import Titles
 if TYPE_CHECKING:
     from distributed import Client, Future
 
+log = logging.getLogger("catalogue")
+
 STAGE = "generate"
 _WARN_CUT = 0.01
+# Some ten seconds of a GPU, some minutes of a CPU: what an interruption costs, and the fewer parts
+# there are, the seldomer slots stand empty at the end of one.
+_PART_ROWS = {"cuda": 8_192, "cpu": 2_048}
 
 
 @dataclass(frozen=True)
@@ -48,6 +56,8 @@ class Part:
     outputs: tuple[Artefact, ...]
     figures: dict[str, int]
     """Sums over the rows: ``new_tokens``, ``characters``, ``cut`` and ``empty``."""
+    hashes: bytes
+    """xxh3-64 of each description, eight bytes a row: to count those that are there twice."""
     is_new: bool = True
     """Whether this run wrote it."""
 
@@ -103,10 +113,26 @@ def _settings(config: GenerateConfig, model: Model) -> Settings:
         top_p=config.top_p,
         seed=config.seed,
         batch_size=config.batch_size,
+        engine=_choose_engine(config, model),
         device=device,
         memory_limit=config.memory_limit,
         threads=None if device == "cuda" else _threads(config),
     )
+
+
+def _choose_engine(config: GenerateConfig, model: Model) -> Literal["fast", "reference"]:
+    """Choose the fast engine where it supports the model."""
+    if config.engine == "reference":
+        return "reference"
+    from inference import fast
+
+    if fast.supports(model):
+        return "fast"
+    if config.engine == "fast":
+        expected = "a Llama without sliding window"
+        raise ModelError(model.base, expected, "another model", "use --engine reference")
+    log.warning("engine: reference, as the fast one does not support this model")
+    return "reference"
 
 
 def _threads(config: GenerateConfig) -> int:
@@ -139,7 +165,14 @@ def _run_parts(
     env = None if config.scheduler else _environments(config, settings)
     parts: list[Part] = []
     with (
-        connect(config.workers, config.scheduler, memory_limit=0, env=env) as client,
+        # On a GPU a second thread tokenises and writes while the first decodes.
+        connect(
+            config.workers,
+            config.scheduler,
+            threads=2 if settings.device == "cuda" else 1,
+            memory_limit=0,
+            env=env,
+        ) as client,
         cli.Progress("generate", total, "rows") as progress,
     ):
         began, tokens = time.perf_counter(), 0
@@ -147,7 +180,8 @@ def _run_parts(
         def submit(block: Block, attempt: int) -> "Future":
             return _submit(client, block, finished, (config, bare, settings), attempt)
 
-        for block, part in results(client, _blocks(found, config.part_rows), submit, ahead=1):
+        blocks = _blocks(found, config.part_rows or _PART_ROWS[settings.device])
+        for block, part in results(client, blocks, submit, ahead=1):
             parts.append(part)
             tokens += part.figures["new_tokens"] if part.is_new else 0
             rate = tokens / (time.perf_counter() - began)
@@ -176,23 +210,31 @@ def _submit(
 
 
 _ENGINES: dict[tuple[str, Settings], engine.Engine] = {}
-# A worker of a cluster may have several threads; the model serves one of them at a time.
+# A worker has several threads, but loads one model.
 _ONE_AT_A_TIME = threading.Lock()
 
 
 def _engine(model: Model, settings: Settings) -> engine.Engine:
     """Give this worker's engine, loaded once."""
     key = (model.digest, settings)
-    if key not in _ENGINES:
-        _ENGINES.clear()
-        _ENGINES[key] = engine.ReferenceEngine(model, settings)
-    return _ENGINES[key]
+    with _ONE_AT_A_TIME:
+        if key not in _ENGINES:
+            _ENGINES.clear()
+            _ENGINES[key] = _load(model, settings)
+        return _ENGINES[key]
+
+
+def _load(model: Model, settings: Settings) -> engine.Engine:
+    if settings.engine == "reference":
+        return engine.ReferenceEngine(model, settings)
+    from inference import fast
+
+    return fast.FastEngine(model, settings)
 
 
 def write_part(block: Block, config: GenerateConfig, model: Model, settings: Settings) -> Part:
     """Write the descriptions of one block and commit its part; runs on a worker."""
-    with _ONE_AT_A_TIME:
-        table, rejected = describe_titles(block.rows, _engine(model, settings), model, settings)
+    table, rejected = describe_titles(block.rows, _engine(model, settings), model, settings)
     quarantined = {
         item["values"]: item["counts"]
         for item in rejected.column("reason").value_counts().to_pylist()
@@ -203,7 +245,7 @@ def write_part(block: Block, config: GenerateConfig, model: Model, settings: Set
     facts = {"counts": dataclasses.asdict(counts), "figures": figures}
     name = shards.part_name(block.index)
     outputs = shards.commit_with_quarantine(Folder(config.out), name, table, rejected, facts)
-    return Part(block.index, counts, outputs, figures)
+    return Part(block.index, counts, outputs, figures, _hashes(table))
 
 
 def describe_titles(
@@ -212,15 +254,16 @@ def describe_titles(
     """Write a description for each title that can have one.
 
     Args:
-        rows: N titles, schema TITLES.
+        rows: N titles, schema TITLES and the columns to carry through.
         writer: the engine.
         model: for its prompt.
         settings: for the limit of tokens and the seed.
 
     Returns:
-        Schema GENERATED and schema REJECTED; together N rows, each in the order of the input.
+        Schema GENERATED with the columns carried through, and schema REJECTED; together N rows,
+        each in the order of the input.
     """
-    listed = rows.to_pylist()
+    listed = rows.select(titles.TITLES.names).to_pylist()
     requests = [Request(row["uid"], model.prompt.render(row["title"])) for row in listed]
     reasons = [
         _refusal(row["title"], room)
@@ -234,10 +277,11 @@ def describe_titles(
     refused = [
         row | {"reason": reason} for row, reason in zip(listed, reasons, strict=True) if reason
     ]
-    return (
-        pa.Table.from_pylist(made, schema=schema.GENERATED),
-        pa.Table.from_pylist(refused, schema=titles.REJECTED),
-    )
+    table = pa.Table.from_pylist(made, schema=schema.GENERATED)
+    for carried in rows.schema.names[len(titles.TITLES) :]:
+        column = rows.column(carried).take(pa.array(wanted, pa.int64()))
+        table = table.append_column(rows.schema.field(carried), column)
+    return table, pa.Table.from_pylist(refused, schema=titles.REJECTED)
 
 
 def _refusal(title: str, room: int) -> str | None:
@@ -269,6 +313,11 @@ def _figures(table: pa.Table) -> dict[str, int]:
     }
 
 
+def _hashes(table: pa.Table) -> bytes:
+    descriptions = table.column("description").to_pylist()
+    return b"".join(xxhash.xxh3_64_digest(text.encode()) for text in descriptions)
+
+
 def verify_part(block: Block, config: GenerateConfig, model: Model, settings: Settings) -> Part:
     """Describe a part that an earlier run committed; write it again where it does not hold."""
     earlier = shards.recall(Folder(config.out), shards.part_name(block.index))
@@ -276,7 +325,9 @@ def verify_part(block: Block, config: GenerateConfig, model: Model, settings: Se
         return write_part(block, config, model, settings)
     facts, outputs = earlier
     counts = Counts(**facts["counts"])
-    return Part(block.index, counts, outputs, facts["figures"], is_new=False)
+    written = shards.read_part(Folder(config.out), shards.part_name(block.index), ["description"])
+    figures, hashes = facts["figures"], _hashes(written)
+    return Part(block.index, counts, outputs, figures, hashes, is_new=False)
 
 
 def _manifest(
@@ -308,6 +359,7 @@ def _manifest(
             "new_tokens": sums["new_tokens"],
             "cut_share": round(sums["cut"] / rows, 4),
             "empty": sums["empty"],
+            "duplicates": _duplicates(parts),
             "mean_characters": round(sums["characters"] / rows, 1),
             "tokens_per_second": round(new_tokens / seconds, 1),
         },
@@ -316,13 +368,20 @@ def _manifest(
     )
 
 
+def _duplicates(parts: list[Part]) -> int:
+    """Count the descriptions that another one before says word for word."""
+    hashes = np.frombuffer(b"".join(part.hashes for part in parts), dtype=np.uint64)
+    return len(hashes) - len(np.unique(hashes))
+
+
 def _summarise(config: GenerateConfig, result: Manifest, settings: Settings) -> None:
     facts = result.facts
     cli.say(manifest.funnel(result))
     cli.say(
         f"{config.out} finished in {result.seconds:.1f} s, loading included: "
         f"{facts['new_tokens']:,} tokens, {facts['tokens_per_second']:,.0f} tokens/s, "
-        f"{facts['mean_characters']:.0f} characters a description, {facts['empty']:,} empty"
+        f"{facts['mean_characters']:.0f} characters a description, {facts['cut_share']:.1%} cut at "
+        f"the limit, {facts['empty']:,} empty, {facts['duplicates']:,} said before"
     )
     if facts["cut_share"] > _WARN_CUT:
         cli.say(

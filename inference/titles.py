@@ -1,4 +1,4 @@
-"""Titles from whatever a user has: a subset, clean shards, Parquet, CSV, JSON lines, text.
+"""Titles from whatever a user has: a subset, clean shards, Parquet, Arrow, CSV, JSON lines, text.
 
 Streams record batches in input order with bounded memory. Knows nothing of models.
 """
@@ -16,8 +16,8 @@ import pyarrow.csv
 import pyarrow.json
 import pyarrow.parquet as pq
 
-from data import manifest, shards
-from data.errors import ManifestError, SourceError
+from data import manifest, schema, shards
+from data.errors import ConfigError, ManifestError, SourceError
 from data.manifest import Parent
 from data.shards import Folder, digest_all, digest_file
 from inference.config import GenerateConfig
@@ -28,6 +28,7 @@ REJECTED = pa.schema([*TITLES, pa.field("reason", pa.string())])
 
 _MEND = "name the columns with --title_column and --uid_column"
 _BATCH = 4_096
+_ARROW_FILE = b"ARROW1"
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,8 @@ class Titles:
     rows: int | None
     """How many there are, where that is known beforehand."""
     batches: Callable[[], Iterator[pa.RecordBatch]]
-    """Opens the input anew: batches of schema TITLES in input order, without nulls."""
+    """Opens the input anew: batches of schema TITLES in input order, without nulls; the columns
+    to carry through follow, as they are."""
     parent: Parent | None = None
     """The manifest of the input, where one of our stages made it."""
 
@@ -49,7 +51,11 @@ def find(config: GenerateConfig) -> Titles:
 
     Raises:
         SourceError: nothing is there, it is empty, or it has no column of titles.
+        ConfigError: a column to keep has the name of one of the output's.
     """
+    if taken := set(config.keep_columns) & set(schema.GENERATED.names):
+        expected = f"names other than {', '.join(schema.GENERATED.names)}"
+        raise ConfigError("--keep_columns", expected, ", ".join(sorted(taken)))
     folder = Folder(config.titles)
     names = folder.names()
     if manifest.NAME in names:
@@ -81,7 +87,12 @@ def _from_stage(config: GenerateConfig, folder: Folder) -> Titles:
         root = Path(folder.path()) / split
         return Titles(made.digest, rows, lambda: _named(_streams(root), config), parent)
     if made.stage == "clean":
-        return Titles(made.digest, None, lambda: _named(_split(folder, split), config), parent)
+        kept = config.keep_columns
+
+        def opened() -> Iterator[pa.RecordBatch]:
+            return _named(_split(folder, split, kept), config)
+
+        return Titles(made.digest, None, opened, parent)
     expected = "the output of clean or subset, or a file of titles"
     raise ManifestError(config.titles, expected, f"that of {made.stage}")
 
@@ -102,8 +113,10 @@ def _from_parts(config: GenerateConfig, folder: Folder, names: list[str]) -> Tit
     return Titles(digest, sum(each.rows for each in described), lambda: _named(read(), config))
 
 
-def _split(folder: Folder, split: str) -> Iterator[pa.RecordBatch]:
-    for batch in shards.read_batches(folder, ["uid", "title", "split"]):
+def _split(folder: Folder, split: str, kept: list[str]) -> Iterator[pa.RecordBatch]:
+    known = [name for name in kept if name in schema.CLEAN.names]
+    columns = list(dict.fromkeys(["uid", "title", "split", *known]))
+    for batch in shards.read_batches(folder, columns):
         yield batch.filter(pc.equal(batch.column("split"), split))
 
 
@@ -116,6 +129,16 @@ def _streams(root: Path) -> Iterator[pa.RecordBatch]:
 def _parquet(path: Path) -> Iterator[pa.RecordBatch]:
     with pq.ParquetFile(path) as file:
         yield from file.iter_batches(batch_size=_BATCH)
+
+
+def _arrow(path: Path) -> Iterator[pa.RecordBatch]:
+    with pa.memory_map(str(path)) as source:
+        if source.read(6) == _ARROW_FILE:
+            reader = pa.ipc.open_file(source)
+            yield from (reader.get_batch(i) for i in range(reader.num_record_batches))
+            return
+        source.seek(0)
+        yield from pa.ipc.open_stream(source)
 
 
 def _csv(path: Path) -> Iterator[pa.RecordBatch]:
@@ -155,7 +178,10 @@ def _opened(path: Path) -> Any:
     return gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")
 
 
-_READERS = {".parquet": _parquet, ".csv": _csv, ".json": _json, ".jsonl": _json, ".txt": _text}
+_READERS = {
+    ".parquet": _parquet, ".arrow": _arrow, ".feather": _arrow, ".csv": _csv, ".json": _json,
+    ".jsonl": _json, ".txt": _text,
+}  # fmt: skip
 
 
 def _named(batches: Iterator[pa.RecordBatch], config: GenerateConfig) -> Iterator[pa.RecordBatch]:
@@ -178,7 +204,7 @@ def _named(batches: Iterator[pa.RecordBatch], config: GenerateConfig) -> Iterato
 def _columns(batch: pa.RecordBatch, position: int, config: GenerateConfig) -> pa.RecordBatch:
     names = batch.schema.names
     uid_column = config.uid_column or ("uid" if "uid" in names else None)
-    for name in (config.title_column, uid_column):
+    for name in (config.title_column, uid_column, *config.keep_columns):
         if name is not None and names.count(name) != 1:
             raise SourceError(config.titles, f"one column {name!r}", ", ".join(names), _MEND)
     titles = pc.coalesce(batch.column(config.title_column).cast(pa.string()), pa.scalar(""))
@@ -186,7 +212,8 @@ def _columns(batch: pa.RecordBatch, position: int, config: GenerateConfig) -> pa
     uids: Any = places
     if uid_column:
         uids = pc.coalesce(batch.column(uid_column).cast(pa.string()), places)
-    made = pa.record_batch([uids, titles], schema=TITLES)
+    kept = {name: batch.column(name) for name in config.keep_columns}
+    made = pa.record_batch({"uid": uids, "title": titles} | kept)
     made.validate(full=True)  # readers let bytes that are no UTF-8 pass
     return made
 
@@ -203,7 +230,7 @@ def parts(titles: Titles, part_rows: int) -> Iterator[pa.Table]:
             count += piece.num_rows
             rest = rest.slice(piece.num_rows)
             if count == part_rows:
-                yield pa.Table.from_batches(held, schema=TITLES)
+                yield pa.Table.from_batches(held)
                 held, count = [], 0
     if held:
-        yield pa.Table.from_batches(held, schema=TITLES)
+        yield pa.Table.from_batches(held)

@@ -63,5 +63,5 @@ def test_a_config_survives_pickling_and_cannot_be_changed() -> None:
 def test_where_a_run_happens_is_no_part_of_what_it_makes() -> None:
     assert set(manifest.identify(GenerateConfig())) == {
         *("split", "limit", "title_column", "uid_column", "batch_size", "part_rows"),
-        *("max_new_tokens", "temperature", "top_p", "seed"),
+        *("max_new_tokens", "temperature", "top_p", "seed", "engine", "keep_columns"),
     }

@@ -101,7 +101,7 @@ def test_every_title_has_its_row_or_a_reason(done: Path, every_title: list[str])
 def test_the_texts_are_those_of_the_engine(done: Path, run: Path) -> None:
     model = engine.find_model(str(run))
     # One in eight over the longest description, 12, and one for the end of sequence.
-    settings = Settings(14, 0.0, 1.0, 3407, 64, "cpu", None, 1)
+    settings = Settings(14, 0.0, 1.0, 3407, 64, "reference", "cpu", None, 1)
     writer = engine.ReferenceEngine(model, settings)
     rows = read(done)
     asked = [Request(row["uid"], model.prompt.render(row["title"])) for row in rows]
@@ -143,6 +143,7 @@ def test_the_manifest_balances_and_names_what_it_was_made_from(
 def test_any_reader_of_parquet_reads_it(done: Path, tmp_path: Path) -> None:
     import duckdb
     import pandas as pd
+    import polars as pl
 
     parts = [str(file) for file in sorted(done.glob("part-*.parquet"))]
     for part in parts:
@@ -155,6 +156,7 @@ def test_any_reader_of_parquet_reads_it(done: Path, tmp_path: Path) -> None:
     names = [column[0] for column in found.description]
     listed = [dict(zip(names, row, strict=True)) for row in found.fetchall()]
     assert listed == sorted(expected, key=lambda row: row["uid"])
+    assert pl.read_parquet(parts).to_dicts() == expected
     # Parts without rows: see the next test.
     filled = [part for part in parts if pq.read_metadata(part).num_rows]
     assert load_dataset(filled, tmp_path).to_list() == expected
@@ -240,7 +242,7 @@ def test_a_second_run_finds_it_finished_and_changes_nothing(
     [
         ("--temperature=0.7", "temperature=0.7, found temperature=0.0"),
         ("--max_new_tokens=9", "max_new_tokens=9, found max_new_tokens=14"),
-        ("--batch_size=9", "batch_size=9, found batch_size=64"),
+        ("--batch_size=9", "batch_size=9, found batch_size=None"),
         ("--part_rows=9", "part_rows=9, found part_rows=4"),
         ("--limit=9", "limit=9, found limit=None"),
     ],
@@ -538,6 +540,48 @@ def test_help_and_usage_errors_load_no_models(python: Callable[..., Any]) -> Non
         assert ended.stdout.strip().endswith(told), ended
 
 
+def test_columns_are_carried_through_on_request(
+    gen: Generate, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = pa.table({
+        "sku": ["a", "b", "c"], "name": ["Copper Kettle", "", "Lamp"], "price": [1.5, None, 3.0],
+        "tags": [["x"], [], ["y", "z"]],
+    })  # fmt: skip
+    pq.write_table(given, tmp_path / "a.parquet")
+    named = ("--title_column=name", "--uid_column=sku")
+    out = tmp_path / "out"
+    assert gen(tmp_path / "a.parquet", out, *named, "--keep_columns=[tags,price]") == 0
+    assert pq.read_schema(out / "part-00000.parquet").names == [
+        *schema.GENERATED.names, "tags", "price",
+    ]  # fmt: skip
+    rows = [(row["uid"], row["price"], row["tags"]) for row in read(out)]
+    assert rows == [("a", 1.5, ["x"]), ("c", 3.0, ["y", "z"])]
+    capsys.readouterr()
+    for asked, code, told in (
+        ("[seed]", 2, "--keep_columns: expected names other than uid, title"),
+        ("[colour]", 1, "expected one column 'colour', found sku, name, price, tags"),
+    ):
+        words = (*named, f"--keep_columns={asked}")
+        assert gen(tmp_path / "a.parquet", tmp_path / "no", *words) == code
+        assert told in refused(capsys)
+
+
+def test_descriptions_said_before_are_counted(gen: Generate, tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("Kettle\nLamp\nKettle\nKettle\n")
+    words = ("--part_rows=2",)
+    assert gen(path, tmp_path / "out", *words) == 0
+    assert manifest.read(Folder(str(tmp_path / "out"))).facts["duplicates"] == 2
+    # As a killed run leaves it: the parts that are there count as well.
+    made, begun = Folder(str(tmp_path / "out")), Folder(str(tmp_path / "begun"))
+    manifest.begin(begun, "generate", manifest.read(made).identity, overwrite=False)
+    made.commit("begun.json", begun.read("begun.json"))
+    made.remove("manifest.json")
+    made.remove("part-00001.parquet")
+    assert gen(path, tmp_path / "out", *words) == 0
+    assert manifest.read(made).facts["duplicates"] == 2
+
+
 # The pieces -------------------------------------------------------------------------------------
 
 
@@ -559,7 +603,7 @@ class Echo:
         return request.prompt.split("### Input:\n")[1].split("\n\n### Response")[0]
 
 
-SETTINGS = Settings(14, 0.0, 1.0, 5, 64, "cpu", None, 1)
+SETTINGS = Settings(14, 0.0, 1.0, 5, 64, "reference", "cpu", None, 1)
 MODEL = Model("base", None, "0f", Prompt(), 12)
 
 
@@ -581,11 +625,11 @@ def test_titles_become_rows_or_reasons_in_their_order() -> None:
 
 
 def test_a_limit_of_tokens_is_an_eighth_over_the_longest_that_was_trained_on() -> None:
-    config = generate.GenerateConfig(device="cpu")
+    config = generate.GenerateConfig(device="cpu", engine="reference")
     for longest, limit in ((1, 2), (12, 14), (256, 289)):
         model = dataclasses.replace(MODEL, longest=longest)
         assert generate._settings(config, model).max_new_tokens == limit
-    asked = generate.GenerateConfig(device="cpu", max_new_tokens=7)
+    asked = dataclasses.replace(config, max_new_tokens=7)
     assert generate._settings(asked, MODEL).max_new_tokens == 7
 
 

@@ -46,6 +46,18 @@ def file_of(folder: Path, name: str, payload: Any) -> Path:
     return path
 
 
+@pytest.mark.parametrize("form", [pa.ipc.new_file, pa.ipc.new_stream])
+def test_arrow_files_of_both_forms(form: Any, tmp_path: Path) -> None:
+    path = tmp_path / "a.arrow"
+    given = pa.table({"title": ["Kettle", None, "Lamp"], "uid": ["a", "b", None]})
+    with pa.OSFile(str(path), "wb") as file, form(file, given.schema) as writer:
+        writer.write_table(given, max_chunksize=2)
+    assert rows_of(path) == [("a", "Kettle"), ("b", ""), ("2", "Lamp")]
+    path.write_bytes(path.read_bytes()[:40])
+    with pytest.raises(SourceError, match="expected readable rows"):
+        rows_of(path)
+
+
 # What our own stages made -----------------------------------------------------------------------
 
 

@@ -1,0 +1,223 @@
+"""``make bench-generate``: ways to write the same descriptions on the GPU at hand, side by side.
+
+Each way is a process of its own on the same prompts and weights (``tinyllama``), every row going on
+to ``--new_tokens`` whatever the model says, medians of ``--rounds``. ``first`` includes loading,
+compiling and recording; the others are the steady state, tokenising and decoding included.
+Prints the table and saves it as JSON with the card named.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from data import cli
+from data.cli import parse_memory
+from data.prompt import Prompt
+from tests.benchmarks import tinyllama
+
+SMALL = {
+    "vocab_size": 2_000, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2,
+    "num_attention_heads": 8, "num_key_value_heads": 2, "max_position_embeddings": 512,
+}  # fmt: skip
+WAYS = ("generate:1", "generate:64", "generate:256", "generate:512", "unsloth:512", "ours:0")
+"""A way and its rows at a time; 0: as ours chooses."""
+Write = Callable[[], list[str]]
+
+
+def ours(options: argparse.Namespace, size: int, prompts: list[str]) -> Write:
+    from inference import engine, fast
+    from inference.engine import Request, Settings
+
+    settings = Settings(
+        max_new_tokens=options.new_tokens, temperature=options.temperature, top_p=1.0, seed=0,
+        batch_size=size or None, engine="fast", device=options.device,
+        memory_limit=options.memory_limit, threads=None,
+    )  # fmt: skip
+    writer = fast.FastEngine(engine.find_model(str(options.work / "base")), settings)
+    writer._texts.eos = -1  # no row ends before its limit
+    requests = [Request(str(place), prompt) for place, prompt in enumerate(prompts)]
+
+    def write() -> list[str]:
+        texts = [each.text for each in writer.generate(requests)]
+        slots = {cap: made.shape for cap, made in writer._decoders.items()}
+        print(f"decoders: {slots}", file=sys.stderr)
+        return texts
+
+    return write
+
+
+def stock(options: argparse.Namespace, size: int, prompts: list[str]) -> Write:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    base = str(options.work / "base")
+    dtype = torch.bfloat16 if options.device == "cuda" else torch.float32
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=dtype, device_map=options.device)
+    tokenizer = AutoTokenizer.from_pretrained(base, padding_side="left")
+    return batches(model, tokenizer, options, size, prompts)
+
+
+def unsloth(options: argparse.Namespace, size: int, prompts: list[str]) -> Write:
+    from unsloth import FastLanguageModel
+
+    model, tokenizer = FastLanguageModel.from_pretrained(
+        str(options.work / "base"), max_seq_length=2048, load_in_4bit=False
+    )
+    FastLanguageModel.for_inference(model)
+    tokenizer.padding_side = "left"
+    return batches(model, tokenizer, options, size, prompts)
+
+
+def batches(
+    model: Any, tokenizer: Any, options: argparse.Namespace, size: int, prompts: list[str]
+) -> Write:
+    import torch
+
+    def write() -> list[str]:
+        texts = []
+        for start in range(0, len(prompts), size):
+            batch = tokenizer(prompts[start : start + size], return_tensors="pt", padding=True)
+            batch = batch.to(options.device)
+            with torch.inference_mode():
+                output = model.generate(
+                    input_ids=batch["input_ids"], attention_mask=batch["attention_mask"],
+                    do_sample=False, min_new_tokens=options.new_tokens,
+                    max_new_tokens=options.new_tokens,
+                )  # fmt: skip
+            new = output[:, batch["input_ids"].shape[1] :]
+            texts += [
+                text.strip() for text in tokenizer.batch_decode(new, skip_special_tokens=True)
+            ]
+        return texts
+
+    return write
+
+
+KINDS: dict[str, Callable[..., Write]] = {"ours": ours, "generate": stock, "unsloth": unsloth}
+
+
+def measure(options: argparse.Namespace) -> None:
+    """Run one way; print its figures as JSON."""
+    import torch
+
+    kind, size = options.way.split(":")
+    began = time.perf_counter()
+    # The slow ways write fewer rows: a whole number of batches, at most some ten seconds.
+    rows = options.rows if kind == "ours" else min(options.rows, max(2 * int(size), 2))
+    prompts = [Prompt().render(title) for title in tinyllama.titles(rows)]
+    if options.memory_limit and options.device == "cuda":
+        total = torch.cuda.get_device_properties(0).total_memory
+        share = min(parse_memory(options.memory_limit) / total, 1.0)
+        torch.cuda.set_per_process_memory_fraction(share)
+    write = KINDS[kind](options, int(size), prompts)
+    texts = write()
+    first = time.perf_counter() - began
+    seconds = []
+    for _ in range(options.rounds):
+        began = time.perf_counter()
+        texts = write()
+        seconds.append(time.perf_counter() - began)
+    on_gpu = options.device == "cuda"
+    peak = torch.cuda.max_memory_reserved() / 2**30 if on_gpu else 0.0
+    found = {
+        "way": options.way, "rows": rows, "first": first, "seconds": seconds, "peak_gib": peak,
+        "device": torch.cuda.get_device_name() if on_gpu else "cpu", "texts": texts[:512],
+    }  # fmt: skip
+    print(json.dumps(found))
+
+
+def roofline(options: argparse.Namespace) -> dict[str, float]:
+    """Measure the card's own ceilings: TFLOP/s of a large product, TB/s of a large copy."""
+    import torch
+
+    if options.device != "cuda":
+        return {}
+
+    def best(work: Callable[[], Any]) -> float:
+        times = []
+        for _ in range(10):
+            start, stop = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            start.record()
+            work()
+            stop.record()
+            torch.cuda.synchronize()
+            times.append(start.elapsed_time(stop) / 1e3)
+        return statistics.median(times)
+
+    square = torch.randn(8192, 8192, device="cuda", dtype=torch.bfloat16)
+    large = torch.randn(2**29, device="cuda", dtype=torch.bfloat16)
+    product, copy = best(lambda: square @ square), best(large.clone)
+    return {"tflops": 2 * 8192**3 / product / 1e12, "tb_per_s": 2 * large.nbytes / copy / 1e12}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=int, default=8_192)
+    parser.add_argument("--new_tokens", type=int, default=128)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--temperature", type=float, default=0.0)
+    parser.add_argument("--memory_limit")
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
+    parser.add_argument("--small", action="store_true", help="a small model, to try the script")
+    parser.add_argument("--timeout", type=float, default=240, help="seconds a way")
+    parser.add_argument("--ways", nargs="*", default=list(WAYS))
+    parser.add_argument("--way", help=argparse.SUPPRESS)
+    parser.add_argument("--work", type=Path, default=Path("data/store/bench-generate"))
+    parser.add_argument("--report", type=Path)
+    options = parser.parse_args()
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    tinyllama.build(
+        options.work / "base", SMALL if options.small else tinyllama.SHAPE, options.device
+    )
+    if options.way:
+        measure(options)
+        return
+    found: list[dict[str, Any]] = []
+    for way in options.ways:
+        words = [sys.executable, "-m", "tests.benchmarks.generate", "--way", way, *sys.argv[1:]]
+        try:
+            done = subprocess.run(
+                words, capture_output=True, text=True, check=True, timeout=options.timeout
+            )
+        except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
+            said = error.stderr if isinstance(error.stderr, str) else str(error.stderr)
+            cli.say(f"{way}: no result ({type(error).__name__})\n{said[-2000:]}")
+            continue
+        found.append(json.loads(done.stdout.splitlines()[-1]))
+        cli.say(f"{way}: {found[-1]['seconds']}  {done.stderr.splitlines()[-1:]}")
+    report(found, roofline(options), options)
+
+
+def report(found: list[dict[str, Any]], card: dict[str, float], options: Any) -> None:
+    texts = {each["way"]: each.pop("texts") for each in found}
+    reference = next((texts[way] for way in ("generate:512", "generate:64") if way in texts), [])
+    lines = []
+    for each in found:
+        median = statistics.median(each["seconds"])
+        speed = each["rows"] * options.new_tokens / median
+        pairs = list(zip(texts[each["way"]], reference, strict=False))
+        each["equal"] = sum(a == b for a, b in pairs) / len(pairs) if pairs else None
+        equal = f"{each['equal']:.1%}" if pairs else "-"
+        lines.append([
+            each["way"], f"{each['rows']:,}", f"{median:.2f}", f"{speed:,.0f}",
+            f"{each['first']:.1f}", f"{each['peak_gib']:.2f}", equal,
+        ])  # fmt: skip
+    header = ("way", "rows", "seconds", "tokens/s", "first s", "peak GiB", "rows equal")
+    cap = options.memory_limit or "no cap"
+    device = found[0]["device"] if found else options.device
+    cli.say(f"\n{device}, {cap}, {options.new_tokens} new tokens, medians of {options.rounds}")
+    cli.say(f"ceilings measured: {json.dumps(card)}\n")
+    cli.say(cli.table(lines, header))
+    if options.report:
+        options.report.write_text(json.dumps({"card": card, "ways": found}, indent=2))
+
+
+if __name__ == "__main__":
+    main()
