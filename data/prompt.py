@@ -6,6 +6,8 @@ code from the tokenizer's own id, never by a library's default.
 
 from dataclasses import dataclass
 
+import xxhash
+
 from data.errors import ConfigError
 
 # Stanford Alpaca's prompt with input (https://github.com/tatsu-lab/stanford_alpaca), character
@@ -15,8 +17,24 @@ _ALPACA = (
     "context. Write a response that appropriately completes the request.\n\n"
     "### Instruction:\n{instruction}\n\n### Input:\n{title}\n\n### Response:\n"
 )
+# What the base already knows of instructions is not needed to learn a catalogue: Alpaca's
+# preamble is about a quarter of all tokens trained.
+_COMPACT = "{instruction}\nTitle: {title}\nDescription:\n"
 
-TEMPLATES = {"alpaca": _ALPACA}
+TEMPLATES = {"alpaca": _ALPACA, "compact": _COMPACT}
+
+SHOPPER = (
+    "What is this product like?",
+    "Tell me about this product.",
+    "What should I know before I buy this?",
+    "What does this product offer?",
+    "Why would someone want this?",
+    "Write a product description.",
+)
+"""What a shopper would ask about a title."""
+
+# Only so that the choice has nothing to do with other hashes of a uid.
+_CHOICE = 0x7175657374696F6E
 
 
 @dataclass(frozen=True)
@@ -24,21 +42,40 @@ class Prompt:
     """How a title becomes a prompt; recorded with the adapter, so that inference uses the same."""
 
     template: str = "alpaca"
-    """Name of the template: alpaca."""
+    """Name of the template: alpaca, or compact, which does without Alpaca's preamble."""
 
-    instruction: str = "Write a product description."
-    """What the model is told to do with the title."""
+    instruction: list[str] | str = "Write a product description."
+    """What the model is told to do with the title: one sentence, or a list of questions of which
+    a hash of the row's uid chooses one."""
 
     def __post_init__(self) -> None:
         if self.template not in TEMPLATES:
             expected = f"one of {', '.join(TEMPLATES)}"
             raise ConfigError("--prompt.template", expected, repr(self.template))
-        if not self.instruction.strip():
-            raise ConfigError("--prompt.instruction", "a sentence", repr(self.instruction))
+        if not self.instructions or not all(each.strip() for each in self.instructions):
+            expected = "a sentence, or a list of questions"
+            raise ConfigError("--prompt.instruction", expected, repr(self.instruction))
 
-    def render(self, title: str) -> str:
-        """Render the prompt of one title; the description follows it directly."""
+    @property
+    def instructions(self) -> list[str]:
+        """All the instructions that a row may get."""
+        return [self.instruction] if isinstance(self.instruction, str) else list(self.instruction)
+
+    def render(self, title: str, uid: str = "") -> str:
+        """Render the prompt of one title; the description follows it directly.
+
+        Args:
+            title: asked about.
+            uid: of the row; chooses among several instructions, always the same one.
+        """
+        several = self.instructions
+        place = 0
+        if len(several) > 1:
+            place = xxhash.xxh3_64_intdigest(uid.encode(), _CHOICE) % len(several)
+        return self.ask(several[place], title)
+
+    def ask(self, instruction: str, title: str) -> str:
+        """Render a prompt with an instruction of one's own."""
         # Not str.format twice: a title may itself hold braces.
-        text = TEMPLATES[self.template]
-        head, tail = text.split("{title}")
-        return head.replace("{instruction}", self.instruction) + title + tail
+        head, tail = TEMPLATES[self.template].split("{title}")
+        return head.replace("{instruction}", instruction) + title + tail

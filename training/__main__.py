@@ -1,13 +1,17 @@
-"""Commands of the training stage: run."""
+"""Commands of the training stage: plan, run, export."""
 
 import sys
 from collections.abc import Sequence
 
 from data import cli
 from data.cli import Command
-from training.config import TrainConfig
+from training.config import ExportConfig, PlanConfig, TrainConfig
 
-COMMANDS = {"run": Command(TrainConfig, "training.run:run")}
+COMMANDS = {
+    "plan": Command(PlanConfig, "training.planning:run"),
+    "run": Command(TrainConfig, "training.run:run"),
+    "export": Command(ExportConfig, "training.export:run"),
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,61 +1,13 @@
 """Settings of the training stage. Imports nothing heavy, so that ``--help`` is quick."""
 
-import re
 from dataclasses import dataclass, field
 from typing import Literal
 
+from data.cli import parse_memory
 from data.errors import ConfigError
 from data.manifest import placement
-from data.prompt import Prompt
-
-_UNITS = {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "KB": 10**3, "MB": 10**6, "GB": 10**9}
-_ALL_PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-
-
-def parse_memory(text: str) -> int:
-    """Read an amount of memory such as ``11.65GiB`` as bytes.
-
-    Raises:
-        ConfigError: it is no positive number with one of the units.
-    """
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMG]i?B)\s*", text)
-    amount = int(float(match[1]) * _UNITS[match[2]]) if match else 0
-    if amount <= 0:
-        raise ConfigError("--memory_limit", f"a number with one of {', '.join(_UNITS)}", repr(text))
-    return amount
-
-
-def _at_least(flag: str, low: float, value: float | None) -> None:
-    if value is not None and value < low:
-        raise ConfigError(flag, f"at least {low}", str(value))
-
-
-@dataclass(frozen=True)
-class LoraSettings:
-    """Shape of the adapter (LoRA, https://arxiv.org/abs/2106.09685)."""
-
-    r: int = 16
-    """Rank of every low-rank update."""
-
-    alpha: int = 16
-    """Scale: an update counts alpha / r, or alpha / sqrt(r) with use_rslora."""
-
-    dropout: float = 0.0
-    """Share of an update's inputs dropped in training; 0 is fastest under Unsloth."""
-
-    use_rslora: bool = True
-    """Scale by the square root of r (rsLoRA, https://arxiv.org/abs/2312.03732)."""
-
-    target_modules: list[str] = field(default_factory=lambda: list(_ALL_PROJECTIONS))
-    """Names of the linear layers that get an update."""
-
-    def __post_init__(self) -> None:
-        _at_least("--lora.r", 1, self.r)
-        _at_least("--lora.alpha", 1, self.alpha)
-        if not 0 <= self.dropout < 1:
-            raise ConfigError("--lora.dropout", "0 to below 1", str(self.dropout))
-        if not self.target_modules:
-            raise ConfigError("--lora.target_modules", "names of layers", "none")
+from data.prompt import SHOPPER, Prompt
+from training.shape import LoraSettings, TinyBase, at_least
 
 
 @dataclass(frozen=True)
@@ -98,15 +50,22 @@ class Optimisation:
     gradient_checkpointing: Literal["none", "unsloth", "every"] = "none"
     """Recompute activations instead of keeping them: not, Unsloth's way, or in every layer."""
 
+    keep_layers: int = 0
+    """So many layers, the last ones, keep their activations all the same."""
+
+    attention: Literal["auto", "sdpa", "flash_attention_2", "eager"] = "auto"
+    """Kernel of the attention; auto: the backend's own choice. Unsloth always takes its own."""
+
     order: Literal["random", "by_length"] = "by_length"
     """Order of the rows, keyed by seed and epoch; by_length puts rows of like length in a batch."""
 
     def __post_init__(self) -> None:
-        _at_least("--optimisation.batch_size", 1, self.batch_size)
-        _at_least("--optimisation.micro_batch_size", 1, self.micro_batch_size)
-        _at_least("--optimisation.max_steps", 1, self.max_steps)
+        at_least("--optimisation.batch_size", 1, self.batch_size)
+        at_least("--optimisation.micro_batch_size", 1, self.micro_batch_size)
+        at_least("--optimisation.max_steps", 1, self.max_steps)
+        at_least("--optimisation.keep_layers", 0, self.keep_layers)
         for name in ("warmup_steps", "weight_decay", "max_grad_norm"):
-            _at_least(f"--optimisation.{name}", 0, getattr(self, name))
+            at_least(f"--optimisation.{name}", 0, getattr(self, name))
         for name in ("epochs", "learning_rate"):
             if not getattr(self, name) > 0:
                 found = str(getattr(self, name))
@@ -120,13 +79,24 @@ class Optimisation:
 
     @property
     def micro_batch(self) -> int:
-        """Rows that go through the model at a time."""
+        """Rows that go through the model at a time, on one device."""
         return self.micro_batch_size or self.batch_size
 
-    @property
-    def accumulation(self) -> int:
-        """Micro-batches whose gradients add up to one step."""
-        return self.batch_size // self.micro_batch
+    def rows_at_a_time(self, processes: int = 1) -> int:
+        """Rows at a time on each of several devices, which share the batch."""
+        return min(self.micro_batch, self.batch_size // processes)
+
+    def accumulation(self, processes: int = 1) -> int:
+        """Micro-batches of a device whose gradients add up to one step.
+
+        Raises:
+            ConfigError: the batch cannot be shared out evenly.
+        """
+        rows = self.rows_at_a_time(processes)
+        if not rows or self.batch_size % (rows * processes):
+            expected = f"a multiple of {max(rows, 1)} rows x {processes} devices"
+            raise ConfigError("--optimisation.batch_size", expected, str(self.batch_size))
+        return self.batch_size // (rows * processes)
 
 
 @dataclass(frozen=True)
@@ -145,69 +115,22 @@ class Checkpoints:
     keep_best: bool = False
     """Make the adapter from the checkpoint of lowest validation loss, not from the last."""
 
+    patience: int | None = None
+    """Stop after so many evaluations without a better one; none: train to the end."""
+
     def __post_init__(self) -> None:
-        _at_least("--checkpoints.eval_steps", 1, self.eval_steps)
-        _at_least("--checkpoints.save_steps", 1, self.save_steps)
+        at_least("--checkpoints.eval_steps", 1, self.eval_steps)
+        at_least("--checkpoints.save_steps", 1, self.save_steps)
         # The newest one may be half-written when the machine stops.
-        _at_least("--checkpoints.save_total_limit", 2, self.save_total_limit)
-        if not self.keep_best:
-            return
-        if self.eval_steps is None:
-            expected = "a number of steps, as keep_best chooses by validation loss"
+        at_least("--checkpoints.save_total_limit", 2, self.save_total_limit)
+        at_least("--checkpoints.patience", 1, self.patience)
+        if self.eval_steps is None and (self.keep_best or self.patience):
+            wanting = "keep_best chooses" if self.keep_best else "patience judges"
+            expected = f"a number of steps, as {wanting} by validation loss"
             raise ConfigError("--checkpoints.eval_steps", expected, "none")
-        if self.save_steps % self.eval_steps:
+        if self.keep_best and self.eval_steps and self.save_steps % self.eval_steps:
             expected = f"a multiple of eval_steps={self.eval_steps}, for keep_best"
             raise ConfigError("--checkpoints.save_steps", expected, str(self.save_steps))
-
-
-@dataclass(frozen=True)
-class TinyBase:
-    """A Llama so small that a CPU trains it in a minute, made from the subset's own text."""
-
-    vocabulary: int = 2_000
-    """Tokens at most; a tiny subset makes fewer."""
-
-    hidden: int = 64
-    """Width of the model."""
-
-    intermediate: int = 192
-    """Width of its feed-forward layers."""
-
-    layers: int = 2
-    """Number of layers."""
-
-    heads: int = 4
-    """Query heads a layer."""
-
-    kv_heads: int = 2
-    """Key and value heads a layer; divides heads."""
-
-    steps: int = 1_200
-    """Steps of pre-training on titles and descriptions, without any prompt."""
-
-    batch_size: int = 8
-    """Rows a step of pre-training."""
-
-    tokens: int = 2_048
-    """Tokens of a row that pre-training reads; where a description names its product early, a
-    short beginning teaches that faster."""
-
-    learning_rate: float = 1e-2
-    """Highest rate of pre-training."""
-
-    def __post_init__(self) -> None:
-        for name in ("hidden", "intermediate", "layers", "heads", "kv_heads", "batch_size"):
-            _at_least(f"--tiny.{name}", 1, getattr(self, name))
-        _at_least("--tiny.tokens", 2, self.tokens)
-        # 256 bytes and the three special tokens are always in.
-        _at_least("--tiny.vocabulary", 260, self.vocabulary)
-        _at_least("--tiny.steps", 0, self.steps)
-        if self.hidden % (2 * self.heads):
-            expected = f"a multiple of twice heads={self.heads}"
-            raise ConfigError("--tiny.hidden", expected, str(self.hidden))
-        if self.heads % self.kv_heads:
-            expected = f"a divisor of heads={self.heads}"
-            raise ConfigError("--tiny.kv_heads", expected, str(self.kv_heads))
 
 
 @dataclass(frozen=True)
@@ -235,7 +158,7 @@ class TrainConfig:
     init_adapter: str | None = None
     """Go on from this adapter of the same base and LoRA settings, with a fresh schedule."""
 
-    prompt: Prompt = field(default_factory=Prompt)
+    prompt: Prompt = field(default_factory=lambda: Prompt(instruction=list(SHOPPER)))
     """How a title becomes a prompt."""
 
     loss_on: Literal["completion", "full"] = "completion"
@@ -268,16 +191,27 @@ class TrainConfig:
     tokenized: str = placement("data/store/tokenized")
     """Folder where tokenised rows are kept for the next run; local."""
 
+    plan: str | None = placement(None)
+    """Take micro-batch, checkpointing and attention from a plan: auto, which makes it where there
+    is none for this machine, or the path of a plan.json. None: take them from here."""
+
+    plans: str = placement("data/store/plans")
+    """Folder where plans are kept; local."""
+
     memory_limit: str | None = placement(None)
     """Use no more GPU memory than this, 11.65GiB for instance, to stand in for a smaller card."""
+
+    preview: int = placement(0)
+    """Only show so many rows as the model would see them, the learned tokens in colour."""
 
     overwrite: bool = placement(False)
     """Replace the output of an earlier run."""
 
     def __post_init__(self) -> None:
         # Room for a prompt, a token of the description and the end-of-sequence.
-        _at_least("--max_length", 8, self.max_length)
-        _at_least("--logging_steps", 1, self.logging_steps)
+        at_least("--max_length", 8, self.max_length)
+        at_least("--logging_steps", 1, self.logging_steps)
+        at_least("--preview", 0, self.preview)
         if not 0 <= self.max_truncated_share <= 1:
             found = str(self.max_truncated_share)
             raise ConfigError("--max_truncated_share", "0 to 1", found)
@@ -288,3 +222,41 @@ class TrainConfig:
         ):
             expected = "none or every, as the backend is transformers"
             raise ConfigError("--optimisation.gradient_checkpointing", expected, "unsloth")
+
+
+@dataclass(frozen=True)
+class PlanConfig(TrainConfig):
+    """Measure which micro-batch and checkpointing fit this machine and are fastest.
+
+    Takes a training recipe. The plan is kept for `run --plan auto` with the same recipe.
+    """
+
+    steps: int = 6
+    """Steps measured a candidate, after the longest rows and a warm-up."""
+
+    exhaustive: bool = False
+    """Measure every candidate that the estimate does not rule out."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least("--steps", 2, self.steps)
+
+
+@dataclass(frozen=True)
+class ExportConfig:
+    """Merge an adapter into its base: a model that plain transformers loads.
+
+    Checked by comparing its logits with those of adapter and base.
+    """
+
+    run: str = placement("data/store/runs/all")
+    """Folder of a finished training run; local."""
+
+    out: str = placement("data/store/exported/all")
+    """Folder for the model, its tokenizer and the manifest; local."""
+
+    precision: Literal["bf16", "float16", "float32"] = "bf16"
+    """Of the weights written."""
+
+    overwrite: bool = placement(False)
+    """Replace the output of an earlier export."""

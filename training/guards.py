@@ -136,6 +136,24 @@ def check_loss(loss: float, grad_norm: float | None, step: int) -> None:
         raise BatchError(where, "a finite gradient norm", str(grad_norm), mend)
 
 
+def check_moved(before: Sequence[float], after: Sequence[float], step: int) -> None:
+    """Check that training moves the adapter.
+
+    Args:
+        before: a figure of each trainable tensor before the first steps, [tensors].
+        after: the same figures after them, [tensors].
+        step: for the message.
+
+    Raises:
+        BatchError: not one tensor has moved: the optimizer holds other weights than the model,
+            or the learning rate is too small for their precision.
+    """
+    if list(before) == list(after):
+        mend = "raise --optimisation.learning_rate, or try --backend transformers"
+        where, expected = f"step {step}", "an adapter whose weights move"
+        raise BatchError(where, expected, "all of them where they began", mend)
+
+
 def _lists(table: pa.Table, name: str) -> list[np.ndarray]:
     column = table.column(name).combine_chunks()
     flat, offsets = column.flatten().to_numpy(), column.offsets.to_numpy()

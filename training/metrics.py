@@ -47,6 +47,11 @@ def _text(line: Line) -> str:
     return json.dumps(line) + "\n"
 
 
+def last(lines: list[Line], name: str) -> Any:
+    """Give the last value of a figure; None where there is none."""
+    return next((line[name] for line in reversed(lines) if name in line), None)
+
+
 def final_loss(lines: list[Line]) -> float:
     """Give the mean training loss of the last tenth of the logged steps."""
     losses = [line["loss"] for line in lines if "loss" in line]
@@ -63,25 +68,31 @@ def best_validation(lines: list[Line]) -> tuple[int, float] | None:
     return int(step), float(loss)
 
 
-def draw(lines: list[Line], path: Path, title: str) -> None:
-    """Draw training and validation loss above the learning rate.
+def draw(lines: list[Line], path: Path, title: str, plan: dict[str, Any] | None = None) -> None:
+    """Draw training and validation loss above the learning rate and, with a plan, the time.
 
     Args:
         lines: of ``metrics.jsonl``, in order of steps.
         path: of the PNG.
         title: above the picture.
+        plan: what was predicted, from ``Choice.compare``; None: nothing was.
     """
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, (losses, rates) = pyplot.subplots(
-        2, 1, sharex=True, figsize=(9, 5.6), height_ratios=(4, 1), layout="constrained"
-    )
+    panels = 3 if plan else 2
+    figure, axes = pyplot.subplots(
+        panels, 1, sharex=True, figsize=(9, 5.6 if panels == 2 else 7),
+        height_ratios=(4, 1, 1.6)[:panels], layout="constrained",
+    )  # fmt: skip
     try:
-        _draw_losses(losses, lines)
-        _draw_rates(rates, lines)
+        _draw_losses(axes[0], lines)
+        _draw_rates(axes[1], lines)
+        if plan:
+            _draw_time(axes[2], lines, plan)
+        axes[-1].set_xlabel("optimizer step", color=_INK)
         figure.suptitle(title, x=0.012, ha="left", color=_INK, fontsize=12, fontweight="bold")
         figure.savefig(path, dpi=130, metadata={"Software": None})
     finally:
@@ -125,7 +136,27 @@ def _draw_rates(axes: Any, lines: list[Line]) -> None:
         axes.ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
     axes.set_ylim(bottom=0)
     axes.set_ylabel("learning rate", color=_INK)
-    axes.set_xlabel("optimizer step", color=_INK)
+    _tidy(axes)
+
+
+def _draw_time(axes: Any, lines: list[Line], plan: dict[str, Any]) -> None:
+    """Draw the time taken beside the plan's prediction and its interval."""
+    steps = np.array([line["step"] for line in lines])
+    seconds = np.array([line["seconds"] for line in lines])
+    unit, name = (60.0, "minutes") if max(plan["high"], seconds.max()) > 300 else (1.0, "seconds")
+    end = steps.max()
+    axes.fill_between(
+        [0, end], [0, plan["low"] / unit], [0, plan["high"] / unit],
+        color=_VALIDATION, alpha=0.18, linewidth=0,
+    )  # fmt: skip
+    axes.plot(
+        [0, end], [0, plan["predicted_seconds"] / unit], color=_VALIDATION, linewidth=1.2,
+        linestyle="--", label="predicted by the plan",
+    )  # fmt: skip
+    axes.plot(steps, seconds / unit, color=_TRAIN, linewidth=1.6, label="taken")
+    axes.set_ylim(bottom=0)
+    axes.set_ylabel(name, color=_INK)
+    axes.legend(frameon=False, labelcolor=_INK, fontsize=9)
     _tidy(axes)
 
 

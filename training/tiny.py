@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from training.config import TinyBase
+from training.shape import TinyBase
 
 BEGIN, END, PAD = "<s>", "</s>", "<pad>"
 # Fixed, because the order of additions in a product, and so the last bits, depend on it.

@@ -38,7 +38,10 @@ def test_an_instruction_is_taken_as_it_stands() -> None:
 @pytest.mark.parametrize(
     ("values", "flag"),
     [
-        ({"template": "chatml"}, "--prompt.template: expected one of alpaca, found 'chatml'"),
+        (
+            {"template": "chatml"},
+            "--prompt.template: expected one of alpaca, compact, found 'chatml'",
+        ),
         ({"instruction": " "}, "--prompt.instruction"),
     ],
 )

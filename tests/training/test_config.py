@@ -62,8 +62,8 @@ def test_value_that_cannot_be_meant_names_its_flag(make, flag: str) -> None:
 
 def test_accumulation_times_micro_batch_is_the_batch() -> None:
     how = Optimisation(batch_size=128, micro_batch_size=32)
-    assert (how.micro_batch, how.accumulation) == (32, 4)
-    assert Optimisation(batch_size=128).accumulation == 1
+    assert (how.micro_batch, how.accumulation()) == (32, 4)
+    assert Optimisation(batch_size=128).accumulation() == 1
 
 
 @pytest.mark.parametrize(

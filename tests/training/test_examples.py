@@ -11,7 +11,8 @@ from data.errors import BatchError, ModelError
 from data.prompt import Prompt
 from data.shards import Folder
 from training import examples
-from training.examples import Encoder, Form, Split
+from training.encoder import Encoder, Form
+from training.examples import Split
 from training.guards import IGNORED
 
 FORM = Form(Prompt(), "completion", 640)

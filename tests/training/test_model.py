@@ -10,7 +10,7 @@ import torch
 
 from data import models
 from data.errors import ModelError
-from training import model
+from training import adapters, model
 from training.config import LoraSettings, Optimisation, TrainConfig
 from training.model import Backend
 
@@ -84,24 +84,24 @@ def test_saved_adapter_holds_nothing_of_this_machine(finished: Path, base: Path)
 
 def test_adapter_of_another_base_is_refused(finished: Path, base: Path, tmp_path: Path) -> None:
     adapter = finished / "adapter"
-    model.check_adapter(adapter, models.locate(str(base)), LoraSettings())
+    adapters.check(adapter, models.locate(str(base)), LoraSettings())
     moved = tmp_path / "elsewhere"
     shutil.copytree(base, moved)
-    model.check_adapter(adapter, models.locate(str(moved)), LoraSettings())
+    adapters.check(adapter, models.locate(str(moved)), LoraSettings())
     (moved / "config.json").write_text((base / "config.json").read_text() + " ")
     with pytest.raises(ModelError, match="an adapter of"):
-        model.check_adapter(adapter, models.locate(str(moved)), LoraSettings())
+        adapters.check(adapter, models.locate(str(moved)), LoraSettings())
 
 
 def test_adapter_without_a_run_is_told_by_its_name(
     finished: Path, base: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(finished / "adapter", tmp_path / "adapter")
-    model.check_adapter(tmp_path / "adapter", models.locate(str(base)), LoraSettings())
+    adapters.check(tmp_path / "adapter", models.locate(str(base)), LoraSettings())
     moved = tmp_path / "elsewhere"
     shutil.copytree(base, moved)
     with pytest.raises(ModelError, match="an adapter of"):
-        model.check_adapter(tmp_path / "adapter", models.locate(str(moved)), LoraSettings())
+        adapters.check(tmp_path / "adapter", models.locate(str(moved)), LoraSettings())
 
 
 @pytest.mark.parametrize(
@@ -112,16 +112,16 @@ def test_adapter_of_other_settings_is_refused(
     finished: Path, base: Path, change: dict[str, Any]
 ) -> None:
     with pytest.raises(ModelError, match=next(iter(change))):
-        model.check_adapter(
+        adapters.check(
             finished / "adapter", models.locate(str(base)), replace(LoraSettings(), **change)
         )
 
 
 def test_folder_without_an_adapter_is_refused(base: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"adapter_config\.json"):
-        model.check_adapter(tmp_path, models.locate(str(base)), LoraSettings())
+        adapters.check(tmp_path, models.locate(str(base)), LoraSettings())
     with pytest.raises(ModelError, match="safetensors"):
-        model.adapter_digest(tmp_path)
+        adapters.digest(tmp_path)
 
 
 def test_going_on_takes_the_adapters_weights(

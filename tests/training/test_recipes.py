@@ -51,7 +51,7 @@ def test_tech_challenge_is_the_notebook(monkeypatch: pytest.MonkeyPatch) -> None
     assert config.base == "unsloth/tinyllama"
     assert config.prompt.instruction == "Write a book review."
     assert (config.loss_on, config.max_length, config.seed) == ("full", 2048, 3407)
-    assert (how.batch_size, how.accumulation, how.epochs, how.warmup_steps) == (128, 1, 10, 5)
+    assert (how.batch_size, how.accumulation(), how.epochs, how.warmup_steps) == (128, 1, 10, 5)
     assert (how.learning_rate, how.schedule, how.weight_decay) == (2e-4, "linear", 0.01)
     assert (how.optimizer, how.precision) == ("adamw_8bit", "bf16")
     assert (how.gradient_checkpointing, how.order) == ("unsloth", "random")
@@ -70,7 +70,7 @@ def test_second_cycle_is_the_recipe_with_two_flags(monkeypatch: pytest.MonkeyPat
 def test_rtx3060_keeps_the_batch_and_the_best(monkeypatch: pytest.MonkeyPatch) -> None:
     config = recipe(monkeypatch, "rtx3060")
     how, kept = config.optimisation, config.checkpoints
-    assert how.batch_size == how.micro_batch * how.accumulation == 128
+    assert how.batch_size == how.micro_batch * how.accumulation() == 128
     assert (config.loss_on, how.order, kept.keep_best) == ("completion", "by_length", True)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from data import manifest, models
+from data.prompt import SHOPPER
 from data.shards import Folder
 from training import metrics
 from training.__main__ import main
@@ -74,9 +75,7 @@ def test_what_a_run_leaves(finished: Path, base: Path, subset: Path) -> None:
     assert record.counts.read == record.counts.kept == parent.facts["rows"]["train"]
     assert facts["base"] == str(base)
     assert facts["base_digest"] == models.locate(str(base)).digest
-    assert facts["prompt"] == {
-        "template": "alpaca", "instruction": "Write a product description."
-    }  # fmt: skip
+    assert facts["prompt"] == {"template": "alpaca", "instruction": list(SHOPPER)}
     assert (facts["steps"], facts["max_length"], facts["backend"]) == (6, 640, "transformers")
     assert facts["truncated"] == 0
     assert facts["trainable_parameters"] > 0

@@ -1,0 +1,114 @@
+"""Adapters on disk: check, digest, load into a model, save. Safetensors only."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from data import manifest
+from data.errors import ManifestError, ModelError
+from data.models import Base
+from data.shards import Folder, digest_file
+from training.quiet import first_line, quietly
+from training.shape import LoraSettings
+
+WEIGHTS = "adapter_model.safetensors"
+SETTINGS = "adapter_config.json"
+
+
+def check(path: Path, base: Base, lora: LoraSettings) -> None:
+    """Check that an adapter was made for this base with these LoRA settings.
+
+    Args:
+        path: the adapter's folder; a run's own adapter has its manifest beside it, which tells
+            the base by digest, others tell it by name only.
+        base: to put it on.
+        lora: asked for.
+
+    Raises:
+        ModelError: it is no adapter in safetensors, or one of another base or other settings.
+    """
+    if not (path / SETTINGS).is_file() or not (path / WEIGHTS).is_file():
+        raise ModelError(str(path), f"an adapter: {SETTINGS} and {WEIGHTS}", "none")
+    made = json.loads((path / SETTINGS).read_text())
+    told, asked = _base_told(path, made), {base.digest, base.name, str(base.folder)}
+    if told not in asked:
+        raise ModelError(str(path), f"an adapter of {base.name}", f"one of {told}")
+    settings = {
+        "r": (lora.r, made.get("r")),
+        "alpha": (lora.alpha, made.get("lora_alpha")),
+        "use_rslora": (lora.use_rslora, made.get("use_rslora", False)),
+        "target_modules": (sorted(lora.target_modules), sorted(made.get("target_modules") or [])),
+    }
+    for name, (wanted, found) in settings.items():
+        if wanted != found:
+            raise ModelError(str(path), f"lora.{name}={wanted}", str(found), f"set --lora.{name}")
+
+
+def digest(path: Path) -> str:
+    """Digest the weights of an adapter to go on from.
+
+    Raises:
+        ModelError: there is no adapter.
+    """
+    if not (path / WEIGHTS).is_file():
+        raise ModelError(str(path), f"an adapter with {WEIGHTS}", "none")
+    return digest_file(path / WEIGHTS)
+
+
+def _base_told(path: Path, made: dict[str, Any]) -> str:
+    try:
+        digest = manifest.read(Folder(str(path.parent)), "train").facts["base_digest"]
+    except (ManifestError, KeyError):
+        return str(made.get("base_model_name_or_path"))
+    return str(digest)
+
+
+def take_weights(model: Any, path: Path) -> None:
+    """Put the weights of an adapter into a model that has one of the same shape.
+
+    Args:
+        model: from ``load``.
+        path: folder of the adapter, or of a checkpoint.
+
+    Raises:
+        ModelError: the weights are damaged or of another shape.
+    """
+    from peft import set_peft_model_state_dict
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        result = set_peft_model_state_dict(model, load_file(path / WEIGHTS))
+    except (RuntimeError, OSError, SafetensorError) as error:
+        raise ModelError(str(path), "weights that fit the base", first_line(error)) from error
+    missing = [key for key in result.missing_keys if "lora_" in key]
+    if missing or result.unexpected_keys:
+        found = f"{len(missing)} missing and {len(result.unexpected_keys)} other weights"
+        raise ModelError(str(path), "weights for every target module", found)
+
+
+def save(model: Any, tokenizer: Any, folder: Path, base_name: str) -> None:
+    """Write the adapter as safetensors and JSON, with the tokenizer it was trained with.
+
+    Args:
+        model: with the adapter on it.
+        tokenizer: of the base.
+        folder: written beside its place, then renamed.
+        base_name: what the adapter is told to be made for: a hub id or a path.
+    """
+    work = folder.with_name(f".tmp-{folder.name}-{os.getpid()}")
+    shutil.rmtree(work, ignore_errors=True)
+    with quietly():
+        model.save_pretrained(str(work), safe_serialization=True)
+        tokenizer.save_pretrained(str(work))
+    # PEFT writes a card that names the base by this machine's path.
+    (work / "README.md").unlink(missing_ok=True)
+    settings = json.loads((work / SETTINGS).read_text())
+    settings["base_model_name_or_path"] = base_name
+    # PEFT lists these in the random order of a set.
+    settings["target_modules"] = sorted(settings["target_modules"])
+    (work / SETTINGS).write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n")
+    shutil.rmtree(folder, ignore_errors=True)
+    os.replace(work, folder)

@@ -1,0 +1,171 @@
+"""A row becomes tokens: the prompt, the description and the end-of-sequence, with their labels.
+
+Pure: rows in, a table and what was seen of it out. Knows nothing of files, models or optimisation.
+"""
+
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+
+from data.errors import ModelError
+from data.prompt import Prompt
+from data.shards import digest_bytes
+from training import guards
+
+IGNORED = guards.IGNORED
+TOKENISED = pa.schema(
+    [
+        pa.field("input_ids", pa.list_(pa.int32())),
+        pa.field("labels", pa.list_(pa.int32())),
+        pa.field("length", pa.int32()),
+    ]
+)
+"""A row as the model sees it; ``labels`` is ``IGNORED`` where nothing is learned."""
+
+NAMED = 20
+"""Cut rows that are named at most."""
+
+
+@dataclass(frozen=True)
+class Form:
+    """How a row becomes tokens."""
+
+    prompt: Prompt
+    loss_on: Literal["completion", "full"]
+    max_length: int
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What tokenising told about the rows; adding two adds every number."""
+
+    rows: int = 0
+    tokens: int = 0
+    learned: int = 0
+    """Tokens with a label."""
+    truncated: int = 0
+    truncated_uids: tuple[str, ...] = ()
+    """Of the first rows whose description was cut."""
+    split_boundaries: int = 0
+    """Rows where prompt and description, written together, would have shared a token."""
+    longest: int = 0
+    longest_completion: int = 0
+
+    def __add__(self, other: "Seen") -> "Seen":
+        return Seen(
+            self.rows + other.rows,
+            self.tokens + other.tokens,
+            self.learned + other.learned,
+            self.truncated + other.truncated,
+            (self.truncated_uids + other.truncated_uids)[:NAMED],
+            self.split_boundaries + other.split_boundaries,
+            max(self.longest, other.longest),
+            max(self.longest_completion, other.longest_completion),
+        )
+
+
+@dataclass
+class Encoder:
+    """Turns texts into ids with a fast tokenizer; the end-of-sequence id is added by us.
+
+    Special tokens are told apart from text that happens to spell one: a description that
+    holds ``</s>``, which old web pages do, must not end there.
+    """
+
+    tokenizer: Any
+    form: Form
+    _backend: Any = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        from tokenizers import Tokenizer
+
+        backend = getattr(self.tokenizer, "backend_tokenizer", None)
+        name = str(self.tokenizer.name_or_path)
+        if backend is None:
+            raise ModelError(name, "a fast tokenizer (tokenizer.json)", "a slow one")
+        if self.tokenizer.eos_token_id is None:
+            raise ModelError(name, "a tokenizer with an end-of-sequence token", "none")
+        # A copy, as truncation and padding that others set on the original would reach us.
+        self._backend = Tokenizer.from_str(backend.to_str())
+        self._backend.no_truncation()
+        self._backend.no_padding()
+        self._backend.encode_special_tokens = True
+
+    @property
+    def digest(self) -> str:
+        """Digest all that decides the ids."""
+        told = f"{self._backend.to_str()}\n{self.tokenizer.eos_token_id}"
+        return digest_bytes(told.encode())
+
+    def encode(self, texts: list[str], special: bool = True) -> list[list[int]]:
+        """Encode texts, with the tokenizer's own begin-of-sequence where it adds one.
+
+        An end-of-sequence that some tokenizers add is dropped: a prompt has none, and a row gets
+        its own. Text cannot make one, so the last id tells.
+        """
+        encoded = self._backend.encode_batch_fast(texts, add_special_tokens=special)
+        end = self.tokenizer.eos_token_id
+        return [one.ids[:-1] if one.ids[-1:] == [end] else one.ids for one in encoded]
+
+    def encode_rows(self, rows: dict[str, list[str]]) -> tuple[pa.Table, Seen]:
+        """Tokenise a batch of rows.
+
+        Args:
+            rows: lists of N ``uid``, ``title`` and ``content``.
+
+        Returns:
+            N rows of schema ``TOKENISED`` and what was seen.
+
+        Raises:
+            BatchError: a prompt leaves no room for a single token of its description.
+        """
+        told = zip(rows["title"], rows["uid"], strict=True)
+        prompts = [self.form.prompt.render(title, uid) for title, uid in told]
+        wholes = [p + text for p, text in zip(prompts, rows["content"], strict=True)]
+        heads, bodies = self.encode(prompts), self.encode(wholes)
+        # With a token across the boundary, inference could never feed what was trained on.
+        split = [i for i, head in enumerate(heads) if bodies[i][: len(head)] != head]
+        tails = self.encode([rows["content"][i] for i in split], special=False) if split else []
+        for i, tail in zip(split, tails, strict=True):
+            bodies[i] = heads[i] + tail
+        lengths = [len(head) for head in heads]
+        table, seen = self._lay_out(rows["uid"], lengths, bodies)
+        guards.check_rows(table, rows["uid"], self.tokenizer.eos_token_id, self.form.max_length)
+        if self.form.loss_on == "completion":
+            guards.check_prompt_unlearned(table, lengths, rows["uid"])
+        return table, replace(seen, split_boundaries=len(split))
+
+    def _lay_out(
+        self, uids: list[str], heads: list[int], bodies: list[list[int]]
+    ) -> tuple[pa.Table, Seen]:
+        limit, eos = self.form.max_length, self.tokenizer.eos_token_id
+        ids, labels, cut = [], [], []
+        for uid, head, body in zip(uids, heads, bodies, strict=True):
+            row = [*body, eos]
+            if len(row) > limit:
+                row = row[:limit]
+                cut.append(uid)
+            ids.append(np.array(row, np.int32))
+            label = ids[-1].copy()
+            if self.form.loss_on == "completion":
+                label[:head] = IGNORED
+            labels.append(label)
+        lengths = np.array([len(row) for row in ids], np.int32)
+        if (short := lengths <= np.array(heads)).any():
+            named = [uid for uid, none in zip(uids, short, strict=True) if none]
+            raise guards.no_room(named, limit)
+        columns = [_list_column(ids), _list_column(labels), pa.array(lengths)]
+        learned = sum(int((label != IGNORED).sum()) for label in labels)
+        completions = lengths - np.array(heads)
+        seen = Seen(
+            len(uids), int(lengths.sum()), learned, len(cut), tuple(cut[:NAMED]),
+            longest=int(lengths.max()), longest_completion=int(completions.max()),
+        )  # fmt: skip
+        return pa.table(columns, schema=TOKENISED), seen
+
+
+def _list_column(rows: list[np.ndarray]) -> pa.Array:
+    offsets = np.cumsum([0, *(len(row) for row in rows)], dtype=np.int32)
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(np.concatenate(rows)))

@@ -1,0 +1,134 @@
+"""The driver of ``export``: adapter and base merged into one model of 16 bits, and checked.
+
+Loaded with transformers alone: who uses the result needs neither Unsloth nor PEFT.
+"""
+
+import os
+import shutil
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from data import cli, manifest, models, shards
+from data.errors import ModelError
+from data.manifest import Counts, Manifest
+from data.shards import Artefact, Folder, digest_file
+from training import model
+from training.config import ExportConfig
+from training.inputs import BASE
+from training.quiet import hush, quietly
+
+if TYPE_CHECKING:
+    import torch
+
+STAGE = "export"
+# Largest relative distance (2-norm) of the logits from those of adapter and base: rounding alone.
+# A merge sums before it rounds, an adapter after: in 16 bits they differ by a share of 2**-8 a
+# layer (bf16) or 2**-11 (float16).
+TOLERANCE = {"bf16": 0.05, "float16": 0.01, "float32": 1e-4}
+_PROBE_TOKENS = 64
+
+
+def run(config: ExportConfig) -> Manifest:
+    """Write the merged model.
+
+    Raises:
+        ManifestError: the run is not finished.
+        ModelError: its base is missing or has changed, or the merged model says something else.
+        OutputError: the folder holds another output.
+    """
+    began = time.perf_counter()
+    made = manifest.read(Folder(config.run), "train")
+    parent = made.as_parent(manifest.absolute(config.run))
+    out = shards.local_path(config.out, "--out")
+    folder = Folder(str(out))
+    identity = manifest.identify(config, run=made.digest)
+    if done := manifest.begin(folder, STAGE, identity, config.overwrite):
+        cli.say(f"{config.out} is already exported from this run")
+        return done
+    try:
+        apart = _write(config, made, out)
+    except BaseException:
+        manifest.abandon(folder)
+        raise
+    files = sorted(path for path in out.iterdir() if path.name != "begun.json")
+    result = Manifest(
+        stage=STAGE,
+        config=manifest.config_dict(config),
+        identity=identity,
+        inputs=made.outputs,
+        outputs=tuple(Artefact(f.name, 0, f.stat().st_size, digest_file(f)) for f in files),
+        counts=Counts(),
+        made_from=(parent,),
+        facts={
+            "prompt": made.facts["prompt"],
+            "logits_apart": apart,
+            "tolerance": TOLERANCE[config.precision],
+        },
+        versions=manifest.versions(),
+        seconds=round(time.perf_counter() - began, 3),
+    )
+    result.write(folder)
+    cli.say(
+        f"{config.out} written in {result.seconds:.1f} s: {config.precision}, logits "
+        f"{apart:.2e} apart from adapter and base (at most {TOLERANCE[config.precision]:.0e})"
+    )
+    return result
+
+
+def _write(config: ExportConfig, made: Manifest, out: Path) -> float:
+    """Merge, save, load what was saved and compare; give the distance of the logits."""
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    hush()
+    run = Path(config.run)
+    told = made.facts["base"]
+    base = models.locate(str(run / BASE) if told == BASE else told)
+    if base.digest != made.facts["base_digest"]:
+        expected = "the base that the adapter was trained on"
+        raise ModelError(told, expected, "one of other weights", "bring back the base")
+    dtype = {"bf16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
+    with quietly():
+        # In float32, so that merging rounds once, at the end.
+        loaded = AutoModelForCausalLM.from_pretrained(
+            str(base.folder), dtype=torch.float32, use_safetensors=True, trust_remote_code=False
+        )
+        both = PeftModel.from_pretrained(loaded, str(run / "adapter")).eval()
+        ids = _probe(model.load_tokenizer(base.folder), both)
+        wanted = _logits(both, ids)
+        merged = both.merge_and_unload(safe_merge=True).to(dtype[config.precision])
+        work = out / f".tmp-model-{os.getpid()}"
+        merged.save_pretrained(str(work), safe_serialization=True)
+        model.load_tokenizer(run / "adapter").save_pretrained(str(work))
+        del merged, both, loaded
+        saved = AutoModelForCausalLM.from_pretrained(
+            str(work), dtype="auto", use_safetensors=True, trust_remote_code=False
+        ).eval()
+    apart = float((_logits(saved, ids) - wanted).norm() / wanted.norm())
+    if not apart <= TOLERANCE[config.precision]:  # a NaN as well
+        shutil.rmtree(work)
+        expected = f"logits within {TOLERANCE[config.precision]:.0e} of adapter and base"
+        raise ModelError(str(out), expected, f"{apart:.2e}", "export with --precision float32")
+    for file in sorted(work.iterdir()):
+        os.replace(file, out / file.name)
+    work.rmdir()
+    return apart
+
+
+def _probe(tokenizer: Any, loaded: Any) -> "torch.Tensor":
+    """Choose ids to compare on: the same ones for every export of a vocabulary."""
+    import torch
+
+    generator = torch.Generator().manual_seed(0)
+    highest = min(len(tokenizer), loaded.get_input_embeddings().num_embeddings)
+    return torch.randint(0, highest, (2, _PROBE_TOKENS), generator=generator)
+
+
+def _logits(loaded: Any, ids: "torch.Tensor") -> "torch.Tensor":
+    import torch
+
+    with torch.inference_mode():
+        logits: torch.Tensor = loaded(input_ids=ids).logits.double()
+    return logits

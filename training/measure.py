@@ -1,0 +1,285 @@
+"""A process that measures candidates of a plan: the real Trainer on real rows, a few steps each.
+
+In a process of its own, because running out of GPU memory leaves a process unfit to measure the
+next candidate: it then says so and ends, and the planner starts another.
+"""
+
+import gc
+import itertools
+import logging
+import os
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from data.errors import CatalogueError
+from training import inputs, model, record
+from training.config import TrainConfig
+from training.plan import Candidate, Measured, Shape
+from training.ranks import Ranks
+
+_WARM_UP = 2
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a process loads once for all its candidates."""
+
+    config: TrainConfig
+    candidate: Candidate
+    """Of the family to be measured: a loaded model cannot change its checkpointing."""
+    folder: str
+    """For what is written while measuring; removed later."""
+    steps: int
+    """Measured a candidate, after the longest rows and the warm-up."""
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What the planner must know of machine, model and rows."""
+
+    shape: Shape
+    device: str
+    free_bytes: int
+    backend: str
+    has_flash: bool
+    rows: int
+    validation_rows: int
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A fault that the user can mend, on its way to the planner."""
+
+    error: CatalogueError
+
+
+class Batches:
+    """Whole batches of rows, given by their places: a sampler."""
+
+    def __init__(self, places: Sequence[Sequence[int]]) -> None:
+        self._places = [place for batch in places for place in batch]
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._places)
+
+    def set_epoch(self, _: int) -> None:
+        """Do nothing: there is one epoch."""
+
+
+def serve(pipe: Connection, setup: Setup) -> None:
+    """Load the model, tell the ground, then measure candidates until none comes."""
+    logging.getLogger("catalogue").setLevel(logging.ERROR)
+    os.environ.setdefault("GOMP_SPINCOUNT", "500")
+    try:
+        bench = Bench(setup)
+        pipe.send(bench.ground)
+        while (candidate := pipe.recv()) is not None:
+            result = bench.measure(candidate)
+            pipe.send(result)
+            if result.fault:
+                break
+    except CatalogueError as error:
+        pipe.send(Fault(error))
+    except (EOFError, KeyboardInterrupt):  # the planner is gone
+        pass
+    finally:
+        pipe.close()
+
+
+class Bench:
+    """A loaded model with its rows."""
+
+    def __init__(self, setup: Setup) -> None:
+        import torch
+
+        family = setup.candidate
+        self._setup = setup
+        self._folder = Path(setup.folder)
+        how = replace(
+            setup.config.optimisation,
+            gradient_checkpointing=family.family[0],
+            attention=family.attention,
+        )
+        config = replace(setup.config, optimisation=how)
+        if config.tiny:  # how well it writes does not matter here
+            config = replace(config, tiny=replace(config.tiny, steps=0))
+        self._config = config
+        subset = inputs.open_subset(config.subset)
+        self._on_gpu = torch.cuda.is_available()
+        self._prepared = inputs.prepare(config, subset, self._folder, Ranks())
+        free = torch.cuda.mem_get_info()[0] if self._on_gpu else _free_host_bytes()
+        self._precision = inputs.precision(config)
+        self._loaded = model.load(
+            config, self._prepared.base, self._prepared.backend, self._precision
+        )
+        rows = self._prepared.train.rows.with_format("arrow")
+        self._lengths = rows["length"].to_numpy()
+        self.ground = self._look(free)
+
+    def _look(self, free: int) -> Ground:
+        import importlib.util
+
+        config = self._loaded.model.config
+        parameters = list(self._loaded.model.parameters())
+        heads = config.num_attention_heads
+        kv_heads = getattr(config, "num_key_value_heads", None) or heads
+        validation = self._prepared.validation
+        shape = Shape(
+            layers=config.num_hidden_layers,
+            hidden=config.hidden_size,
+            intermediate=config.intermediate_size,
+            kv_hidden=config.hidden_size // heads * kv_heads,
+            vocabulary=config.vocab_size,
+            parameters=sum(p.numel() for p in parameters if not p.requires_grad),
+            trainable=self._loaded.trainable,
+            weight_bytes=2 if self._precision == "bf16" else 4,
+            longest=int(self._lengths.max()),
+            fused=self._loaded.backend.name == "unsloth" and self._on_gpu,
+        )
+        return Ground(
+            shape, str(record.machine()["device"]), free, self._loaded.backend.name,
+            importlib.util.find_spec("flash_attn") is not None and self._on_gpu,
+            len(self._lengths), len(validation.rows) if validation else 0,
+        )  # fmt: skip
+
+    def measure(self, candidate: Candidate) -> Measured:
+        """Train a few steps this way: the longest rows first, then rows of all lengths."""
+        import torch
+
+        try:
+            return self._measure(candidate)
+        except torch.OutOfMemoryError:
+            return Measured(candidate, fault="out of memory")
+        except RuntimeError as error:
+            # Kernels and drivers raise what they like; the planner goes on without this one.
+            return Measured(candidate, fault=(str(error).splitlines() or ["failed"])[0][:200])
+
+    def _measure(self, candidate: Candidate) -> Measured:
+        import torch
+
+        from training import loop
+        from training.quiet import quietly
+
+        layers = self.ground.shape.layers
+        keeps_all = candidate.checkpointing == "none"
+        batches = self._batches()
+        how = replace(
+            self._config.optimisation,
+            micro_batch_size=candidate.micro_batch,
+            keep_layers=layers if keeps_all else candidate.keep_layers,
+            max_steps=len(batches),
+        )
+        kept = replace(
+            self._config.checkpoints, eval_steps=len(batches), save_steps=len(batches),
+            keep_best=False, patience=None,
+        )  # fmt: skip
+        config = replace(
+            self._config, optimisation=how, checkpoints=kept, report_to=[], logging_steps=1
+        )
+        folder = self._folder / "checkpoints"
+        job = loop.Job(
+            config, self._loaded, self._prepared.train.rows, self._longest_validation(candidate),
+            self._precision, folder, self._folder / "metrics.jsonl",
+        )  # fmt: skip
+        clock = _clock(self._on_gpu)
+        gc.collect()
+        if self._on_gpu:
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats()
+        with quietly():
+            trainer = loop.make_trainer(job, [clock], Batches(batches))
+            clock.start()
+            trainer.train()
+        del trainer
+        self._loaded.model.zero_grad(set_to_none=True)
+        shutil.rmtree(folder, ignore_errors=True)
+        return self._result(candidate, clock, batches, len(job.validation or ()))
+
+    def _result(
+        self, candidate: Candidate, clock: Any, batches: list[list[int]], evaluated: int
+    ) -> Measured:
+        steps = [later - earlier for earlier, later in itertools.pairwise(clock.steps)]
+        steady = steps[_WARM_UP:]
+        measured = batches[_WARM_UP:]
+        samples = sum(len(batch) for batch in measured)
+        tokens = sum(int(self._lengths[batch].sum()) for batch in measured)
+        peak = int(record.machine()["peak_memory_gib"] * 2**30)
+        return Measured(
+            candidate,
+            peak_bytes=peak,
+            samples_per_second=samples / sum(steady),
+            tokens_per_second=tokens / sum(steady),
+            step_seconds=tuple(round(each, 6) for each in steady),
+            first_step_seconds=steps[0],
+            evaluation_seconds=clock.evaluation / evaluated if evaluated else 0.0,
+            saving_seconds=clock.saving,
+        )
+
+    def _batches(self) -> list[list[int]]:
+        """Choose the longest rows, a batch to warm up, then batches spread over all lengths."""
+        from training.batches import KeyedOrder
+
+        how, seed = self._config.optimisation, self._config.seed
+        longest = self._lengths.argsort(kind="stable")[::-1][: how.batch_size].tolist()
+        places = list(KeyedOrder(self._lengths, how.batch_size, seed, how.order))
+        size = how.batch_size
+        whole = [places[i : i + size] for i in range(0, len(places) - size + 1, size)] or [places]
+        whole.sort(key=lambda batch: int(self._lengths[batch].max()))
+        count = self._setup.steps
+        spread = [whole[int((i + 0.5) * len(whole) / count)] for i in range(count)]
+        return [longest, whole[len(whole) // 2], *spread]
+
+    def _longest_validation(self, candidate: Candidate) -> Any:
+        """Take two micro-batches, so that evaluation shows what it takes."""
+        if self._prepared.validation is None:
+            return None
+        rows = self._prepared.validation.rows
+        lengths = rows.with_format("arrow")["length"].to_numpy()
+        longest = lengths.argsort(kind="stable")[::-1][: 2 * candidate.micro_batch]
+        return rows.select(longest.tolist())
+
+
+def _clock(on_gpu: bool) -> Any:
+    """Make a callback that notes when steps, evaluation and saving end."""
+    import torch
+    from transformers import TrainerCallback
+
+    class Clock(TrainerCallback):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self.steps: list[float] = []
+            self.evaluation = self.saving = 0.0
+            self._since = 0.0
+
+        def _now(self) -> float:
+            if on_gpu:
+                torch.cuda.synchronize()
+            return time.perf_counter()
+
+        def start(self) -> None:
+            self.steps.append(self._now())
+
+        def on_step_end(self, *_: Any, **__: Any) -> None:
+            self._since = self._now()
+            self.steps.append(self._since)
+
+        def on_evaluate(self, *_: Any, **__: Any) -> None:
+            now = self._now()
+            self.evaluation, self._since = now - self._since, now
+
+        def on_save(self, *_: Any, **__: Any) -> None:
+            self.saving = self._now() - self._since
+
+    return Clock()
+
+
+def _free_host_bytes() -> int:
+    """Tell the memory that is free on this machine's host."""
+    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

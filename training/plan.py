@@ -1,0 +1,381 @@
+"""Which way of running a batch fits the memory and is fastest: candidates, estimates, choice.
+
+Pure: shapes and measurements in, a choice out. What a candidate takes is measured elsewhere; the
+estimates here only keep hopeless ones from being tried and order the search.
+"""
+
+import json
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from statistics import fmean, pstdev
+from typing import Any, Literal
+
+from training.config import TrainConfig
+
+Checkpointing = Literal["none", "unsloth", "every"]
+Attention = Literal["auto", "sdpa", "flash_attention_2", "eager"]
+
+MARGIN = 0.06
+"""Share of the memory limit that a chosen candidate leaves free: a rare batch or a fragmented heap
+takes more than the measured ones."""
+
+# An estimate this many times the limit is not worth a try; below, measuring decides.
+_HOPELESS = 1.5
+# Backward and forward pass of a frozen model cost 4 FLOP a weight and token, recomputing 2 more.
+_RECOMPUTED_SHARE = 1 / 3
+# Two candidates that are closer than this are equally fast.
+_TIE = 0.01
+_HALVINGS = 4
+_KEPT_STEPS = 11
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One way to run a batch."""
+
+    micro_batch: int
+    accumulation: int
+    checkpointing: Checkpointing
+    keep_layers: int
+    """Of the layers that recompute otherwise, so many keep their activations."""
+    attention: Attention = "auto"
+
+    @property
+    def family(self) -> tuple[Checkpointing, Attention]:
+        """What a loaded model cannot change any more."""
+        return ("every" if self.checkpointing == "none" else self.checkpointing, self.attention)
+
+    def __str__(self) -> str:
+        way = {"none": "keep all", "every": "recompute", "unsloth": "offload"}[self.checkpointing]
+        kept = f", {self.keep_layers} kept" if self.keep_layers else ""
+        attention = "" if self.attention == "auto" else f", {self.attention}"
+        return f"{self.micro_batch} x {self.accumulation}, {way}{kept}{attention}"
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What decides how much memory and arithmetic a model takes."""
+
+    layers: int
+    hidden: int
+    intermediate: int
+    kv_hidden: int
+    """Width of keys, and of values."""
+    vocabulary: int
+    parameters: int
+    trainable: int
+    weight_bytes: int
+    """Of one weight and one activation."""
+    longest: int
+    """Tokens of the longest row."""
+    fused: bool
+    """Whether Unsloth's kernels keep less and make the logits in pieces."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """By formula, to within some 30 %."""
+
+    peak_bytes: int
+    layer_bytes: int
+    """What a layer that keeps its activations takes."""
+    flop_a_token: float
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a candidate took on the machine."""
+
+    candidate: Candidate
+    estimated_bytes: int = 0
+    peak_bytes: int = 0
+    """Over the longest rows of the subset, with evaluation and saving."""
+    samples_per_second: float = 0.0
+    tokens_per_second: float = 0.0
+    """Without padding."""
+    step_seconds: tuple[float, ...] = ()
+    """Of batches of short, middling and long rows."""
+    first_step_seconds: float = 0.0
+    """With all that is compiled and allocated then."""
+    evaluation_seconds: float = 0.0
+    """A validation row."""
+    saving_seconds: float = 0.0
+    fault: str = ""
+    """Why there are no figures; empty: there are."""
+
+    def fits(self, limit: int) -> bool:
+        """Tell whether it ran and left the margin."""
+        return not self.fault and self.peak_bytes <= limit * (1 - MARGIN)
+
+
+@dataclass(frozen=True)
+class Length:
+    """How long a run is."""
+
+    steps: int
+    evaluated_rows: int
+    """In all evaluations together."""
+    checkpoints: int
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A plan: what to run, why, and what it should take."""
+
+    candidate: Candidate
+    device: str
+    limit_bytes: int
+    measured: tuple[Measured, ...]
+    length: Length
+    seconds: float
+    """Predicted for the whole training, from the first step to the last."""
+    low: float
+    high: float
+    rows: int
+    """To train on, for the prediction of runs of another length."""
+    validation_rows: int
+    skipped: tuple[str, ...] = ()
+    """Candidates that the estimate ruled out."""
+
+    def to_json(self) -> str:
+        """Give the text of ``plan.json``."""
+        return json.dumps(asdict(self), indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> "Choice":
+        """Read the text of ``plan.json``.
+
+        Raises:
+            KeyError, TypeError, ValueError: it is none.
+        """
+        value: dict[str, Any] = json.loads(text)
+        value["candidate"] = Candidate(**value["candidate"])
+        value["length"] = Length(**value["length"])
+        value["measured"] = tuple(_measured(each) for each in value["measured"])
+        value["skipped"] = tuple(value["skipped"])
+        return cls(**value)
+
+    @property
+    def chosen(self) -> Measured:
+        """The measurement of the candidate chosen."""
+        return next(each for each in self.measured if each.candidate == self.candidate)
+
+    def apply(self, config: TrainConfig) -> TrainConfig:
+        """Put the choice into a run's settings."""
+        chosen = self.candidate
+        return replace(
+            config,
+            optimisation=replace(
+                config.optimisation,
+                micro_batch_size=chosen.micro_batch,
+                gradient_checkpointing=chosen.checkpointing,
+                keep_layers=chosen.keep_layers,
+                attention=chosen.attention,
+            ),
+        )
+
+    def for_length(self, length: Length) -> "Choice":
+        """Predict another run's time from the same measurements."""
+        low, seconds, high = predict(self.chosen, length)
+        return replace(self, length=length, seconds=seconds, low=low, high=high)
+
+    def compare(self, lines: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """Set the prediction against what a run took.
+
+        Args:
+            lines: of the run's ``metrics.jsonl``.
+        """
+        actual = max((line["seconds"] for line in lines), default=0.0)
+        return {
+            "candidate": str(self.candidate),
+            "predicted_seconds": round(self.seconds, 1),
+            "low": round(self.low, 1),
+            "high": round(self.high, 1),
+            "actual_seconds": round(actual, 1),
+            "predicted_peak_gib": round(self.chosen.peak_bytes / 2**30, 3),
+        }
+
+
+def _measured(value: dict[str, Any]) -> Measured:
+    steps = tuple(value["step_seconds"])
+    return Measured(**value | {"candidate": Candidate(**value["candidate"]), "step_seconds": steps})
+
+
+def candidates(
+    batch: int, layers: int, unsloth: bool, attentions: Sequence[Attention] = ("auto",)
+) -> list[Candidate]:
+    """List all ways to run a batch, largest micro-batches first.
+
+    Args:
+        batch: rows a step; micro-batches times accumulation give exactly this.
+        layers: of the model.
+        unsloth: whether its checkpointing is there, which parks activations in the host's memory.
+        attentions: kernels to try.
+    """
+    micro = [batch // 2**i for i in range(_HALVINGS) if batch % 2**i == 0]
+    ways: list[Checkpointing] = ["every", "unsloth"] if unsloth else ["every"]
+    kept = sorted({layers * i // _KEPT_STEPS for i in range(_KEPT_STEPS)})
+    found = []
+    for attention in attentions:
+        for way in ways:
+            for rows in micro:
+                found += [Candidate(rows, batch // rows, way, k, attention) for k in kept]
+                if way == "every":
+                    found.append(Candidate(rows, batch // rows, "none", 0, attention))
+    return found
+
+
+def estimate(candidate: Candidate, shape: Shape, optimizer_bytes: int = 8) -> Estimate:
+    """Estimate memory and arithmetic by formula.
+
+    Counted are the widths of what a Llama layer's backward pass reads: with Unsloth's kernels
+    eight of the hidden width, the keys and values and two of the intermediate width; four and two
+    more without. The factors were set against TinyLlama on a GPU (facts in CONTRIBUTING.md).
+
+    Args:
+        candidate: to estimate.
+        shape: of the model and the rows.
+        optimizer_bytes: state of AdamW a trained weight.
+    """
+    tokens = candidate.micro_batch * shape.longest
+    widths = 8 * shape.hidden + 2 * shape.kv_hidden + 2 * shape.intermediate
+    if not shape.fused:
+        widths += 4 * shape.hidden + 2 * shape.intermediate
+    layer = tokens * shape.weight_bytes * widths
+    kept = shape.layers if candidate.checkpointing == "none" else candidate.keep_layers
+    redone = shape.layers - kept
+    parked = candidate.checkpointing == "unsloth"
+    inputs = 0 if parked else redone * tokens * shape.hidden * shape.weight_bytes
+    a_logit = shape.weight_bytes / 2 if shape.fused else shape.weight_bytes + 8
+    fixed = shape.parameters * shape.weight_bytes + shape.trainable * (8 + optimizer_bytes)
+    peak = fixed + inputs + kept * layer + (layer if redone else 0)
+    peak += int(tokens * shape.vocabulary * a_logit)
+    return Estimate(
+        peak_bytes=peak,
+        layer_bytes=layer,
+        flop_a_token=2 * shape.parameters * (2 + redone / shape.layers),
+    )
+
+
+@dataclass
+class Search:
+    """Finds the fastest candidate that fits with few measurements.
+
+    Within one micro-batch and way of checkpointing, more kept layers are faster and take more
+    memory: so the largest number that fits is looked for, by the memory that the ones before took.
+    """
+
+    grid: Sequence[Candidate]
+    shape: Shape
+    limit: int
+    optimizer_bytes: int
+    measure: Callable[[Candidate], Measured]
+    found: dict[Candidate, Measured] = field(default_factory=dict)
+    skipped: list[Candidate] = field(default_factory=list)
+
+    def run(self, exhaustive: bool = False) -> None:
+        """Measure until nothing better is to be expected, or every candidate."""
+        for group in self._groups():
+            if not exhaustive:
+                self._climb(group)
+                continue
+            for candidate in group:
+                if not self._is_hopeless(candidate):
+                    self._try(candidate)
+        self.skipped = [each for each in self.grid if each not in self.found]
+
+    def _groups(self) -> Iterator[list[Candidate]]:
+        """Give the candidates that differ by the layers kept alone, fewest first."""
+        keys = dict.fromkeys((each.family, each.micro_batch) for each in self.grid)
+        for family, rows in keys:
+            group = [c for c in self.grid if (c.family, c.micro_batch) == (family, rows)]
+            yield sorted(group, key=self._kept)
+
+    def _kept(self, candidate: Candidate) -> int:
+        return self.shape.layers if candidate.checkpointing == "none" else candidate.keep_layers
+
+    def _estimate(self, candidate: Candidate) -> Estimate:
+        return estimate(candidate, self.shape, self.optimizer_bytes)
+
+    def _is_hopeless(self, candidate: Candidate) -> bool:
+        return self._estimate(candidate).peak_bytes > _HOPELESS * self.limit
+
+    def _try(self, candidate: Candidate) -> Measured:
+        result = self.measure(candidate)
+        estimated = self._estimate(candidate).peak_bytes
+        self.found[candidate] = replace(result, estimated_bytes=estimated)
+        return self.found[candidate]
+
+    def _climb(self, group: list[Candidate]) -> None:
+        least, most = group[0], group[-1]
+        room = self.limit * (1 - MARGIN)
+        # Recomputing cannot be faster than keeping all, where that fits.
+        kept = replace(most, checkpointing="none", keep_layers=0)
+        if kept in self.found and self.found[kept].fits(self.limit):
+            return
+        # Where everything surely fits, recomputing is not even worth a try.
+        if self._estimate(most).peak_bytes < room / 2 and self._try(most).fits(self.limit):
+            return
+        if self._is_hopeless(least):
+            return
+        first = self._try(least)
+        if not first.fits(self.limit) or self._cannot_win(first):
+            return
+        low, high = first, math.inf
+        layer = float(self._estimate(least).layer_bytes)
+        while True:
+            steps = int((room - low.peak_bytes) / layer) if layer > 0 else self.shape.layers
+            reach = min(self._kept(low.candidate) + max(steps, 0), high - 1)
+            above = [c for c in group if self._kept(low.candidate) < self._kept(c) <= reach]
+            if not above:
+                return
+            tried = self._try(above[-1])
+            if tried.fits(self.limit):
+                more = self._kept(tried.candidate) - self._kept(first.candidate)
+                layer = max((tried.peak_bytes - first.peak_bytes) / more, layer / 4)
+                low = tried
+            else:
+                high = self._kept(tried.candidate)
+
+    def _cannot_win(self, first: Measured) -> bool:
+        """Tell whether even without any recomputing a faster one is known."""
+        best = max((m.samples_per_second for m in self._fitting()), default=0.0)
+        return first.samples_per_second / (1 - _RECOMPUTED_SHARE) < best
+
+    def _fitting(self) -> list[Measured]:
+        return [each for each in self.found.values() if each.fits(self.limit)]
+
+    def best(self) -> Measured | None:
+        """Give the fastest that fits; of equally fast ones that of least memory."""
+        fitting = self._fitting()
+        if not fitting:
+            return None
+        fastest = max(each.samples_per_second for each in fitting)
+        close = [each for each in fitting if each.samples_per_second >= fastest * (1 - _TIE)]
+        return min(close, key=lambda each: each.peak_bytes)
+
+
+def predict(chosen: Measured, length: Length) -> tuple[float, float, float]:
+    """Predict the seconds of a run: lowest, likeliest, highest.
+
+    The interval is two standard errors of the mean step to each side, 3 % at least.
+    """
+    steps = chosen.step_seconds
+    mean = fmean(steps)
+    rest = max(chosen.first_step_seconds - mean, 0.0)
+    rest += length.evaluated_rows * chosen.evaluation_seconds
+    rest += length.checkpoints * chosen.saving_seconds
+    error = 2 * pstdev(steps) / math.sqrt(len(steps)) / mean
+    apart = max(0.03, error)
+    seconds = length.steps * mean + rest
+    return seconds * (1 - apart), seconds, seconds * (1 + apart)
+
+
+def length(config: TrainConfig, rows: int, validation_rows: int) -> Length:
+    """Tell how many steps, evaluations and checkpoints a run has."""
+    how, kept = config.optimisation, config.checkpoints
+    steps = how.max_steps or math.ceil(how.epochs * math.ceil(rows / how.batch_size))
+    evaluations = steps // kept.eval_steps if kept.eval_steps else 0
+    saved = math.ceil(steps / kept.save_steps)
+    return Length(steps, evaluations * validation_rows, saved)

@@ -1,0 +1,316 @@
+"""The driver of ``plan``: measure the candidates on this machine, choose, write ``plan.json``.
+
+A plan is kept under ``plans`` by what it depends on: the machine, the subset, the base and the
+settings but the length of the run. ``run --plan auto`` finds it there, or makes it.
+"""
+
+import logging
+import multiprocessing
+import os
+import platform
+import shutil
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from data import cli, manifest, shards
+from data.cli import parse_memory
+from data.errors import ModelError
+from data.manifest import Counts, Manifest
+from data.shards import Artefact, Folder, digest_bytes
+from training import inputs, plan
+from training.config import PlanConfig, TrainConfig
+from training.inputs import Subset
+from training.measure import Fault, Ground, Setup, serve
+from training.plan import Candidate, Choice, Measured, Search
+from training.ranks import Ranks
+
+log = logging.getLogger("catalogue")
+
+STAGE = "plan"
+NAME = "plan.json"
+# Importing Unsloth and loading a large model, or a step of a large batch on a slow machine.
+_PATIENCE = 900.0
+_RUN_ONLY = ("epochs", "max_steps", "learning_rate", "schedule", "warmup_steps", "weight_decay")
+_PLANNED = ("micro_batch_size", "gradient_checkpointing", "keep_layers", "attention")
+
+
+def resolve(
+    config: TrainConfig, subset: Subset, processes: Ranks
+) -> tuple[TrainConfig, Choice | None]:
+    """Put a plan's choice into a run's settings, where one is asked for.
+
+    Args:
+        config: of the run.
+        subset: to train on.
+        processes: of the run; the first one plans.
+
+    Raises:
+        ModelError: there is no such plan, or nothing fits.
+    """
+    if config.plan is None:
+        return config, None
+    own = shards.local_path(config.out, "--out") / NAME
+    if own.exists() and not config.overwrite:  # of the run that is gone on with
+        choice = _read(own)
+    elif config.plan == "auto":
+        choice = processes.first(lambda: find_or_make(_as_plan(config), subset))
+    else:
+        path = Path(config.plan)
+        choice = _read(path / NAME if path.is_dir() else path)
+    log.info("plan: %s", choice.candidate)
+    return choice.apply(config), choice
+
+
+def _as_plan(config: TrainConfig) -> PlanConfig:
+    return PlanConfig(**{name: getattr(config, name) for name in TrainConfig.__dataclass_fields__})
+
+
+def _read(path: Path) -> Choice:
+    try:
+        return Choice.from_json(path.read_text())
+    except (OSError, KeyError, TypeError, ValueError, StopIteration) as error:
+        mend = "make one: python -m training plan"
+        raise ModelError(str(path), "a plan of ours", type(error).__name__, mend) from error
+
+
+def run(config: PlanConfig) -> Choice:
+    """Plan, and print what was found.
+
+    Raises:
+        ManifestError: the subset is missing or unfinished.
+        ModelError: the base is missing, or nothing fits.
+    """
+    subset = inputs.open_subset(config.subset)
+    return find_or_make(config, subset)
+
+
+def find_or_make(config: PlanConfig, subset: Subset) -> Choice:
+    """Take the plan made here for these settings, or make it."""
+    identity = _identify(config, subset)
+    folder = Folder(os.path.join(config.plans, manifest.identity_digest(identity)))
+    kept = Path(folder.path())
+    if manifest.begin(folder, STAGE, identity, config.overwrite):
+        choice = _read(kept / NAME)
+        _show(choice)
+        cli.say(f"planned before: {kept / NAME}")
+        return _for_run(config, choice)
+    began = time.perf_counter()
+    try:
+        choice = make(config, kept)
+    except BaseException:
+        manifest.abandon(folder)
+        raise
+    text = choice.to_json().encode()
+    folder.commit(NAME, text)
+    Manifest(
+        stage=STAGE,
+        config=manifest.config_dict(config),
+        identity=identity,
+        inputs=subset.record.outputs,
+        outputs=(Artefact(NAME, 0, len(text), digest_bytes(text)),),
+        counts=Counts(),
+        made_from=(subset.parent,),
+        facts={
+            "chosen": str(choice.candidate),
+            "device": choice.device,
+            "samples_per_second": round(choice.chosen.samples_per_second, 1),
+            "predicted_seconds": round(choice.seconds, 1),
+        },
+        versions=manifest.versions(),
+        seconds=round(time.perf_counter() - began, 3),
+    ).write(folder)
+    cli.say(f"written: {kept / NAME}; use it with: python -m training run --plan auto …")
+    return choice
+
+
+def _identify(config: PlanConfig, subset: Subset) -> dict[str, Any]:
+    """Collect what the choice depends on; not how long the run is or how fast it learns."""
+    identity = inputs.identify(config, subset)
+    how = identity["optimisation"]
+    for name in (*_RUN_ONLY, *_PLANNED):
+        how.pop(name)
+    for name in ("init_adapter", "checkpoints", "seed", "steps", "exhaustive"):
+        identity.pop(name)
+    identity["memory_limit"] = config.memory_limit
+    identity["machine"] = [platform.node(), os.environ.get("CUDA_VISIBLE_DEVICES", "")]
+    return identity
+
+
+def _for_run(config: TrainConfig, choice: Choice) -> Choice:
+    """Predict this run's time, whose length may be another one than the plan's."""
+    rows, validation = choice.rows, choice.validation_rows
+    return choice.for_length(plan.length(config, rows, validation))
+
+
+def make(config: PlanConfig, kept: Path) -> Choice:
+    """Measure candidates in processes of their own and choose.
+
+    Args:
+        config: of the plan.
+        kept: folder for what is written meanwhile.
+
+    Raises:
+        ModelError: nothing fits.
+    """
+    scratch = kept / f".tmp-measure-{os.getpid()}"
+    first = Candidate(config.optimisation.micro_batch, 1, "every", 0)
+    bench = Workbench(config, scratch, first)
+    try:
+        ground = bench.ground
+        asked = parse_memory(config.memory_limit) if config.memory_limit else ground.free_bytes
+        limit = min(asked, ground.free_bytes)
+        on_gpu = not ground.device.startswith("cpu")
+        attentions: list[plan.Attention] = ["auto"]
+        if _may_flash(ground):
+            attentions.append("flash_attention_2")
+        grid = plan.candidates(
+            config.optimisation.batch_size, ground.shape.layers,
+            ground.backend == "unsloth" and on_gpu, attentions,
+        )  # fmt: skip
+        eight_bit = config.optimisation.optimizer == "adamw_8bit" and on_gpu
+        search = Search(grid, ground.shape, limit, 2 if eight_bit else 8, bench.measure)
+        _show_estimates(search, ground, limit)
+        search.run(config.exhaustive)
+    finally:
+        bench.close()
+        shutil.rmtree(scratch, ignore_errors=True)
+    choice = _choose(config, search, ground, limit)
+    _show(choice)
+    return choice
+
+
+def _may_flash(ground: Ground) -> bool:
+    # Unsloth takes flash attention by itself where it is installed.
+    return ground.has_flash and ground.backend == "transformers"
+
+
+def _choose(config: PlanConfig, search: Search, ground: Ground, limit: int) -> Choice:
+    best = search.best()
+    if best is None:
+        tried = "; ".join(f"{m.candidate}: {_outcome(m, limit)}" for m in search.found.values())
+        expected = f"a way to run that leaves {plan.MARGIN:.0%} of {limit / 2**30:.2f} GiB"
+        mend = "lower --optimisation.batch_size or --max_length, or take a smaller base"
+        raise ModelError("plan", expected, f"none ({tried or 'none worth a try'})", mend)
+    told = plan.length(config, ground.rows, ground.validation_rows)
+    low, seconds, high = plan.predict(best, told)
+    return Choice(
+        best.candidate, ground.device, limit, tuple(search.found.values()), told, seconds, low,
+        high, ground.rows, ground.validation_rows, tuple(str(each) for each in search.skipped),
+    )  # fmt: skip
+
+
+class Workbench:
+    """The process that measures, started anew for another family or after a fault."""
+
+    def __init__(self, config: PlanConfig, scratch: Path, first: Candidate) -> None:
+        self._config = config
+        self._scratch = scratch
+        self._process: Any = None
+        self._pipe: Any = None
+        self._family: Any = None
+        self.ground = self._start(first)
+
+    def _start(self, candidate: Candidate) -> Ground:
+        self.close()
+        context = multiprocessing.get_context("spawn")
+        self._pipe, other = context.Pipe()
+        # Nothing of a plan in it: such a config would ask for one again.
+        config = replace(self._config, plan=None)
+        setup = Setup(config, candidate, str(self._scratch), self._config.steps)
+        self._process = context.Process(target=serve, args=(other, setup), daemon=True)
+        self._process.start()
+        other.close()
+        self._family = candidate.family
+        answer = self._answer()
+        if isinstance(answer, Fault):
+            raise answer.error
+        if not isinstance(answer, Ground):
+            raise ModelError("plan", "a process that loads the model", "one that died")
+        return answer
+
+    def _answer(self) -> Any:
+        try:
+            return self._pipe.recv() if self._pipe.poll(_PATIENCE) else None
+        except (EOFError, OSError):
+            return None
+
+    def measure(self, candidate: Candidate) -> Measured:
+        """Measure a candidate; a process that dies or hangs is a fault of the candidate."""
+        if self._process is None or candidate.family != self._family:
+            self._start(candidate)
+        log.info("measuring %s", candidate)
+        self._pipe.send(candidate)
+        answer = self._answer()
+        if isinstance(answer, Fault):
+            raise answer.error
+        if not isinstance(answer, Measured):
+            answer = Measured(candidate, fault="the process died")
+        if answer.fault:
+            self.close()
+        return answer
+
+    def close(self) -> None:
+        """End the process."""
+        if self._process is not None:
+            self._process.terminate()
+            self._process.join()
+            self._pipe.close()
+        self._process = None
+
+
+def _gib(amount: float) -> str:
+    return f"{amount / 2**30:.2f}"
+
+
+def _outcome(measured: Measured, limit: int) -> str:
+    if measured.fault:
+        return measured.fault
+    if measured.fits(limit):
+        return "fits"
+    return f"over {1 - plan.MARGIN:.0%} of the limit"
+
+
+def _show_estimates(search: Search, ground: Ground, limit: int) -> None:
+    cli.say(
+        f"{ground.device}, {ground.backend}, limit {_gib(limit)} GiB; longest row "
+        f"{ground.shape.longest} tokens; estimated peak GiB:\n"
+    )
+    rows = []
+    for candidate in search.grid:
+        if candidate.keep_layers and candidate.keep_layers * 2 != ground.shape.layers:
+            continue
+        told = plan.estimate(candidate, ground.shape, search.optimizer_bytes)
+        worth = "" if told.peak_bytes <= 1.5 * limit else "not tried"
+        rows.append([str(candidate), _gib(told.peak_bytes), f"{told.flop_a_token:.2e}", worth])
+    cli.say(cli.table(rows, ("micro-batch x accumulation", "peak GiB", "FLOP a token", "")) + "\n")
+
+
+def _show(choice: Choice) -> None:
+    limit = choice.limit_bytes
+    rows = [
+        [
+            ("> " if each.candidate == choice.candidate else "  ") + str(each.candidate),
+            f"{each.samples_per_second:.1f}" if not each.fault else "",
+            f"{each.tokens_per_second:,.0f}" if not each.fault else "",
+            _gib(each.peak_bytes) if not each.fault else "",
+            _gib(limit - each.peak_bytes) if not each.fault else "",
+            _gib(each.estimated_bytes),
+            _outcome(each, limit),
+        ]
+        for each in choice.measured
+    ]
+    header = ("  measured", "samples/s", "tokens/s", "peak GiB", "left GiB", "estimated", "")
+    cli.say(cli.table(rows, header))
+    told = choice.length
+    cli.say(
+        f"\nchosen: {choice.candidate}; {told.steps:,} steps in {_time(choice.seconds)} "
+        f"({_time(choice.low)} to {_time(choice.high)})"
+    )
+
+
+def _time(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

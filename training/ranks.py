@@ -1,0 +1,82 @@
+"""The processes of a run: one, or one a GPU under ``torchrun`` or ``accelerate launch``.
+
+The first one does what must be done once; the others wait for it. Knows nothing of training.
+"""
+
+import datetime
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+_Result = TypeVar("_Result")
+# Tokenising millions of rows or measuring a plan keeps the others waiting.
+_PATIENCE = datetime.timedelta(hours=4)
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process's place among those of the run."""
+
+    rank: int = 0
+    count: int = 1
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process is the one that writes."""
+        return self.rank == 0
+
+    def first(self, work: Callable[[], _Result]) -> _Result:
+        """Let the first process do something and give its result to all."""
+        if self.count == 1:
+            return work()
+        import torch.distributed
+
+        told: list[Any] = [work() if self.is_first else None]
+        torch.distributed.broadcast_object_list(told)
+        result: _Result = told[0]
+        return result
+
+    def in_turn(self, work: Callable[[], _Result]) -> _Result:
+        """Let the first process do something, then the others, which find it done."""
+        if self.is_first:
+            result = work()
+        self.wait()
+        if not self.is_first:
+            result = work()
+        return result
+
+    def wait(self) -> None:
+        """Wait until all processes are here."""
+        if self.count > 1:
+            import torch.distributed
+
+            torch.distributed.barrier()
+
+    def any(self, answer: bool) -> bool:
+        """Tell all processes whether one of them says yes."""
+        if self.count == 1:
+            return answer
+        import torch
+        import torch.distributed
+
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        flag = torch.tensor([int(answer)], device=device)
+        torch.distributed.all_reduce(flag, torch.distributed.ReduceOp.MAX)
+        return bool(flag.item())
+
+
+def join() -> Ranks:
+    """Join the other processes of the run, where a launcher started several."""
+    count = int(os.environ.get("WORLD_SIZE", "1"))
+    if count == 1:
+        return Ranks()
+    import torch
+    import torch.distributed
+
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+    if not torch.distributed.is_initialized():
+        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+        torch.distributed.init_process_group(backend, timeout=_PATIENCE)
+    return Ranks(torch.distributed.get_rank(), count)
