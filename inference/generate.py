@@ -264,7 +264,9 @@ def describe_titles(
         each in the order of the input.
     """
     listed = rows.select(titles.TITLES.names).to_pylist()
-    requests = [Request(row["uid"], model.prompt.render(row["title"], row["uid"])) for row in listed]
+    requests = [
+        Request(row["uid"], model.prompt.render(row["title"], row["uid"])) for row in listed
+    ]
     reasons = [
         _refusal(row["title"], room)
         for row, room in zip(listed, writer.room(requests), strict=True)
