@@ -4,10 +4,12 @@ In a process of its own, because running out of GPU memory leaves a process unfi
 next candidate: it then says so and ends, and the planner starts another.
 """
 
+import contextlib
 import gc
 import itertools
 import logging
 import os
+import re
 import shutil
 import time
 from collections.abc import Iterator, Sequence
@@ -194,6 +196,8 @@ class Bench:
         if self._on_gpu:
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
+        else:
+            _forget_host_peak()
         with quietly():
             trainer = loop.make_trainer(job, [clock], Batches(batches))
             clock.start()
@@ -206,18 +210,21 @@ class Bench:
     def _result(
         self, candidate: Candidate, clock: Any, batches: list[list[int]], evaluated: int
     ) -> Measured:
+        import torch
+
         steps = [later - earlier for earlier, later in itertools.pairwise(clock.steps)]
         steady = steps[_WARM_UP:]
         measured = batches[_WARM_UP:]
         samples = sum(len(batch) for batch in measured)
         tokens = sum(int(self._lengths[batch].sum()) for batch in measured)
-        peak = int(record.machine()["peak_memory_gib"] * 2**30)
+        peak = torch.cuda.max_memory_reserved() if self._on_gpu else _host_peak()
         return Measured(
             candidate,
             peak_bytes=peak,
             samples_per_second=samples / sum(steady),
             tokens_per_second=tokens / sum(steady),
             step_seconds=tuple(round(each, 6) for each in steady),
+            step_tokens=tuple(int(self._lengths[b].max()) * len(b) for b in measured),
             first_step_seconds=steps[0],
             evaluation_seconds=clock.evaluation / evaluated if evaluated else 0.0,
             saving_seconds=clock.saving,
@@ -283,3 +290,20 @@ def _clock(on_gpu: bool) -> Any:
 def _free_host_bytes() -> int:
     """Tell the memory that is free on this machine's host."""
     return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+_STATUS = Path("/proc/self/status")
+
+
+def _forget_host_peak() -> None:
+    """Begin anew to note this process's peak resident set, where the kernel can (Linux)."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def _host_peak() -> int:
+    """Give this process's peak resident set in bytes."""
+    if not _STATUS.exists():
+        return int(record.machine()["peak_memory_gib"] * 2**30)
+    found = re.search(r"VmHWM:\s+(\d+) kB", _STATUS.read_text())
+    return int(found[1]) * 1024 if found else 0

@@ -8,7 +8,7 @@ import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from statistics import fmean, pstdev
+from statistics import fmean, linear_regression, pstdev
 from typing import Any, Literal
 
 from training.config import TrainConfig
@@ -96,6 +96,8 @@ class Measured:
     """Without padding."""
     step_seconds: tuple[float, ...] = ()
     """Of batches of short, middling and long rows."""
+    step_tokens: tuple[int, ...] = ()
+    """Of the same batches, the longest row's times the rows."""
     first_step_seconds: float = 0.0
     """With all that is compiled and allocated then."""
     evaluation_seconds: float = 0.0
@@ -198,8 +200,8 @@ class Choice:
 
 
 def _measured(value: dict[str, Any]) -> Measured:
-    steps = tuple(value["step_seconds"])
-    return Measured(**value | {"candidate": Candidate(**value["candidate"]), "step_seconds": steps})
+    lists = {name: tuple(value[name]) for name in ("step_seconds", "step_tokens")}
+    return Measured(**value | {"candidate": Candidate(**value["candidate"])} | lists)
 
 
 def candidates(
@@ -359,17 +361,26 @@ class Search:
 def predict(chosen: Measured, length: Length) -> tuple[float, float, float]:
     """Predict the seconds of a run: lowest, likeliest, highest.
 
-    The interval is two standard errors of the mean step to each side, 3 % at least.
+    The batches measured are spread evenly over all lengths, so their mean is the run's. The
+    interval is two standard errors to each side of what their tokens do not explain, 3 % at least.
     """
     steps = chosen.step_seconds
     mean = fmean(steps)
     rest = max(chosen.first_step_seconds - mean, 0.0)
     rest += length.evaluated_rows * chosen.evaluation_seconds
     rest += length.checkpoints * chosen.saving_seconds
-    error = 2 * pstdev(steps) / math.sqrt(len(steps)) / mean
-    apart = max(0.03, error)
+    apart = max(0.03, 2 * _unexplained(chosen) / math.sqrt(len(steps)) / mean)
     seconds = length.steps * mean + rest
     return seconds * (1 - apart), seconds, seconds * (1 + apart)
+
+
+def _unexplained(chosen: Measured) -> float:
+    """Give the standard deviation of the step times around a line over their tokens."""
+    steps, tokens = chosen.step_seconds, chosen.step_tokens
+    if len(set(tokens)) < 2:
+        return pstdev(steps)
+    slope, start = linear_regression(tokens, steps)
+    return pstdev([s - slope * t - start for s, t in zip(steps, tokens, strict=True)])
 
 
 def length(config: TrainConfig, rows: int, validation_rows: int) -> Length:

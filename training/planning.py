@@ -4,6 +4,7 @@ A plan is kept under ``plans`` by what it depends on: the machine, the subset, t
 settings but the length of the run. ``run --plan auto`` finds it there, or makes it.
 """
 
+import contextlib
 import logging
 import multiprocessing
 import os
@@ -32,6 +33,7 @@ STAGE = "plan"
 NAME = "plan.json"
 # Importing Unsloth and loading a large model, or a step of a large batch on a slow machine.
 _PATIENCE = 900.0
+_GOODBYE = 20.0
 _RUN_ONLY = ("epochs", "max_steps", "learning_rate", "schedule", "warmup_steps", "weight_decay")
 _PLANNED = ("micro_batch_size", "gradient_checkpointing", "keep_layers", "attention")
 
@@ -219,7 +221,9 @@ class Workbench:
         # Nothing of a plan in it: such a config would ask for one again.
         config = replace(self._config, plan=None)
         setup = Setup(config, candidate, str(self._scratch), self._config.steps)
-        self._process = context.Process(target=serve, args=(other, setup), daemon=True)
+        # Not a daemon, which may not start the process that builds a tiny base; should this one
+        # be killed, the pipe's end tells the other.
+        self._process = context.Process(target=serve, args=(other, setup))
         self._process.start()
         other.close()
         self._family = candidate.family
@@ -252,10 +256,14 @@ class Workbench:
         return answer
 
     def close(self) -> None:
-        """End the process."""
+        """End the process; one that does not answer is killed."""
         if self._process is not None:
-            self._process.terminate()
-            self._process.join()
+            with contextlib.suppress(OSError):
+                self._pipe.send(None)
+            self._process.join(_GOODBYE)
+            if self._process.is_alive():
+                self._process.kill()
+                self._process.join()
             self._pipe.close()
         self._process = None
 
