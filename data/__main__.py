@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from data import cli
 from data.show import ShowConfig
 from data.subset import SubsetConfig
-from data.synthetic import SynthesizeConfig
+from data.synthesize import SynthesizeConfig
 
 COMMANDS = {
     "subset": cli.Command(SubsetConfig, "data.subset:run"),
-    "synthesize": cli.Command(SynthesizeConfig, "data.synthetic:run"),
+    "synthesize": cli.Command(SynthesizeConfig, "data.synthesize:run"),
     "show": cli.Command(ShowConfig, "data.show:run", positional=("path",)),
 }
 

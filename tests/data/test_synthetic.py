@@ -1,19 +1,13 @@
 """The invented catalogue has the real one's fields, order, defects and proportions."""
 
-import gzip
 import html
 import json
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from data import synthetic, vocabulary
-from data.__main__ import main
-from data.errors import ConfigError
-from data.synthetic import SynthesizeConfig
-from preprocessing import parse
 from preprocessing.text import repair
 
 TOTAL = 24_000
@@ -113,49 +107,3 @@ def test_a_record_does_not_depend_on_the_range_it_is_made_in() -> None:
     whole = list(synthetic.lines(7, 0, 3_000, 3_000))
     assert list(synthetic.lines(7, 1_020, 1_700, 3_000)) == whole[1_020:1_700]
     assert list(synthetic.lines(8, 0, 10, 3_000)) != whole[:10]
-
-
-@pytest.mark.parametrize("name", ["trn.json", "trn.json.gz"])
-def test_the_same_seed_gives_the_same_bytes_for_any_number_of_workers(
-    tmp_path: Path, name: str
-) -> None:
-    for workers in ("1", "2"):
-        out = tmp_path / workers / name
-        assert main(["synthesize", "--out", str(out), "--rows", "9000", "--workers", workers]) == 0
-    assert (tmp_path / "1" / name).read_bytes() == (tmp_path / "2" / name).read_bytes()
-    assert [path.name for path in (tmp_path / "1").iterdir()] == [name]
-
-
-def test_broken_lines_are_broken_in_the_way_that_is_told() -> None:
-    config = SynthesizeConfig(rows=3_000, broken_share=0.2)
-    block = synthetic.block(config, 0)
-    parsed = parse.parse_lines(block, 0, "trn.json", 4 * 2**20)
-    kinds = [synthetic.broken_kind(config.seed, i, 0.2) for i in range(3_000)]
-    assert parsed.quarantine.column("reason").to_pylist() == [kind for kind in kinds if kind]
-    assert set(kinds) == {None, "line_too_long", *synthetic._BROKEN_KINDS}
-    assert parsed.rows.num_rows == kinds.count(None)
-
-
-def test_the_sample_is_what_the_command_makes(tmp_path: Path) -> None:
-    sample = Path(synthetic.__file__).parent / "sample" / "trn.json.gz"
-    out = tmp_path / "trn.json.gz"
-    assert main(["synthesize", "--out", str(out), "--rows", "5000"]) == 0
-    # Compressed by another zlib the bytes may differ; the lines may not.
-    assert gzip.decompress(sample.read_bytes()) == gzip.decompress(out.read_bytes())
-    assert sample.stat().st_size < 1_000_000
-
-
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [
-        ("rows", 0),
-        ("seed", -1),
-        ("defects", -0.5),
-        ("broken_share", 1.5),
-        ("workers", 0),
-        ("out", ""),
-    ],
-)
-def test_values_that_cannot_be_meant_are_refused(field: str, value: Any) -> None:
-    with pytest.raises(ConfigError, match=f"--{field}"):
-        SynthesizeConfig(**{field: value})
