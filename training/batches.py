@@ -37,7 +37,7 @@ class KeyedOrder(Sampler[int]):  # type: ignore[misc]
         seed: int,
         order: Literal["random", "by_length"],
     ) -> None:
-        self._lengths = torch.as_tensor(np.asarray(lengths))
+        self._lengths = torch.as_tensor(np.array(lengths))
         self._batch = batch
         self._seed = seed
         self._order = order

@@ -105,6 +105,7 @@ class Bench:
         family = setup.candidate
         self._setup = setup
         self._folder = Path(setup.folder)
+        self._cold_seconds: float | None = None
         how = replace(
             setup.config.optimisation,
             gradient_checkpointing=family.family[0],
@@ -200,7 +201,6 @@ class Bench:
             _forget_host_peak()
         with quietly():
             trainer = loop.make_trainer(job, [clock], Batches(batches))
-            clock.start()
             trainer.train()
         del trainer
         self._loaded.model.zero_grad(set_to_none=True)
@@ -215,6 +215,9 @@ class Bench:
         steps = [later - earlier for earlier, later in itertools.pairwise(clock.steps)]
         steady = steps[_WARM_UP:]
         measured = batches[_WARM_UP:]
+        if self._cold_seconds is None:
+            # Of this process's first candidate, as a run's first step is that of a new process.
+            self._cold_seconds = max(0.0, steps[0] - sum(steady) / len(steady))
         samples = sum(len(batch) for batch in measured)
         tokens = sum(int(self._lengths[batch].sum()) for batch in measured)
         peak = torch.cuda.max_memory_reserved() if self._on_gpu else _host_peak()
@@ -225,7 +228,7 @@ class Bench:
             tokens_per_second=tokens / sum(steady),
             step_seconds=tuple(round(each, 6) for each in steady),
             step_tokens=tuple(int(self._lengths[b].max()) * len(b) for b in measured),
-            first_step_seconds=steps[0],
+            first_step_seconds=sum(steady) / len(steady) + self._cold_seconds,
             evaluation_seconds=clock.evaluation / evaluated if evaluated else 0.0,
             saving_seconds=clock.saving,
         )
@@ -270,7 +273,7 @@ def _clock(on_gpu: bool) -> Any:
                 torch.cuda.synchronize()
             return time.perf_counter()
 
-        def start(self) -> None:
+        def on_train_begin(self, *_: Any, **__: Any) -> None:
             self.steps.append(self._now())
 
         def on_step_end(self, *_: Any, **__: Any) -> None:

@@ -1,150 +1,266 @@
-"""``make bench-gpu``: the shipped recipes on the GPU at hand, under a 12 GB card's memory.
+"""``make bench-gpu``: training on the GPU at hand, under a 12 GB card's memory, against its peers.
 
 Speed and memory do not depend on what the weights say, so the base is a TinyLlama of random bf16
-weights, made here, with a tokenizer trained on the invented catalogue: nothing is downloaded. A run
-on real weights gives the same samples/s; its losses are another matter, and are not reported.
+weights, made here: nothing is downloaded. A run on real weights gives the same samples/s; its
+losses are another matter, and are not reported.
 
-Trains each recipe for ``--steps`` steps through the command line, generates with each adapter, and
-prints the table; logs and figures go to ``--work`` and ``--report``.
+Measured, each in a process of its own, in turns until the medians of ``--repeats`` stand: the
+notebook's code (Unsloth), TRL + PEFT alone, ``rtx3060`` with the notebook's prompt and with the
+compact one, both as ``--plan auto`` chose. Then the plan against a sweep of all its candidates, its
+predicted time against the actual, and runs killed and gone on with. Figures are written to
+``--out`` as they come; a part that would pass ``--budget`` seconds is left out and named.
 """
 
 import argparse
-import itertools
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from data import cli, manifest
 from data.shards import Folder
-from data.subset import load
+from tests.benchmarks import tinyllama
 
-RECIPES = ("tech-challenge-03", "rtx3060")
 # Steps until the allocator and the compiled kernels are warm.
-WARM_UP = 10
-TINYLLAMA = {
-    "vocab_size": 32_000, "hidden_size": 2048, "intermediate_size": 5632, "num_hidden_layers": 22,
-    "num_attention_heads": 32, "num_key_value_heads": 4, "max_position_embeddings": 2048,
+WARM_UP = 6
+INSTRUCTION = "--prompt.instruction=Write a book review."
+TINY = {
+    "vocab_size": 1_000, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 4,
+    "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 2048,
 }  # fmt: skip
 
 
-def run(log: Path, *words: str) -> None:
-    with log.open("w") as file:
-        done = subprocess.run([sys.executable, "-m", *words], stdout=file, stderr=file, check=False)
-    if done.returncode:
-        raise SystemExit(f"{' '.join(words)}\n{log.read_text()[-3000:]}")
+class Bench:
+    """The parts, and what came of them."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.options = options
+        self.work: Path = options.out / "work"
+        self.work.mkdir(parents=True, exist_ok=True)
+        self.found: dict[str, Any] = {"speeds": {}, "left_out": [], "failed": {}}
+        self._began = time.monotonic()
+        self._took: dict[str, float] = {}
+
+    def run(self, name: str, *words: str, timeout: float = 300) -> None:
+        """Run a module of ours; its output goes to a log."""
+        log = self.options.out / f"{name}.log"
+        with log.open("w") as file:
+            done = subprocess.run(
+                [sys.executable, "-m", *words], stdout=file, stderr=file, check=False,
+                timeout=timeout,
+            )  # fmt: skip
+        if done.returncode:
+            raise RuntimeError(f"{' '.join(words)}\n{log.read_text()[-2000:]}")
+
+    def part(self, name: str, work: Callable[[], Any], kind: str = "") -> Any:
+        """Do a part if its like fits the budget; a part that fails is noted, the others go on."""
+        kind = kind or name
+        spent = time.monotonic() - self._began
+        expected = self._took.get(kind, self.options.guess)
+        if spent + expected > self.options.budget:
+            self.found["left_out"].append(name)
+            return None
+        began = time.monotonic()
+        result = None
+        try:
+            result = work()
+        except (RuntimeError, OSError, subprocess.TimeoutExpired, KeyError) as error:
+            self.found["failed"][name] = str(error)[-1500:]
+        self._took[kind] = time.monotonic() - began
+        cli.say(f"{spent:5.0f} s  {name}: {self._took[kind]:.0f} s")
+        self.write()
+        return result
+
+    def write(self) -> None:
+        text = json.dumps(self.found, indent=1, default=str)
+        (self.options.out / "result.json").write_text(text)
+
+    def prepare(self) -> None:
+        """Invent, clean and sample a catalogue with the project's own commands; make the base."""
+        raw, clean, subset = (str(self.work / name) for name in ("trn.json", "clean", "subset"))
+        if not (self.work / "subset" / "manifest.json").exists():
+            # About 5 lines of 100 have a description of 400 to 500 characters.
+            lines, rows = str(self.options.rows * 25), str(self.options.rows)
+            self.run("synthesize", "data", "synthesize", "--rows", lines, "--out", raw)
+            self.run("clean", "preprocessing", "clean", "--source", raw, "--out", clean)
+            size = ["--size", rows, "--out", subset]
+            self.run("subset", "data", "subset", "--clean", clean, *size)
+        shape = TINY if self.options.tiny else tinyllama.SHAPE
+        tinyllama.build(self.work / "base", shape, self.options.device)
+
+    def ours(self, *more: str) -> list[str]:
+        """Words that every command of ours gets."""
+        words = [
+            "--config", "training/recipes/rtx3060.yaml", "--base", str(self.work / "base"),
+            "--subset", str(self.work / "subset"), "--tokenized", str(self.work / "tokenized"),
+            "--plans", str(self.work / "plans"), "--backend", self.options.backend, INSTRUCTION,
+        ]  # fmt: skip
+        if self.options.device == "cuda":
+            words += ["--memory_limit", self.options.memory_limit]
+        else:
+            words += ["--optimisation.precision=float32"]
+            if self.options.backend == "transformers":
+                words += ["--optimisation.gradient_checkpointing=every"]
+        return [*words, f"--optimisation.batch_size={self.options.batch}", *self.micro(), *more]
+
+    def micro(self) -> list[str]:
+        return [f"--optimisation.micro_batch_size={self.options.batch}"]
+
+    def train(self, name: str, *more: str) -> dict[str, Any]:
+        """Train ``--steps`` steps by the command; give speed after the warm-up, and the peak."""
+        out = self.work / name
+        shutil.rmtree(out, ignore_errors=True)
+        steps = f"--optimisation.max_steps={self.options.steps}"
+        # One evaluation and one checkpoint at the end.
+        saves = [f"--checkpoints.{each}_steps={self.options.steps}" for each in ("eval", "save")]
+        self.run(name, "training", "run", *self.ours(steps, *saves, *more), "--out", str(out))
+        facts = manifest.read(Folder(str(out)), "train").facts
+        lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+        trained = [line for line in lines if "loss" in line]
+        seconds = [self.options.batch / line["samples_per_second"] for line in trained[WARM_UP:]]
+        return {
+            "samples_per_second": self.options.batch * len(seconds) / sum(seconds),
+            "tokens_per_second": (trained[-1]["tokens"] - trained[WARM_UP - 1]["tokens"])
+            / sum(seconds),
+            "peak_gib": facts["peak_memory_gib"],
+            "device": facts["device"],
+            "plan": facts.get("plan"),
+            "backend": facts["backend"],
+        }
+
+    def peer(self, name: str, peer: str, micro: int) -> dict[str, Any]:
+        result, work = self.work / f"{name}.json", self.work / f"{name}-work"
+        words = ["--base", self.work / "base", "--subset", self.work / "subset", "--out", result]
+        words += ["--work", work, "--batch", self.options.batch, "--micro_batch", micro]
+        words += ["--steps", self.options.steps, "--memory_limit", self.options.memory_limit]
+        self.run(name, "tests.benchmarks.train_peers", peer, *map(str, words))
+        told: dict[str, Any] = json.loads(result.read_text())
+        return told
+
+    def settings(self) -> dict[str, Callable[[str], dict[str, Any]]]:
+        batch = self.options.batch
+        compact = "--prompt.template=compact"
+        found: dict[str, Callable[[str], dict[str, Any]]] = {
+            "rtx3060, alpaca": lambda name: self.train(name, "--plan=auto"),
+            "rtx3060, compact": lambda name: self.train(name, "--plan=auto", compact),
+            # The logits of 128 rows alone are over the limit.
+            "TRL + PEFT": lambda name: self.peer(name, "trl", max(1, batch // 4)),
+        }
+        if self.options.backend == "unsloth":
+            found = {"notebook": lambda name: self.peer(name, "notebook", batch)} | found
+        return found
+
+    def speeds(self) -> None:
+        """Measure every setting once, then again, so that a slow spell hits all of them."""
+        for repeat in range(self.options.repeats):
+            for setting, measure in self.settings().items():
+                name = f"{setting.replace(' ', '').replace(',', '-').replace('+', '-')}-{repeat}"
+                told = self.part(name, lambda m=measure, n=name: m(n), setting)
+                if told:
+                    self.found["speeds"].setdefault(setting, []).append(told)
+
+    def plan(self, name: str, *more: str) -> dict[str, Any]:
+        """Plan; give what was chosen and all that was measured."""
+        self.run(name, "training", "plan", *self.ours(*more), timeout=500)
+        cli.say((self.options.out / f"{name}.log").read_text())
+        plans = sorted(self.work.glob("plans*/*/plan.json"), key=lambda path: path.stat().st_mtime)
+        told: dict[str, Any] = json.loads(plans[-1].read_text())
+        return told
+
+    def kills(self) -> list[dict[str, Any]]:
+        report = self.options.out / "kills.json"
+        words = ["--subset", self.work / "subset", "--base", self.work / "base", "--rounds", 2]
+        words += ["--work", self.work / "kills", "--report", report, "--backend"]
+        words += [self.options.backend, "--steps", 12, "--save_steps", 4, "--"]
+        more = self.ours("--checkpoints.eval_steps=4")
+        for name in ("--base", "--subset", "--backend", "--tokenized"):
+            place = more.index(name)
+            del more[place : place + 2]
+        self.run("kills", "tests.faults.train_kills", *map(str, words), *more, timeout=400)
+        told: list[dict[str, Any]] = json.loads(report.read_text())
+        return told
 
 
-def build_base(folder: Path, subset: Path) -> None:
-    """Save a TinyLlama of random weights and a 32,000-token BPE tokenizer of the subset's text."""
-    import torch
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    rows = load(str(subset))["train"]
-    trainer = trainers.BpeTrainer(
-        vocab_size=TINYLLAMA["vocab_size"],
-        special_tokens=["<unk>", "<s>", "</s>"],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator((f"{row['title']}\n{row['content']}" for row in rows), trainer)
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="<s> $A", special_tokens=[("<s>", 1)]
-    )
-    PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, unk_token="<unk>", bos_token="<s>", eos_token="</s>",
-        pad_token="<unk>", padding_side="left",
-    ).save_pretrained(folder)  # fmt: skip
-    torch.manual_seed(0)
-    config = LlamaConfig(**TINYLLAMA, pad_token_id=0, bos_token_id=1, eos_token_id=2)
-    with torch.device("cuda"):
-        model = LlamaForCausalLM(config).to(torch.bfloat16)
-    model.save_pretrained(folder)
+def sweep(bench: Bench) -> dict[str, Any]:
+    """Compare the plan's choice with the best of all its candidates, measured alike."""
+    chosen = bench.found.get("plan")
+    plans = str(bench.work / "plans-sweep")
+    told = bench.plan("sweep", "--exhaustive=true", f"--plans={plans}")
+    ran = [each for each in told["measured"] if not each["fault"]]
+    fits = [each for each in ran if each["peak_bytes"] <= 0.94 * told["limit_bytes"]]
+    best = max(fits, key=lambda each: each["samples_per_second"])
+    result = {"best": best["candidate"], "best_samples_per_second": best["samples_per_second"]}
+    if chosen:
+        same = [each for each in fits if each["candidate"] == chosen["candidate"]]
+        speed = same[0]["samples_per_second"] if same else None
+        result |= {"chosen": chosen["candidate"], "chosen_samples_per_second": speed}
+        result["share_of_best"] = speed / best["samples_per_second"] if speed else None
+    return result | {"measured": ran}
 
 
-def prepare(work: Path, rows: int) -> Path:
-    """Invent, clean and sample a catalogue with the project's own commands."""
-    raw, clean, subset = work / "trn.json", work / "clean", work / "subset"
-    # About 5 lines of 100 have a description of 400 to 500 characters.
-    lines = str(rows * 25)
-    run(work / "synthesize.log", "data", "synthesize", "--rows", lines, "--out", str(raw))
-    run(work / "clean.log", "preprocessing", "clean", "--source", str(raw), "--out", str(clean))
-    run(work / "subset.log", "data", "subset", "--clean", str(clean), "--size", str(rows),
-        "--out", str(subset))  # fmt: skip
-    return subset
+def show(found: dict[str, Any]) -> None:
+    """Print the table."""
+    base = [each["samples_per_second"] for each in found["speeds"].get("notebook", [])]
+    rows = []
+    for setting, runs in found["speeds"].items():
+        speed = statistics.median(each["samples_per_second"] for each in runs)
+        peak = max(each["peak_gib"] for each in runs)
+        times = f"{speed / statistics.median(base):.2f}" if base else ""
+        rows.append([setting, f"{speed:.1f}", times, f"{peak:.2f}", str(len(runs))])
+    cli.say(cli.table(rows, ("setting", "samples/s", "x notebook", "peak GiB", "runs")))
+    for setting, runs in found["speeds"].items():
+        for each in runs:
+            if plan := each.get("plan"):
+                ratio = plan["actual_seconds"] / plan["predicted_seconds"] - 1
+                cli.say(f"{setting}: {plan['candidate']}, time {ratio:+.1%} of the prediction")
+    for name in ("sweep", "kills"):
+        if told := found.get(name):
+            shown = {k: v for k, v in told.items() if k != "measured"} if name == "sweep" else told
+            cli.say(f"{name}: {json.dumps(shown)}")
+    cli.say(f"left out: {found['left_out']}; failed: {json.dumps(found['failed'], indent=1)}")
 
 
-def steady_speed(metrics: Path, batch: int) -> float:
-    """Samples a second over the steps after the warm-up: the median step's, by the clock."""
-    lines = [json.loads(line) for line in metrics.read_text().splitlines()]
-    clock = [line["seconds"] for line in lines if "loss" in line]
-    steps = [later - earlier for earlier, later in itertools.pairwise(clock)]
-    return batch / statistics.median(steps[WARM_UP:])
-
-
-def measure(recipe: str, work: Path, options: argparse.Namespace) -> dict[str, Any]:
-    out, texts = work / recipe, work / f"{recipe}-generated"
-    run(
-        work / f"{recipe}.log", "training", "run",
-        "--config", f"training/recipes/{recipe}.yaml", "--backend", options.backend,
-        "--base", str(work / "base"), "--subset", str(work / "subset"), "--out", str(out),
-        "--tokenized", str(work / "tokenized"), "--memory_limit", options.memory_limit,
-        "--optimisation.max_steps", str(options.steps),
-    )  # fmt: skip
-    run(
-        work / f"{recipe}-generate.log", "inference", "generate", "--run", str(out),
-        "--titles", str(work / "subset"), "--split", "train", "--limit", "256",
-        "--max_new_tokens", "128", "--memory_limit", options.memory_limit, "--out", str(texts),
-    )  # fmt: skip
-    trained = manifest.read(Folder(str(out)), "train")
-    generated = manifest.read(Folder(str(texts)), "generate")
-    batch = trained.config["optimisation"]["batch_size"]
-    return {
-        "recipe": recipe,
-        "samples_per_second": steady_speed(out / "metrics.jsonl", batch),
-        "facts": trained.facts,
-        "rows_generated": generated.counts.kept,
-        "generated": generated.facts,
-    }
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=int, default=10_000)
+    parser.add_argument("--steps", type=int, default=26)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--backend", default="unsloth")
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--memory_limit", default="11.65GiB")
+    parser.add_argument("--budget", type=float, default=3600, help="seconds for everything")
+    parser.add_argument("--guess", type=float, default=60, help="seconds of a part not yet seen")
+    parser.add_argument("--parts", default="plan,speeds,sweep,kills")
+    parser.add_argument("--tiny", action="store_true", help="a toy model, to try the script")
+    parser.add_argument("--out", type=Path, default=Path("data/store/reports/bench-gpu"))
+    return parser.parse_args()
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows", type=int, default=10_000)
-    parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--backend", default="unsloth")
-    parser.add_argument("--memory_limit", default="11.65GiB")
-    parser.add_argument("--work", type=Path, default=Path("data/store/bench-gpu"))
-    parser.add_argument("--report", type=Path, default=Path("data/store/reports/bench-gpu.json"))
-    options = parser.parse_args()
+    options = parse()
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    options.work.mkdir(parents=True, exist_ok=True)
-    prepare(options.work, options.rows)
-    if not (options.work / "base" / "config.json").exists():
-        build_base(options.work / "base", options.work / "subset")
-    found = [measure(recipe, options.work, options) for recipe in RECIPES]
-    options.report.parent.mkdir(parents=True, exist_ok=True)
-    options.report.write_text(json.dumps(found, indent=2, default=str))
-    lines = [
-        [
-            each["recipe"],
-            f"{each['samples_per_second']:.0f}",
-            f"{each['facts']['peak_memory_gib']:.2f}",
-            str(each["facts"]["steps"]),
-            f"{each['rows_generated']:,}",
-        ]
-        for each in found
-    ]
-    header = ("recipe", "samples/s", "peak GiB", "steps", "rows generated")
-    cli.say(f"{found[0]['facts']['device']}, memory capped at {options.memory_limit}\n")
-    cli.say(cli.table(lines, header))
+    options.out.mkdir(parents=True, exist_ok=True)
+    bench = Bench(options)
+    bench.found["versions"] = manifest.versions()
+    bench.part("prepare", bench.prepare)
+    steps = f"--optimisation.max_steps={options.steps}"
+    if "plan" in options.parts:
+        bench.found["plan"] = bench.part("plan", lambda: bench.plan("plan", steps))
+    if "speeds" in options.parts:
+        bench.speeds()
+    if "sweep" in options.parts:
+        bench.found["sweep"] = bench.part("sweep", lambda: sweep(bench))
+    if "kills" in options.parts:
+        bench.found["kills"] = bench.part("kills", bench.kills)
+    bench.write()
+    show(bench.found)
 
 
 if __name__ == "__main__":
