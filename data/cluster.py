@@ -7,6 +7,7 @@ import contextlib
 import importlib.util
 import itertools
 import logging
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -29,6 +30,9 @@ _ALLOCATOR = {
 }
 # A task whose worker died is tried on others this often.
 _ATTEMPTS = 4
+# Seconds until the next attempt at handing a task to workers of which one has just died.
+_PAUSE = 1.0
+_FEWER = "use fewer --workers"
 
 # Ctrl-C reaches the workers too, and each would print a traceback: the driver alone stops them.
 _IGNORE_INTERRUPT = "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n"
@@ -105,18 +109,22 @@ def _local(
         "preload": [_IGNORE_INTERRUPT],
     }
     dashboard = importlib.util.find_spec("bokeh") is not None
-    cluster: contextlib.AbstractContextManager[object] = SpecCluster(
-        workers={
-            index: {"cls": Nanny, "options": options | {"env": env}}
-            for index, env in enumerate(envs)
-        },
-        scheduler={
-            "cls": Scheduler,
-            "options": {**own, "port": 0, "dashboard": dashboard},
-        },
-        silence_logs=logging.CRITICAL,
-    )
-    return cluster
+    for _ in range(_ATTEMPTS):
+        # One worker that dies while it starts takes the whole new cluster down: make another.
+        with contextlib.suppress(RuntimeError):
+            cluster: contextlib.AbstractContextManager[object] = SpecCluster(
+                workers={
+                    index: {"cls": Nanny, "options": options | {"env": env}}
+                    for index, env in enumerate(envs)
+                },
+                scheduler={
+                    "cls": Scheduler,
+                    "options": {**own, "port": 0, "dashboard": dashboard},
+                },
+                silence_logs=logging.CRITICAL,
+            )
+            return cluster
+    raise CatalogueError("workers", "processes that start", "one that died", _FEWER)
 
 
 @contextlib.contextmanager
@@ -160,12 +168,22 @@ def results(
         CatalogueError: workers died again and again on one task; or what the task itself raised.
     """
     from distributed import CancelledError, KilledWorker, as_completed
+    from distributed.comm import CommClosedError
 
     in_flight: dict[str, tuple[Item, int, Future]] = {}
     running = as_completed()
 
     def start(item: Item, attempt: int = 0) -> None:
-        future = submit(item, attempt)
+        try:
+            future = submit(item, attempt)
+        except CommClosedError as error:
+            # The worker that data was sent to has just died; its nanny starts another.
+            if attempt + 1 >= _ATTEMPTS:
+                expected, found = "workers within reach", str(error).splitlines()[0]
+                raise CatalogueError("workers", expected, found, _FEWER) from error
+            time.sleep(_PAUSE)
+            start(item, attempt + 1)
+            return
         in_flight[future.key] = (item, attempt, future)
         running.add(future)
 
@@ -179,9 +197,8 @@ def results(
             except (CancelledError, KilledWorker) as error:
                 # Data sent along dies with the worker that held it; the item still has it.
                 if attempt + 1 >= _ATTEMPTS or isinstance(error, KilledWorker):
-                    expected, mend = "workers that stay alive", "use fewer --workers"
-                    found = "several died on one task"
-                    raise CatalogueError("workers", expected, found, mend) from error
+                    expected, found = "workers that stay alive", "several died on one task"
+                    raise CatalogueError("workers", expected, found, _FEWER) from error
                 start(item, attempt + 1)
                 continue
             yield item, result

@@ -8,11 +8,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import distributed
 import psutil
 import pytest
+from distributed.comm import CommClosedError
 
+from data import cluster
 from data.cluster import connect, local_workers, results
-from data.errors import ConfigError, SourceError
+from data.errors import CatalogueError, ConfigError, SourceError
 
 
 def environment() -> tuple[str | None, int, bool]:
@@ -119,6 +122,55 @@ def test_once_the_driver_gives_up_no_task_goes_on_writing(scheduler: str, tmp_pa
 
 def start(client: Any, task: Any, item: Any, attempt: int) -> Any:
     return client.submit(task, item, key=f"{task.__name__}-{id(client)}-{item}-{attempt}")
+
+
+@pytest.mark.parametrize("deaths", [2, 99])
+def test_a_task_is_handed_out_again_where_the_worker_that_gets_its_data_dies(
+    scheduler: str, monkeypatch: pytest.MonkeyPatch, deaths: int
+) -> None:
+    monkeypatch.setattr(cluster, "_PAUSE", 0.0)
+    attempts: list[int] = []
+
+    def submit(number: int, attempt: int) -> Any:
+        attempts.append(attempt)
+        if len(attempts) <= deaths:
+            raise CommClosedError("in <TCP (closed)>: Stream is closed")
+        return start(client, abs, number, attempt)
+
+    with connect(None, scheduler) as client:
+        if deaths == 2:
+            assert list(results(client, iter([5]), submit)) == [(5, 5)]
+            assert attempts == [0, 1, 2]
+        else:
+            with pytest.raises(CatalogueError, match="workers: expected workers within reach"):
+                list(results(client, iter([5]), submit))
+            assert attempts == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("deaths", [1, 99])
+def test_a_cluster_is_started_again_where_a_worker_dies_while_it_starts(
+    monkeypatch: pytest.MonkeyPatch, deaths: int
+) -> None:
+    whole = distributed.SpecCluster
+    started: list[int] = []
+
+    def fragile(**options: Any) -> Any:
+        started.append(1)
+        if len(started) <= deaths:
+            raise RuntimeError("Nanny failed to start.")
+        return whole(**options)
+
+    monkeypatch.setattr(distributed, "SpecCluster", fragile)
+    if deaths == 1:
+        with connect(1, None) as client:
+            assert client.submit(sum, [1, 2], pure=False).result() == 3
+        assert len(started) == 2
+    else:
+        with (
+            pytest.raises(CatalogueError, match="expected processes that start"),
+            connect(1, None),
+        ):
+            pass
 
 
 def test_no_scheduler_at_the_address_is_told() -> None:

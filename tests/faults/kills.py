@@ -1,0 +1,156 @@
+"""``python -m tests.faults.kills``: kill -9 a cleaning run at random moments, go on, compare.
+
+Rounds take turns with plain and gzip input, and with what is killed: the driver alone, one worker
+alone, the whole process group. A run whose worker was killed must itself finish; after any other
+kill the same command is typed again at once, while workers of the killed driver may still live.
+Then every data file must be byte for byte that of an uninterrupted run, the counts the same, no
+file too many. No worker may outlive its driver by more than ``ORPHANED`` seconds.
+Ends with 1 where one of them is not so.
+"""
+
+import argparse
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from data import cli
+from tests.faults.cleaning import command, counts, digests, expect, parts, synthesize
+
+SOURCES = ("kills-{rows}.json", "kills-{rows}.json.gz")
+KINDS = ("driver", "worker", "group")
+ORPHANED = 20.0
+PATIENCE = 300.0
+
+
+@dataclass(frozen=True)
+class Round:
+    """What one kill met."""
+
+    form: str
+    kind: str
+    at: float
+    """Seconds after the start."""
+    done: int
+    """Parts committed by then."""
+    orphaned: float
+    """Seconds that the longest-lived other process outlived the killed driver."""
+
+
+@contextmanager
+def started(words: list[str]) -> Iterator["subprocess.Popen[bytes]"]:
+    """A run in a process group of its own; none of it is left behind."""
+    quiet = subprocess.DEVNULL
+    process = subprocess.Popen(words, stdout=quiet, stderr=quiet, start_new_session=True)
+    try:
+        yield process
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def workers(driver: int) -> list[psutil.Process]:
+    """The worker processes of a run, without Python's own helpers."""
+    found = []
+    for process in psutil.Process(driver).children(recursive=True):
+        try:
+            if "spawn_main" in " ".join(process.cmdline()):
+                found.append(process)
+        except psutil.NoSuchProcess:
+            continue
+    return found
+
+
+def interrupt(words: list[str], out: Path, kind: str, at: float, whole: int) -> Round | None:
+    """Start a run, kill ``kind`` of it ``at`` seconds later, and bring it to its end.
+
+    Returns:
+        None where the run ended before it could be killed.
+    """
+    with started(words) as run:
+        time.sleep(at)
+        family = workers(run.pid) if run.poll() is None else []
+        done = len(parts(out))
+        if run.poll() is not None or done == whole or (kind == "worker" and not family):
+            return None
+        if kind == "worker":
+            random.choice(family).kill()  # noqa: S311
+            code = run.wait(PATIENCE)
+            expect(code == 0, f"a run whose worker was killed after {at:.2f} s ended with {code}")
+            return Round(words[4], kind, at, done, 0.0)
+        os.killpg(run.pid, signal.SIGKILL) if kind == "group" else run.kill()
+        killed = time.monotonic()
+        with started(words) as again:
+            _, alive = psutil.wait_procs(family, timeout=ORPHANED)
+            expect(not alive, f"{len(alive)} workers outlived their driver by {ORPHANED} s")
+            orphaned = time.monotonic() - killed
+            code = again.wait(PATIENCE)
+        expect(code == 0, f"the same command after a kill at {at:.2f} s ended with {code}")
+        return Round(words[4], kind, at, done, orphaned)
+
+
+def play(words: list[str], reference: Path, out: Path, kind: str, within: float) -> Round:
+    """Play one round, at another moment where the run was faster than the kill."""
+    while True:
+        shutil.rmtree(out, ignore_errors=True)
+        at = random.uniform(0.2, within)  # noqa: S311
+        told = interrupt(words, out, kind, at, len(parts(reference)))
+        if told:
+            break
+    moment = f"{kind} killed after {told.at:.2f} s with {told.done} parts"
+    expect(digests(out) == digests(reference), f"{moment}: other files than uninterrupted")
+    expect(counts(out) == counts(reference), f"{moment}: other counts than uninterrupted")
+    return told
+
+
+def prepare(options: argparse.Namespace, name: str) -> tuple[list[str], Path, Path, float]:
+    """Invent a file and clean it once without a kill: the words, folders and seconds."""
+    raw = options.work / name.format(rows=options.rows)
+    synthesize(raw, f"--rows={options.rows}", "--broken_share=0.002")
+    reference, out = options.work / f"whole-{raw.suffix[1:]}", options.work / "killed"
+    words = (f"--block_bytes={options.block_bytes}", f"--workers={options.workers}")
+    shutil.rmtree(reference, ignore_errors=True)
+    began = time.perf_counter()
+    subprocess.run(command(raw, reference, *words), check=True)
+    return command(raw, out, *words), reference, out, time.perf_counter() - began
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--rows", type=int, default=200_000)
+    parser.add_argument("--block_bytes", type=int, default=2_000_000)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--work", type=Path, default=Path("data/store/faults"))
+    options = parser.parse_args()
+    random.seed(options.seed)
+    prepared = [prepare(options, name) for name in SOURCES]
+    told = []
+    for number in range(options.rounds):
+        words, reference, out, seconds = prepared[number % 2]
+        each = play(words, reference, out, KINDS[number // 2 % 3], seconds)
+        told.append(each)
+        cli.say(f"round {number + 1}: {Path(each.form).name}, {each.kind} killed after "
+                f"{each.at:.2f} s with {each.done} parts; workers gone after "
+                f"{each.orphaned:.1f} s; the same files in the end")  # fmt: skip
+    kinds = ", ".join(f"{kind} {sum(each.kind == kind for each in told)}" for kind in KINDS)
+    longest = max((each.orphaned for each in told), default=0.0)
+    cli.say(f"\n{len(told)} rounds ({kinds}), killed with {min(each.done for each in told)} to "
+            f"{max(each.done for each in told)} of {len(parts(prepared[0][1]))} parts done: all "
+            f"ended in the bytes and counts of an uninterrupted run, no stray file; workers gone "
+            f"at most {longest:.1f} s after their driver")  # fmt: skip
+
+
+if __name__ == "__main__":
+    sys.exit(main())
