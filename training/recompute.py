@@ -11,9 +11,11 @@ from typing import Any
 from transformers import TrainerCallback
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+_FUNCTION = "_gradient_checkpointing_func"
+
 
 def keep_layers(model: Any, count: int) -> int:
-    """Let the last layers of a model keep their activations.
+    """Let the last layers of a model keep their activations, and no others.
 
     Args:
         model: whose layers recompute, through transformers or through Unsloth; both hand a
@@ -24,13 +26,25 @@ def keep_layers(model: Any, count: int) -> int:
         How many layers there are.
     """
     layers = [part for part in model.modules() if isinstance(part, GradientCheckpointingLayer)]
-    for layer in layers[max(0, len(layers) - count) :] if count else []:
-        layer._gradient_checkpointing_func = _just_call
+    for place, layer in enumerate(layers):
+        function = getattr(layer, _FUNCTION, None)
+        if isinstance(function, _Keep):
+            function = function.recomputing
+        if place >= len(layers) - count:
+            function = _Keep(function)
+        if function is not None:
+            setattr(layer, _FUNCTION, function)
     return len(layers)
 
 
-def _just_call(function: Callable[..., Any], *given: Any, **_: Any) -> Any:
-    return function(*given)
+class _Keep:
+    """Calls a layer's forward pass as it is, and remembers what would recompute it."""
+
+    def __init__(self, recomputing: Callable[..., Any] | None) -> None:
+        self.recomputing = recomputing
+
+    def __call__(self, function: Callable[..., Any], *given: Any, **_: Any) -> Any:
+        return function(*given)
 
 
 class KeepLayers(TrainerCallback):  # type: ignore[misc]

@@ -1,11 +1,12 @@
 """The prompt: the notebooks' text, character for character."""
 
 import pickle
+from collections import Counter
 
 import pytest
 
 from data.errors import ConfigError
-from data.prompt import Prompt
+from data.prompt import SHOPPER, Prompt
 
 ALPACA = """Below is an instruction that describes a task, paired with an input that provides \
 further context. Write a response that appropriately completes the request.
@@ -53,3 +54,29 @@ def test_a_prompt_that_cannot_be_meant_is_refused(values: dict[str, str], flag: 
 def test_prompts_survive_pickling() -> None:
     prompt = Prompt(instruction="Write.")
     assert pickle.loads(pickle.dumps(prompt)) == prompt
+
+
+def test_the_compact_prompt_does_without_the_preamble() -> None:
+    rendered = Prompt("compact", "What is it?").render("{title}")
+    assert rendered == "What is it?\nTitle: {title}\nDescription:\n"
+
+
+def test_a_row_gets_always_the_same_of_several_questions() -> None:
+    prompt = Prompt(instruction=list(SHOPPER))
+    first = [prompt.render("Kettle", f"{uid:010d}") for uid in range(600)]
+    assert first == [prompt.render("Kettle", f"{uid:010d}") for uid in range(600)]
+    counts = Counter(first)
+    assert set(counts) == {prompt.ask(question, "Kettle") for question in SHOPPER}
+    assert all(60 < count < 140 for count in counts.values())
+
+
+def test_the_question_does_not_depend_on_the_title() -> None:
+    prompt = Prompt(instruction=list(SHOPPER))
+    one, other = (prompt.render(title, "17") for title in ("Kettle", "Lamp"))
+    assert one.replace("Kettle", "Lamp") == other
+
+
+def test_no_question_at_all_is_refused() -> None:
+    for instruction in ([], ["What is it?", " "]):
+        with pytest.raises(ConfigError, match=r"--prompt\.instruction"):
+            Prompt(instruction=instruction)

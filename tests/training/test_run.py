@@ -3,7 +3,10 @@
 import importlib.util
 import json
 import os
+import random
 import shutil
+import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +16,7 @@ import pytest
 from data import manifest, models
 from data.prompt import SHOPPER
 from data.shards import Folder
+from tests.faults import train_kills
 from training import metrics
 from training.__main__ import main
 
@@ -166,6 +170,173 @@ def test_interrupted_run_goes_on_to_the_same_adapter(
     assert facts_of(out)["resumed_from_step"] == {1: 0, 3: 2, 6: 6}[step]
     of = manifest.read(Folder(str(out))), manifest.read(Folder(str(plain)))
     assert of[0].facts["tokens"] == of[1].facts["tokens"]
+
+
+def test_damaged_checkpoint_is_passed_over(
+    plain: Path, words: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(plain, out)
+    for name in ("manifest.json", "loss.png"):
+        (out / name).unlink()
+    shutil.rmtree(out / "adapter")
+    (out / "begun.json").write_text(
+        json.dumps({"stage": "train", "identity": manifest.read(Folder(str(plain))).identity})
+    )
+    damaged = out / "checkpoints" / "checkpoint-6" / "optimizer.pt"
+    content = bytearray(damaged.read_bytes())
+    content[len(content) // 2] ^= 1
+    damaged.write_bytes(content)
+    with caplog.at_level("WARNING", "catalogue"):
+        assert main([*words, f"--out={out}"]) == 0
+    assert "checkpoint-6 is passed over: optimizer.pt is damaged" in caplog.text
+    assert facts_of(out)["resumed_from_step"] == 4
+    assert adapter(out) == adapter(plain)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupt_saves_and_says_how_to_go_on(
+    number: signal.Signals,
+    plain: Path,
+    words: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from training.loop import Trainer
+
+    out, steps = tmp_path / "run", 0
+    train = Trainer.training_step
+
+    def interrupted(self: Trainer, *given: Any, **named: Any) -> Any:
+        nonlocal steps
+        steps += 1
+        if steps == 6:  # the second micro-batch of step 3, of which nothing was to be saved
+            os.kill(os.getpid(), number)
+        return train(self, *given, **named)
+
+    with monkeypatch.context() as patched, caplog.at_level("WARNING", "catalogue"):
+        patched.setattr(Trainer, "training_step", interrupted)
+        assert main([*words, f"--out={out}"]) == 130
+    assert "saved at step 3 of 6; the same command goes on from there" in caplog.text
+    assert "interrupted; the same command goes on from here" in capsys.readouterr().err
+    assert main([*words, f"--out={out}"]) == 0
+    assert facts_of(out)["resumed_from_step"] == 3
+    assert figures(out) == figures(plain)
+    assert adapter(out) == adapter(plain)
+
+
+def test_killed_while_saving_goes_on_to_the_same_adapter(
+    plain: Path, words: list[str], tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    command = [sys.executable, "-m", "training", *words, f"--out={out}"]
+    with train_kills.started(command, tmp_path / "log") as process:
+        at, _ = train_kills.interrupt(process, out, "saving", 6, random.Random(1))  # noqa: S311
+    assert at != "ended before"
+    assert not (out / "manifest.json").exists()
+    assert main([*words, f"--out={out}"]) == 0
+    assert adapter(out) == adapter(plain)
+
+
+def test_early_stopping_and_its_resumption(words: list[str], tmp_path: Path) -> None:
+    """A rate far too high: soon no evaluation is better than those before."""
+    more = [
+        "--optimisation.learning_rate=0.5", "--optimisation.schedule=constant",
+        "--optimisation.warmup_steps=0", "--optimisation.max_steps=60",
+        "--checkpoints.eval_steps=2", "--checkpoints.patience=2", "--checkpoints.keep_best=true",
+        f"--out={tmp_path / 'run'}",
+    ]  # fmt: skip
+    assert main([*words, *more]) == 0
+    facts = facts_of(tmp_path / "run")
+    assert facts["steps"] == facts["best_step"] + 4 < 60
+    best = tmp_path / f"run/checkpoints/checkpoint-{facts['best_step']}/adapter_model.safetensors"
+    assert adapter(tmp_path / "run") == best.read_bytes()
+    # Killed after the last checkpoint, before the manifest: nothing is trained any more.
+    first = adapter(tmp_path / "run")
+    record = json.loads((tmp_path / "run/manifest.json").read_text())
+    (tmp_path / "run/manifest.json").unlink()
+    begun = {"stage": "train", "identity": record["identity"]}
+    (tmp_path / "run/begun.json").write_text(json.dumps(begun))
+    assert main([*words, *more]) == 0
+    assert facts_of(tmp_path / "run")["steps"] == facts["steps"]
+    assert adapter(tmp_path / "run") == first
+
+
+def test_adapter_that_does_not_move_is_refused(
+    words: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """An optimizer that holds other weights than the model: the loss stays, all else looks well."""
+    import torch
+
+    from training.loop import Trainer
+
+    def create(self: Trainer, *_: Any) -> Any:
+        copies = [p.detach().clone() for p in self.model.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.AdamW(copies, lr=0.01)
+        return self.optimizer
+
+    monkeypatch.setattr(Trainer, "create_optimizer", create)
+    out = tmp_path / "run"
+    assert main([*words, "--checkpoints.save_steps=50", f"--out={out}"]) == 1
+    assert "expected an adapter whose weights move" in capsys.readouterr().err
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("loss", "told"),
+    [(float("nan"), "found nan"), (0.0, "found 0.0")],
+    ids=["a NaN", "no label in a batch"],
+)
+def test_loss_at_fault_stops_the_run(
+    loss: float,
+    told: str,
+    words: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from training.loop import Trainer
+
+    compute = Trainer.compute_loss
+
+    def broken(self: Trainer, *given: Any, **named: Any) -> Any:
+        # Times, not instead of: the gradient is at fault as well.
+        return compute(self, *given, **named) * loss
+
+    monkeypatch.setattr(Trainer, "compute_loss", broken)
+    assert main([*words, f"--out={tmp_path / 'run'}"]) == 1
+    error = capsys.readouterr().err
+    assert "step 1: expected a finite training loss above 0" in error
+    assert told in error
+
+
+def test_preview_shows_what_is_learned_and_writes_nothing(
+    words: list[str], subset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import datasets
+
+    out = tmp_path / "run"
+    assert main([*words, "--preview=2", f"--out={out}"]) == 0
+    shown = capsys.readouterr().out
+    assert not out.exists()
+    rows = datasets.load_from_disk(str(subset))["train"]
+    for row in rows.select(range(2)):
+        assert f"--- {row['uid']}:" in shown
+        assert f"[[{row['content']}</s>]]" in shown
+        assert f"### Input:\n{row['title']}\n\n### Response:\n[[" in shown
+    assert rows[2]["uid"] not in shown
+
+
+def test_compact_prompt_is_shorter_and_recorded(words: list[str], tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    more = ["--prompt.template=compact", "--optimisation.max_steps=2"]
+    assert main([*words, *more, f"--out={out}"]) == 0
+    assert facts_of(out)["prompt"]["template"] == "compact"
 
 
 def test_second_cycle_goes_on_from_the_adapter(

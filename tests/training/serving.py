@@ -1,0 +1,41 @@
+"""Measuring processes at fault, for the planner's tests; a process starts from a module."""
+
+import os
+from multiprocessing.connection import Connection
+
+from data.errors import BatchError
+from training.measure import Fault, Ground, Setup
+from training.plan import Measured, Shape
+
+GROUND = Ground(
+    Shape(2, 32, 64, 16, 600, 10**5, 10**4, 4, 400, False), "cpu", 2**34, "transformers", False,
+    100, 0,
+)  # fmt: skip
+
+
+def serve(pipe: Connection, setup: Setup) -> None:
+    """Keep to the protocol; 8 rows at once run out of memory, 4 kill the process."""
+    pipe.send(GROUND)
+    while (candidate := pipe.recv()) is not None:
+        if candidate.micro_batch == 4:
+            os._exit(9)
+        fault = "out of memory" if candidate.micro_batch == 8 else ""
+        pipe.send(
+            Measured(
+                candidate,
+                peak_bytes=2**28,
+                samples_per_second=candidate.micro_batch,
+                step_seconds=(0.1, 0.1),
+                saving_seconds=float(os.getpid()),
+                fault=fault,
+            )
+        )
+        if fault:
+            break
+    pipe.close()
+
+
+def refuse(pipe: Connection, setup: Setup) -> None:
+    """Find the input at fault."""
+    pipe.send(Fault(BatchError("rows", "a label", "none")))
+    pipe.close()

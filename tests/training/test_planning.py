@@ -1,0 +1,112 @@
+"""``plan`` and ``run --plan``: what they write, find again and say; processes at fault."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from data import manifest
+from data.errors import BatchError
+from data.shards import Folder
+from tests.training import serving
+from training import inputs, planning
+from training.__main__ import main
+from training.config import Optimisation, PlanConfig
+
+
+@pytest.fixture(scope="module")
+def planned(words: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    plans = tmp_path_factory.mktemp("plans")
+    more = [f"--plans={plans}", "--checkpoints.eval_steps=2", "--steps=2"]
+    assert main(["plan", *words[1:], *more]) == 0
+    return plans
+
+
+def test_plan_is_written_with_its_figures(planned: Path) -> None:
+    (folder,) = planned.iterdir()
+    assert sorted(path.name for path in folder.iterdir()) == ["manifest.json", "plan.json"]
+    told = json.loads((folder / "plan.json").read_text())
+    assert told["candidate"]["micro_batch"] * told["candidate"]["accumulation"] == 8
+    assert told["measured"]
+    for each in told["measured"]:
+        assert each["peak_bytes"] > 2**27
+        assert each["samples_per_second"] > 0
+        assert len(each["step_seconds"]) == 2
+        assert each["evaluation_seconds"] > 0
+        assert each["saving_seconds"] > 0
+
+
+def test_run_takes_the_plan_and_compares(
+    planned: Path, words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    more = [f"--plans={planned}", "--checkpoints.eval_steps=2", "--plan=auto", f"--out={out}"]
+    assert main([*words, *more]) == 0
+    told = capsys.readouterr().out
+    assert "planned before:" in told
+    assert "s predicted," in told
+    facts = manifest.read(Folder(str(out)), "train").facts
+    chosen = json.loads((out / "plan.json").read_text())["candidate"]
+    assert facts["plan"]["predicted_seconds"] > 0
+    assert facts["plan"]["actual_seconds"] > 0
+    config = manifest.read(Folder(str(out))).config["optimisation"]
+    assert config["micro_batch_size"] == chosen["micro_batch"]
+    # The same command finds its output finished, by the plan that lies in it.
+    assert main([*words, *more]) == 0
+    assert "already finished" in capsys.readouterr().out
+
+
+def test_plan_of_ones_own(planned: Path, words: list[str], tmp_path: Path) -> None:
+    (folder,) = planned.iterdir()
+    out = tmp_path / "run"
+    more = [f"--plan={folder / 'plan.json'}", "--optimisation.max_steps=2", f"--out={out}"]
+    assert main([*words, *more]) == 0
+    assert (out / "plan.json").exists()
+
+
+def test_no_plan_there(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "plan.json").write_text("{}")
+    for path in (tmp_path / "plan.json", tmp_path / "none"):
+        assert main([*words, f"--plan={path}", f"--out={tmp_path / 'run'}"]) == 1
+        assert "expected a plan of ours" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_nothing_fits(words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    more = ["--memory_limit=1MiB", f"--plans={tmp_path / 'plans'}"]
+    assert main(["plan", *words[1:], *more]) == 1
+    error = capsys.readouterr().err
+    assert "expected a way to run" in error
+    assert list((tmp_path / "plans").iterdir()) == []
+
+
+@pytest.fixture
+def config(subset: Path, base: Path, tmp_path: Path) -> PlanConfig:
+    how = Optimisation(batch_size=8)
+    return PlanConfig(
+        subset=str(subset), base=str(base), plans=str(tmp_path / "plans"), optimisation=how
+    )
+
+
+def test_processes_that_die_cost_only_their_candidate(
+    config: PlanConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(planning, "serve", serving.serve)
+    choice = planning.find_or_make(config, inputs.open_subset(config.subset))
+    told = {each.candidate.micro_batch: each for each in choice.measured}
+    assert told[8].fault == "out of memory"
+    assert told[4].fault == "the process died"
+    assert choice.candidate.micro_batch == 2
+    # A process that had no fault goes on to the next candidate.
+    assert told[2].saving_seconds == told[1].saving_seconds
+
+
+def test_fault_of_input_is_told_and_leaves_nothing(
+    config: PlanConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(planning, "serve", serving.refuse)
+    with pytest.raises(BatchError, match="expected a label"):
+        planning.find_or_make(config, inputs.open_subset(config.subset))
+    assert list(Path(config.plans).iterdir()) == []
