@@ -142,8 +142,7 @@ def main() -> None:
         each = play(words, reference, out, KINDS[number // 2 % 3], seconds)
         told.append(each)
         cli.say(f"round {number + 1}: {Path(each.form).name}, {each.kind} killed after "
-                f"{each.at:.2f} s with {each.done} parts; workers gone after "
-                f"{each.orphaned:.1f} s; the same files in the end")  # fmt: skip
+                f"{each.at:.2f} s with {each.done} parts: the same files in the end")  # fmt: skip
     kinds = ", ".join(f"{kind} {sum(each.kind == kind for each in told)}" for kind in KINDS)
     longest = max((each.orphaned for each in told), default=0.0)
     cli.say(f"\n{len(told)} rounds ({kinds}), killed with {min(each.done for each in told)} to "
