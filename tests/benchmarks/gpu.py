@@ -7,7 +7,8 @@ losses are another matter, and are not reported.
 Measured, each in a process of its own, in turns until the medians of ``--repeats`` stand: the
 notebook's code (Unsloth), TRL + PEFT alone, ``rtx3060`` with the notebook's prompt and with the
 compact one, both as ``--plan auto`` chose. Then the plan against a sweep of all its candidates, its
-predicted time against the actual, and runs killed and gone on with. Figures are written to
+predicted time against the actual, and runs killed and gone on with; with ``--parts ranks`` one GPU
+against two. Figures are written to
 ``--out`` as they come; a part that would pass ``--budget`` seconds is left out and named.
 """
 
@@ -134,6 +135,44 @@ class Bench:
             "backend": facts["backend"],
         }
 
+    def ranks(self) -> dict[str, Any]:
+        """Train on one GPU and on two: ``--batch`` rows each, then the same total on one."""
+        one, two = f"{self.options.batch}", f"{2 * self.options.batch}"
+        sizes = ["--optimisation.gradient_checkpointing=every"]
+        found: dict[str, Any] = {}
+        for backend in self.options.backends.split(","):
+            for name, count, batch in (("one", 1, one), ("two", 2, two), ("same total", 1, two)):
+                key = f"{backend}, {name}"
+                told = self.part(
+                    f"ranks-{backend}-{name.replace(' ', '-')}",
+                    lambda c=count, b=batch, w=backend: self.launch(c, b, w, sizes), "ranks",
+                )  # fmt: skip
+                if told:
+                    found[key] = told
+                    self.found["ranks"] = found
+        return found
+
+    def launch(self, count: int, batch: str, backend: str, more: list[str]) -> dict[str, Any]:
+        out = self.work / f"ranks-{backend}-{count}-{batch}"
+        shutil.rmtree(out, ignore_errors=True)
+        words = [
+            "training", "run", *self.ours(), *more, f"--optimisation.batch_size={batch}",
+            f"--backend={backend}", f"--optimisation.max_steps={self.options.steps}",
+            "--checkpoints.eval_steps=1000", "--checkpoints.save_steps=1000", "--out", str(out),
+        ]  # fmt: skip
+        if count > 1:
+            launcher = ["torch.distributed.run", "--standalone", f"--nproc-per-node={count}"]
+            words = [*launcher, "-m", *words]
+        self.run(out.name, *words)
+        lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+        trained = [line for line in lines if "loss" in line]
+        seconds = [int(batch) / line["samples_per_second"] for line in trained[WARM_UP:]]
+        return {
+            "samples_per_second": int(batch) * len(seconds) / sum(seconds),
+            "losses": [line["loss"] for line in trained],
+            "peak_gib": manifest.read(Folder(str(out)), "train").facts["peak_memory_gib"],
+        }
+
     def peer(self, name: str, peer: str, micro: int) -> dict[str, Any]:
         result, work = self.work / f"{name}.json", self.work / f"{name}-work"
         words = ["--base", self.work / "base", "--subset", self.work / "subset", "--out", result]
@@ -223,6 +262,9 @@ def show(found: dict[str, Any]) -> None:
         if told := found.get(name):
             shown = {k: v for k, v in told.items() if k != "measured"} if name == "sweep" else told
             cli.say(f"{name}: {json.dumps(shown)}")
+    for key, told in found.get("ranks", {}).items():
+        losses = ", ".join(f"{loss:.4f}" for loss in told["losses"][::5])
+        cli.say(f"{key}: {told['samples_per_second']:.1f} samples/s; losses {losses}")
     cli.say(f"left out: {found['left_out']}; failed: {json.dumps(found['failed'], indent=1)}")
 
 
@@ -233,6 +275,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--backend", default="unsloth")
+    parser.add_argument("--backends", default="unsloth,transformers", help="of the part ranks")
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--memory_limit", default="11.65GiB")
     parser.add_argument("--budget", type=float, default=3600, help="seconds for everything")
@@ -259,6 +302,8 @@ def main() -> None:
         bench.found["sweep"] = bench.part("sweep", lambda: sweep(bench))
     if "kills" in options.parts:
         bench.found["kills"] = bench.part("kills", bench.kills)
+    if "ranks" in options.parts:
+        bench.ranks()
     bench.write()
     show(bench.found)
 
