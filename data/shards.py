@@ -4,6 +4,7 @@ A file appears under its final name only when it is whole: it is written to a te
 closed, read back and renamed. Knows nothing of what the columns mean.
 """
 
+import contextlib
 import json
 import os
 import posixpath
@@ -128,8 +129,16 @@ class Folder:
         whole_when_visible = not self.is_local and fs.protocol[0] in _ATOMIC_UPLOAD
         temporary = posixpath.join(parent, f"{_TEMPORARY}{base}-{uuid.uuid4().hex[:8]}")
         target = self.path(name) if whole_when_visible else temporary
-        with fs.open(target, "wb") as file:
-            file.write(memoryview(payload))
+        try:
+            with fs.open(target, "wb") as file:
+                file.write(memoryview(payload))
+        except OSError as error:
+            # A failed write names no file; what there is of it would fill a full disk further.
+            error.filename = error.filename or (self.path(name) if error.errno else None)
+            if target == temporary:
+                with contextlib.suppress(OSError):
+                    fs.rm(temporary)
+            raise
         written = fs.size(target)
         if written != len(memoryview(payload)):
             raise OSError(f"{target}: wrote {len(payload):,} bytes, read back {written:,}")
