@@ -1,4 +1,4 @@
-"""A disk that fills up while cleaning: one clear line, no half file, resumable by the same command."""
+"""A disk that fills up while cleaning: one clear line, no half file, and the run goes on later."""
 
 import shutil
 import subprocess
