@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 import transformers
 from transformers import PrinterCallback, ProgressCallback, TrainerState
 from trl import SFTTrainer
@@ -16,6 +17,7 @@ from trl import SFTTrainer
 from training import adapters, checkpoints, metrics, recompute, sft
 from training.batches import Collator, KeyedOrder
 from training.config import TrainConfig
+from training.guards import IGNORED
 from training.model import Loaded, Precision
 from training.quiet import quietly
 from training.ranks import Ranks
@@ -66,6 +68,7 @@ class Trainer(SFTTrainer):  # type: ignore[misc]
     is_plain: bool = False
     samples: int = 0
     tokens: Any = 0
+    _evaluated: list[Any]
 
     def _get_train_sampler(self, *_: Any, **__: Any) -> Any:
         return self.order
@@ -89,6 +92,26 @@ class Trainer(SFTTrainer):  # type: ignore[misc]
             return super().compute_loss(model, inputs, *more, **named)
         inputs["use_cache"] = False
         return transformers.Trainer.compute_loss(self, model, inputs, *more, **named)
+
+    def prediction_step(self, model: Any, inputs: dict[str, Any], *more: Any, **named: Any) -> Any:
+        """Evaluate a micro-batch, and count what its loss is the mean of."""
+        learned = (inputs["labels"][:, 1:] != IGNORED).sum()
+        loss, *rest = super().prediction_step(model, inputs, *more, **named)
+        self._evaluated.append(torch.stack([loss.double() * learned, learned.double()]))
+        return loss, *rest
+
+    def evaluation_loop(self, *given: Any, **named: Any) -> Any:
+        """Evaluate; the loss is the mean over all tokens, whatever the micro-batches were.
+
+        The Trainer's own is a mean of the micro-batches' means: another micro-batch, another loss.
+        (Several processes count the rows that fill up their last micro-batch twice.)
+        """
+        self._evaluated = []
+        output = super().evaluation_loop(*given, **named)
+        total, learned = self.accelerator.reduce(torch.stack(self._evaluated).sum(0), "sum")
+        prefix = named.get("metric_key_prefix", "eval")
+        output.metrics[f"{prefix}_loss"] = float(total / learned)
+        return output
 
     def all_tokens(self) -> int:
         """Count the tokens trained on, in all processes together."""

@@ -120,6 +120,20 @@ def test_evaluation_changes_no_step(finished: Path, plain: Path) -> None:
     assert trained == figures(plain)
 
 
+def test_validation_loss_does_not_depend_on_the_micro_batch(
+    finished: Path, words: list[str], tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    more = ["--checkpoints.eval_steps=2", "--optimisation.max_steps=2"]
+    assert main([*words, *more, "--optimisation.micro_batch_size=2", f"--out={out}"]) == 0
+    losses = [
+        next(line["validation_loss"] for line in metrics.read(run / "metrics.jsonl")
+             if "validation_loss" in line)
+        for run in (finished, out)
+    ]  # fmt: skip
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
 def test_finished_run_ends_at_once(
     plain: Path, words: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
