@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("catalogue")
 
+# Clients of object stores, whose errors (no connection, no credentials) are not OSErrors.
+_STORES = {"aiobotocore", "aiohttp", "botocore"}
 _UNITS = {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "KB": 10**3, "MB": 10**6, "GB": 10**9}
 
 
@@ -66,6 +68,10 @@ def main(program: str, commands: Mapping[str, Command], argv: Sequence[str] | No
         return _fail(_told(error), 1)
     except MemoryError:
         return _fail("memory: expected enough, found none left; use fewer workers", 1)
+    except Exception as error:
+        if type(error).__module__.partition(".")[0] not in _STORES:
+            raise
+        return _fail(f"object store: {_first_line(error)}", 1)
     finally:
         if previous is not None:
             signal.signal(signal.SIGTERM, previous)
@@ -93,8 +99,12 @@ def _told(error: OSError) -> str:
     if error.errno == errno.ENOSPC:
         mend = "free some and run the same command again: it goes on where it stopped"
         return f"{where}: expected free space, found the disk full; {mend}"
-    reason = error.strerror or (str(error) or type(error).__name__).splitlines()[0]
+    reason = error.strerror or _first_line(error)
     return f"{where}: {reason}" if error.filename else reason
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 def _driver(reference: str) -> Callable[[Any], Any]:

@@ -76,7 +76,13 @@ class Folder:
     def _located(self) -> tuple[Any, str]:
         import fsspec
 
-        fs, path = fsspec.core.url_to_fs(self.url)
+        try:
+            fs, path = fsspec.core.url_to_fs(self.url)
+        except ImportError as error:
+            mend = "pip install -e '.[s3]' for s3://"
+            raise ConfigError(self.url, "a file system that is installed", str(error), mend) from (
+                error
+            )
         return fs, path.rstrip("/")
 
     @property
@@ -88,6 +94,10 @@ class Folder:
         """Give the path of a file in the folder, as its file system names it."""
         root: str = self._located[1]
         return posixpath.join(root, name) if name else root
+
+    def inside(self, name: str) -> "Folder":
+        """Give a folder inside this one, on the same file system."""
+        return Folder(posixpath.join(self.url, name))
 
     def names(self) -> list[str]:
         """List the files and folders directly inside, sorted; none where the folder is not."""
@@ -154,7 +164,7 @@ class Folder:
 
     def sweep(self) -> None:
         """Remove what interrupted writers left behind under temporary names."""
-        for folder in (self, Folder(self.path(QUARANTINE))):
+        for folder in (self, self.inside(QUARANTINE)):
             for name in folder.names():
                 if name.startswith(_TEMPORARY):
                     folder.remove(name)

@@ -136,7 +136,7 @@ def _quarantined(folder: Folder, found: Manifest, most: int | Literal["all"]) ->
     yield ", ".join(f"{count:,} {reason}" for reason, count in by_reason)
     shown = total if most == "all" else min(most, total)
     first: dict[str, Any] = {}
-    for row in islice(_rows_of(Folder(folder.path(shards.QUARANTINE))), shown):
+    for row in islice(_rows_of(folder.inside(shards.QUARANTINE)), shown):
         first = first or row
         where = f"{row['source']} byte {row['byte_offset']:,} " if "source" in row else ""
         text = row.get("line") or row.get("title") or ""

@@ -213,6 +213,12 @@ def test_a_value_refused_by_its_config_is_told_in_one_line(
     assert refuse(capsys, "do", flag).strip().splitlines()[-1] == told
 
 
+class StoreError(Exception):
+    """As a store's client raises it."""
+
+    __module__ = "botocore.exceptions"
+
+
 @pytest.mark.parametrize(
     ("raised", "code", "told"),
     [
@@ -232,6 +238,8 @@ def test_a_value_refused_by_its_config_is_told_in_one_line(
         (OSError(), 1, "OSError"),
         (MemoryError(), 1, "memory: expected enough, found none left; use fewer workers"),
         (KeyboardInterrupt(), 130, "interrupted; the same command goes on from here"),
+        (StoreError("Unable to locate credentials\nmore"), 1,
+         "object store: Unable to locate credentials"),
     ],
 )  # fmt: skip
 def test_a_fault_ends_in_its_exit_code_and_one_line(

@@ -44,7 +44,7 @@ def test_what_is_committed_is_there_under_its_name_alone(folder: Folder) -> None
     folder.commit("a.json", b"one")
     folder.commit("inner/c.json", memoryview(b"three"))
     assert folder.names() == ["a.json", "b.json", "inner"]
-    assert Folder(folder.path("inner")).is_local or folder.exists("inner/c.json")
+    assert folder.inside("inner").names() == ["c.json"]
     assert (folder.read("a.json"), folder.read("inner/c.json")) == (b"one", b"three")
     folder.commit("a.json", b"")
     assert folder.read("a.json") == b""
@@ -74,10 +74,17 @@ def test_parts_are_named_by_their_position() -> None:
 
 
 def test_sweeping_takes_temporary_files_and_folders_only(folder: Folder) -> None:
-    for name in (".tmp-a", ".tmp-data/x/y", "part-00000.parquet", "quarantine/z"):
+    for name in (
+        ".tmp-a",
+        ".tmp-data/x/y",
+        "part-00000.parquet",
+        "quarantine/z",
+        "quarantine/.tmp-z",
+    ):
         folder.commit(name, b"x")
     folder.sweep()
     assert folder.names() == ["part-00000.parquet", "quarantine"]
+    assert folder.inside("quarantine").names() == ["z"]
 
 
 def test_a_part_is_read_back_as_it_was_written(folder: Folder) -> None:
@@ -202,6 +209,18 @@ def test_folders_that_are_mapped_must_be_local() -> None:
     assert shards.local_path("file:///a/b", "--out") == Path("/a/b")
     with pytest.raises(ConfigError, match="--out: expected a local folder"):
         shards.local_path("s3://bucket/a", "--out")
+
+
+def test_a_file_system_that_is_not_installed_is_told_with_its_extra(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(url: str) -> None:
+        raise ImportError("Install s3fs to access S3")
+
+    monkeypatch.setattr(fsspec.core, "url_to_fs", fail)
+    told = "s3://bucket: expected a file system that is installed, found Install s3fs to access S3"
+    with pytest.raises(ConfigError, match=rf"{told}; pip install -e '.\[s3\]'"):
+        Folder("s3://bucket").names()
 
 
 def test_digests_are_xxh3_128_and_that_of_many_depends_on_their_order() -> None:

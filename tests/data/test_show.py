@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import pyarrow as pa
 import pytest
 
@@ -140,6 +141,21 @@ def test_the_picture_lies_in_the_folder_or_where_it_is_asked_for(
     assert f"picture: {path}" in shown(capsys, quarantined.url, f"--plot={path}")
     assert path.read_bytes() == quarantined.read("show.png")
     assert [each.name for each in path.parent.iterdir()] == [path.name]
+
+
+def test_a_remote_folder_is_shown_and_drawn_where_asked_for(
+    quarantined: Folder, tmp_path: Path, capsys: Any
+) -> None:
+    fs = fsspec.filesystem("memory")
+    fs.put(quarantined.path(), "/test_show", recursive=True)
+    try:
+        told = shown(capsys, "memory://test_show")
+        assert "raw.json byte 1,000 not_an_object: b'null'" in told
+        assert told.endswith("no picture in a remote folder: name a file with --plot\n")
+        shown(capsys, "memory://test_show", f"--plot={tmp_path / 'lengths.png'}")
+        assert (tmp_path / "lengths.png").read_bytes().startswith(b"\x89PNG")
+    finally:
+        fs.rm("/test_show", recursive=True)
 
 
 def test_without_matplotlib_everything_else_is_shown(
