@@ -24,8 +24,9 @@ from training import inputs, plan
 from training.config import PlanConfig, TrainConfig
 from training.inputs import Subset
 from training.measure import Fault, Ground, Setup, serve
-from training.plan import Candidate, Choice, Measured, Search
+from training.plan import Candidate, Choice, Measured
 from training.ranks import Ranks
+from training.search import HOPELESS, Search
 
 log = logging.getLogger("catalogue")
 
@@ -290,7 +291,7 @@ def _show_estimates(search: Search, ground: Ground, limit: int) -> None:
         if candidate.keep_layers and candidate.keep_layers * 2 != ground.shape.layers:
             continue
         told = plan.estimate(candidate, ground.shape, search.optimizer_bytes)
-        worth = "" if told.peak_bytes <= 1.5 * limit else "not tried"
+        worth = "" if told.peak_bytes <= HOPELESS * limit else "not tried"
         rows.append([str(candidate), _gib(told.peak_bytes), f"{told.flop_a_token:.2e}", worth])
     cli.say(cli.table(rows, ("micro-batch x accumulation", "peak GiB", "FLOP a token", "")) + "\n")
 

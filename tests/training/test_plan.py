@@ -1,4 +1,4 @@
-"""Candidates, estimates, the search and the prediction: numbers in, numbers out."""
+"""Candidates, estimates and the prediction: numbers in, numbers out."""
 
 from dataclasses import replace
 
@@ -6,7 +6,7 @@ import pytest
 
 from training import plan
 from training.config import Checkpoints, Optimisation, TrainConfig
-from training.plan import Candidate, Choice, Length, Measured, Search, Shape
+from training.plan import Candidate, Choice, Length, Measured, Shape
 
 GIB = 2**30
 TINYLLAMA = Shape(
@@ -53,86 +53,6 @@ def test_recomputing_costs_a_third_and_saves_memory() -> None:
     every = plan.estimate(Candidate(128, 1, "every", 0), TINYLLAMA)
     assert every.flop_a_token == pytest.approx(1.5 * none.flop_a_token)
     assert every.peak_bytes < none.peak_bytes / 3
-
-
-class Machine:
-    """A machine whose memory and speed follow simple laws."""
-
-    def __init__(self, gib_a_layer: float, launch: float = 0.0) -> None:
-        self.asked: list[Candidate] = []
-        self._layer = gib_a_layer
-        self._launch = launch
-
-    def __call__(self, candidate: Candidate) -> Measured:
-        self.asked.append(candidate)
-        kept = 22 if candidate.checkpointing == "none" else candidate.keep_layers
-        share = candidate.micro_batch / 128
-        fixed = 5.0 if candidate.checkpointing == "unsloth" else 7.0
-        peak = 2.2 + (fixed - 2.2 + kept * self._layer) * share
-        step = candidate.accumulation * (0.3 * share * (1 - kept / 66) + self._launch)
-        if candidate.checkpointing == "unsloth":
-            step *= 1.02
-        if peak > 11.65:
-            return Measured(candidate, fault="out of memory")
-        return Measured(
-            candidate, peak_bytes=int(peak * GIB), samples_per_second=128 / step,
-            step_seconds=(step, step),
-        )  # fmt: skip
-
-
-def search(machine: Machine, limit: float = 11.65, exhaustive: bool = False) -> Search:
-    grid = plan.candidates(128, 22, unsloth=True)
-    found = Search(grid, TINYLLAMA, int(limit * GIB), 2, machine)
-    found.run(exhaustive)
-    return found
-
-
-@pytest.mark.parametrize("layer", [0.3, 0.7, 1.2, 2.0])
-@pytest.mark.parametrize("launch", [0.0, 0.13])
-def test_search_finds_the_best_of_the_sweep_with_fewer_measurements(
-    layer: float, launch: float
-) -> None:
-    few, all_ = Machine(layer, launch), Machine(layer, launch)
-    chosen, best = search(few).best(), search(all_, exhaustive=True).best()
-    assert chosen
-    assert best
-    assert chosen.samples_per_second >= 0.95 * best.samples_per_second
-    assert chosen.peak_bytes <= 11.65 * GIB * (1 - plan.MARGIN)
-    assert len(few.asked) < len(all_.asked) / 2
-    assert len(set(few.asked)) == len(few.asked)
-
-
-def test_hopeless_candidates_are_not_tried() -> None:
-    machine = Machine(1.2)
-    found = search(machine, exhaustive=True)
-    assert Candidate(128, 1, "none", 0) not in machine.asked
-    assert Candidate(128, 1, "none", 0) in found.skipped
-
-
-def test_where_everything_fits_nothing_is_recomputed() -> None:
-    machine = Machine(0.01)
-    shape = replace(TINYLLAMA, layers=22, hidden=64, intermediate=128, parameters=10**6)
-    found = Search(plan.candidates(128, 22, True), shape, 100 * GIB, 2, machine)
-    found.run()
-    assert {each.checkpointing for each in machine.asked} == {"none"}
-
-
-def test_nothing_fits() -> None:
-    assert search(Machine(1.2), limit=1.0).best() is None
-
-
-def test_of_equally_fast_ones_the_smaller_is_chosen() -> None:
-    def measure(candidate: Candidate) -> Measured:
-        peak = 2 * GIB if candidate.micro_batch == 64 else 4 * GIB
-        speed = 99.5 if candidate.micro_batch == 64 else 100.0
-        return Measured(candidate, peak_bytes=peak, samples_per_second=speed)
-
-    grid = [Candidate(128, 1, "every", 0), Candidate(64, 2, "every", 0)]
-    found = Search(grid, TINYLLAMA, 12 * GIB, 2, measure)
-    found.run(exhaustive=True)
-    best = found.best()
-    assert best
-    assert best.candidate.micro_batch == 64
 
 
 MEASURED = Measured(
