@@ -1,7 +1,4 @@
-"""Figures of a run: one JSON line a logged step, and the picture of the losses.
-
-Knows nothing of models: numbers in, ``metrics.jsonl`` and ``loss.png`` out.
-"""
+"""Figures of a run: one JSON line a logged step. Knows nothing of models."""
 
 import json
 import os
@@ -11,8 +8,6 @@ from typing import Any
 import numpy as np
 
 Line = dict[str, Any]
-
-_INK, _TRAIN, _VALIDATION, _RATE = "#1f2933", "#2f6f9f", "#c8553d", "#7b8794"
 
 
 def read(path: Path) -> list[Line]:
@@ -66,113 +61,3 @@ def best_validation(lines: list[Line]) -> tuple[int, float] | None:
         return None
     loss, step = min(found)
     return int(step), float(loss)
-
-
-def draw(lines: list[Line], path: Path, title: str, plan: dict[str, Any] | None = None) -> None:
-    """Draw training and validation loss above the learning rate and, with a plan, the time.
-
-    Args:
-        lines: of ``metrics.jsonl``, in order of steps.
-        path: of the PNG.
-        title: above the picture.
-        plan: what was predicted, from ``Choice.compare``; None: nothing was.
-    """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    panels = 3 if plan else 2
-    figure, axes = pyplot.subplots(
-        panels, 1, sharex=True, figsize=(9, 5.6 if panels == 2 else 7),
-        height_ratios=(4, 1, 1.6)[:panels], layout="constrained",
-    )  # fmt: skip
-    try:
-        _draw_losses(axes[0], lines)
-        _draw_rates(axes[1], lines)
-        if plan:
-            _draw_time(axes[2], lines, plan)
-        axes[-1].set_xlabel("optimizer step", color=_INK)
-        figure.suptitle(title, x=0.012, ha="left", color=_INK, fontsize=12, fontweight="bold")
-        figure.savefig(path, dpi=130, metadata={"Software": None})
-    finally:
-        pyplot.close(figure)
-
-
-def _draw_losses(axes: Any, lines: list[Line]) -> None:
-    steps = np.array([line["step"] for line in lines if "loss" in line])
-    loss = np.array([line["loss"] for line in lines if "loss" in line])
-    window = max(1, len(loss) // 50)
-    if window > 1:
-        axes.plot(steps, loss, color=_TRAIN, alpha=0.22, linewidth=0.8)
-    label = "training" if window == 1 else f"training, mean of {window} steps"
-    axes.plot(steps, _smooth(loss, window), color=_TRAIN, linewidth=1.8, label=label)
-    evaluated = [
-        (line["step"], line["validation_loss"]) for line in lines if "validation_loss" in line
-    ]
-    if evaluated:
-        axes.plot(
-            *zip(*evaluated, strict=True), color=_VALIDATION, linewidth=1.6, marker="o",
-            markersize=3.5, label="validation",
-        )  # fmt: skip
-        best = best_validation(lines)
-        if best:
-            axes.annotate(
-                f"best {best[1]:.3f}", best, xytext=(0, -14), textcoords="offset points",
-                ha="center", color=_VALIDATION, fontsize=9,
-            )  # fmt: skip
-    axes.set_ylim(bottom=0)
-    axes.set_ylabel("loss per token (nats)", color=_INK)
-    axes.legend(frameon=False, labelcolor=_INK)
-    _tidy(axes)
-
-
-def _draw_rates(axes: Any, lines: list[Line]) -> None:
-    told = [(line["step"], line["learning_rate"]) for line in lines if "learning_rate" in line]
-    if told:
-        steps, rates = zip(*told, strict=True)
-        axes.fill_between(steps, rates, color=_RATE, alpha=0.25, linewidth=0)
-        axes.plot(steps, rates, color=_RATE, linewidth=1.2)
-        axes.ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
-    axes.set_ylim(bottom=0)
-    axes.set_ylabel("learning rate", color=_INK)
-    _tidy(axes)
-
-
-def _draw_time(axes: Any, lines: list[Line], plan: dict[str, Any]) -> None:
-    """Draw the time taken beside the plan's prediction and its interval."""
-    steps = np.array([line["step"] for line in lines])
-    seconds = np.array([line["seconds"] for line in lines])
-    unit, name = (60.0, "minutes") if max(plan["high"], seconds.max()) > 300 else (1.0, "seconds")
-    end = steps.max()
-    axes.fill_between(
-        [0, end], [0, plan["low"] / unit], [0, plan["high"] / unit],
-        color=_VALIDATION, alpha=0.18, linewidth=0,
-    )  # fmt: skip
-    axes.plot(
-        [0, end], [0, plan["predicted_seconds"] / unit], color=_VALIDATION, linewidth=1.2,
-        linestyle="--", label="predicted by the plan",
-    )  # fmt: skip
-    axes.plot(steps, seconds / unit, color=_TRAIN, linewidth=1.6, label="taken")
-    axes.set_ylim(bottom=0)
-    axes.set_ylabel(name, color=_INK)
-    axes.legend(frameon=False, labelcolor=_INK, fontsize=9)
-    _tidy(axes)
-
-
-def _smooth(values: np.ndarray, window: int) -> np.ndarray:
-    """Average over the last ``window`` values, over fewer at the start."""
-    sums = np.cumsum(np.concatenate([[0.0], values]))
-    ends = np.arange(1, len(values) + 1)
-    starts = np.maximum(0, ends - window)
-    smooth: np.ndarray = (sums[ends] - sums[starts]) / (ends - starts)
-    return smooth
-
-
-def _tidy(axes: Any) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color("#cbd2d9")
-    axes.tick_params(colors=_INK, labelsize=9)
-    axes.grid(axis="y", color="#e4e7eb", linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.margins(x=0.01)

@@ -6,10 +6,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from data import cli, shards
+from data import cli, manifest, shards
+from data.errors import ManifestError
 from data.manifest import Manifest
-from data.shards import Artefact, digest_file
-from training import adapters, metrics
+from data.shards import Artefact, Folder, digest_file
+from training import adapters, metrics, picture
 from training.config import TrainConfig
 from training.inputs import BASE, Prepared
 from training.model import Loaded
@@ -17,6 +18,9 @@ from training.model import Loaded
 if TYPE_CHECKING:
     from training.loop import Outcome
     from training.plan import Choice
+
+# A chain that comes round to itself, as moved folders can make one, has an end as well.
+_MOST_CYCLES = 20
 
 
 def finish(
@@ -33,7 +37,8 @@ def finish(
     adapters.save(outcome.model, loaded.tokenizer, out / "adapter", name)
     lines = metrics.read(out / "metrics.jsonl")
     compared = choice.compare(lines) if choice else None
-    metrics.draw(lines, out / "loss.png", _title(config, prepared), compared)
+    earlier = _cycles_before(config)
+    picture.draw(lines, out / "loss.png", _title(config, prepared), compared, earlier)
     prompt = config.prompt
     return {
         "base": BASE if is_ours else told,
@@ -64,6 +69,20 @@ def _learned(lines: list[metrics.Line], outcome: "Outcome") -> dict[str, Any]:
         "samples_per_second": outcome.samples_per_second,
         "resumed_from_step": outcome.resumed_from,
     }
+
+
+def _cycles_before(config: TrainConfig) -> list[list[metrics.Line]]:
+    """Read the figures of the runs that this one goes on from, where they are still there."""
+    cycles: list[list[metrics.Line]] = []
+    adapter = config.init_adapter
+    while adapter and len(cycles) < _MOST_CYCLES:
+        run = Path(adapter).resolve().parent
+        cycles.insert(0, metrics.read(run / "metrics.jsonl"))
+        try:
+            adapter = manifest.read(Folder(str(run)), "train").config.get("init_adapter")
+        except ManifestError:
+            break
+    return cycles
 
 
 def _rows(prepared: Prepared) -> dict[str, Any]:

@@ -45,9 +45,3 @@ def test_final_loss_is_the_mean_of_the_last_tenth() -> None:
 def test_best_validation() -> None:
     assert metrics.best_validation(LINES) == (2, 3.5)
     assert metrics.best_validation(LINES[:2]) is None
-
-
-@pytest.mark.parametrize("lines", [LINES, LINES[:1], [LINES[0]] * 300])
-def test_picture(tmp_path: Path, lines: list[metrics.Line]) -> None:
-    metrics.draw(lines, tmp_path / "loss.png", "title")
-    assert (tmp_path / "loss.png").read_bytes().startswith(b"\x89PNG")
