@@ -1,0 +1,62 @@
+"""How well and how fast titles are found: ``python -m tests.benchmarks.search CLEAN [QUESTIONS]``.
+
+Builds the index of the clean shards where there is none, asks about titles drawn from it and
+prints how many were found and how long a question took.
+"""
+
+import random
+import sys
+import time
+from pathlib import Path
+
+from data import shards
+from data.shards import Folder
+from inference import catalogue, search
+from tests.phrasings import questions
+
+SEED = 11
+
+
+def main(clean: str, count: int = 200) -> None:
+    began = time.perf_counter()
+    place = catalogue.build(clean)
+    print(f"index ready in {time.perf_counter() - began:.1f} s")
+    size = Path(place, "titles.sqlite").stat().st_size
+    db = catalogue.open_index(place)
+    titles = sample_titles(Folder(clean), 20 * count)
+    search.find(db, "warm up")
+    tally: dict[bool, list[int]] = {True: [], False: []}
+    seconds, missed = [], []
+    for question, title, is_whole in questions(titles, count, SEED, 0.4):
+        began = time.perf_counter()
+        found = [match.title for match in search.find(db, question)]
+        seconds.append(time.perf_counter() - began)
+        tally[is_whole].append(found.index(title) if title in found else -1)
+        if tally[is_whole][-1] < 0 or (is_whole and tally[is_whole][-1]):
+            missed.append((question, title, found[:2]))
+    seconds.sort()
+    for is_whole, places in tally.items():
+        first, five = sum(p == 0 for p in places), sum(p >= 0 for p in places)
+        what = "whole titles" if is_whole else "parts of titles"
+        shares = f"first {first / len(places):.1%}, in five {five / len(places):.1%}"
+        print(f"{what}: {len(places)} asked, {shares}")
+    median, high = seconds[len(seconds) // 2], seconds[int(len(seconds) * 0.95)]
+    told = [f"{1000 * each:.1f} ms" for each in (median, high, seconds[-1])]
+    print(f"a question: median {told[0]}, 95th percentile {told[1]}, most {told[2]}")
+    print(f"index: {size / 2**20:,.1f} MiB")
+    for question, title, found in missed[:20]:
+        print(f"  {question!r}\n    meant {title!r}\n    found {found}")
+
+
+def sample_titles(clean: Folder, count: int) -> list[str]:
+    """Draw titles from a few parts."""
+    draw = random.Random(SEED)  # noqa: S311
+    names = shards.list_parts(clean)
+    held: list[str] = []
+    for name in draw.sample(names, min(len(names), 12)):
+        held += shards.read_part(clean, name, ["title"]).column(0).to_pylist()
+    return draw.sample(held, min(count, len(held)))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], *map(int, sys.argv[2:]))
