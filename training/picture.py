@@ -73,10 +73,23 @@ def _draw_losses(axes: Any, cycles: list[list[Line]]) -> None:
                 f"cycle {number + 1}", (begin, 1), xycoords=("data", "axes fraction"),
                 xytext=(4, -10), textcoords="offset points", color=_RATE, fontsize=9,
             )  # fmt: skip
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(*_range(cycles))
     axes.set_ylabel("loss per token (nats)", color=_INK)
-    axes.legend(frameon=False, labelcolor=_INK, loc="upper right")
+    # Above the curves, which may be anywhere.
+    axes.legend(
+        frameon=False, labelcolor=_INK, loc="lower right", bbox_to_anchor=(1, 1), ncols=2,
+        borderaxespad=0.2,
+    )  # fmt: skip
     _tidy(axes)
+
+
+def _range(cycles: list[list[Line]]) -> tuple[float, float]:
+    """Begin the axis at 0, but not where that would press all curves to its top."""
+    names = ("loss", "validation_loss")
+    losses = [line[name] for lines in cycles for line in lines for name in names if name in line]
+    low, high = min(losses), max(losses)
+    room = max(high - low, 0.02 * high)
+    return (0.0 if low < high / 2 else low - 0.2 * room, high + 0.15 * room)
 
 
 def _draw_trained(axes: Any, lines: list[Line], window: int, with_label: bool) -> None:
@@ -108,6 +121,7 @@ def _draw_evaluated(axes: Any, lines: list[Line], with_label: bool) -> None:
         axes.annotate(
             f"best {best[1]:.3f}", best, xytext=(0, -14), textcoords="offset points",
             ha=side, color=_VALIDATION, fontsize=9,
+            bbox={"facecolor": "white", "alpha": 0.85, "edgecolor": "none", "pad": 1},
         )  # fmt: skip
 
 

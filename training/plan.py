@@ -227,7 +227,7 @@ def estimate(candidate: Candidate, shape: Shape, optimizer_bytes: int = 8) -> Es
 
     Counted are the widths of what a Llama layer's backward pass reads: with Unsloth's kernels
     eight of the hidden width, the keys and values and two of the intermediate width; four and two
-    more without. The factors were set against TinyLlama on a GPU (facts in CONTRIBUTING.md).
+    more without. The factors were set against TinyLlama on a GPU (the figures stand in the tests).
 
     Args:
         candidate: to estimate.
