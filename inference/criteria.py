@@ -136,6 +136,8 @@ class EvaluateConfig:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ConfigError(f"--{name}", "at least 1", str(value))
+        if self.shown_rows < 0:
+            raise ConfigError("--shown_rows", "0 or more", str(self.shown_rows))
         if self.resamples < 100:
             found = str(self.resamples)
             raise ConfigError("--resamples", "at least 100", found)

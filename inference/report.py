@@ -234,6 +234,8 @@ def _lineage(case: "Case") -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
 
     def walk(parent: Parent, depth: int) -> None:
+        if any(each["digest"] == parent.digest for each in found):
+            return
         found.append({"depth": depth, "stage": parent.stage, "path": parent.path,
                       "digest": parent.digest})  # fmt: skip
         for each in parent.made_from:
@@ -241,8 +243,9 @@ def _lineage(case: "Case") -> list[dict[str, Any]]:
         if parent.stage == "clean":
             found.extend(_sources(parent, depth + 1))
 
-    tops = [model.made.as_parent(path) for path, model in case.runs if model.made]
-    tops += [each.parent for each in case.ready if each.parent]
+    # Texts first: the run that wrote them then stands below them.
+    tops = [each.parent for each in case.ready if each.parent]
+    tops += [model.made.as_parent(path) for path, model in case.runs if model.made]
     for top in tops or [case.subset.as_parent(case.config.subset)]:
         walk(top, 0)
     return found

@@ -112,7 +112,7 @@ def _cell(cell: dict[str, Any] | None, metric: dict[str, Any], sign: str = "") -
     if not cell or cell["value"] is None:
         return '<td class="empty">–</td>'
     form = f"{{:{sign},.{metric['digits']}f}}"
-    value = form.format(cell["value"]) + (metric["unit"] and f"&nbsp;{metric['unit']}")
+    value = form.format(cell["value"]) + metric["unit"]
     if cell["low"] is None:
         return f"<td>{value}<small>no interval</small></td>"
     low, high = form.format(cell["low"]), form.format(cell["high"])
@@ -227,7 +227,8 @@ def _methods(told: dict[str, Any]) -> str:
         f"{own['seed']}, the same for every candidate, so that differences are paired. "
         f"A span is copied from {own['copied_span']} characters on; a text is recited where it is "
         f"at least {own['recited_alike']:.0%} alike to a training text. Perplexity is weighted by "
-        f"tokens, the end of the text included. ROUGE is rouge-score's F1 without stemming.</p>"
+        f"tokens, the end of the text included. Where all rows agree, so do all resamples: an "
+        f"interval without width says little. ROUGE is rouge-score's F1 without stemming.</p>"
         f"<ul>{signs}</ul>"
     )
 

@@ -14,6 +14,16 @@ Samples = dict[str, dict[str, dict[str, Sample]]]
 """By side, candidate and metric."""
 
 
+_SAYS = {
+    "learned": "it has not learned to describe",
+    "recites": "it recites its training texts",
+    "title_kept": "it strays from the title",
+    "unsupported": "it invents numbers",
+    "ended": "its texts do not end",
+    "repetition": "it repeats itself",
+}
+
+
 @dataclass(frozen=True)
 class Line:
     """One question and its answer."""
@@ -44,16 +54,12 @@ class Verdict:
     @property
     def headline(self) -> str:
         """The verdict in a sentence."""
-        groups = {line.group for line in self.failed}
-        says = {
-            "learned": "it has not learned to describe",
-            "recites": "it recites its training texts",
-            "faithful": "its texts are not fit",
-        }
-        if not groups:
+        if not self.failed:
             measured = any(line.passed for line in self.lines)
             return "Ship it: every threshold is met" if measured else "Nothing could be judged"
-        return "Do not ship: " + " and ".join(says[name] for name in says if name in groups)
+        says = dict.fromkeys(_SAYS.get(line.key) or _SAYS[line.group] for line in self.failed)
+        *first, last = says
+        return "Do not ship: " + (", ".join(first) + " and " if first else "") + last
 
 
 class _Judge:
@@ -149,7 +155,7 @@ def _recites(court: _Judge) -> None:
     ):
         recited = court.find(side, "own", "recited")
         told = (
-            f"{recited.value:.1f} % of texts{_range(recited.estimate(), '{:.1f}')}"
+            f"{recited.value:.1f}% of texts{_range(recited.estimate(), '{:.1f}')}"
             if recited
             else None
         )
@@ -172,7 +178,7 @@ def _recites(court: _Judge) -> None:
     )
     excess = copied.value - real.value if copied and real else 0.0
     told = (
-        f"{copied.value:.0f} % of characters, real descriptions {real.value:.0f} %"
+        f"{copied.value:.0f}% of characters, real descriptions {real.value:.0f}%"
         if copied and real else None
     )  # fmt: skip
     court.add("recites", "excess_copied", "Does it copy more than real descriptions do?", told,
@@ -183,22 +189,22 @@ def _faithful(court: _Judge) -> None:
     kept, real = (court.find("unseen", who, "title_words") for who in ("own", "reference"))
     share = kept.value / real.value if kept and real and real.value else 0.0
     told = (
-        f"{kept.value:.0f} % of its words, real descriptions {real.value:.0f} %"
+        f"{kept.value:.0f}% of its words, real descriptions {real.value:.0f}%"
         if kept and real else None
     )  # fmt: skip
     court.add("faithful", "title_kept", "Does it speak of the title's product?", told,
               lambda limit: share >= limit, "at least {:.0%} of the real ones' share")  # fmt: skip
     invented = court.find("unseen", "own", "unsupported")
-    told = f"{invented.value:.0f} % of its numbers" if invented else None
+    told = f"{invented.value:.0f}% of its numbers" if invented else None
     court.add("faithful", "unsupported", "Does it invent numbers?", told,
               _at_most(invented.value / 100 if invented else 0), "at most {:.0%}")  # fmt: skip
     ended = court.find("unseen", "own", "ended")
-    told = f"{ended.value:.1f} % of texts" if ended else None
+    told = f"{ended.value:.1f}% of texts" if ended else None
     court.add("faithful", "ended", "Does it come to an end?", told,
               lambda limit: ended is not None and ended.value / 100 >= limit,
               "at least {:.0%}")  # fmt: skip
     again = court.find("unseen", "own", "repetition")
-    told = f"{again.value:.1f} % of word 4-grams" if again else None
+    told = f"{again.value:.1f}% of word 4-grams" if again else None
     court.add("faithful", "repetition", "Does it repeat itself?", told,
               _at_most(again.value / 100 if again else 0), "at most {:.0%}")  # fmt: skip
 

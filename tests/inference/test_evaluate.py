@@ -1,0 +1,338 @@
+"""The command evaluate: what it compares, flags and refuses, and what the report says."""
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from data import manifest, models, subset
+from data.errors import GateError, ManifestError, ModelError, SourceError, SubsetError
+from data.manifest import Counts, Manifest
+from data.shards import Folder
+from data.subset import SubsetConfig
+from inference import evaluate
+from inference.__main__ import main
+from inference.criteria import EvaluateConfig, Thresholds
+
+NOUNS = ("kettle", "lamp", "novel", "jacket", "violin", "clock", "tent", "mirror")
+ROWS = [
+    (f"u{i}", f"{NOUNS[i % 8].title()} No. {i}",
+     f"This {NOUNS[i % 8]} is the {i} th of its kind and lasts {i * 7} years; nobody says more.")
+    for i in range(90)
+]  # fmt: skip
+BRIEF = {"max_new_tokens": 8, "resamples": 100}
+
+
+def _subset(folder: Path, clean: Path, **sizes: Any) -> Path:
+    subset.run(SubsetConfig(clean=str(clean), out=str(folder), **sizes))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def clean(tmp_path_factory: pytest.TempPathFactory, clean_of: Callable[..., Path]) -> Path:
+    return clean_of(tmp_path_factory.mktemp("evaluate") / "clean", ROWS, held_out=0.2)
+
+
+@pytest.fixture(scope="module")
+def asked(clean: Path) -> Path:
+    """A subset: some 50 train rows and some 20 test rows."""
+    return _subset(clean.parent / "subset", clean)
+
+
+def _train(folder: Path, run: Path, asked: Path, **config: Any) -> Path:
+    """A run that was trained on a subset: the tiny model of the fixture with that lineage."""
+    shutil.copytree(run, folder)
+    base = models.locate(str(folder / "base"))
+    facts = {
+        "base": "base", "base_digest": base.digest, "longest_completion_tokens": 12,
+        "prompt": {"template": "alpaca", "instruction": "Write a product description."},
+    }  # fmt: skip
+    parent = manifest.read(Folder(str(asked)), "subset").as_parent(str(asked))
+    made = Manifest("train", config, {"run": folder.name}, (), (), Counts(), (parent,), facts=facts)
+    made.write(Folder(str(folder)))
+    lines = [{"step": i, "loss": 3.0 - i / 10} for i in range(1, 9)]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(run: Path, asked: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return _train(tmp_path_factory.mktemp("runs") / "ten", run, asked)
+
+
+def _report(out: Path) -> dict[str, Any]:
+    told: dict[str, Any] = json.loads((out / "report.json").read_text())
+    return told
+
+
+def _line(told: dict[str, Any], key: str) -> dict[str, Any]:
+    return next(line for line in told["verdicts"][0]["lines"] if line["key"] == key)
+
+
+@pytest.fixture(scope="module")
+def reported(trained: Path, asked: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("reports") / "out"
+    evaluate.run(EvaluateConfig(run=str(trained), subset=str(asked), out=str(out), **BRIEF))
+    return out
+
+
+def test_seen_and_unseen_rows_side_by_side(reported: Path, asked: Path) -> None:
+    told = _report(reported)
+    splits = {name: set(subset.load(str(asked))[name]["uid"]) for name in ("train", "test")}
+    for side, split in (("unseen", "test"), ("seen", "train")):
+        uids = {row["uid"] for row in told["rows"] if row["side"] == side}
+        assert uids
+        assert uids <= splits[split]
+    assert told["sides"]["seen"]["rows"] == told["sides"]["unseen"]["rows"]
+    kinds = [each["kind"] for each in told["candidates"]]
+    assert sorted(kinds) == ["adapter", "base", "nearest", "reference", "title"]
+    unseen = told["sides"]["unseen"]["scores"]
+    assert unseen["title"]["title_words"]["value"] == 100
+    assert unseen["adapter"]["perplexity"]["value"] != unseen["base"]["perplexity"]["value"]
+    assert unseen["adapter"]["rougeL"]["low"] is not None
+
+
+def test_the_page_is_whole_and_needs_nothing_else(reported: Path) -> None:
+    page = (reported / "report.html").read_text()
+    assert not re.search(r"""(?:src|href)\s*=|url\(|@import|https?://""", page.split("<main>")[0])
+    assert "NaN" not in page
+    data = re.search(r'id="data">(.*?)</script>', page, re.DOTALL)
+    assert data
+    assert len(json.loads(data[1])["rows"]) == len(_report(reported)["rows"])
+    assert page.index('class="verdict') < page.index("<table>")
+
+
+def test_texts_cannot_break_out_of_the_page(trained: Path, asked: Path, tmp_path: Path) -> None:
+    texts = _write_texts(tmp_path / "texts.jsonl", asked, lambda _: "</script><script>alert(1)")
+    out = _judge(texts, asked, tmp_path)
+    page = (out / "report.html").read_text()
+    assert "<script>alert" not in page
+    assert page.count("</script>") == 2
+
+
+def test_a_finished_report_is_left_alone(
+    reported: Path, trained: Path, asked: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = (reported / "report.json").read_bytes()
+    config = EvaluateConfig(run=str(trained), subset=str(asked), out=str(reported), **BRIEF)
+    evaluate.run(config)
+    assert "already finished" in capsys.readouterr().out
+    assert (reported / "report.json").read_bytes() == before
+
+
+def test_an_adapter_of_zeros_has_not_learned(
+    trained: Path, asked: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from safetensors.torch import load_file, save_file
+
+    run = tmp_path / "zeros"
+    shutil.copytree(trained, run)
+    file = run / "adapter" / "adapter_model.safetensors"
+    save_file({name: each * 0 for name, each in load_file(file).items()}, file)
+    words = ["evaluate", "--run", str(run), "--subset", str(asked), "--out", str(tmp_path / "out"),
+             "--max_new_tokens", "8", "--resamples", "100", "--rows", "12"]  # fmt: skip
+    assert main(words) == 0
+    told = _report(tmp_path / "out")
+    assert "it has not learned to describe" in told["verdicts"][0]["headline"]
+    for key in ("perplexity_drop", "gain_over_base"):
+        assert _line(told, key)["passed"] is False
+    assert "0.0% lower" in _line(told, "perplexity_drop")["told"]
+    capsys.readouterr()
+    # The gate holds for a finished report too.
+    assert main([*words, "--gate"]) == 3
+    assert "perplexity_drop met" in capsys.readouterr().err
+
+
+def _write_texts(path: Path, asked: Path, text: Callable[[dict[str, str]], str]) -> Path:
+    loaded = subset.load(str(asked))
+    rows = [row for split in ("train", "test") for row in loaded[split]]
+    lines = [json.dumps({"uid": row["uid"], "description": text(row)}) + "\n" for row in rows]
+    path.write_text("".join(lines))
+    return path
+
+
+def _judge(texts: Path, asked: Path, tmp_path: Path, **fields: Any) -> Path:
+    out = tmp_path / "out"
+    evaluate.run(
+        EvaluateConfig(
+            generated=str(texts), subset=str(asked), out=str(out), resamples=100, **fields
+        )
+    )
+    return out
+
+
+def test_reciting_is_flagged_and_describing_is_not(asked: Path, tmp_path: Path) -> None:
+    learned = subset.load(str(asked))["train"]["content"]
+    recited = _write_texts(tmp_path / "recited.jsonl", asked, lambda _: learned[0])
+    told = _report(_judge(recited, asked, tmp_path))
+    assert _line(told, "recited_unseen")["passed"] is False
+    assert "it recites" in told["verdicts"][0]["headline"]
+    assert told["sides"]["unseen"]["scores"]["generated:recited.jsonl"]["copied"]["value"] == 100
+    own = _write_texts(
+        tmp_path / "own.jsonl", asked, lambda row: f"Behold our {row['title']}, new!"
+    )
+    told = _report(_judge(own, asked, tmp_path / "other"))
+    assert _line(told, "recited_unseen")["passed"] is True
+    assert _line(told, "title_kept")["passed"] is True
+
+
+def test_no_model_is_needed_for_ready_texts(asked: Path, tmp_path: Path) -> None:
+    texts = _write_texts(tmp_path / "texts.jsonl", asked, lambda row: row["title"])
+    told = _report(_judge(texts, asked, tmp_path))
+    assert _line(told, "perplexity_drop")["told"] == "not measured"
+    assert _line(told, "ended")["passed"] is None
+    pairs = told["sides"]["unseen"]["differences"]
+    gain = next(pair["scores"]["rougeL"] for pair in pairs if pair["other"] == "title")
+    assert (gain["value"], gain["low"], gain["high"]) == (0, 0, 0)
+
+
+def test_texts_of_the_run_stand_in_for_writing(
+    trained: Path, asked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from inference import generate
+    from inference.config import GenerateConfig
+
+    out = tmp_path / "generated"
+    settings = GenerateConfig(
+        run=str(trained), titles=str(asked), out=str(out), max_new_tokens=8, device="cpu"
+    )
+    generate.run(settings)
+    asked_for: list[str] = []
+    write = evaluate.Writer.write
+
+    def counted(self: Any, side: Any, ready: Any, what: str) -> Any:
+        asked_for.append(f"{what}: {len(side) - len(ready)}")
+        return write(self, side, ready, what)
+
+    monkeypatch.setattr(evaluate.Writer, "write", counted)
+    config = EvaluateConfig(
+        run=str(trained), generated=str(out), subset=str(asked), out=str(tmp_path / "o"), **BRIEF
+    )
+    evaluate.run(config)
+    assert "adapter, unseen titles: 0" in asked_for
+    told = _report(tmp_path / "o")
+    assert [each["kind"] for each in told["candidates"]].count("generated") == 0
+    assert [each["stage"] for each in told["lineage"]][:3] == ["generate", "train", "subset"]
+
+
+def test_several_runs_share_their_base(
+    trained: Path, run: Path, asked: Path, tmp_path: Path
+) -> None:
+    other = _train(tmp_path / "again", run, asked)
+    runs = [str(trained), str(other)]
+    out = tmp_path / "out"
+    evaluate.run(EvaluateConfig(run=runs, subset=str(asked), out=str(out), rows=6, **BRIEF))
+    told = _report(out)
+    keys = [each["key"] for each in told["candidates"]]
+    assert keys == ["base", "adapter:ten", "adapter:again", "nearest", "title", "reference"]
+    pairs = [(p["one"], p["other"]) for p in told["sides"]["unseen"]["differences"]]
+    assert ("adapter:again", "adapter:ten") in pairs
+    assert len(told["verdicts"]) == 2
+
+
+def test_rows_that_a_run_was_trained_on_are_refused(
+    clean: Path, run: Path, asked: Path, tmp_path: Path, clean_of: Callable[..., Path]
+) -> None:
+    trained_rows = subset.load(str(asked))["test"].to_list()
+    everything = [(row["uid"], row["title"], row["content"]) for row in trained_rows]
+    others = [(f"x{i}", f"Other {i}", f"Text number {i}.") for i in range(20)]
+    all_train = _subset(
+        tmp_path / "leaky", clean_of(tmp_path / "c", everything + others, held_out=0.01)
+    )
+    leaky = _train(tmp_path / "run", run, all_train)
+    config = EvaluateConfig(run=str(leaky), subset=str(asked), out=str(tmp_path / "o"), **BRIEF)
+    with pytest.raises(SubsetError, match="that no run was trained on"):
+        evaluate.run(config)
+    assert not (tmp_path / "o").exists()
+
+
+def test_other_held_out_rows_lose_those_that_were_trained_on(
+    trained: Path, asked: Path, tmp_path: Path, clean_of: Callable[..., Path]
+) -> None:
+    known = subset.load(str(asked))["train"][0]
+    rows = [(f"t{i}", f"Official {i}", f"An official text, number {i}.") for i in range(9)]
+    rows.append(("t9", known["title"].upper(), "Same title, other words."))
+    official = clean_of(tmp_path / "official", rows, held_out=0.3)
+    out = tmp_path / "out"
+    evaluate.run(
+        EvaluateConfig(
+            run=str(trained), subset=str(asked), held_out=str(official), out=str(out), **BRIEF
+        )
+    )
+    unseen = _report(out)["sides"]["unseen"]
+    assert (unseen["rows"], unseen["left_out"]) == (9, {"trained_on": 1})
+
+
+def test_a_missing_training_subset_is_refused(
+    run: Path, clean: Path, asked: Path, tmp_path: Path
+) -> None:
+    small = _subset(tmp_path / "small", clean, size=10)
+    trained = _train(tmp_path / "run", run, small)
+    config = EvaluateConfig(run=str(trained), subset=str(asked), out=str(tmp_path / "o"), **BRIEF)
+    shutil.rmtree(small)
+    with pytest.raises(ManifestError, match="cannot be told without it"):
+        evaluate.run(config)
+
+
+def test_another_base_is_refused(
+    trained: Path, asked: Path, tmp_path: Path, base_of: Callable[..., Path]
+) -> None:
+    other = tmp_path / "run"
+    shutil.copytree(trained, other)
+    shutil.rmtree(other / "base")
+    base_of(other / "base", seed=9)
+    config = EvaluateConfig(run=str(other), subset=str(asked), out=str(tmp_path / "o"), **BRIEF)
+    with pytest.raises(ModelError, match="the base that the adapter was trained on"):
+        evaluate.run(config)
+
+
+def test_texts_for_other_rows_are_refused(asked: Path, tmp_path: Path) -> None:
+    texts = tmp_path / "texts.jsonl"
+    texts.write_text('{"uid": "elsewhere", "description": "A text."}\n')
+    with pytest.raises(SourceError, match=r"first: elsewhere"):
+        _judge(texts, asked, tmp_path)
+
+
+def test_a_merged_model_alone_is_refused(run: Path, asked: Path, tmp_path: Path) -> None:
+    config = EvaluateConfig(
+        run=str(run / "base"), subset=str(asked), out=str(tmp_path / "o"), **BRIEF
+    )
+    with pytest.raises(ManifestError, match="--generated"):
+        evaluate.run(config)
+
+
+@pytest.mark.parametrize("text", ["", "A text of some words."])
+def test_one_row_and_empty_texts(asked: Path, tmp_path: Path, text: str) -> None:
+    texts = _write_texts(tmp_path / "texts.jsonl", asked, lambda _: text)
+    told = _report(_judge(texts, asked, tmp_path, rows=1))
+    scores = told["sides"]["unseen"]["scores"]["generated:texts.jsonl"]
+    assert scores["rougeL"]["value"] is not None
+    assert scores["rougeL"]["low"] is None
+    assert _line(told, "gain_over_title")["passed"] is False
+    assert "no interval" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_missing_pictures_are_told_in_words(trained: Path, asked: Path, tmp_path: Path) -> None:
+    bare = tmp_path / "bare"
+    shutil.copytree(trained, bare)
+    (bare / "metrics.jsonl").unlink()
+    out = tmp_path / "out"
+    evaluate.run(
+        EvaluateConfig(run=str(bare), subset=str(asked), out=str(out), rows=3, base=False, **BRIEF)
+    )
+    assert "so no loss is drawn" in (out / "report.html").read_text()
+    scores = _report(out)["sides"]["unseen"]["scores"]["base"]
+    assert list(scores) == ["perplexity"]
+
+
+def test_the_gate_passes_where_nothing_is_asked(asked: Path, tmp_path: Path) -> None:
+    texts = _write_texts(tmp_path / "texts.jsonl", asked, lambda row: row["title"])
+    nothing = Thresholds(*[None] * 12)
+    told = _report(_judge(texts, asked, tmp_path, gate=True, thresholds=nothing))
+    assert told["verdicts"][0]["headline"] == "Nothing could be judged"
+    with pytest.raises(GateError):
+        _judge(texts, asked, tmp_path / "strict", gate=True)

@@ -1,0 +1,59 @@
+"""Words, numbers and units of a title: what counts, and what a text keeps of them."""
+
+import pytest
+
+from inference.faithfulness import Kept, compare, content_words, measures, numbers
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("The Green Kettles of 2001", {"green", "kettle"}),
+        ("Café, CAFÉ", {"café"}),
+        ("with for and", set()),
+        ("glass bus", {"glass", "bus"}),
+        ("", set()),
+    ],
+)
+def test_content_words(text: str, words: set[str]) -> None:
+    assert content_words(text) == words
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("1,000.50 and 1000.5", {"1000.5"}),
+        ("007 or 7", {"7"}),
+        ("2.0", {"2"}),
+        ("chapters 1,2", {"1", "2"}),
+        ("none", set()),
+    ],
+)
+def test_numbers(text: str, found: set[str]) -> None:
+    assert numbers(text) == found
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("12-inch", {("12", "in")}),
+        ('12" wide', {("12", "in")}),
+        ("12 inches", {("12", "in")}),
+        ("2 Liters", {("2", "l")}),
+        ("500ml, 5 men", {("500", "ml"), ("5", "")}),
+        ("50%", {("50", "%")}),
+    ],
+)
+def test_measures(text: str, found: set[tuple[str, str]]) -> None:
+    assert measures(text) == found
+
+
+def test_a_number_is_kept_with_its_unit_only() -> None:
+    assert compare("holds 2 quarts", "Kettle 2 liters", "").measures == 0
+    assert compare("holds 2 litres", "Kettle 2 liters", "").measures == 1
+    assert compare("holds 2 litres", "Kettle 2", "").measures == 1
+
+
+def test_a_number_is_supported_by_title_or_record() -> None:
+    found = compare("From 1999: 12 pieces, 3 lids", "Pot Set, 12 pieces", "Made in 1999.")
+    assert found == Kept(1, 2, 1, 1, 1, 3)
