@@ -1,0 +1,232 @@
+"""The web page: its parts and what they do. Gradio's, but for what ``rendering`` draws."""
+
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from data.errors import CatalogueError
+from inference import rendering
+from inference.asking import Answer, Desk
+
+# Askers that are answered at a time; Gradio's threads, 40, serve suggestions too.
+_AT_ONCE = 24
+_EMPTY = "Ask in English or Portuguese. The answer appears here, with the record it is about."
+_LEAST_TYPED = 3
+# Gradio would refuse a title that was chosen from suggestions that newer ones have replaced.
+_AS_SENT = {"preprocess": False}
+_ON, _OFF = gr.update(interactive=True), gr.update(interactive=False)
+
+Update = tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Shown:
+    """The parts of the page that an answer changes."""
+
+    status: Any
+    answer: Any
+    base: Any
+    evidence: Any
+    titles: Any
+    ask: Any
+    stop: Any
+    again: Any
+    seed: Any
+
+    def listed(self) -> list[Any]:
+        """Give them in the order of an update."""
+        return [
+            *(self.status, self.answer, self.base, self.evidence, self.titles),
+            *(self.ask, self.stop, self.again, self.seed),
+        ]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What the page shows beside answers."""
+
+    titles: int
+    """How many the catalogue has."""
+    examples: list[str]
+    """Questions to offer."""
+    report: str | None
+    """Path on this server of the run's report; none: there is none."""
+    waiting: int
+    """How many may wait for an answer."""
+
+
+def build(desk: Desk, layout: Layout) -> Any:
+    """Lay out the page; the desk answers."""
+    with gr.Blocks(title="Ask about a title", analytics_enabled=False) as page:
+        gr.HTML(rendering.heading(layout.titles, desk.config.run))
+        with gr.Tabs():
+            with gr.Tab("Ask"):
+                _ask_tab(desk, layout.examples)
+            with gr.Tab("Report of the run"):
+                gr.HTML(_report(layout.report))
+    page.queue(default_concurrency_limit=_AT_ONCE, max_size=layout.waiting)
+    return page
+
+
+def theme() -> Any:
+    """Give Gradio's plainest look with this machine's own fonts."""
+    return gr.themes.Base(
+        primary_hue="blue",
+        font=["system-ui", "sans-serif"],
+        font_mono=["ui-monospace", "monospace"],
+    )
+
+
+def _report(report: str | None) -> str:
+    if report is None:
+        return rendering.empty_card(
+            "No report yet: make one with `python -m inference evaluate` and give it with --report."
+        )
+    return f'<iframe class="tb-frame" src="{report}" title="Report of the run"></iframe>'
+
+
+def _ask_tab(desk: Desk, examples: list[str]) -> None:
+    question = gr.Textbox(
+        label="Question", placeholder="What is … like?  ·  O que é …?", max_lines=6, autofocus=True,
+        elem_id="question",
+    )  # fmt: skip
+    titles = gr.Radio(
+        [], label="Titles that may be meant: choose one, or just ask", visible=False,
+        elem_id="titles",
+    )  # fmt: skip
+    with gr.Row(elem_classes="tb-buttons"):
+        ask = gr.Button("Ask", variant="primary", elem_id="ask")
+        stop = gr.Button("Stop", interactive=False, elem_id="stop")
+        again = gr.Button("Another answer", interactive=False, elem_id="again")
+    with gr.Row(elem_classes="tb-choices"):
+        compare = gr.Checkbox(label="Show the base model beside it", elem_id="compare")
+        anyway = gr.Checkbox(label="Answer even if no title matches (invented)", elem_id="anyway")
+        seed = gr.Number(
+            desk.config.seed, label="Seed (same seed, same answer)", precision=0, elem_id="seed"
+        )
+    if examples:
+        gr.Examples([[each] for each in examples], [question], label="For example")
+    status = gr.HTML(rendering.status(""), elem_id="status")
+    with gr.Row(elem_classes="tb-pair"):
+        answer = gr.HTML(rendering.empty_card(_EMPTY), elem_id="answer")
+        base = gr.HTML(visible=False, elem_id="base")
+    evidence = gr.HTML("", elem_id="evidence")
+    shown = Shown(status, answer, base, evidence, titles, ask, stop, again, seed)
+    _wire(desk, question, (compare, anyway), shown)
+
+
+def _wire(desk: Desk, question: Any, choices: tuple[Any, Any], shown: Shown) -> None:
+    def reply(
+        asked: str, title: str | None, compare: bool, anyway: bool, seed: float | None
+    ) -> Iterator[Update]:
+        yield from updates(desk, asked, title, (compare, anyway), seed)
+
+    def other(
+        asked: str, title: str | None, compare: bool, anyway: bool, seed: float | None
+    ) -> Iterator[Update]:
+        following = _whole_number(seed, desk.config.seed) + 1
+        yield from updates(desk, asked, title, (compare, anyway), following)
+
+    inputs, outputs = [question, shown.titles, *choices, shown.seed], shown.listed()
+    # Each part tells by itself that it is at work; Gradio's veil would hide the growing text.
+    quiet = {"show_progress": "hidden", "concurrency_limit": _AT_ONCE, **_AS_SENT}
+    asking = [
+        shown.ask.click(reply, inputs, outputs, api_name="ask", **quiet),
+        question.submit(reply, inputs, outputs, api_visibility="private", **quiet),
+        shown.again.click(other, inputs, outputs, api_visibility="private", **quiet),
+    ]
+    halt = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+    shown.stop.click(
+        _stopped, None, [shown.status, shown.ask, shown.stop, shown.again], cancels=asking, **halt
+    )
+    # A choice is undone by the browser as soon as the question changes, not by the suggestions:
+    # they may come when the next choice is already made.
+    question.input(None, None, shown.titles, js="() => null", api_visibility="private")
+    question.input(
+        lambda typed: _suggested(desk, typed), question, shown.titles, api_visibility="private",
+        trigger_mode="always_last", show_progress="hidden", concurrency_limit=4,
+    )  # fmt: skip
+
+
+def _suggested(desk: Desk, typed: str) -> Any:
+    """Offer the titles that a half-typed question may mean; what is chosen stays chosen."""
+    if len(typed.strip()) < _LEAST_TYPED or len(typed) > desk.config.max_characters:
+        return gr.update(choices=[], visible=False)
+    found = desk.suggest(typed)
+    return gr.update(choices=found, visible=bool(found))
+
+
+def _stopped() -> Update:
+    return rendering.status("Stopped."), _ON, _OFF, _ON
+
+
+def updates(
+    desk: Desk, asked: str, title: str | None, choices: tuple[bool, bool], seed: float | None
+) -> Iterator[Update]:
+    """Answer a question on the page: one update of all of ``Shown`` after the other."""
+    compare, anyway = choices
+    chosen = _whole_number(seed, desk.config.seed)
+    try:
+        yield (
+            rendering.status("Looking for the title …"), rendering.empty_card("…"),
+            gr.update(value="", visible=False), "", gr.skip(), _OFF, _ON, _OFF, chosen,
+        )  # fmt: skip
+        found = desk.find(str(asked or ""), str(title) if title else None)
+        last = None
+        with closing(desk.answer(found, chosen, compare, anyway)) as answers:
+            for last in answers:
+                if last.status in ("answered", "invented"):
+                    yield _growing(desk, last, compare)
+        assert last is not None  # noqa: S101  # an answer always begins
+        yield _whole(desk, last, compare)
+    except CatalogueError as error:
+        yield _refused(str(error), gr.skip(), chosen)
+
+
+def _whole_number(told: Any, otherwise: int) -> int:
+    """Read a seed; whoever talks to the server without the page may send anything."""
+    try:
+        return int(told)
+    except (TypeError, ValueError, OverflowError):
+        return otherwise
+
+
+def _growing(desk: Desk, answer: Answer, compare: bool) -> Update:
+    is_base = answer.base_answer is not None
+    said = "The base model is writing …" if is_base else "Writing …"
+    base = gr.update(value=rendering.base_card(answer, is_whole=False), visible=compare)
+    # The record is sent once, before the first word.
+    record: Any = gr.skip()
+    if answer.answer is None:
+        record = rendering.evidence_card(answer, desk.sources, is_whole=False)
+    return (
+        rendering.status(said), rendering.answer_card(answer, is_whole=is_base), base, record,
+        gr.skip(), _OFF, _ON, _OFF, answer.seed,
+    )  # fmt: skip
+
+
+def _whole(desk: Desk, answer: Answer, compare: bool) -> Update:
+    if answer.status in ("which", "no_match"):
+        choices = [match["title"] for match in answer.matches]
+        titles = gr.update(choices=choices, value=None, visible=bool(choices))
+        near = "Choose a near one above, or allow" if choices else "Allow"
+        said = f"No title of the catalogue matches. {near} an invention."
+        if answer.status == "which":
+            said = "Several titles may be meant: choose one above and ask again."
+        return _refused(said, titles, answer.seed)
+    base = gr.update(value=rendering.base_card(answer, is_whole=True), visible=compare)
+    return (
+        rendering.status(f"Done: {answer.new_tokens} tokens, seed {answer.seed}."),
+        rendering.answer_card(answer, is_whole=True), base,
+        rendering.evidence_card(answer, desk.sources), gr.skip(), _ON, _OFF, _ON, answer.seed,
+    )  # fmt: skip
+
+
+def _refused(said: str, titles: Any, seed: int) -> Update:
+    return (
+        rendering.status(said, is_error=True), rendering.empty_card(_EMPTY),
+        gr.update(value="", visible=False), "", titles, _ON, _OFF, _OFF, seed,
+    )  # fmt: skip

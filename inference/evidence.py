@@ -1,0 +1,176 @@
+"""What an answer rests on: was the title trained on, and which stretches are recited.
+
+Reads the subset that a run was trained on, memory-mapped. Knows nothing of models.
+"""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import xxhash
+from numpy.typing import NDArray
+
+from data import manifest
+from data.errors import ManifestError
+from data.manifest import Manifest
+from data.sampling import normalise_title
+from data.shards import Folder
+from inference import overlap
+from inference.catalogue import Record
+
+STATES = {
+    "trained": "the adapter was trained on this title",
+    "held_out": "held out: the adapter never saw this title, its descriptions are for testing",
+    "unseen": "in the catalogue, but not among the titles that the adapter was trained on",
+    "unknown": "not in the catalogue",
+    "untold": "not known: the subset that the adapter was trained on is not here",
+}
+"""What is known of a title and the adapter's training."""
+
+LEAST_COPIED = 40
+"""Characters of the shortest stretch that counts as recited; shorter ones are turns of phrase."""
+
+# More training text than this is not looked through for every answer: a suffix array of 16 MB
+# takes about 1.5 s. The record's own text always is.
+_MOST_SEARCHED = 2**24
+
+
+@dataclass(frozen=True)
+class Copied:
+    """A stretch of an answer that stands word for word in a training text."""
+
+    begin: int
+    """In the answer, code points."""
+    end: int
+    text: str
+    where: str
+    """``record``: the title's own description; ``training``: those of other titles."""
+    uid: str | None = None
+    """Of a row that holds it; none: several rows hold a part of it each."""
+    title: str | None = None
+
+
+class Training:
+    """The titles and texts that a run was trained on, where its subset is still there."""
+
+    def __init__(self, made: Manifest | None) -> None:
+        self._rows: pa.Table | None = None
+        self._titles: dict[str, NDArray[np.uint64]] = {}
+        folder = _subset_of(made)
+        if folder is None:
+            return
+        for split in ("train", "validation", "test"):
+            rows = _mapped(folder / split)
+            if rows is None:
+                continue
+            keys = [_key(title) for title in rows.column("title").to_pylist()]
+            self._titles[split] = np.sort(np.array(keys, np.uint64))
+            if split == "train":
+                self._rows = rows
+
+    def state(self, title: str | None, record: Record | None) -> str:
+        """Tell whether a title was trained on: one of ``STATES``."""
+        if title is None or record is None:
+            return "unknown"
+        if not self._titles:
+            # No subset ever trains on what cleaning held out.
+            return "untold" if record.split == "train" else "held_out"
+        key = _key(title)
+        if self._holds("train", key):
+            return "trained"
+        is_held_out = record.split != "train" or self._holds("test", key)
+        return "held_out" if is_held_out else "unseen"
+
+    def _holds(self, split: str, key: int) -> bool:
+        keys = self._titles.get(split)
+        if keys is None:
+            return False
+        place = int(np.searchsorted(keys, np.uint64(key)))
+        return place < len(keys) and int(keys[place]) == key
+
+    def copied(self, answer: str, record: Record | None) -> list[Copied]:
+        """Find what an answer recites of training texts, in order.
+
+        Where the training texts are too many to look through at once, or not there, only the
+        record's own description is looked at.
+        """
+        if len(answer) < LEAST_COPIED:
+            return []
+        texts, uids, titles = self._searched(record)
+        if not texts:
+            return []
+        found = overlap.find_copies([answer], pa.chunked_array([texts]), LEAST_COPIED)
+        told = []
+        for begin, end in _whole_words(answer, found.spans[0]):
+            stretch = answer[begin:end]
+            place = next((i for i, text in enumerate(texts) if stretch in text), None)
+            is_own = record is not None and place is not None and uids[place] == record.uid
+            told.append(
+                Copied(
+                    begin=begin,
+                    end=end,
+                    text=stretch,
+                    where="record" if is_own else "training",
+                    uid=None if place is None else uids[place],
+                    title=None if place is None else titles[place],
+                )
+            )
+        return told
+
+    def _searched(self, record: Record | None) -> tuple[list[str], list[str], list[str]]:
+        """Give the texts to look through with their uids and titles, the record's own first."""
+        texts, uids, titles = [], [], []
+        if record is not None:
+            texts, uids, titles = [record.content], [record.uid], [record.title]
+        if self._rows is not None and self._rows.column("content").nbytes <= _MOST_SEARCHED:
+            texts += self._rows.column("content").to_pylist()
+            uids += self._rows.column("uid").to_pylist()
+            titles += self._rows.column("title").to_pylist()
+        return texts, uids, titles
+
+
+def _whole_words(text: str, spans: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """Cut stretches down to whole words; what is too short then is left out."""
+    for begin, end in spans:
+        while begin < end and text[begin].isalnum() and begin and text[begin - 1].isalnum():
+            begin += 1
+        while end > begin and text[end - 1].isalnum() and end < len(text) and text[end].isalnum():
+            end -= 1
+        begin += len(text[begin:end]) - len(text[begin:end].lstrip())
+        end -= len(text[begin:end]) - len(text[begin:end].rstrip())
+        if end - begin >= LEAST_COPIED:
+            yield begin, end
+
+
+def cores() -> int:
+    """Count the cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _key(title: str) -> int:
+    key: int = xxhash.xxh3_64_intdigest(normalise_title(title).encode())
+    return key
+
+
+def _subset_of(made: Manifest | None) -> Path | None:
+    """Find the subset that a run was trained on, unless it is gone or another one by now."""
+    for parent in made.made_from if made else ():
+        if parent.stage != "subset":
+            continue
+        try:
+            there = manifest.read(Folder(parent.path), "subset")
+        except ManifestError:
+            return None
+        return Path(parent.path) if there.digest == parent.digest else None
+    return None
+
+
+def _mapped(folder: Path) -> pa.Table | None:
+    tables = []
+    for file in sorted(folder.glob("*.arrow")):
+        with pa.memory_map(str(file)) as source, pa.ipc.open_stream(source) as reader:
+            tables.append(reader.read_all().select(["uid", "title", "content"]))
+    return pa.concat_tables(tables) if tables else None
