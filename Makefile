@@ -1,9 +1,11 @@
 # make demo    install, then run every stage on the sample (CPU, under five minutes)
 # make test    install, then lint, types, import rules and tests: what CI runs
 # make lint    ruff, mypy, import-linter
+# make test-browser  the web page in a headless Chromium, which must be there
 # make bench-gpu  the training recipes on the GPU at hand (in your own environment)
 # make bench-generate  ways to write descriptions on the GPU at hand, side by side
 # make bench   cleaning against other tools, side by side
+# make bench-ask  how well and fast titles are found, and the page under load
 # make clean   remove the environment and what the demo wrote (not your own artefacts)
 
 PYTHON ?= python3
@@ -18,7 +20,7 @@ export HF_HUB_OFFLINE ?= 1
 export UNSLOTH_DISABLE_STATISTICS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
 
-.PHONY: install demo test lint bench bench-clean bench-gpu bench-generate clean
+.PHONY: install demo test test-browser lint bench bench-ask bench-clean bench-gpu bench-generate clean
 
 install: $(VENV)/.installed
 
@@ -35,6 +37,7 @@ demo: install
 	$(BIN)/python -m training run --config training/recipes/cpu.yaml --subset $(STORE)/subsets/sample --out $(STORE)/runs/sample
 	$(BIN)/python -m inference generate --run $(STORE)/runs/sample --titles $(STORE)/subsets/sample --split test --out $(STORE)/generated/sample
 	$(BIN)/python -m tests.demo
+	$(BIN)/python -m inference evaluate --config inference/recipes/sample.yaml --run $(STORE)/runs/sample --generated $(STORE)/generated/sample --subset $(STORE)/subsets/sample --out $(STORE)/reports/sample
 
 lint: install
 	$(BIN)/ruff check .
@@ -45,6 +48,10 @@ lint: install
 test: lint
 	$(BIN)/pytest
 
+test-browser: install
+	$(BIN)/pip install -q -c constraints.txt -e '.[browser]'
+	$(BIN)/pytest tests/browser
+
 # Speeds against other tools on the same rows; the tools are installed by this target only.
 bench: bench-clean
 
@@ -54,9 +61,14 @@ bench-gpu:
 bench-generate:
 	python -m tests.benchmarks.generate
 
+# After `make demo`.
+bench-ask: install
+	$(BIN)/python -m tests.benchmarks.search $(STORE)/clean-sample 400
+	$(BIN)/python -m tests.benchmarks.serve $(STORE)/runs/sample $(STORE)/clean-sample
+
 bench-clean: install
 	$(BIN)/pip install -q -c constraints.txt polars datatrove orjson
 	$(BIN)/python -m tests.benchmarks.clean
 
 clean:
-	rm -rf $(VENV) $(STORE)/clean-sample $(STORE)/subsets/sample $(STORE)/runs/sample $(STORE)/generated/sample
+	rm -rf $(VENV) $(STORE)/clean-sample $(STORE)/clean-sample-titles $(STORE)/subsets/sample $(STORE)/runs/sample $(STORE)/generated/sample $(STORE)/reports/sample

@@ -14,6 +14,7 @@ Samples = dict[str, dict[str, dict[str, Sample]]]
 """By side, candidate and metric."""
 
 
+_UNMEASURED = "not measured"
 _SAYS = {
     "learned": "it has not learned to describe",
     "recites": "it recites its training texts",
@@ -55,8 +56,11 @@ class Verdict:
     def headline(self) -> str:
         """The verdict in a sentence."""
         if not self.failed:
-            measured = any(line.passed for line in self.lines)
-            return "Ship it: every threshold is met" if measured else "Nothing could be judged"
+            if not any(line.passed for line in self.lines):
+                return "Nothing could be judged"
+            if any(line.told == _UNMEASURED for line in self.lines):
+                return "Nothing against it: every threshold that could be measured is met"
+            return "Ship it: every threshold is met"
         says = dict.fromkeys(_SAYS.get(line.key) or _SAYS[line.group] for line in self.failed)
         *first, last = says
         return "Do not ship: " + (", ".join(first) + " and " if first else "") + last
@@ -84,7 +88,7 @@ class _Judge:
         """Add a line: ``told`` is None where nothing was measured; ``asked`` words the limit."""
         limit = getattr(self._asked, key)
         if told is None:
-            self.lines.append(Line(group, key, question, "not measured", None))
+            self.lines.append(Line(group, key, question, _UNMEASURED, None))
         elif limit is None:
             self.lines.append(Line(group, key, question, f"{told}; not judged", None))
         else:
