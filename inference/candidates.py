@@ -1,6 +1,8 @@
 """The texts that are compared: written by a model, read from disk, or made without any model."""
 
 import dataclasses
+import gc
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -134,15 +136,28 @@ class Writer:
         texts = [told[uid] for uid in side.uids]
         return Written([text for text, _ in texts], [bool(ended) for _, ended in texts])
 
-    def score(self, side: Side) -> Floats:
-        """Score the side's real descriptions: [rows, 2] nats and tokens."""
+    def score(self, sides: Sequence[Side]) -> list[Floats]:
+        """Score the real descriptions of each side: [rows, 2] nats and tokens."""
         from inference import scoring
 
-        return scoring.score(self.model, self.settings, self.prompts(side), side.references)
+        prompts = [prompt for side in sides for prompt in self.prompts(side)]
+        replies = [text for side in sides for text in side.references]
+        costs = scoring.score(self.model, self.settings, prompts, replies)
+        self._free()
+        return np.split(costs, np.cumsum([len(side) for side in sides])[:-1])
 
     def close(self) -> None:
         """Give up the weights, as the next model needs the room."""
         self._engine = None
+        self._free()
+
+    def _free(self) -> None:
+        """Hand back GPU memory that torch only keeps: an engine counts it as taken."""
+        import torch
+
+        gc.collect()
+        if self.settings.device == "cuda":
+            torch.cuda.empty_cache()
 
 
 def bare(model: Model) -> Model:

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -234,8 +235,10 @@ def test_several_runs_share_their_base(
     assert len(told["verdicts"]) == 2
 
 
+@pytest.mark.parametrize("goes_on", [False, True], ids=["the run", "the one before"])
 def test_rows_that_a_run_was_trained_on_are_refused(
     clean: Path, run: Path, asked: Path, tmp_path: Path, clean_of: Callable[..., Path]
+    goes_on: bool,
 ) -> None:
     trained_rows = subset.load(str(asked))["test"].to_list()
     everything = [(row["uid"], row["title"], row["content"]) for row in trained_rows]
@@ -244,6 +247,9 @@ def test_rows_that_a_run_was_trained_on_are_refused(
         tmp_path / "leaky", clean_of(tmp_path / "c", everything + others, held_out=0.01)
     )
     leaky = _train(tmp_path / "run", run, all_train)
+    if goes_on:
+        first = str(leaky / "adapter")
+        leaky = _train(tmp_path / "second", run, asked, init_adapter=first)
     config = EvaluateConfig(run=str(leaky), subset=str(asked), out=str(tmp_path / "o"), **BRIEF)
     with pytest.raises(SubsetError, match="that no run was trained on"):
         evaluate.run(config)
@@ -336,3 +342,27 @@ def test_the_gate_passes_where_nothing_is_asked(asked: Path, tmp_path: Path) -> 
     assert told["verdicts"][0]["headline"] == "Nothing could be judged"
     with pytest.raises(GateError):
         _judge(texts, asked, tmp_path / "strict", gate=True)
+
+
+def test_a_missing_library_is_told_with_what_mends_it(
+    asked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluate, "_LIBRARIES", ("numpy", "no_such_library"))
+    texts = _write_texts(tmp_path / "texts.jsonl", asked, lambda row: row["title"])
+    with pytest.raises(ModelError, match=r"found no no_such_library; pip install .*evaluate"):
+        _judge(texts, asked, tmp_path)
+
+
+def test_ready_texts_need_no_torch(
+    asked: Path, tmp_path: Path, python: Callable[..., "subprocess.CompletedProcess[str]"]
+) -> None:
+    texts = _write_texts(tmp_path / "texts.jsonl", asked, lambda row: row["title"])
+    told = python(
+        "-c",
+        "import sys; sys.modules['torch'] = sys.modules['transformers'] = None; "
+        "from inference.__main__ import main; sys.exit(main(sys.argv[1:]))",
+        *("evaluate", "--generated", str(texts), "--subset", str(asked)),
+        *("--out", str(tmp_path / "out"), "--resamples", "100"),
+    )
+    assert told.returncode == 0, told.stderr
+    assert (tmp_path / "out" / "report.html").is_file()
