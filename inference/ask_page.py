@@ -15,6 +15,7 @@ from inference.asking import Answer, Desk
 _AT_ONCE = 24
 _EMPTY = "Ask in English or Portuguese. The answer appears here, with the record it is about."
 _LEAST_TYPED = 3
+_REMEMBERED = 256
 # Gradio would refuse a title that was chosen from suggestions that newer ones have replaced.
 _AS_SENT = {"preprocess": False}
 _ON, _OFF = gr.update(interactive=True), gr.update(interactive=False)
@@ -67,6 +68,8 @@ def build(desk: Desk, layout: Layout) -> Any:
                 _ask_tab(desk, layout.examples)
             with gr.Tab("Report of the run"):
                 gr.HTML(_report(layout.report))
+    # Of the visitors seen last; Gradio would remember 10,000, some 150 KB each.
+    page.state_session_capacity = _REMEMBERED
     page.queue(default_concurrency_limit=_AT_ONCE, max_size=layout.waiting)
     return page
 

@@ -63,6 +63,8 @@ class Ready:
     digest: str
     made_by: Parent | None = None
     """The run that wrote them, where lineage tells."""
+    weights: str | None = None
+    """Digest of the model that wrote them, where their manifest tells."""
     parent: Parent | None = None
 
 
@@ -81,7 +83,8 @@ def read_ready(path: str) -> Ready:
         for uid, text, reason in zip(*(batch.column(i).to_pylist() for i in range(3)), strict=True):
             texts[uid] = (text, reason == "stop")
     by = next((each for each in made.made_from if each.stage == "train"), None)
-    return Ready(path, texts, made.digest, by, made.as_parent(manifest.absolute(path)))
+    parent = made.as_parent(manifest.absolute(path))
+    return Ready(path, texts, made.digest, by, made.identity.get("weights"), parent)
 
 
 def _read_foreign(path: str) -> Ready:
@@ -94,6 +97,11 @@ def _read_foreign(path: str) -> Ready:
     if not texts:
         raise SourceError(path, "texts", "none")
     return Ready(path, texts, found.digest)
+
+
+def is_by(ready: Ready, model: Model) -> bool:
+    """Tell whether these very weights wrote the texts: a run's adapter may have been replaced."""
+    return ready.weights == model.digest
 
 
 def take_ready(ready: Ready, side: Side) -> Written:

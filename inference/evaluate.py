@@ -127,9 +127,8 @@ def find(config: EvaluateConfig) -> Case:
 
 def _covered(side: Side, runs: list[tuple[str, Model]], ready: list[Ready]) -> Side:
     """Keep the rows that every ready text without a run of its own covers."""
-    known = {model.made.digest for _, model in runs if model.made}
     for each in ready:
-        if each.made_by is None or each.made_by.digest not in known:
+        if not any(candidates.is_by(each, model) for _, model in runs):
             side = samples.only(side, set(each.texts))
     return side
 
@@ -155,14 +154,13 @@ def write_all(case: Case) -> list[Candidate]:
         texts = {
             uid: text
             for each in case.ready
-            if each.made_by and model.made and each.made_by.digest == model.made.digest
+            if candidates.is_by(each, model)
             for uid, text in each.texts.items()
         }
         _have(own, Writer(model, case.config), case, texts, True)
         made.insert(len(made) - 1 if len(case.runs) == 1 else len(made), own)
-    known = {model.made.digest for _, model in case.runs if model.made}
     for each in case.ready:
-        if each.made_by is None or each.made_by.digest not in known:
+        if not any(candidates.is_by(each, model) for _, model in case.runs):
             name = each.path.rstrip("/").split("/")[-1]
             taken = Candidate(f"generated:{name}", name, "generated", case.trained[each.path][0])
             taken.sides = {side.name: candidates.take_ready(each, side) for side in case.sides}

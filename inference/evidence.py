@@ -4,6 +4,7 @@ Reads the subset that a run was trained on, memory-mapped. Knows nothing of mode
 """
 
 import os
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,8 +58,12 @@ class Training:
     """The titles and texts that a run was trained on, where its subset is still there."""
 
     def __init__(self, made: Manifest | None) -> None:
-        self._rows: pa.Table | None = None
+        self._rows: list[tuple[str, str, str]] = []
+        self._contents: list[pa.Array] = []
         self._titles: dict[str, NDArray[np.uint64]] = {}
+        # One at a time: each takes some 20 times the memory of the texts for a moment, and every
+        # thread would keep its own.
+        self._one_looks = threading.Lock()
         folder = _subset_of(made)
         if folder is None:
             return
@@ -68,8 +73,10 @@ class Training:
                 continue
             keys = [_key(title) for title in rows.column("title").to_pylist()]
             self._titles[split] = np.sort(np.array(keys, np.uint64))
-            if split == "train":
-                self._rows = rows
+            if split == "train" and rows.column("content").nbytes <= _MOST_SEARCHED:
+                self._contents = rows.column("content").chunks
+                columns = [rows.column(name).to_pylist() for name in ("uid", "title", "content")]
+                self._rows = list(zip(*columns, strict=True))
 
     def state(self, title: str | None, record: Record | None) -> str:
         """Tell whether a title was trained on: one of ``STATES``."""
@@ -99,37 +106,29 @@ class Training:
         """
         if len(answer) < LEAST_COPIED:
             return []
-        texts, uids, titles = self._searched(record)
-        if not texts:
+        own = [(record.uid, record.title, record.content)] if record is not None else []
+        rows = own + self._rows
+        if not rows:
             return []
-        found = overlap.find_copies([answer], pa.chunked_array([texts]), LEAST_COPIED)
+        searched = [pa.array([content for _, _, content in own], pa.string()), *self._contents]
+        with self._one_looks:
+            found = overlap.find_copies([answer], pa.chunked_array(searched), LEAST_COPIED)
         told = []
         for begin, end in _whole_words(answer, found.spans[0]):
             stretch = answer[begin:end]
-            place = next((i for i, text in enumerate(texts) if stretch in text), None)
-            is_own = record is not None and place is not None and uids[place] == record.uid
+            holder = next((row for row in rows if stretch in row[2]), None)
+            is_own = record is not None and holder is not None and holder[0] == record.uid
             told.append(
                 Copied(
                     begin=begin,
                     end=end,
                     text=stretch,
                     where="record" if is_own else "training",
-                    uid=None if place is None else uids[place],
-                    title=None if place is None else titles[place],
+                    uid=holder[0] if holder else None,
+                    title=holder[1] if holder else None,
                 )
             )
         return told
-
-    def _searched(self, record: Record | None) -> tuple[list[str], list[str], list[str]]:
-        """Give the texts to look through with their uids and titles, the record's own first."""
-        texts, uids, titles = [], [], []
-        if record is not None:
-            texts, uids, titles = [record.content], [record.uid], [record.title]
-        if self._rows is not None and self._rows.column("content").nbytes <= _MOST_SEARCHED:
-            texts += self._rows.column("content").to_pylist()
-            uids += self._rows.column("uid").to_pylist()
-            titles += self._rows.column("title").to_pylist()
-        return texts, uids, titles
 
 
 def _whole_words(text: str, spans: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:

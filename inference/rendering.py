@@ -137,7 +137,7 @@ def evidence_card(answer: Answer, sources: dict[str, str], is_whole: bool = True
 def _recited(answer: Answer) -> str:
     if not answer.answer:
         return ""
-    head = "<h3>Recited from training</h3>"
+    head = "<h3>Recited word for word</h3>"
     if not answer.copied:
         return f'{head}<p class="tb-note">Nothing of {LEAST_COPIED} characters or more.</p>'
     share = sum(each.end - each.begin for each in answer.copied) / len(answer.answer)

@@ -9,6 +9,7 @@ import base64
 import json
 import random
 import re
+import secrets
 import sys
 import threading
 import time
@@ -46,9 +47,9 @@ class Tally:
             self.errors.append(error)
 
 
-def one_answer(client: httpx.Client, question: str) -> dict[str, Any]:
+def one_answer(client: httpx.Client, question: str, visitor: str) -> dict[str, Any]:
     """Ask as the page does, and read the stream to its end."""
-    data = {"data": [question, None, False, True, 7]}
+    data = {"data": [question, None, False, True, 7], "session_hash": visitor}
     event = client.post("/gradio_api/call/ask", json=data).raise_for_status().json()["event_id"]
     last, kind = "", ""
     with client.stream("GET", f"/gradio_api/call/ask/{event}") as stream:
@@ -67,14 +68,15 @@ def one_answer(client: httpx.Client, question: str) -> dict[str, Any]:
 
 
 def work(address: str, asked: list[str], until: float, tally: Tally) -> None:
+    visitor = secrets.token_hex(8)
     with httpx.Client(base_url=address, timeout=60) as client:
         for question in asked * 10_000:
             if time.monotonic() > until:
                 return
             began = time.perf_counter()
             try:
-                tally.add(question, time.perf_counter() - began, one_answer(client, question))
-                tally.seconds[-1] = time.perf_counter() - began
+                told = one_answer(client, question, visitor)
+                tally.add(question, time.perf_counter() - began, told)
             except (httpx.HTTPError, ValueError, KeyError) as error:
                 tally.fail(f"{type(error).__name__}: {error}")
 

@@ -192,7 +192,11 @@ def test_no_model_is_needed_for_ready_texts(asked: Path, tmp_path: Path) -> None
 
 
 def test_texts_of_the_run_stand_in_for_writing(
-    trained: Path, asked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trained: Path,
+    asked: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    adapter_of: Callable[..., None],
 ) -> None:
     from inference import generate
     from inference.config import GenerateConfig
@@ -218,6 +222,16 @@ def test_texts_of_the_run_stand_in_for_writing(
     told = _report(tmp_path / "o")
     assert [each["kind"] for each in told["candidates"]].count("generated") == 0
     assert [each["stage"] for each in told["lineage"]][:3] == ["generate", "train", "subset"]
+    # The same run with another adapter: its texts are not those.
+    other = tmp_path / "other"
+    shutil.copytree(trained, other)
+    adapter_of(other / "adapter", other / "base", seed=7)
+    again = EvaluateConfig(
+        run=str(other), generated=str(out), subset=str(asked), out=str(tmp_path / "p"), **BRIEF
+    )
+    evaluate.run(again)
+    told = _report(tmp_path / "p")
+    assert [each["kind"] for each in told["candidates"]].count("generated") == 1
 
 
 def test_several_runs_share_their_base(
@@ -237,7 +251,11 @@ def test_several_runs_share_their_base(
 
 @pytest.mark.parametrize("goes_on", [False, True], ids=["the run", "the one before"])
 def test_rows_that_a_run_was_trained_on_are_refused(
-    clean: Path, run: Path, asked: Path, tmp_path: Path, clean_of: Callable[..., Path]
+    clean: Path,
+    run: Path,
+    asked: Path,
+    tmp_path: Path,
+    clean_of: Callable[..., Path],
     goes_on: bool,
 ) -> None:
     trained_rows = subset.load(str(asked))["test"].to_list()
