@@ -96,3 +96,30 @@ class Collator:
             mask[place, :length] = 1
         arrays = {"input_ids": ids, "labels": labels, "attention_mask": mask}
         return {name: torch.from_numpy(array) for name, array in arrays.items()}
+
+
+def pieces(batch: dict[str, torch.Tensor], max_tokens: int | None) -> list[dict[str, torch.Tensor]]:
+    """Part a micro-batch of more than ``max_tokens``, so that a few long rows take no more memory.
+
+    Args:
+        batch: ``input_ids``, ``labels`` and ``attention_mask``, [rows, longest].
+        max_tokens: of a piece, its rows times its longest; a longer row stands alone. None: any.
+
+    Returns:
+        The batch as it is where it is small enough; else its rows, longest first, in pieces that
+        are padded to their own longest rows.
+    """
+    mask = batch["attention_mask"]
+    if max_tokens is None or mask.numel() <= max_tokens:
+        return [batch]
+    lengths, order = mask.sum(1).sort(descending=True, stable=True)
+    widths = lengths.tolist()
+    starts, start = [], 0
+    while start < len(widths):
+        starts.append(start)
+        start += max(1, max_tokens // widths[start])
+    parts = zip(starts, [*starts[1:], len(widths)], strict=True)
+    return [
+        {name: each[order[first:last], : widths[first]] for name, each in batch.items()}
+        for first, last in parts
+    ]

@@ -20,6 +20,10 @@ class Optimisation:
     micro_batch_size: int | None = None
     """Rows at a time; divides batch_size. None: the whole batch at once."""
 
+    max_tokens: int | None = None
+    """Tokens a micro-batch at most, rows times the longest of them; one with more, which holds a
+    rare long row, goes through the model in pieces: same step, less memory. None: any number."""
+
     epochs: float = 3.0
     """Passes over the train rows; max_steps wins where set."""
 
@@ -62,6 +66,7 @@ class Optimisation:
     def __post_init__(self) -> None:
         at_least("--optimisation.batch_size", 1, self.batch_size)
         at_least("--optimisation.micro_batch_size", 1, self.micro_batch_size)
+        at_least("--optimisation.max_tokens", 1, self.max_tokens)
         at_least("--optimisation.max_steps", 1, self.max_steps)
         at_least("--optimisation.keep_layers", 0, self.keep_layers)
         for name in ("warmup_steps", "weight_decay", "max_grad_norm"):

@@ -4,6 +4,7 @@ Pure: rows in, a table and what was seen of it out. Knows nothing of files, mode
 """
 
 from dataclasses import dataclass, field, replace
+from itertools import compress
 from typing import Any, Literal
 
 import numpy as np
@@ -25,7 +26,7 @@ TOKENISED = pa.schema(
 """A row as the model sees it; ``labels`` is ``IGNORED`` where nothing is learned."""
 
 NAMED = 20
-"""Cut rows that are named at most."""
+"""Cut or left out rows that are named at most."""
 
 
 @dataclass(frozen=True)
@@ -48,10 +49,19 @@ class Seen:
     truncated: int = 0
     truncated_uids: tuple[str, ...] = ()
     """Of the first rows whose description was cut."""
+    left_out: int = 0
+    """Rows, not among ``rows``, whose prompt alone fills ``max_length``."""
+    left_out_uids: tuple[str, ...] = ()
+    """Of the first of them."""
     split_boundaries: int = 0
     """Rows where prompt and description, written together, would have shared a token."""
     longest: int = 0
     longest_completion: int = 0
+
+    @property
+    def dropped(self) -> dict[str, int]:
+        """Rows left out, by reason."""
+        return {"no_room": self.left_out} if self.left_out else {}
 
     def __add__(self, other: "Seen") -> "Seen":
         return Seen(
@@ -60,6 +70,8 @@ class Seen:
             self.learned + other.learned,
             self.truncated + other.truncated,
             (self.truncated_uids + other.truncated_uids)[:NAMED],
+            self.left_out + other.left_out,
+            (self.left_out_uids + other.left_out_uids)[:NAMED],
             self.split_boundaries + other.split_boundaries,
             max(self.longest, other.longest),
             max(self.longest_completion, other.longest_completion),
@@ -116,26 +128,42 @@ class Encoder:
             rows: lists of N ``uid``, ``title`` and ``content``.
 
         Returns:
-            N rows of schema ``TOKENISED`` and what was seen.
+            At most N rows of schema ``TOKENISED``, and what was seen. A row is left out where its
+            prompt leaves no room for a single token of its description.
 
         Raises:
-            BatchError: a prompt leaves no room for a single token of its description.
+            BatchError: a row must not be trained on.
         """
         told = zip(rows["title"], rows["uid"], strict=True)
         prompts = [self.form.prompt.render(title, uid) for title, uid in told]
-        wholes = [p + text for p, text in zip(prompts, rows["content"], strict=True)]
-        heads, bodies = self.encode(prompts), self.encode(wholes)
+        heads = self.encode(prompts)
+        has_room = [len(head) < self.form.max_length for head in heads]
+        left_out = [uid for uid, room in zip(rows["uid"], has_room, strict=True) if not room]
+        uids = list(compress(rows["uid"], has_room))
+        heads = list(compress(heads, has_room))
+        contents = list(compress(rows["content"], has_room))
+        bodies, split = self._continue(list(compress(prompts, has_room)), heads, contents)
+        lengths = [len(head) for head in heads]
+        table, seen = self._lay_out(uids, lengths, bodies)
+        guards.check_rows(table, uids, self.tokenizer.eos_token_id, self.form.max_length)
+        if self.form.loss_on == "completion":
+            guards.check_prompt_unlearned(table, lengths, uids)
+        return table, replace(
+            seen, split_boundaries=split, left_out=len(left_out),
+            left_out_uids=tuple(left_out[:NAMED]),
+        )  # fmt: skip
+
+    def _continue(
+        self, prompts: list[str], heads: list[list[int]], contents: list[str]
+    ) -> tuple[list[list[int]], int]:
+        """Encode prompts with their descriptions, and count where they had to be parted."""
+        bodies = self.encode([p + text for p, text in zip(prompts, contents, strict=True)])
         # With a token across the boundary, inference could never feed what was trained on.
         split = [i for i, head in enumerate(heads) if bodies[i][: len(head)] != head]
-        tails = self.encode([rows["content"][i] for i in split], special=False) if split else []
+        tails = self.encode([contents[i] for i in split], special=False) if split else []
         for i, tail in zip(split, tails, strict=True):
             bodies[i] = heads[i] + tail
-        lengths = [len(head) for head in heads]
-        table, seen = self._lay_out(rows["uid"], lengths, bodies)
-        guards.check_rows(table, rows["uid"], self.tokenizer.eos_token_id, self.form.max_length)
-        if self.form.loss_on == "completion":
-            guards.check_prompt_unlearned(table, lengths, rows["uid"])
-        return table, replace(seen, split_boundaries=len(split))
+        return bodies, len(split)
 
     def _lay_out(
         self, uids: list[str], heads: list[int], bodies: list[list[int]]
@@ -153,19 +181,18 @@ class Encoder:
                 label[:head] = IGNORED
             labels.append(label)
         lengths = np.array([len(row) for row in ids], np.int32)
-        if (short := lengths <= np.array(heads)).any():
-            named = [uid for uid, none in zip(uids, short, strict=True) if none]
-            raise guards.no_room(named, limit)
         columns = [_list_column(ids), _list_column(labels), pa.array(lengths)]
         learned = sum(int((label != IGNORED).sum()) for label in labels)
         completions = lengths - np.array(heads)
         seen = Seen(
             len(uids), int(lengths.sum()), learned, len(cut), tuple(cut[:NAMED]),
-            longest=int(lengths.max()), longest_completion=int(completions.max()),
+            longest=int(lengths.max(initial=0)),
+            longest_completion=int(completions.max(initial=0)),
         )  # fmt: skip
         return pa.table(columns, schema=TOKENISED), seen
 
 
 def _list_column(rows: list[np.ndarray]) -> pa.Array:
     offsets = np.cumsum([0, *(len(row) for row in rows)], dtype=np.int32)
-    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(np.concatenate(rows)))
+    values = np.concatenate([np.empty(0, np.int32), *rows])
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values))

@@ -9,7 +9,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +29,7 @@ log = logging.getLogger("catalogue")
 
 STAGE = "tokenize"
 # Counted into the digest, so that a change of the encoder's rules makes new files.
-_FORMAT = 1
+_FORMAT = 2
 _ROWS = "rows.arrow"
 _ROWS_AT_ONCE = 1_000
 
@@ -64,10 +64,11 @@ def prepare(
         split: at least one row.
         encoder: of the base's tokenizer.
         tokenized: folder of all tokenised rows.
-        max_truncated_share: refuse a larger share of rows whose description is cut.
+        max_truncated_share: refuse a larger share of rows whose description is cut or has no
+            room at all; the latter are left out.
 
     Raises:
-        BatchError: rows have no room for a label, or too many are cut.
+        BatchError: too many rows are cut or left out, or a row must not be trained on.
     """
     identity = {
         "rows": split.digest,
@@ -75,26 +76,37 @@ def prepare(
         "form": asdict(encoder.form),
         "format": _FORMAT,
     }
+    if not len(split.rows):
+        raise BatchError(split.name, "rows to train on", "none")
     folder = Folder(os.path.join(tokenized, manifest.identity_digest(identity)))
     if not folder.exists(manifest.NAME):
         _write(split, encoder, folder, identity)
     record = manifest.read(folder, STAGE)
     told = {name: record.facts[name] for name in Seen.__dataclass_fields__}
-    seen = replace(Seen(**told), truncated_uids=tuple(told["truncated_uids"]))
-    _tell_truncated(split, seen, encoder.form.max_length)
+    lists = {name: tuple(told[name]) for name in ("truncated_uids", "left_out_uids")}
+    seen = Seen(**told | lists)
+    _tell(split, seen, encoder.form.max_length)
     guards.check_truncated(
-        seen.truncated, seen.rows, list(seen.truncated_uids), max_truncated_share
-    )
+        seen.truncated, seen.left_out, seen.rows + seen.left_out,
+        [*seen.left_out_uids, *seen.truncated_uids], max_truncated_share,
+    )  # fmt: skip
+    if not seen.rows:
+        raise BatchError(split.name, "rows with room for a description", "none")
     return Tokenised(_open(folder), seen, folder.url)
 
 
-def _tell_truncated(split: Split, seen: Seen, max_length: int) -> None:
-    if seen.truncated:
-        named = ", ".join(seen.truncated_uids[:3])
-        log.warning(
-            "%s: %s of %s descriptions are cut at max_length=%s, first uids: %s",
-            split.name, f"{seen.truncated:,}", f"{seen.rows:,}", max_length, named,
-        )  # fmt: skip
+def _tell(split: Split, seen: Seen, max_length: int) -> None:
+    rows = f"{seen.rows + seen.left_out:,}"
+    for count, uids, what in (
+        (seen.truncated, seen.truncated_uids, "descriptions are cut"),
+        (seen.left_out, seen.left_out_uids, "rows have no room for a description and are left out"),
+    ):
+        if count:
+            named = ", ".join(uids[:3])
+            log.warning(
+                "%s: %s of %s %s at max_length=%s, first uids: %s",
+                split.name, f"{count:,}", rows, what, max_length, named,
+            )  # fmt: skip
 
 
 def _open(folder: Folder) -> "Dataset":
@@ -122,7 +134,7 @@ def _write(split: Split, encoder: Encoder, folder: Folder, identity: dict[str, A
             identity=identity,
             inputs=(),
             outputs=(output,),
-            counts=Counts(len(split.rows), seen.rows),
+            counts=Counts(len(split.rows), seen.rows, seen.dropped),
             facts={"split": split.name, **asdict(seen)},
             versions=manifest.versions(),
             seconds=round(time.perf_counter() - began, 3),
@@ -146,9 +158,7 @@ def _write_stream(path: Path, split: Split, encoder: Encoder) -> Seen:
             table, told = encoder.encode_rows(rows)
             writer.write_table(table)
             seen += told
-            progress.advance(told.rows)
-    if not seen.rows:
-        raise BatchError(split.name, "rows to train on", "none")
+            progress.advance(told.rows + told.left_out)
     return seen
 
 

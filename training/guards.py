@@ -21,29 +21,29 @@ def _name(uids: Sequence[str]) -> str:
     return f"rows {', '.join(uids[:3])}{more}"
 
 
-def no_room(uids: Sequence[str], max_length: int) -> BatchError:
-    """Make the error for rows whose prompt alone fills ``max_length``."""
-    expected = f"room for a description within max_length={max_length}"
-    mend = "raise --max_length, or drop such titles when cleaning"
-    return BatchError(_name(uids), expected, "a prompt that fills it", mend)
-
-
-def check_truncated(cut: int, rows: int, uids: Sequence[str], max_share: float) -> None:
-    """Check that few enough descriptions were cut.
+def check_truncated(
+    cut: int, left_out: int, rows: int, uids: Sequence[str], max_share: float
+) -> None:
+    """Check that few enough descriptions were cut, or left out for want of any room.
 
     Args:
-        cut: rows whose description did not fit.
-        rows: all rows.
-        uids: of the first cut rows.
+        cut: rows whose description did not fit as a whole.
+        left_out: rows whose prompt alone fills ``max_length``.
+        rows: all rows, those left out among them.
+        uids: of the first rows at fault.
         max_share: largest share allowed, 0 to 1.
 
     Raises:
         BatchError: the share is larger.
     """
-    if cut > max_share * rows:
-        expected = f"at most {max_share:.1%} of the descriptions cut"
+    bad = cut + left_out
+    if bad > max_share * rows:
+        expected = f"at most {max_share:.1%} of the descriptions cut by max_length"
+        found = f"{bad:,} of {rows:,} ({bad / rows:.1%})"
+        if left_out:
+            found += f", {left_out:,} of them without room for a single token"
         mend = "raise --max_length or --max_truncated_share"
-        raise BatchError(_name(uids), expected, f"{cut:,} of {rows:,} ({cut / rows:.1%})", mend)
+        raise BatchError(_name(uids), expected, found, mend)
 
 
 def check_rows(table: pa.Table, uids: Sequence[str], eos: int, max_length: int) -> None:
@@ -155,6 +155,8 @@ def check_moved(before: Sequence[float], after: Sequence[float], step: int) -> N
 
 
 def _lists(table: pa.Table, name: str) -> list[np.ndarray]:
+    if not table.num_rows:
+        return []
     column = table.column(name).combine_chunks()
     flat, offsets = column.flatten().to_numpy(), column.offsets.to_numpy()
     return np.split(flat, offsets[1:-1] - offsets[0])

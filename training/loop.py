@@ -15,7 +15,7 @@ from transformers import PrinterCallback, ProgressCallback, TrainerState
 from trl import SFTTrainer
 
 from training import adapters, checkpoints, metrics, recompute, sft
-from training.batches import Collator, KeyedOrder
+from training.batches import Collator, KeyedOrder, pieces
 from training.config import TrainConfig
 from training.guards import IGNORED
 from training.model import Loaded, Precision
@@ -65,6 +65,7 @@ class Trainer(SFTTrainer):  # type: ignore[misc]
 
     order: Any
     keep: int = 2
+    max_tokens: int | None = None
     is_plain: bool = False
     samples: int = 0
     tokens: Any = 0
@@ -77,11 +78,17 @@ class Trainer(SFTTrainer):  # type: ignore[misc]
         """Write none: it would hold this machine's paths."""
 
     def training_step(self, model: Any, inputs: dict[str, Any], *more: Any, **named: Any) -> Any:
-        """Count the rows and tokens of a micro-batch, then train on it."""
+        """Count the rows and tokens of a micro-batch, then train on it, in pieces if it is long."""
         self.samples += len(inputs["input_ids"]) * self.args.world_size
         # Stays a tensor: reading it here would make the GPU wait.
         self.tokens = self.tokens + inputs["attention_mask"].sum()
-        return super().training_step(model, inputs, *more, **named)
+        *early, last = pieces(inputs, self.max_tokens)
+        loss = 0.0
+        for piece in early:
+            # Several processes add up their gradients once a micro-batch, at its last piece.
+            with self.accelerator.no_sync(model):
+                loss = loss + super().training_step(model, piece, *more, **named)
+        return loss + super().training_step(model, last, *more, **named)
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], *more: Any, **named: Any) -> Any:
         """Compute the loss; without Unsloth, TRL would add the entropy of every token to it.
@@ -95,9 +102,11 @@ class Trainer(SFTTrainer):  # type: ignore[misc]
 
     def prediction_step(self, model: Any, inputs: dict[str, Any], *more: Any, **named: Any) -> Any:
         """Evaluate a micro-batch, and count what its loss is the mean of."""
-        learned = (inputs["labels"][:, 1:] != IGNORED).sum()
-        loss, *rest = super().prediction_step(model, inputs, *more, **named)
-        self._evaluated.append(torch.stack([loss.double() * learned, learned.double()]))
+        for piece in pieces(inputs, self.max_tokens):
+            learned = (piece["labels"][:, 1:] != IGNORED).sum()
+            loss, *rest = super().prediction_step(model, piece, *more, **named)
+            self._evaluated.append(torch.stack([loss.double() * learned, learned.double()]))
+        # Of the last piece alone: ours is counted above, and replaces the Trainer's.
         return loss, *rest
 
     def evaluation_loop(self, *given: Any, **named: Any) -> Any:
@@ -215,6 +224,7 @@ def make_trainer(job: Job, callbacks: list[Any], order: Any = None) -> Trainer:
     )
     lengths = job.train.with_format("arrow")["length"].to_numpy()
     trainer.order = order or KeyedOrder(lengths, how.batch_size, config.seed, how.order)
+    trainer.max_tokens = how.max_tokens
     trainer.keep = config.checkpoints.save_total_limit
     trainer.is_plain = job.loaded.backend.name == "transformers"
     for callback in (PrinterCallback, ProgressCallback):

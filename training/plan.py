@@ -62,7 +62,7 @@ class Shape:
     weight_bytes: int
     """Of one weight and one activation."""
     longest: int
-    """Tokens of the longest row."""
+    """Tokens of the longest row of a micro-batch that goes through the model whole."""
     fused: bool
     """Whether Unsloth's kernels keep less and make the logits in pieces."""
 
@@ -131,6 +131,9 @@ class Choice:
     rows: int
     """To train on, for the prediction of runs of another length."""
     validation_rows: int
+    whole_length: int
+    """Tokens of the longest row of a micro-batch that goes through the model whole; a micro-batch
+    with a longer row goes through in pieces."""
     skipped: tuple[str, ...] = ()
     """Candidates that the estimate ruled out."""
 
@@ -165,6 +168,7 @@ class Choice:
             optimisation=replace(
                 config.optimisation,
                 micro_batch_size=chosen.micro_batch,
+                max_tokens=chosen.micro_batch * self.whole_length,
                 gradient_checkpointing=chosen.checkpointing,
                 keep_layers=chosen.keep_layers,
                 attention=chosen.attention,

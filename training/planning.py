@@ -36,7 +36,11 @@ NAME = "plan.json"
 _PATIENCE = 900.0
 _GOODBYE = 20.0
 _RUN_ONLY = ("epochs", "max_steps", "learning_rate", "schedule", "warmup_steps", "weight_decay")
-_PLANNED = ("micro_batch_size", "gradient_checkpointing", "keep_layers", "attention")
+_PLANNED = (
+    "micro_batch_size", "max_tokens", "gradient_checkpointing", "keep_layers", "attention",
+)  # fmt: skip
+# Counted into what a plan depends on, so that a change of plan.json makes new ones.
+_FORMAT = 2
 
 
 def resolve(
@@ -136,6 +140,7 @@ def _identify(config: PlanConfig, subset: Subset) -> dict[str, Any]:
         how.pop(name)
     for name in ("init_adapter", "checkpoints", "seed", "steps", "exhaustive"):
         identity.pop(name)
+    identity["format"] = _FORMAT
     identity["memory_limit"] = config.memory_limit
     identity["machine"] = [platform.node(), os.environ.get("CUDA_VISIBLE_DEVICES", "")]
     return identity
@@ -200,7 +205,8 @@ def _choose(config: PlanConfig, search: Search, ground: Ground, limit: int) -> C
     low, seconds, high = plan.predict(best, told)
     return Choice(
         best.candidate, ground.device, limit, tuple(search.found.values()), told, seconds, low,
-        high, ground.rows, ground.validation_rows, tuple(str(each) for each in search.skipped),
+        high, ground.rows, ground.validation_rows, ground.shape.longest,
+        tuple(str(each) for each in search.skipped),
     )  # fmt: skip
 
 
@@ -284,7 +290,8 @@ def _outcome(measured: Measured, limit: int) -> str:
 def _show_estimates(search: Search, ground: Ground, limit: int) -> None:
     cli.say(
         f"{ground.device}, {ground.backend}, limit {_gib(limit)} GiB; longest row "
-        f"{ground.shape.longest} tokens; estimated peak GiB:\n"
+        f"{ground.longest} tokens, micro-batches with rows over {ground.shape.longest} in pieces; "
+        "estimated peak GiB:\n"
     )
     rows = []
     for candidate in search.grid:

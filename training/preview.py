@@ -28,12 +28,16 @@ def show(config: TrainConfig) -> None:
     encoder = Encoder(tokenizer, Form(config.prompt, config.loss_on, config.max_length))
     rows = subset.split("train").rows.select_columns(["uid", "title", "content"])
     rows = rows[: config.preview]
-    table, _ = encoder.encode_rows(rows)
     is_colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
     marks = (_GREEN, _PLAIN) if is_colour else ("[[", "]]")
     shown = "in green" if is_colour else "between [[ and ]]"
     cli.say(f"learned: {shown}; special tokens as their names\n")
-    for uid, row in zip(rows["uid"], table.to_pylist(), strict=True):
+    for place, uid in enumerate(rows["uid"]):
+        table, _ = encoder.encode_rows({name: [told[place]] for name, told in rows.items()})
+        if not table.num_rows:
+            cli.say(f"--- {uid}: left out, its prompt fills max_length={config.max_length}\n")
+            continue
+        (row,) = table.to_pylist()
         learned = sum(label != IGNORED for label in row["labels"])
         cli.say(f"--- {uid}: {row['length']} tokens, {learned} learned")
         cli.say(_mark(tokenizer, row, marks) + "\n")

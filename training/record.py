@@ -93,6 +93,7 @@ def _rows(prepared: Prepared) -> dict[str, Any]:
         "longest_completion_tokens": seen.longest_completion,
         "truncated": seen.truncated,
         "truncated_uids": list(seen.truncated_uids),
+        "left_out_uids": list(seen.left_out_uids),
     }
 
 

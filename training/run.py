@@ -68,6 +68,7 @@ def run(config: TrainConfig) -> Manifest | None:
     if not processes.is_first:
         processes.wait()
         return manifest.read(folder, STAGE)
+    seen = prepared.train.seen
     facts = record.finish(config, prepared, loaded, outcome, choice, processes.count)
     result = Manifest(
         stage=STAGE,
@@ -75,7 +76,7 @@ def run(config: TrainConfig) -> Manifest | None:
         identity=identity,
         inputs=subset.record.outputs,
         outputs=record.artefacts(out),
-        counts=Counts(prepared.train.seen.rows, prepared.train.seen.rows),
+        counts=Counts(seen.rows + seen.left_out, seen.rows, seen.dropped),
         made_from=(subset.parent,),
         facts=facts,
         versions=manifest.versions(),

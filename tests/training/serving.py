@@ -8,8 +8,8 @@ from training.measure import Fault, Ground, Setup
 from training.plan import Measured, Shape
 
 GROUND = Ground(
-    Shape(2, 32, 64, 16, 600, 10**5, 10**4, 4, 400, False), "cpu", 2**34, "transformers", False,
-    100, 0,
+    Shape(2, 32, 64, 16, 600, 10**5, 10**4, 4, 400, False), "cpu", 2**34, 500,
+    "transformers", False, 100, 0,
 )  # fmt: skip
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from training.batches import Collator, KeyedOrder
+from training.batches import Collator, KeyedOrder, pieces
 from training.guards import IGNORED
 
 LENGTHS = np.random.default_rng(1).integers(5, 400, 1_003)
@@ -52,3 +52,32 @@ def test_collator_pads_on_the_right() -> None:
     assert batch["labels"].tolist() == [[IGNORED, 6, 2], [5, IGNORED, IGNORED]]
     assert batch["attention_mask"].tolist() == [[1, 1, 1], [1, 0, 0]]
     assert {tensor.dtype for tensor in batch.values()} == {torch.int64}
+
+
+@pytest.mark.parametrize("max_tokens", [1, 400, 900, 5_000])
+def test_pieces_hold_every_row_once_within_the_limit(max_tokens: int) -> None:
+    lengths = LENGTHS[:32]
+    rows = [{"input_ids": np.full(n, i), "labels": np.full(n, i)} for i, n in enumerate(lengths)]
+    batch = Collator(pad=99)(rows)
+    parts = pieces(batch, max_tokens)
+    found = []
+    for part in parts:
+        ids, mask = part["input_ids"], part["attention_mask"]
+        assert ids.numel() <= max_tokens or len(ids) == 1
+        # Padded to its own longest row, and no token is lost.
+        assert mask.sum(1).max() == ids.shape[1]
+        for row, label, kept in zip(ids, part["labels"], mask, strict=True):
+            place = int(row[0])
+            found.append(place)
+            assert int(kept.sum()) == lengths[place]
+            assert (row[kept == 1] == place).all()
+            assert (label[kept == 0] == IGNORED).all()
+    assert sorted(found) == list(range(32))
+    assert (len(parts) == 1) == (max_tokens >= 32 * lengths.max())
+
+
+def test_small_micro_batch_stays_as_it_is() -> None:
+    batch = Collator(pad=9)([{"input_ids": [5, 6], "labels": [5, 6]}])
+    for limit in (None, 2):
+        (same,) = pieces(batch, limit)
+        assert same is batch

@@ -67,10 +67,29 @@ def test_cut_rows_are_counted_and_named(tokenizer: Any) -> None:
     assert tokenizer.eos_token_id not in table.column("input_ids")[0].as_py()
 
 
-def test_prompt_without_room_for_a_description_is_refused(tokenizer: Any) -> None:
-    with pytest.raises(BatchError, match="room for a description") as error:
-        encoder(tokenizer, max_length=20).encode_rows(ROWS)
-    assert error.value.args[0] == "rows u0, u1, u2"
+def test_row_whose_prompt_leaves_no_room_is_left_out_and_named(tokenizer: Any) -> None:
+    whole, _ = encoder(tokenizer).encode_rows(ROWS)
+    titles = [*ROWS["title"][:2], ROWS["title"][2] + " kettle" * 500]
+    limit = max(whole.column("length").to_pylist())
+    table, seen = encoder(tokenizer, max_length=limit).encode_rows(ROWS | {"title": titles})
+    assert table.to_pylist() == whole.to_pylist()[:2]
+    assert (seen.rows, seen.left_out, seen.left_out_uids) == (2, 1, ("u2",))
+    table, seen = encoder(tokenizer, max_length=20).encode_rows(ROWS)
+    assert (table.num_rows, seen.rows, seen.left_out, seen.longest) == (0, 0, 3, 0)
+
+
+def test_left_out_rows_count_as_cut_ones(tmp_path: Path, tokenizer: Any) -> None:
+    whole, _ = encoder(tokenizer).encode_rows(ROWS)
+    titles = [*ROWS["title"][:2], "kettle " * 500]
+    short = encoder(tokenizer, max_length=max(whole.column("length").to_pylist()))
+    rows = split(ROWS | {"title": titles})
+    with pytest.raises(BatchError, match=r"1 of 3.* without room") as error:
+        examples.prepare(rows, short, str(tmp_path), 0.01)
+    assert error.value.args[0] == "rows u2"
+    allowed = examples.prepare(rows, short, str(tmp_path), 0.5)
+    assert (allowed.rows.num_rows, allowed.seen.left_out) == (2, 1)
+    with pytest.raises(BatchError, match="room for a description"):
+        examples.prepare(rows, encoder(tokenizer, max_length=20), str(tmp_path), 1.0)
 
 
 def test_token_across_the_boundary_is_split(tokenizer: Any) -> None:

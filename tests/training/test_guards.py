@@ -51,16 +51,20 @@ def test_prompt_in_the_loss_is_refused() -> None:
 
 
 def test_share_of_cut_rows() -> None:
-    guards.check_truncated(1, 100, ["a"], 0.01)
-    guards.check_truncated(0, 0, [], 0.0)
-    with pytest.raises(BatchError, match=r"2 of 100 \(2.0%\)") as error:
-        guards.check_truncated(2, 100, UIDS, 0.01)
+    guards.check_truncated(1, 0, 100, ["a"], 0.01)
+    guards.check_truncated(0, 1, 100, ["a"], 0.01)
+    guards.check_truncated(0, 0, 0, [], 0.0)
+    with pytest.raises(BatchError, match=r"2 of 100 \(2.0%\);") as error:
+        guards.check_truncated(2, 0, 100, UIDS, 0.01)
     assert error.value.args[0] == "rows a, b"
+    with pytest.raises(BatchError, match=r"2 of 100 \(2.0%\), 1 of them without room"):
+        guards.check_truncated(1, 1, 100, UIDS, 0.01)
 
 
 def test_only_the_first_rows_are_named() -> None:
-    error = guards.no_room(["a", "b", "c", "d", "e"], 64)
-    assert error.args[0] == "rows a, b, c and 2 more"
+    with pytest.raises(BatchError) as error:
+        guards.check_truncated(5, 0, 5, ["a", "b", "c", "d", "e"], 0.5)
+    assert error.value.args[0] == "rows a, b, c and 2 more"
 
 
 def test_vocabulary_larger_than_the_embedding_is_refused() -> None:

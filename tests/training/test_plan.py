@@ -95,7 +95,7 @@ def test_length_of_a_run(how: Optimisation, kept: Checkpoints, expected: Length)
 def choice() -> Choice:
     return Choice(
         MEASURED.candidate, "cpu", 2 * GIB, (MEASURED,), Length(10, 0, 1), 17.0, 16.0, 18.0, 100,
-        30, ("8 x 1, keep all",),
+        30, 250, ("8 x 1, keep all",),
     )  # fmt: skip
 
 

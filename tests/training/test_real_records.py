@@ -34,5 +34,5 @@ def test_no_guard_fires(recipe: Path, real_records: Path) -> None:
     form = Form(prompt, config.get("loss_on", "completion"), config["max_length"])
     columns = {name: [row[name] for row in rows] for name in rows[0]}
     table, seen = Encoder(tokenizer, form).encode_rows(columns)
-    guards.check_truncated(seen.truncated, seen.rows, list(seen.truncated_uids), 0.01)
+    guards.check_truncated(seen.truncated, seen.left_out, len(rows), [], 0.01)
     assert table.num_rows == len(rows)
