@@ -103,11 +103,12 @@ def pieces(batch: dict[str, torch.Tensor], max_tokens: int | None) -> list[dict[
 
     Args:
         batch: ``input_ids``, ``labels`` and ``attention_mask``, [rows, longest].
-        max_tokens: of a piece, its rows times its longest; a longer row stands alone. None: any.
+        max_tokens: of a piece, its rows times its longest; None: any number.
 
     Returns:
-        The batch as it is where it is small enough; else its rows, longest first, in pieces that
-        are padded to their own longest rows.
+        The batch as it is where it is small enough; else its rows, longest first, in pieces of two
+        rows at least that are padded to their own longest rows: a row alone would be compiled for
+        as a shape of its own.
     """
     mask = batch["attention_mask"]
     if max_tokens is None or mask.numel() <= max_tokens:
@@ -117,7 +118,9 @@ def pieces(batch: dict[str, torch.Tensor], max_tokens: int | None) -> list[dict[
     starts, start = [], 0
     while start < len(widths):
         starts.append(start)
-        start += max(1, max_tokens // widths[start])
+        start += max(2, max_tokens // widths[start])
+    if starts[-1] == len(widths) - 1 > 2:
+        starts[-1] -= 1
     parts = zip(starts, [*starts[1:], len(widths)], strict=True)
     return [
         {name: each[order[first:last], : widths[first]] for name, each in batch.items()}

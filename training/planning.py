@@ -201,10 +201,12 @@ def _choose(config: PlanConfig, search: Search, ground: Ground, limit: int) -> C
         expected = f"a way to run that leaves {plan.MARGIN:.0%} of {limit / 2**30:.2f} GiB"
         mend = "lower --optimisation.batch_size or --max_length, or take a smaller base"
         raise ModelError("plan", expected, f"none ({tried or 'none worth a try'})", mend)
+    measured = plan.warmed(list(search.found.values()))
+    chosen = next(each for each in measured if each.candidate == best.candidate)
     told = plan.length(config, ground.rows, ground.validation_rows)
-    low, seconds, high = plan.predict(best, told)
+    low, seconds, high = plan.predict(chosen, told)
     return Choice(
-        best.candidate, ground.device, limit, tuple(search.found.values()), told, seconds, low,
+        best.candidate, ground.device, limit, measured, told, seconds, low,
         high, ground.rows, ground.validation_rows, ground.shape.longest,
         tuple(str(each) for each in search.skipped),
     )  # fmt: skip

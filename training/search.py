@@ -63,8 +63,24 @@ class Search:
         self.found[candidate] = replace(result, estimated_bytes=estimated)
         return self.found[candidate]
 
+    def _is_slow(self, least: Candidate) -> bool:
+        """Tell whether a like one with as large a micro-batch was too slow by far.
+
+        Smaller micro-batches leave the device idle more, and parking activations in the host's
+        memory is no faster than recomputing them.
+        """
+        likes = [
+            each
+            for c, each in self.found.items()
+            if c.attention == least.attention and c.micro_batch >= least.micro_batch
+            if c.keep_layers == 0 and c.checkpointing in ("every", least.checkpointing)
+        ]
+        return any(not each.fault and self._cannot_win(each) for each in likes)
+
     def _climb(self, group: list[Candidate]) -> None:
         least, most = group[0], group[-1]
+        if self._is_slow(least):
+            return
         room = self.limit * (1 - MARGIN)
         # Recomputing cannot be faster than keeping all, where that fits.
         kept = replace(most, checkpointing="none", keep_layers=0)

@@ -4,12 +4,12 @@ Speed and memory do not depend on what the weights say, so the base is a TinyLla
 weights, made here: nothing is downloaded. A run on real weights gives the same samples/s; its
 losses are another matter, and are not reported.
 
-Measured, each in a process of its own, in turns until the medians of ``--repeats`` stand: the
-notebook's code (Unsloth), TRL + PEFT alone, ``rtx3060`` with the notebook's prompt and with the
-compact one, both as ``--plan auto`` chose. Then the plan against a sweep of all its candidates, its
-predicted time against the actual, and runs killed and gone on with; with ``--parts ranks`` one GPU
-against two. Figures are written to
-``--out`` as they come; a part that would pass ``--budget`` seconds is left out and named.
+Measured, each in a process of its own, ``--repeats`` times: the notebook's code (Unsloth), TRL +
+PEFT alone, ``rtx3060`` with the notebook's prompt and with the compact one, both as ``--plan auto``
+chose, and its predicted time against the actual. Then runs killed and gone on with, and the plan
+against a sweep of all its candidates; with ``--parts ranks`` one GPU against two. Figures are
+written to ``--out`` as they come; a part that would pass ``--budget`` seconds is left out and
+named.
 """
 
 import argparse
@@ -25,8 +25,12 @@ from pathlib import Path
 from typing import Any
 
 from data import cli, manifest
+from data.cli import Command
 from data.shards import Folder
 from tests.benchmarks import tinyllama
+from training import plan, planning
+from training.config import PlanConfig
+from training.plan import Candidate, Choice
 
 # Steps until the allocator and the compiled kernels are warm.
 WARM_UP = 6
@@ -62,7 +66,7 @@ class Bench:
     def part(self, name: str, work: Callable[[], Any], kind: str = "") -> Any:
         """Do a part if its like fits the budget; a part that fails is noted, the others go on."""
         kind = kind or name
-        spent = time.monotonic() - self._began
+        spent = self.spent()
         expected = self._took.get(kind, self.options.guess)
         if spent + expected > self.options.budget:
             self.found["left_out"].append(name)
@@ -77,6 +81,10 @@ class Bench:
         cli.say(f"{spent:5.0f} s  {name}: {self._took[kind]:.0f} s")
         self.write()
         return result
+
+    def spent(self) -> float:
+        """Seconds since the start."""
+        return time.monotonic() - self._began
 
     def write(self) -> None:
         text = json.dumps(self.found, indent=1, default=str)
@@ -113,14 +121,21 @@ class Bench:
     def micro(self) -> list[str]:
         return [f"--optimisation.micro_batch_size={self.options.batch}"]
 
-    def train(self, name: str, *more: str) -> dict[str, Any]:
-        """Train ``--steps`` steps by the command; give speed after the warm-up, and the peak."""
-        out = self.work / name
-        shutil.rmtree(out, ignore_errors=True)
+    def train(self, name: str, *more: str) -> list[dict[str, Any]]:
+        """Train ``--steps`` steps by the command, ``--repeats`` times in a process."""
+        outs = [self.work / f"{name}-{place}" for place in range(self.options.repeats)]
+        for out in outs:
+            shutil.rmtree(out, ignore_errors=True)
         steps = f"--optimisation.max_steps={self.options.steps}"
         # One evaluation and one checkpoint at the end.
         saves = [f"--checkpoints.{each}_steps={self.options.steps}" for each in ("eval", "save")]
-        self.run(name, "training", "run", *self.ours(steps, *saves, *more), "--out", str(out))
+        words = ["run", *self.ours(steps, *saves, *more)]
+        count, out = str(self.options.repeats), str(self.work / name)
+        self.run(name, "tests.benchmarks.train_ours", count, out, *words, timeout=500)
+        return [self.figures(each) for each in outs]
+
+    def figures(self, out: Path) -> dict[str, Any]:
+        """Give speed after the warm-up, peak and the plan's prediction of a finished run."""
         facts = manifest.read(Folder(str(out)), "train").facts
         lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
         trained = [line for line in lines if "loss" in line]
@@ -129,6 +144,9 @@ class Bench:
             "samples_per_second": self.options.batch * len(seconds) / sum(seconds),
             "tokens_per_second": (trained[-1]["tokens"] - trained[WARM_UP - 1]["tokens"])
             / sum(seconds),
+            "step_seconds": [
+                round(self.options.batch / line["samples_per_second"], 3) for line in trained
+            ],
             "peak_gib": facts["peak_memory_gib"],
             "device": facts["device"],
             "plan": facts.get("plan"),
@@ -173,19 +191,20 @@ class Bench:
             "peak_gib": manifest.read(Folder(str(out)), "train").facts["peak_memory_gib"],
         }
 
-    def peer(self, name: str, peer: str, micro: int) -> dict[str, Any]:
+    def peer(self, name: str, peer: str, micro: int) -> list[dict[str, Any]]:
         result, work = self.work / f"{name}.json", self.work / f"{name}-work"
         words = ["--base", self.work / "base", "--subset", self.work / "subset", "--out", result]
         words += ["--work", work, "--batch", self.options.batch, "--micro_batch", micro]
-        words += ["--steps", self.options.steps, "--memory_limit", self.options.memory_limit]
-        self.run(name, "tests.benchmarks.train_peers", peer, *map(str, words))
-        told: dict[str, Any] = json.loads(result.read_text())
+        words += ["--steps", self.options.peer_steps, "--repeats", self.options.repeats]
+        words += ["--memory_limit", self.options.memory_limit]
+        self.run(name, "tests.benchmarks.train_peers", peer, *map(str, words), timeout=500)
+        told: list[dict[str, Any]] = json.loads(result.read_text())
         return told
 
-    def settings(self) -> dict[str, Callable[[str], dict[str, Any]]]:
+    def settings(self) -> dict[str, Callable[[str], list[dict[str, Any]]]]:
         batch = self.options.batch
         compact = "--prompt.template=compact"
-        found: dict[str, Callable[[str], dict[str, Any]]] = {
+        found: dict[str, Callable[[str], list[dict[str, Any]]]] = {
             "rtx3060, alpaca": lambda name: self.train(name, "--plan=auto"),
             "rtx3060, compact": lambda name: self.train(name, "--plan=auto", compact),
             # The logits of 128 rows alone are over the limit.
@@ -193,22 +212,22 @@ class Bench:
         }
         if self.options.backend == "unsloth":
             found = {"notebook": lambda name: self.peer(name, "notebook", batch)} | found
-        return found
+        asked = self.options.settings
+        return {key: each for key, each in found.items() if not asked or asked in key}
 
     def speeds(self) -> None:
-        """Measure every setting once, then again, so that a slow spell hits all of them."""
-        for repeat in range(self.options.repeats):
-            for setting, measure in self.settings().items():
-                name = f"{setting.replace(' ', '').replace(',', '-').replace('+', '-')}-{repeat}"
-                told = self.part(name, lambda m=measure, n=name: m(n), setting)
-                if told:
-                    self.found["speeds"].setdefault(setting, []).append(told)
+        """Measure every setting in a process of its own, ``--repeats`` times."""
+        for setting, measure in self.settings().items():
+            name = setting.replace(" ", "").replace(",", "-").replace("+", "-")
+            told = self.part(name, lambda m=measure, n=name: m(n))
+            if told:
+                self.found["speeds"][setting] = told
 
     def plan(self, name: str, *more: str) -> dict[str, Any]:
         """Plan; give what was chosen and all that was measured."""
         self.run(name, "training", "plan", *self.ours(*more), timeout=500)
         cli.say((self.options.out / f"{name}.log").read_text())
-        plans = sorted(self.work.glob("plans*/*/plan.json"), key=lambda path: path.stat().st_mtime)
+        plans = sorted(self.work.glob("plans/*/plan.json"), key=lambda path: path.stat().st_mtime)
         told: dict[str, Any] = json.loads(plans[-1].read_text())
         return told
 
@@ -227,20 +246,47 @@ class Bench:
 
 
 def sweep(bench: Bench) -> dict[str, Any]:
-    """Compare the plan's choice with the best of all its candidates, measured alike."""
-    chosen = bench.found.get("plan")
-    plans = str(bench.work / "plans-sweep")
-    told = bench.plan("sweep", "--exhaustive=true", f"--plans={plans}")
-    ran = [each for each in told["measured"] if not each["fault"]]
-    fits = [each for each in ran if each["peak_bytes"] <= 0.94 * told["limit_bytes"]]
-    best = max(fits, key=lambda each: each["samples_per_second"])
-    result = {"best": best["candidate"], "best_samples_per_second": best["samples_per_second"]}
-    if chosen:
-        same = [each for each in fits if each["candidate"] == chosen["candidate"]]
-        speed = same[0]["samples_per_second"] if same else None
-        result |= {"chosen": chosen["candidate"], "chosen_samples_per_second": speed}
-        result["share_of_best"] = speed / best["samples_per_second"] if speed else None
-    return result | {"measured": ran}
+    """Measure all candidates of the plan alike, and compare its choice with the best of them.
+
+    Of candidates that differ by the layers kept alone, none is tried above one that did not fit.
+    Those with the largest micro-batches come first; what ``--budget`` leaves out is counted.
+    """
+    plans = sorted(bench.work.glob("plans/*/plan.json"), key=lambda path: path.stat().st_mtime)
+    chosen = Choice.from_json(plans[0].read_text())
+    command = {"plan": Command(PlanConfig, "training.planning:run")}
+    parser = cli._parser("training", command)
+    _, config = cli._parse(parser, command, ["plan", *bench.ours()])
+    scratch = bench.work / "sweep"
+    workbench = planning.Workbench(config, scratch, Candidate(bench.options.batch, 1, "every", 0))
+    shape = workbench.ground.shape
+    grid = plan.candidates(bench.options.batch, shape.layers, bench.options.backend == "unsloth")
+    grid.sort(key=lambda each: (-each.micro_batch, each.checkpointing != "every"))
+    over: dict[Any, int] = {}
+    ran, left = [], 0
+    for candidate in grid:
+        group = (candidate.family, candidate.micro_batch)
+        kept = shape.layers if candidate.checkpointing == "none" else candidate.keep_layers
+        if kept > over.get(group, shape.layers):
+            continue
+        if bench.spent() > bench.options.budget - 20:
+            left += 1
+            continue
+        told = workbench.measure(candidate)
+        ran.append(told)
+        if not told.fits(chosen.limit_bytes):
+            over[group] = kept
+        speed = f"{told.samples_per_second:.1f}"
+        cli.say(f"{candidate}: {speed}, {told.peak_bytes / 2**30:.2f} GiB {told.fault}")
+    workbench.close()
+    fits = [each for each in ran if each.fits(chosen.limit_bytes)]
+    best = max(fits, key=lambda each: each.samples_per_second)
+    same = [e.samples_per_second for e in fits if e.candidate == chosen.candidate]
+    return {
+        "best": str(best.candidate), "best_samples_per_second": best.samples_per_second,
+        "chosen": str(chosen.candidate), "chosen_samples_per_second": same[0] if same else None,
+        "share_of_best": same[0] / best.samples_per_second if same else None,
+        "measured": len(ran), "left_out": left,
+    }  # fmt: skip
 
 
 def show(found: dict[str, Any]) -> None:
@@ -255,13 +301,12 @@ def show(found: dict[str, Any]) -> None:
     cli.say(cli.table(rows, ("setting", "samples/s", "x notebook", "peak GiB", "runs")))
     for setting, runs in found["speeds"].items():
         for each in runs:
-            if plan := each.get("plan"):
-                ratio = plan["actual_seconds"] / plan["predicted_seconds"] - 1
-                cli.say(f"{setting}: {plan['candidate']}, time {ratio:+.1%} of the prediction")
+            if told := each.get("plan"):
+                ratio = told["actual_seconds"] / told["predicted_seconds"] - 1
+                cli.say(f"{setting}: {told['candidate']}, time {ratio:+.1%} of the prediction")
     for name in ("sweep", "kills"):
         if told := found.get(name):
-            shown = {k: v for k, v in told.items() if k != "measured"} if name == "sweep" else told
-            cli.say(f"{name}: {json.dumps(shown)}")
+            cli.say(f"{name}: {json.dumps(told)}")
     for key, told in found.get("ranks", {}).items():
         losses = ", ".join(f"{loss:.4f}" for loss in told["losses"][::5])
         cli.say(f"{key}: {told['samples_per_second']:.1f} samples/s; losses {losses}")
@@ -271,8 +316,10 @@ def show(found: dict[str, Any]) -> None:
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=10_000)
-    parser.add_argument("--steps", type=int, default=26)
+    parser.add_argument("--steps", type=int, default=40)
+    parser.add_argument("--peer_steps", type=int, default=26)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--settings", default="", help="measure those with this in their name")
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--backend", default="unsloth")
     parser.add_argument("--backends", default="unsloth,transformers", help="of the part ranks")
@@ -298,10 +345,10 @@ def main() -> None:
         bench.found["plan"] = bench.part("plan", lambda: bench.plan("plan", steps))
     if "speeds" in options.parts:
         bench.speeds()
-    if "sweep" in options.parts:
-        bench.found["sweep"] = bench.part("sweep", lambda: sweep(bench))
     if "kills" in options.parts:
         bench.found["kills"] = bench.part("kills", bench.kills)
+    if "sweep" in options.parts:
+        bench.found["sweep"] = bench.part("sweep", lambda: sweep(bench))
     if "ranks" in options.parts:
         bench.ranks()
     bench.write()

@@ -2,10 +2,12 @@
 
 ``python -m tests.benchmarks.train_peers notebook|trl --base B --subset S --out FILE``: the
 notebook's own code (Unsloth and SFTTrainer on rendered texts), and TRL with PEFT alone. No code of
-the training stage in it. Writes samples/s after the warm-up and the peak memory as JSON.
+the training stage in it. Writes samples/s after the warm-up and the peak memory of each repeat as
+JSON.
 """
 
 import argparse
+import gc
 import json
 import os
 import sys
@@ -95,25 +97,37 @@ def main() -> None:
     parser.add_argument("--micro_batch", type=int, default=128)
     parser.add_argument("--steps", type=int, default=26)
     parser.add_argument("--warm_up", type=int, default=6)
+    parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--memory_limit")
     options = parser.parse_args()
     os.environ["UNSLOTH_COMPILE_LOCATION"] = str(options.work / "compiled")
-    load = with_unsloth if options.peer == "notebook" else with_trl
-    model, tokenizer = load(options)
+    told = []
+    for _ in range(options.repeats):
+        told.append(measure(options))
+        options.out.write_text(json.dumps(told))
+        print(told[-1], flush=True)
+
+
+def measure(options: argparse.Namespace) -> dict[str, float]:
+    """Load the model and train once."""
+    model, tokenizer = (with_unsloth if options.peer == "notebook" else with_trl)(options)
     import torch
 
     on_gpu = torch.cuda.is_available()
+    if on_gpu:
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
     if on_gpu and options.memory_limit:
         total = torch.cuda.mem_get_info()[1]
         share = parse_memory(options.memory_limit) / total
         torch.cuda.set_per_process_memory_fraction(min(1.0, share))
     ends = train(model, tokenizer, options, on_gpu)
+    del model
+    gc.collect()
     measured = ends[options.warm_up :]
     speed = options.batch * (len(measured) - 1) / (measured[-1] - measured[0])
     peak = torch.cuda.max_memory_reserved() / 2**30 if on_gpu else 0.0
-    told = {"samples_per_second": round(speed, 2), "peak_gib": round(peak, 3)}
-    options.out.write_text(json.dumps(told))
-    print(told)
+    return {"samples_per_second": round(speed, 2), "peak_gib": round(peak, 3)}
 
 
 def train(model: Any, tokenizer: Any, options: argparse.Namespace, on_gpu: bool) -> list[float]:

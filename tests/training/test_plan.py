@@ -76,6 +76,14 @@ def test_spread_that_tokens_do_not_explain_widens_the_interval() -> None:
     assert high > 1.3 * seconds
 
 
+def test_first_step_is_predicted_without_what_only_the_plan_compiles() -> None:
+    later = replace(MEASURED, candidate=Candidate(4, 2, "every", 0), first_step_seconds=3.0)
+    fault = Measured(Candidate(16, 1, "every", 0), fault="out of memory")
+    cold, warm, none = plan.warmed([MEASURED, later, fault])
+    assert (cold.first_step_seconds, warm.first_step_seconds) == pytest.approx((3.0, 3.0))
+    assert none == fault
+
+
 @pytest.mark.parametrize(
     ("how", "kept", "expected"),
     [

@@ -88,3 +88,14 @@ def test_of_equally_fast_ones_the_smaller_is_chosen() -> None:
     best = found.best()
     assert best
     assert best.candidate.micro_batch == 64
+
+
+def test_micro_batches_below_a_far_too_slow_one_are_not_tried() -> None:
+    machine = Machine(1.2, launch=0.3)
+    found = search(machine)
+    best = found.best()
+    assert best
+    assert best.candidate.micro_batch == 128
+    tried = {(each.checkpointing, each.micro_batch) for each in machine.asked}
+    assert ("every", 64) in tried
+    assert not tried & {("every", 32), ("unsloth", 64), ("unsloth", 32)}
