@@ -212,8 +212,8 @@ class Bench:
         }
         if self.options.backend == "unsloth":
             found = {"notebook": lambda name: self.peer(name, "notebook", batch)} | found
-        asked = self.options.settings
-        return {key: each for key, each in found.items() if not asked or asked in key}
+        asked = self.options.settings.split("|")
+        return {key: each for key, each in found.items() if any(name in key for name in asked)}
 
     def speeds(self) -> None:
         """Measure every setting in a process of its own, ``--repeats`` times."""
@@ -319,7 +319,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--peer_steps", type=int, default=26)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--settings", default="", help="measure those with this in their name")
+    parser.add_argument(
+        "--settings", default="", help="measure those with one of these in their name: a|b"
+    )
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--backend", default="unsloth")
     parser.add_argument("--backends", default="unsloth,transformers", help="of the part ranks")
