@@ -29,6 +29,7 @@ log = logging.getLogger("catalogue")
 
 # Clients of object stores, whose errors (no connection, no credentials) are not OSErrors.
 _STORES = {"aiobotocore", "aiohttp", "botocore"}
+_PIPE_CLOSED = 128 + 13  # as a shell tells of a program that SIGPIPE ended
 _UNITS = {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "KB": 10**3, "MB": 10**6, "GB": 10**9}
 
 
@@ -60,11 +61,14 @@ def main(program: str, commands: Mapping[str, Command], argv: Sequence[str] | No
     previous = signal.signal(signal.SIGTERM, _interrupt) if _in_main_thread() else None
     try:
         _driver(chosen.driver)(config)
+        sys.stdout.flush()
     except KeyboardInterrupt:
         return _fail("interrupted; the same command goes on from here", 130)
     except CatalogueError as error:
         return _fail(str(error), error.exit_code)
     except OSError as error:
+        if _reader_is_gone():
+            return _PIPE_CLOSED
         return _fail(_told(error), 1)
     except MemoryError:
         return _fail("memory: expected enough, found none left; use fewer workers", 1)
@@ -76,6 +80,17 @@ def main(program: str, commands: Mapping[str, Command], argv: Sequence[str] | No
         if previous is not None:
             signal.signal(signal.SIGTERM, previous)
     return 0
+
+
+def _reader_is_gone() -> bool:
+    """Tell whether ``| head`` or ``| less`` has closed our output; nothing is wrong then."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Else Python complains when it flushes once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    return False
 
 
 def _in_main_thread() -> bool:

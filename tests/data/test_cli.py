@@ -3,6 +3,8 @@
 import errno
 import os
 import signal
+import subprocess
+import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +15,7 @@ import pytest
 from data import cli
 from data.cli import Command, recipes_first
 from data.errors import CatalogueError, ConfigError, GateError, SourceError
+from tests.conftest import ROOT
 
 
 @dataclass(frozen=True)
@@ -255,6 +258,24 @@ def test_a_bug_is_not_hidden() -> None:
     fault.append(ZeroDivisionError("a bug"))
     with pytest.raises(ZeroDivisionError):
         main("do")
+
+
+@pytest.mark.parametrize("lines", [1, 20_000])
+def test_a_reader_that_has_gone_is_no_fault(lines: int) -> None:
+    """``| head``: what it does not read is dropped without a word."""
+    script = (
+        "import sys; from data import cli; import data.show\n"
+        f"data.show.run = lambda config: [cli.say('line') for _ in range({lines})]\n"
+        "from data.__main__ import main; sys.exit(main(['show', 'x']))"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT
+    )
+    assert process.stdout
+    process.stdout.close()
+    assert process.stderr
+    assert process.stderr.read() == b""
+    assert process.wait(60) == 141
 
 
 def test_the_end_signal_interrupts_and_the_earlier_handler_comes_back(capsys: Any) -> None:
