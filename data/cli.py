@@ -61,14 +61,11 @@ def main(program: str, commands: Mapping[str, Command], argv: Sequence[str] | No
     previous = signal.signal(signal.SIGTERM, _interrupt) if _in_main_thread() else None
     try:
         _driver(chosen.driver)(config)
-        sys.stdout.flush()
     except KeyboardInterrupt:
         return _fail("interrupted; the same command goes on from here", 130)
     except CatalogueError as error:
         return _fail(str(error), error.exit_code)
     except OSError as error:
-        if _reader_is_gone():
-            return _PIPE_CLOSED
         return _fail(_told(error), 1)
     except MemoryError:
         return _fail("memory: expected enough, found none left; use fewer workers", 1)
@@ -80,17 +77,6 @@ def main(program: str, commands: Mapping[str, Command], argv: Sequence[str] | No
         if previous is not None:
             signal.signal(signal.SIGTERM, previous)
     return 0
-
-
-def _reader_is_gone() -> bool:
-    """Tell whether ``| head`` or ``| less`` has closed our output; nothing is wrong then."""
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # Else Python complains when it flushes once more at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return True
-    return False
 
 
 def _in_main_thread() -> bool:
@@ -179,8 +165,18 @@ def recipes_first(words: Sequence[str]) -> list[str]:
 
 
 def say(line: str = "") -> None:
-    """Print a line of a command's result to standard output."""
-    print(line, flush=True)
+    """Print a line of the result to standard output.
+
+    Raises:
+        SystemExit: the reader has gone, as ``| head`` does when it has enough; no fault, so nothing
+            is said.
+    """
+    try:
+        print(line, flush=True)
+    except BrokenPipeError:
+        # Else Python complains when it flushes once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(_PIPE_CLOSED) from None
 
 
 class Progress:

@@ -268,14 +268,16 @@ def test_a_reader_that_has_gone_is_no_fault(lines: int) -> None:
         f"data.show.run = lambda config: [cli.say('line') for _ in range({lines})]\n"
         "from data.__main__ import main; sys.exit(main(['show', 'x']))"
     )
-    process = subprocess.Popen(
-        [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT
-    )
-    assert process.stdout
-    process.stdout.close()
-    assert process.stderr
-    assert process.stderr.read() == b""
-    assert process.wait(60) == 141
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", script], stdout=writer, stderr=subprocess.PIPE, cwd=ROOT,
+            check=False, timeout=60,
+        )  # fmt: skip
+    finally:
+        os.close(writer)
+    assert (done.returncode, done.stderr) == (141, b"")
 
 
 def test_the_end_signal_interrupts_and_the_earlier_handler_comes_back(capsys: Any) -> None:
