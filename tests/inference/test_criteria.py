@@ -13,17 +13,17 @@ from inference.criteria import EvaluateConfig, Thresholds
 
 def _load(recipe: Path) -> EvaluateConfig:
     told = yaml.safe_load(recipe.read_text())
-    return EvaluateConfig(run="r", **told | {"thresholds": Thresholds(**told["thresholds"])})
+    return EvaluateConfig(
+        run="r", **told | {"thresholds": Thresholds(**told.get("thresholds", {}))}
+    )
 
 
 def test_the_default_recipe_is_the_defaults(root: Path) -> None:
     assert _load(root / "inference/recipes/evaluate.yaml") == EvaluateConfig(run="r")
 
 
-def test_the_samples_recipe_judges_learning_and_reciting_as_ever(root: Path) -> None:
-    found, usual = _load(root / "inference/recipes/sample.yaml").thresholds, Thresholds()
-    for name in ("perplexity_drop", "gain_over_base", "gain_over_title", "recited_unseen"):
-        assert getattr(found, name) == getattr(usual, name)
+def test_the_sample_is_judged_as_any_other(root: Path) -> None:
+    assert _load(root / "inference/recipes/sample.yaml").thresholds == Thresholds()
 
 
 def test_configs_are_pickled() -> None:
