@@ -11,6 +11,7 @@ import json
 import os
 import platform
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -129,6 +130,14 @@ class Manifest:
         folder.remove(_BEGUN)
 
 
+def is_output(names: Collection[str]) -> bool:
+    """Tell by its files whether a stage has written a folder, or has begun to.
+
+    A folder that was only begun holds whole parts, but not all: ``read`` refuses it.
+    """
+    return NAME in names or _BEGUN in names
+
+
 def read(folder: Folder, stage: str | None = None) -> Manifest:
     """Read the manifest of a finished folder.
 
@@ -209,7 +218,7 @@ def begin(
         OutputError: the folder holds something else.
     """
     present = [name for name in folder.names() if not name.startswith(".tmp-")]
-    ours = NAME in present or _BEGUN in present
+    ours = is_output(present)
     if present and not ours:
         mend = "name another folder with --out"
         raise OutputError(folder.url, "an empty or new folder", f"{present[0]!r} in it", mend)

@@ -75,7 +75,7 @@ def read_ready(path: str) -> Ready:
         SourceError: nothing is there, or a column is missing.
     """
     folder = Folder(path)
-    if manifest.NAME not in folder.names():
+    if not manifest.is_output(folder.names()):
         return _read_foreign(path)
     made = manifest.read(folder, "generate")
     texts: dict[str, tuple[str, bool | None]] = {}
@@ -89,11 +89,16 @@ def read_ready(path: str) -> Ready:
 
 def _read_foreign(path: str) -> Ready:
     named = GenerateConfig(titles=path, title_column="description", uid_column="uid")
-    found = titles.find(named)
     texts: dict[str, tuple[str, bool | None]] = {}
-    for batch in found.batches():
-        pairs = zip(batch.column("uid").to_pylist(), batch.column("title").to_pylist(), strict=True)
-        texts.update({uid: (text, None) for uid, text in pairs})
+    try:
+        found = titles.find(named)
+        for batch in found.batches():
+            pairs = (batch.column(name).to_pylist() for name in ("uid", "title"))
+            texts.update({uid: (text, None) for uid, text in zip(*pairs, strict=True)})
+    except SourceError as error:
+        mend = "give the output of generate, or a file with columns uid and description"
+        where, expected, found_instead, _ = error.args
+        raise SourceError(where, expected, found_instead, mend) from error
     if not texts:
         raise SourceError(path, "texts", "none")
     return Ready(path, texts, found.digest)

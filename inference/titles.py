@@ -58,7 +58,7 @@ def find(config: GenerateConfig) -> Titles:
         raise ConfigError("--keep_columns", expected, ", ".join(sorted(taken)))
     folder = Folder(config.titles)
     names = folder.names()
-    if manifest.NAME in names:
+    if manifest.is_output(names):
         return _from_stage(config, folder)
     if names or not folder.is_local:
         return _from_parts(config, folder, names)
@@ -67,7 +67,7 @@ def find(config: GenerateConfig) -> Titles:
         found = "an empty folder" if path.is_dir() else "none"
         raise SourceError(config.titles, "a file or folder of titles", found)
     if path.stat().st_size == 0:
-        raise SourceError(config.titles, "titles", "an empty file")
+        raise SourceError(config.titles, "rows", "an empty file")
     suffixes = [suffix for suffix in path.suffixes if suffix != ".gz"]
     reader = _READERS.get(suffixes[-1] if suffixes else "")
     if reader is None:

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from data import manifest, models, subset
@@ -319,6 +321,23 @@ def test_texts_for_other_rows_are_refused(asked: Path, tmp_path: Path) -> None:
     texts.write_text('{"uid": "elsewhere", "description": "A text."}\n')
     with pytest.raises(SourceError, match=r"first: elsewhere"):
         _judge(texts, asked, tmp_path)
+
+
+def test_texts_without_their_columns_are_told_what_is_wanted(asked: Path, tmp_path: Path) -> None:
+    texts = tmp_path / "texts.jsonl"
+    texts.write_text('{"uid": "a", "text": "A text."}\n')
+    with pytest.raises(SourceError, match=r"'description', found uid, text; give the output"):
+        _judge(texts, asked, tmp_path)
+
+
+def test_unfinished_texts_are_refused(asked: Path, tmp_path: Path) -> None:
+    """Its parts are whole, but more were to come."""
+    texts = Folder(str(tmp_path / "texts"))
+    rows = {"uid": ["a"], "description": ["A text."]}
+    manifest.begin(texts, "generate", {})
+    pq.write_table(pa.table(rows), tmp_path / "texts" / "part-00000.parquet")
+    with pytest.raises(ManifestError, match=r"found an unfinished one"):
+        _judge(tmp_path / "texts", asked, tmp_path)
 
 
 def test_a_merged_model_alone_is_refused(run: Path, asked: Path, tmp_path: Path) -> None:

@@ -430,7 +430,7 @@ def refused(capsys: pytest.CaptureFixture[str]) -> str:
     ("name", "payload", "expected"),
     [
         ("none.txt", None, "expected a file or folder of titles, found none"),
-        ("a.txt", b"", "expected titles, found an empty file"),
+        ("a.txt", b"", "expected rows, found an empty file"),
         ("a.xlsx", b"PK", "found a.xlsx"),
         ("a.csv", b"uid,title\n", "expected titles, found none"),
         ("a.csv", b"uid,name\n1,K\n", "expected one column 'title', found uid, name"),

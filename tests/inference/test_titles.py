@@ -245,9 +245,9 @@ NO_UTF8 = pa.Array.from_buffers(
 )
 LONG = pa.table({"title": [f"Kettle {i}" for i in range(5_000)]})
 REFUSED: dict[str, tuple[str, Any, str]] = {
-    "empty text": ("a.txt", b"", "titles, found an empty file"),
-    "empty CSV": ("a.csv", b"", "titles, found an empty file"),
-    "empty Parquet": ("a.parquet", b"", "titles, found an empty file"),
+    "empty text": ("a.txt", b"", "rows, found an empty file"),
+    "empty CSV": ("a.csv", b"", "rows, found an empty file"),
+    "empty Parquet": ("a.parquet", b"", "rows, found an empty file"),
     "unknown suffix": ("a.xlsx", b"PK", "a name that ends in .*json.*, found a.xlsx"),
     "no suffix": ("titles", b"Kettle", "a name that ends in .*, found titles"),
     "only .gz": ("titles.gz", b"Kettle", "a name that ends in .*, found titles.gz"),
@@ -353,3 +353,11 @@ def test_parts_of_clean_shards_follow_the_split_and_not_the_shards(clean: Path) 
     found = titles.find(GenerateConfig(titles=str(clean)))
     cut = [part.column("uid").to_pylist() for part in titles.parts(found, 2)]
     assert cut == [["a", "e"], ["f"]]
+
+
+def test_an_unfinished_output_is_no_input(tmp_path: Path) -> None:
+    """Its parts are whole, but more were to come: reading them would lose rows silently."""
+    manifest.begin(Folder(str(tmp_path)), "clean", {})
+    (tmp_path / "part-00000.parquet").write_bytes(parquet_bytes(pa.table({"title": ["K"]})))
+    with pytest.raises(ManifestError, match="found an unfinished one"):
+        rows_of(tmp_path)
