@@ -68,11 +68,15 @@ class Prompt:
             title: asked about.
             uid: of the row; chooses among several instructions, always the same one.
         """
+        return self.ask(self.choose(uid), title)
+
+    def choose(self, uid: str) -> str:
+        """Choose the instruction of a row."""
         several = self.instructions
         place = 0
         if len(several) > 1:
             place = xxhash.xxh3_64_intdigest(uid.encode(), _CHOICE) % len(several)
-        return self.ask(several[place], title)
+        return several[place]
 
     def ask(self, instruction: str, title: str) -> str:
         """Render a prompt with an instruction of one's own."""

@@ -10,7 +10,7 @@ from contextlib import closing
 from data import cli
 from data.errors import CatalogueError, ConfigError, SourceError
 from inference.ask_config import AskConfig
-from inference.asking import Answer, Desk, Found
+from inference.asking import TRAINED_WORDING, Answer, Desk, Found
 from inference.evidence import LEAST_COPIED, STATES, Copied
 
 _WIDEST = 100
@@ -139,6 +139,8 @@ def _show_evidence(answer: Answer, compare: bool, sources: dict[str, str]) -> No
         show("line", f"{source}, byte {answer.record.byte_offset:,}; to see it:")
         cli.say(" " * 12 + line_command(sources.get(source, source), answer.record.byte_offset))
     show("training", STATES[answer.training])
+    if answer.instruction != answer.question.strip():
+        show("asked as", f"{answer.instruction} ({TRAINED_WORDING})")
     if answer.record is not None or answer.copied:
         show("recited", _recited(answer))
     if len(answer.matches) > 1:

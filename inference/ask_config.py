@@ -30,6 +30,11 @@ class DeskConfig:
     """Tokens an answer at most; none: as many as the longest description that the model was trained
     on, or 256 where that is not known."""
 
+    wording: Literal["auto", "question", "trained"] = "auto"
+    """What the model is told to do with the title: the question as it stands, or what it was
+    trained with. auto: the question, unless it was trained on one instruction alone and so knows
+    no other."""
+
     temperature: float = 0.3
     """0 always takes the likeliest token; above, the higher the more daring."""
 

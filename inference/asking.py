@@ -21,6 +21,7 @@ from inference.catalogue import Record
 from inference.engine import Model, Settings
 from inference.evidence import Copied, Training
 
+TRAINED_WORDING = "the wording that the adapter was trained with"
 Status = Literal["answered", "invented", "which", "no_match"]
 
 
@@ -50,6 +51,8 @@ class Answer:
     """Titles that may be meant: ``title``, ``score`` 0 to 1, ``records``."""
     seed: int
     temperature: float
+    instruction: str = ""
+    """What the model was told to do with the title: the question, or what it was trained with."""
     answer: str | None = None
     finish_reason: str | None = None
     """``stop`` at its own end, ``length`` cut at the limit, ``stopped`` by the asker."""
@@ -143,7 +146,7 @@ class Desk:
         yield begun
         if begun.title is None or begun.status in ("which", "no_match"):
             return
-        prompt = self._model.prompt.ask(found.question.strip(), begun.title)
+        prompt = self._model.prompt.ask(begun.instruction, begun.title)
         uid = begun.record.uid if begun.record else ""
         written = begun
         with closing(self._load("adapter").stream(prompt, uid, begun.seed)) as stream:
@@ -184,11 +187,20 @@ class Desk:
             ],
             seed=seed,
             temperature=self.config.temperature,
+            instruction=self._instruction(found.question, record),
             record=record,
             training=self._training.state(title, record),
             model=self._model.digest,
             catalogue=self._digest,
         )
+
+    def _instruction(self, question: str, record: Record | None) -> str:
+        prompt, wording = self._model.prompt, self.config.wording
+        # Of a model without a record of its training nothing tells what it knows.
+        knows_one = self._model.made is not None and len(prompt.instructions) == 1
+        if wording == "trained" or (wording == "auto" and knows_one):
+            return prompt.choose(record.uid if record else "")
+        return question.strip()
 
     def _load(self, which: Literal["adapter", "base"]) -> Answerer:
         """Load what answers, once, when it is first needed."""

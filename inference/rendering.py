@@ -8,7 +8,7 @@ import base64
 import json
 from html import escape
 
-from inference.asking import Answer
+from inference.asking import TRAINED_WORDING, Answer
 from inference.evidence import LEAST_COPIED, STATES, Copied
 
 STYLE = """
@@ -112,6 +112,9 @@ def evidence_card(answer: Answer, sources: dict[str, str], is_whole: bool = True
         '<div class="tb-card tb-evidence"><h2>What this rests on</h2>',
         f"<p>{badge}{escape(STATES[state])}</p>",
     ]
+    if answer.instruction != answer.question.strip():
+        asked = f"asked as: {answer.instruction} ({TRAINED_WORDING})"
+        pieces.append(f'<p class="tb-note">{escape(asked)}</p>')
     if answer.record is not None:
         record = answer.record
         content = escape(record.content) or "<em>without a description</em>"

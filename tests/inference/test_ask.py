@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -78,16 +79,39 @@ def test_the_text_on_the_terminal_is_the_answer(
     assert said[len(told) :].startswith(("\n", " [cut at the limit]\n"))
 
 
-def test_the_adapters_own_prompt_is_used(
-    ask: Ask, run: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+ASKED = "Is the quiet violin sad?"
+TRAINED = "Write a product description."
+SEVERAL = ["What is it like?", "What does it offer?", TRAINED]
+
+
+@pytest.mark.parametrize(
+    ("known", "wording", "told"),
+    [
+        (TRAINED, "auto", TRAINED),
+        (TRAINED, "question", ASKED),
+        (SEVERAL, "auto", ASKED),
+        (SEVERAL, "trained", Prompt(instruction=SEVERAL).choose("u2")),
+    ],
+)
+def test_the_adapter_is_asked_in_words_that_it_knows(
+    known: Any, wording: str, told: str, clean: Path, run: Path, tmp_path: Path,
+    finished: Callable[..., Path], capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    own = Path(shutil.copytree(run, tmp_path / "run"))
+    finished(own, prompt={"template": "alpaca", "instruction": known})
     seen: list[tuple[str, str]] = []
     real = Prompt.ask
     monkeypatch.setattr(
         Prompt, "ask", lambda self, *told: (seen.append(told), real(self, *told))[1]
     )
-    assert ask(" Is the quiet violin sad? ", "--json") == 0
-    assert seen == [("Is the quiet violin sad?", "The Quiet Violin")]
+    words = [f"--run={own}", f"--catalogue={clean}", "--device=cpu", f"--wording={wording}"]
+    assert main(["ask", f" {ASKED} ", *words]) == 0
+    assert seen == [(told, "The Quiet Violin")]
+    said = f"asked as    {told} (the wording that the adapter was trained with)"
+    assert (said in capsys.readouterr().out) == (told != ASKED)
+    assert main(["ask", ASKED, *words, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["instruction"] == told
 
 
 def test_several_titles_are_asked_about(ask: Ask, capsys: pytest.CaptureFixture[str]) -> None:
@@ -126,7 +150,7 @@ def test_an_invention_is_marked(ask: Ask, capsys: pytest.CaptureFixture[str]) ->
         *("invented", "Zanzibar Teapot", "unknown"),
     )
     assert told["record"] is None
-    assert told["answer"]
+    assert told["finish_reason"]
     assert ask("What is the Zanzibar Teapot like?", "--anyway") == 0
     assert "what follows is invented" in capsys.readouterr().out
 
