@@ -221,10 +221,12 @@ def _whole(desk: Desk, answer: Answer, compare: bool) -> Update:
             said = "Several titles may be meant: choose one above and ask again."
         return _refused(said, titles, answer.seed)
     base = gr.update(value=rendering.base_card(answer, is_whole=True), visible=compare)
+    # What was chosen stays chosen, for another answer; on a phone the list would fill the screen.
+    titles = gr.update(visible=False)
     return (
         rendering.status(f"Done: {answer.new_tokens} tokens, seed {answer.seed}."),
         rendering.answer_card(answer, is_whole=True), base,
-        rendering.evidence_card(answer, desk.sources), gr.skip(), _ON, _OFF, _ON, answer.seed,
+        rendering.evidence_card(answer, desk.sources), titles, _ON, _OFF, _ON, answer.seed,
     )  # fmt: skip
 
 
