@@ -12,7 +12,7 @@ from inference.asking import TRAINED_WORDING, Answer
 from inference.evidence import LEAST_COPIED, STATES, Copied
 
 STYLE = """
-.gradio-container {max-width: 1080px !important; margin: 0 auto !important}
+.gradio-container {width: 100% !important; max-width: 1080px !important; margin: 0 auto !important}
 .tb-head h1 {font-size: 1.7rem; margin: .6rem 0 .1rem; line-height: 1.2}
 .tb-head p {margin: 0; opacity: .75}
 .tb-card {border: 1px solid var(--border-color-primary); border-radius: 12px; padding: 1rem 1.2rem;
@@ -110,7 +110,8 @@ def evidence_card(answer: Answer, sources: dict[str, str], is_whole: bool = True
     badge = f'<span class="tb-badge tb-{state}">{state.replace("_", " ")}</span>'
     pieces = [
         '<div class="tb-card tb-evidence"><h2>What this rests on</h2>',
-        f"<p>{badge}{escape(STATES[state])}</p>",
+        # The badge says the first words already.
+        f"<p>{badge}{escape(STATES[state].removeprefix('held out: '))}</p>",
     ]
     if answer.instruction != answer.question.strip():
         asked = f"asked as: {answer.instruction} ({TRAINED_WORDING})"
