@@ -28,6 +28,9 @@ _ALLOCATOR = {
     "MKL_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
 }
+# Dask keeps its last 1,000 messages for its makers, and with them the data that was sent along:
+# titles, up to two million of them.
+KEPT_MESSAGES = {"distributed.admin.low-level-log-length": 16}
 # A task whose worker died is tried on others this often.
 _ATTEMPTS = 4
 # Seconds until the next attempt at handing a task to workers of which one has just died.
@@ -73,15 +76,15 @@ def connect(
     # Workers that leave at the end log their closed connections; faults reach us as exceptions.
     for name in ("distributed", "tornado.application", "asyncio"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
+    import dask
+
     if scheduler:
-        with _join(scheduler) as client:
+        with dask.config.set(KEPT_MESSAGES), _join(scheduler) as client:
             yield client
         return
     envs = list(env or [{}] * local_workers(workers))
-    import dask
-
     with (
-        dask.config.set({"distributed.nanny.pre-spawn-environ": _ALLOCATOR}),
+        dask.config.set(KEPT_MESSAGES | {"distributed.nanny.pre-spawn-environ": _ALLOCATOR}),
         _local(envs, threads, memory_limit) as cluster,
         Client(cluster) as client,
     ):

@@ -16,6 +16,7 @@ from pathlib import Path
 import psutil
 
 from data import cli
+from data.cluster import KEPT_MESSAGES
 from inference import generate
 from inference.config import GenerateConfig
 from inference.engine import Completion, Request
@@ -49,6 +50,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--work", type=Path, default=Path("data/store/bench-stream"))
     options = parser.parse_args()
+    import dask
     from distributed import LocalCluster
 
     tinyllama.build(options.work / "base", SMALL, "cpu")
@@ -62,7 +64,10 @@ def main() -> None:
     stop = threading.Event()
     watcher = threading.Thread(target=watch, args=(out, options.rows, stop))
     began = time.perf_counter()
-    with LocalCluster(n_workers=1, processes=False, dashboard_address=None) as cluster:
+    with (
+        dask.config.set(KEPT_MESSAGES),
+        LocalCluster(n_workers=1, processes=False, dashboard_address=None) as cluster,
+    ):
         watcher.start()
         generate.run(
             GenerateConfig(
