@@ -8,6 +8,7 @@ Exit codes: 0 done, 1 a fault of the input or the machine told in one line, 2 us
 gate failed, 130 interrupted (and resumable).
 """
 
+import difflib
 import errno
 import importlib
 import logging
@@ -17,8 +18,9 @@ import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from data.errors import CatalogueError, ConfigError
 
@@ -29,6 +31,7 @@ log = logging.getLogger("catalogue")
 
 # Clients of object stores, whose errors (no connection, no credentials) are not OSErrors.
 _STORES = {"aiobotocore", "aiohttp", "botocore"}
+_KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a text"}
 _PIPE_CLOSED = 128 + 13  # as a shell tells of a program that SIGPIPE ended
 _UNITS = {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "KB": 10**3, "MB": 10**6, "GB": 10**9}
 
@@ -117,12 +120,22 @@ def _driver(reference: str) -> Callable[[Any], Any]:
 def _parser(program: str, commands: Mapping[str, Command]) -> "ArgumentParser":
     from jsonargparse import ArgumentParser, set_parsing_settings
 
+    class Parser(ArgumentParser):
+        """Tells what is wrong in one line, not below forty lines of usage."""
+
+        def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+            chosen = getattr(ex, "subcommand_parser", None) or self
+            asked = chosen.prog.replace(" [options]", "")
+            flags = [flag for action in chosen._actions for flag in action.option_strings]
+            told = _plain(message) + _meant(message, flags)
+            self.exit(2, f"error: {told}; see {asked} --help\n")
+
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
-    parser = ArgumentParser(prog=f"python -m {program}", allow_abbrev=False)
+    parser = Parser(prog=f"python -m {program}", allow_abbrev=False)
     subcommands = parser.add_subcommands(dest="command", required=True)
     for name, command in commands.items():
         about = command.config.__doc__ or ""
-        sub = ArgumentParser(description=about, allow_abbrev=False)
+        sub = Parser(description=about, allow_abbrev=False)
         sub.add_argument("--config", action="config", help="a recipe: YAML with any of the fields")
         for field in command.positional:
             sub.add_argument(field, type=str)
@@ -134,15 +147,71 @@ def _parser(program: str, commands: Mapping[str, Command]) -> "ArgumentParser":
 def _parse(
     parser: "ArgumentParser", commands: Mapping[str, Command], words: list[str]
 ) -> tuple[Command, Any]:
-    namespace = parser.parse_args(recipes_first(words))
-    chosen = commands[namespace.command]
+    words = recipes_first(words)
     try:
+        for place, word in enumerate(words):
+            if word.startswith("--config") and (path := _recipe(words, place)):
+                _check_recipe(path)
+        namespace = parser.parse_args(words)
+        chosen = commands[namespace.command]
         fields = parser.instantiate(namespace)[namespace.command].as_dict()
         fields.pop("config", None)
         return chosen, chosen.config(**fields)
     except (CatalogueError, ValueError) as error:
         parser.exit(2, f"error: {error}\n")
         raise AssertionError from error
+
+
+def _plain(message: str) -> str:
+    """Give the parser's message as one line in our words."""
+    line = " ".join(message.split()).rstrip(".")
+    line = re.sub(r'^Parser key "([\w.]+)":', r"--\1:", line)
+    for theirs, ours in _KINDS.items():
+        line = line.replace(f"Expected a <class '{theirs}'>", f"expected {ours}")
+    line = re.sub(r"Expected a typing\.Literal\[(.*?)\]", r"expected \1", line)
+    line = line.replace(". Got value:", ", found")
+    # Of a field that may be none: what is wrong with it as the other kind.
+    if union := re.search(r"Does not validate .*? Errors: - (.*?) - .* Given value: (.*)", line):
+        found = "" if ", found" in union[1] else f", found {union[2]}"
+        line = line[: union.start()] + union[1] + found
+    return line
+
+
+def _meant(message: str, flags: Sequence[str]) -> str:
+    """Name the flags that unknown ones may be meant for."""
+    if not message.lower().startswith("unrecognized"):
+        return ""
+    unknown = [word.partition("=")[0] for word in message.split() if word.startswith("--")]
+    near = [name for word in unknown for name in difflib.get_close_matches(word, flags, 1)]
+    return f"; did you mean {', '.join(near)}?" if near else ""
+
+
+def _recipe(words: Sequence[str], place: int) -> str:
+    """Give the path of a recipe; none where the word is another one or a path is missing."""
+    flag, _, path = words[place].partition("=")
+    return path or (words[place + 1] if flag == "--config" and place + 1 < len(words) else "")
+
+
+def _check_recipe(path: str) -> None:
+    """Check that a recipe can be read; the parser would not name it.
+
+    Raises:
+        ConfigError: it cannot.
+    """
+    import yaml
+
+    try:
+        found = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(path, "a recipe", error.strerror or "none") from error
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" in line {mark.line + 1}" if mark else ""
+        reason = getattr(error, "problem", None) or " ".join(str(error).split())
+        raise ConfigError(path, "a recipe in YAML", f"{reason}{where}") from error
+    if not isinstance(found, dict):
+        told = "nothing" if found is None else f"a {type(found).__name__}"
+        raise ConfigError(path, "fields with values", told)
 
 
 def recipes_first(words: Sequence[str]) -> list[str]:
