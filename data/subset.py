@@ -94,14 +94,14 @@ def run(config: SubsetConfig) -> Manifest:
     out = shards.local_path(config.out, "--out")
     folder = Folder(str(out))
     identity = manifest.identify(config, clean=parent.digest)
+    # What is asked for may not be there: to be known before an earlier output is removed.
+    found = _find(clean, config, parent) if config.overwrite else None
     done = manifest.begin(folder, STAGE, identity, config.overwrite)
     if done:
         cli.say(f"{config.out} is already finished for this catalogue and config")
         return done
     try:
-        index = build_index(clean)
-        _check_whole(config, parent, index.num_rows)
-        chosen, counts = choose(index, config)
+        chosen, counts = found or _find(clean, config, parent)
     except (ManifestError, SubsetError):
         manifest.abandon(folder)
         raise
@@ -123,6 +123,14 @@ def run(config: SubsetConfig) -> Manifest:
     rows = ", ".join(f"{facts['rows'][split]:,} {split}" for split in facts["rows"])
     cli.say(f"{config.out} finished in {result.seconds:.1f} s: {rows}")
     return result
+
+
+def _find(
+    clean: Folder, config: SubsetConfig, parent: Manifest
+) -> tuple[dict[str, Chosen], Counts]:
+    index = build_index(clean)
+    _check_whole(config, parent, index.num_rows)
+    return choose(index, config)
 
 
 def load(path: str) -> "DatasetDict":

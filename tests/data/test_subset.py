@@ -368,6 +368,16 @@ def test_the_catalogues_own_folder_is_never_written_over(
     assert digests(clean) == before
 
 
+def test_a_size_that_cannot_be_had_removes_nothing(
+    clean: Path, tmp_path: Path, capsys: Any, digests: Any
+) -> None:
+    words = (f"--clean={clean}", f"--out={tmp_path / 'out'}")
+    assert main(["subset", *words, "--size=10"]) == 0
+    before = digests(tmp_path / "out")
+    fail(capsys, *words, "--size=100000", "--overwrite=true")
+    assert digests(tmp_path / "out") == before
+
+
 def test_a_finished_subset_is_left_as_it_is_and_another_size_is_refused(
     clean: Path, tmp_path: Path, capsys: Any
 ) -> None:
