@@ -400,7 +400,7 @@ def test_tiny_base_is_built_into_the_run(
         (["--base=nobody/no-such-model"], "hub cannot be reached"),
         (["--base={tmp}/empty"], "config.json"),
         (["--init_adapter={tmp}/empty"], "an adapter"),
-        (["--max_length=40"], "room for a description"),
+        (["--max_length=40"], "without room for a single token"),
         (["--max_length=200"], "of the descriptions cut"),
         (["--lora.target_modules=[nothing]"], "nothing"),
         (["--out={tmp}/taken"], "an empty or new folder"),
