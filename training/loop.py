@@ -82,7 +82,9 @@ class Trainer(SFTTrainer):  # type: ignore[misc]
         self.samples += len(inputs["input_ids"]) * self.args.world_size
         # Stays a tensor: reading it here would make the GPU wait.
         self.tokens = self.tokens + inputs["attention_mask"].sum()
-        *early, last = pieces(inputs, self.max_tokens)
+        # Without the step's tokens the loss is a mean of the piece: pieces would count too much.
+        tokens = more[0] if more else named.get("num_items_in_batch")
+        *early, last = pieces(inputs, None if tokens is None else self.max_tokens)
         loss = 0.0
         for piece in early:
             # Several processes add up their gradients once a micro-batch, at its last piece.
