@@ -233,15 +233,15 @@ def recipes_first(words: Sequence[str]) -> list[str]:
     return command + recipes + flags
 
 
-def say(line: str = "") -> None:
-    """Print a line of the result to standard output.
+def say(line: str = "", end: str = "\n") -> None:
+    """Print a line of the result, or a piece of one, to standard output.
 
     Raises:
         SystemExit: the reader has gone, as ``| head`` does when it has enough; no fault, so nothing
             is said.
     """
     try:
-        print(line, flush=True)
+        print(line, end=end, flush=True)
     except BrokenPipeError:
         # Else Python complains when it flushes once more at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

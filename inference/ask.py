@@ -92,10 +92,10 @@ def _stream(answers: Iterator[Answer], begun: Answer) -> Answer:
         text = answer.answer or ""
         # The last letters may change while a word is not whole.
         until = len(text) if answer.finish_reason == "stop" else max(len(text) - 8, shown)
-        print(text[shown:until], end="", flush=True)
+        cli.say(text[shown:until], end="")
         shown = max(until, shown)
     cut = " [cut at the limit]" if answer.finish_reason == "length" else ""
-    print((answer.answer or "")[shown:] + cut, flush=True)
+    cli.say((answer.answer or "")[shown:] + cut)
     return answer
 
 
