@@ -163,13 +163,15 @@ class Bench:
         """Train a few steps this way: the longest rows first, then rows of all lengths."""
         import torch
 
+        began = time.perf_counter()
         try:
-            return self._measure(candidate)
+            told = self._measure(candidate)
         except torch.OutOfMemoryError:
-            return Measured(candidate, fault="out of memory")
+            told = Measured(candidate, fault="out of memory")
         except RuntimeError as error:
             # Kernels and drivers raise what they like; the planner goes on without this one.
-            return Measured(candidate, fault=(str(error).splitlines() or ["failed"])[0][:200])
+            told = Measured(candidate, fault=(str(error).splitlines() or ["failed"])[0][:200])
+        return replace(told, measuring_seconds=round(time.perf_counter() - began, 2))
 
     def _measure(self, candidate: Candidate) -> Measured:
         import torch

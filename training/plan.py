@@ -97,6 +97,8 @@ class Measured:
     evaluation_seconds: float = 0.0
     """A validation row."""
     saving_seconds: float = 0.0
+    measuring_seconds: float = 0.0
+    """What it took to find all this out."""
     fault: str = ""
     """Why there are no figures; empty: there are."""
 

@@ -276,7 +276,8 @@ def sweep(bench: Bench) -> dict[str, Any]:
         if not told.fits(chosen.limit_bytes):
             over[group] = kept
         speed = f"{told.samples_per_second:.1f}"
-        cli.say(f"{candidate}: {speed}, {told.peak_bytes / 2**30:.2f} GiB {told.fault}")
+        peak, took = f"{told.peak_bytes / 2**30:.2f} GiB", f"{told.measuring_seconds:.0f} s"
+        cli.say(f"{candidate}: {speed}, {peak}, measured in {took} {told.fault}")
     workbench.close()
     fits = [each for each in ran if each.fits(chosen.limit_bytes)]
     best = max(fits, key=lambda each: each.samples_per_second)

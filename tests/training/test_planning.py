@@ -34,6 +34,7 @@ def test_plan_is_written_with_its_figures(planned: Path) -> None:
         assert len(each["step_seconds"]) == 2
         assert each["evaluation_seconds"] > 0
         assert each["saving_seconds"] > 0
+        assert each["measuring_seconds"] > sum(each["step_seconds"])
 
 
 def test_run_takes_the_plan_and_compares(
