@@ -237,7 +237,7 @@ class PlanConfig(TrainConfig):
     """
 
     steps: int = 6
-    """Steps measured a candidate, after the longest rows and a warm-up."""
+    """Batches measured a candidate, each twice, after the longest rows and a warm-up."""
 
     exhaustive: bool = False
     """Measure every candidate that the estimate does not rule out."""

@@ -40,7 +40,7 @@ class Setup:
     folder: str
     """For what is written while measuring; removed later."""
     steps: int
-    """Measured a candidate, after the longest rows and the warm-up."""
+    """Batches measured a candidate, each twice, after the longest rows and the warm-up."""
 
 
 @dataclass(frozen=True)
@@ -222,22 +222,24 @@ class Bench:
         import torch
 
         steps = [later - earlier for earlier, later in itertools.pairwise(clock.steps)]
-        steady = steps[_WARM_UP:]
-        measured = batches[_WARM_UP:]
+        measured = batches[_WARM_UP : _WARM_UP + self._setup.steps]
+        first, second = steps[_WARM_UP:][: len(measured)], steps[_WARM_UP:][len(measured) :]
+        mean = sum(second) / len(second)
         if self._cold_seconds is None:
             # Of this process's first candidate, as a run's first step is that of a new process.
-            self._cold_seconds = max(0.0, steps[0] - sum(steady) / len(steady))
+            self._cold_seconds = max(0.0, steps[0] - mean)
+        quickest = sum(map(min, first, second))
         samples = sum(len(batch) for batch in measured)
         tokens = sum(int(self._lengths[batch].sum()) for batch in measured)
         peak = torch.cuda.max_memory_reserved() if self._on_gpu else _host_peak()
         return Measured(
             candidate,
             peak_bytes=peak,
-            samples_per_second=samples / sum(steady),
-            tokens_per_second=tokens / sum(steady),
-            step_seconds=tuple(round(each, 6) for each in steady),
+            samples_per_second=samples / quickest,
+            tokens_per_second=tokens / quickest,
+            step_seconds=tuple(round(each, 6) for each in second),
             step_tokens=tuple(int(self._lengths[b].max()) * len(b) for b in measured),
-            first_step_seconds=sum(steady) / len(steady) + self._cold_seconds,
+            first_step_seconds=mean + self._cold_seconds,
             evaluation_seconds=clock.evaluation / evaluated if evaluated else 0.0,
             saving_seconds=clock.saving,
         )
@@ -258,13 +260,13 @@ class Bench:
         return int(self._lengths[whole[int((len(whole) - 1) * _WHOLE_SHARE)]].max())
 
     def _batches(self) -> list[list[int]]:
-        """Choose the longest rows, a batch to warm up, then batches spread over all lengths."""
+        """Choose the longest rows, a warm-up, then batches spread over all lengths, twice."""
         size = self._config.optimisation.batch_size
         longest = self._lengths.argsort(kind="stable")[::-1][:size].tolist()
         whole = self._whole()
         count = self._setup.steps
         spread = [whole[int((i + 0.5) * len(whole) / count)] for i in range(count)]
-        return [longest, whole[len(whole) // 2], *spread]
+        return [longest, whole[len(whole) // 2], *spread, *spread]
 
     def _longest_validation(self, candidate: Candidate) -> Any:
         """Take two micro-batches, so that evaluation shows what it takes."""

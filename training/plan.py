@@ -35,6 +35,10 @@ class Candidate:
     """Of the layers that recompute otherwise, so many keep their activations."""
     attention: Attention = "auto"
 
+    def kept(self, layers: int) -> int:
+        """Tell how many of a model's layers keep their activations."""
+        return layers if self.checkpointing == "none" else self.keep_layers
+
     @property
     def family(self) -> tuple[Checkpointing, Attention]:
         """What a loaded model cannot change any more."""
@@ -86,10 +90,11 @@ class Measured:
     peak_bytes: int = 0
     """Over the longest rows of the subset, with evaluation and saving."""
     samples_per_second: float = 0.0
+    """Of each batch the quicker of two passes: the first compiles and allocates for some."""
     tokens_per_second: float = 0.0
-    """Without padding."""
+    """Likewise; without padding."""
     step_seconds: tuple[float, ...] = ()
-    """Of batches of short, middling and long rows."""
+    """Of batches of short, middling and long rows, seen the second time."""
     step_tokens: tuple[int, ...] = ()
     """Of the same batches, the longest row's times the rows."""
     first_step_seconds: float = 0.0
@@ -101,6 +106,16 @@ class Measured:
     """What it took to find all this out."""
     fault: str = ""
     """Why there are no figures; empty: there are."""
+
+    @classmethod
+    def from_dict(cls, value: dict[str, Any]) -> "Measured":
+        """Make one of what ``dataclasses.asdict`` gave.
+
+        Raises:
+            KeyError, TypeError: it is none.
+        """
+        lists = {name: tuple(value[name]) for name in ("step_seconds", "step_tokens")}
+        return cls(**value | {"candidate": Candidate(**value["candidate"])} | lists)
 
     def fits(self, limit: int) -> bool:
         """Tell whether it ran and left the margin."""
@@ -153,7 +168,7 @@ class Choice:
         value: dict[str, Any] = json.loads(text)
         value["candidate"] = Candidate(**value["candidate"])
         value["length"] = Length(**value["length"])
-        value["measured"] = tuple(_measured(each) for each in value["measured"])
+        value["measured"] = tuple(Measured.from_dict(each) for each in value["measured"])
         value["skipped"] = tuple(value["skipped"])
         return cls(**value)
 
@@ -199,11 +214,6 @@ class Choice:
         }
 
 
-def _measured(value: dict[str, Any]) -> Measured:
-    lists = {name: tuple(value[name]) for name in ("step_seconds", "step_tokens")}
-    return Measured(**value | {"candidate": Candidate(**value["candidate"])} | lists)
-
-
 def candidates(
     batch: int, layers: int, unsloth: bool, attentions: Sequence[Attention] = ("auto",)
 ) -> list[Candidate]:
@@ -245,19 +255,26 @@ def estimate(candidate: Candidate, shape: Shape, optimizer_bytes: int = 8) -> Es
     if not shape.fused:
         widths += 4 * shape.hidden + 2 * shape.intermediate
     layer = tokens * shape.weight_bytes * widths
-    kept = shape.layers if candidate.checkpointing == "none" else candidate.keep_layers
-    redone = shape.layers - kept
+    redone = shape.layers - candidate.kept(shape.layers)
     parked = candidate.checkpointing == "unsloth"
     inputs = 0 if parked else redone * tokens * shape.hidden * shape.weight_bytes
     a_logit = shape.weight_bytes / 2 if shape.fused else shape.weight_bytes + 8
     fixed = shape.parameters * shape.weight_bytes + shape.trainable * (8 + optimizer_bytes)
-    peak = fixed + inputs + kept * layer + (layer if redone else 0)
+    peak = fixed + inputs + held(candidate, shape.layers) * layer
     peak += int(tokens * shape.vocabulary * a_logit)
     return Estimate(
         peak_bytes=peak,
         layer_bytes=layer,
         flop_a_token=2 * shape.parameters * (2 + redone / shape.layers),
     )
+
+
+def held(candidate: Candidate, layers: int) -> int:
+    """Tell the activations of how many layers stand in memory at once.
+
+    Those of the layers that keep them are gone before the others are recomputed one by one.
+    """
+    return max(candidate.kept(layers), 1)
 
 
 def predict(chosen: Measured, length: Length) -> tuple[float, float, float]:

@@ -40,7 +40,7 @@ _PLANNED = (
     "micro_batch_size", "max_tokens", "gradient_checkpointing", "keep_layers", "attention",
 )  # fmt: skip
 # Counted into what a plan depends on, so that a change of plan.json makes new ones.
-_FORMAT = 2
+_FORMAT = 3
 
 
 def resolve(
@@ -221,6 +221,7 @@ class Workbench:
         self._process: Any = None
         self._pipe: Any = None
         self._family: Any = None
+        self._seen: set[Candidate] = set()
         self.ground = self._start(first)
 
     def _start(self, candidate: Candidate) -> Ground:
@@ -253,7 +254,8 @@ class Workbench:
         """Measure a candidate; a process that dies or hangs is a fault of the candidate."""
         if self._process is None or candidate.family != self._family:
             self._start(candidate)
-        log.info("measuring %s", candidate)
+        log.info("measuring %s%s", candidate, " again" if candidate in self._seen else "")
+        self._seen.add(candidate)
         self._pipe.send(candidate)
         answer = self._answer()
         if isinstance(answer, Fault):

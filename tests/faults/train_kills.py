@@ -191,10 +191,12 @@ def main() -> int:
         seconds = finish(whole, options.work / "whole.log")
         cli.say(f"uninterrupted: {seconds:.1f} s")
         draw = random.Random(options.seed)  # noqa: S311
-        rounds = [play(options, number, draw) for number in range(options.rounds)]
+        rounds: list[dict[str, Any]] = []
+        for number in range(options.rounds):
+            rounds.append(play(options, number, draw))
+            if options.report:  # as they come: the next may take minutes
+                options.report.write_text(json.dumps(rounds, indent=2))
         device = json.loads((options.work / "whole" / "manifest.json").read_text())["facts"]
-    if options.report:
-        options.report.write_text(json.dumps(rounds, indent=2))
     header = tuple(rounds[0])
     cli.say(cli.table([[str(each[name]) for name in header] for each in rounds], header))
     worst = max(each["difference"] for each in rounds)

@@ -48,6 +48,23 @@ def test_estimate_is_within_thirty_percent(candidate: Candidate, measured: float
     assert found == pytest.approx(measured, rel=0.3)
 
 
+@pytest.mark.parametrize(
+    ("candidate", "measured"),
+    [
+        # the same on a GPU, rows of up to 284 tokens whole
+        (Candidate(128, 1, "every", 0), 8.91),
+        (Candidate(128, 1, "every", 2), 10.26),
+        (Candidate(64, 2, "every", 8), 11.52),
+        (Candidate(32, 4, "every", 18), 11.04),
+        (Candidate(128, 1, "unsloth", 4), 11.62),
+    ],
+)
+def test_estimate_with_kept_layers_is_within_a_tenth(candidate: Candidate, measured: float) -> None:
+    shape = replace(TINYLLAMA, longest=284)
+    found = plan.estimate(candidate, shape, optimizer_bytes=2).peak_bytes / GIB
+    assert found == pytest.approx(measured, rel=0.1)
+
+
 def test_recomputing_costs_a_third_and_saves_memory() -> None:
     none = plan.estimate(Candidate(128, 1, "none", 0), TINYLLAMA)
     every = plan.estimate(Candidate(128, 1, "every", 0), TINYLLAMA)

@@ -32,6 +32,8 @@ def test_plan_is_written_with_its_figures(planned: Path) -> None:
         assert each["peak_bytes"] > 2**27
         assert each["samples_per_second"] > 0
         assert len(each["step_seconds"]) == 2
+        # The quicker of two passes is no slower than the second.
+        assert each["samples_per_second"] * sum(each["step_seconds"]) >= 0.999 * 2 * 8
         assert each["evaluation_seconds"] > 0
         assert each["saving_seconds"] > 0
         assert each["measuring_seconds"] > sum(each["step_seconds"])

@@ -7,7 +7,7 @@ import pytest
 from tests.training.test_plan import GIB, TINYLLAMA
 from training import plan
 from training.plan import Candidate, Measured
-from training.search import Search
+from training.search import Search, better
 
 
 class Machine:
@@ -54,7 +54,8 @@ def test_search_finds_the_best_of_the_sweep_with_fewer_measurements(
     assert chosen.samples_per_second >= 0.95 * best.samples_per_second
     assert chosen.peak_bytes <= 11.65 * GIB * (1 - plan.MARGIN)
     assert len(few.asked) < len(all_.asked) / 2
-    assert len(set(few.asked)) == len(few.asked)
+    # Each once, and the fastest few once more.
+    assert len(few.asked) - len(set(few.asked)) in {0, 2, 3}
 
 
 def test_hopeless_candidates_are_not_tried() -> None:
@@ -99,3 +100,49 @@ def test_micro_batches_below_a_far_too_slow_one_are_not_tried() -> None:
     tried = {(each.checkpointing, each.micro_batch) for each in machine.asked}
     assert ("every", 64) in tried
     assert not tried & {("every", 32), ("unsloth", 64), ("unsloth", 32)}
+
+
+def test_layer_that_is_recomputed_makes_room_for_one_that_is_kept() -> None:
+    """As on a GPU: 8.91 GiB without, 10.26 with two layers kept, where one takes 1.35."""
+    shape = replace(TINYLLAMA, longest=284)
+
+    def measure(candidate: Candidate) -> Measured:
+        peak = 8.91 + 1.35 * (plan.held(candidate, 22) - 1)
+        speed = 294 / (1 - candidate.keep_layers / 66)
+        return Measured(candidate, peak_bytes=int(peak * GIB), samples_per_second=speed)
+
+    grid = [each for each in plan.candidates(128, 22, False) if each.micro_batch == 128]
+    found = Search(grid, shape, int(11.65 * GIB), 2, measure)
+    found.run()
+    best = found.best()
+    assert best
+    assert best.candidate.keep_layers == 2
+
+
+def test_close_ones_are_measured_again_as_the_machine_may_have_been_busy() -> None:
+    asked: list[Candidate] = []
+
+    def measure(candidate: Candidate) -> Measured:
+        asked.append(candidate)
+        speed = {128: 100.0, 64: 96.0, 32: 50.0}[candidate.micro_batch]
+        if candidate.micro_batch == 128 and asked.count(candidate) == 1:
+            speed = 92.0
+        return Measured(candidate, peak_bytes=GIB, samples_per_second=speed, measuring_seconds=1)
+
+    grid = [Candidate(rows, 128 // rows, "every", 0) for rows in (128, 64, 32)]
+    found = Search(grid, TINYLLAMA, 12 * GIB, 2, measure)
+    found.run(exhaustive=True)
+    best = found.best()
+    assert best
+    assert (best.candidate.micro_batch, best.samples_per_second) == (128, 100.0)
+    assert best.measuring_seconds == 2
+    assert [each.micro_batch for each in asked] == [128, 64, 32, 64, 128]
+
+
+def test_of_two_measurements_the_faster_counts_with_the_larger_peak() -> None:
+    one = Measured(Candidate(8, 1, "every", 0), 7, 100, samples_per_second=2.0)
+    other = replace(one, estimated_bytes=0, peak_bytes=120, samples_per_second=1.0)
+    assert better(one, other) == replace(one, peak_bytes=120)
+    fault = replace(other, fault="out of memory")
+    assert better(one, fault) == fault
+    assert better(fault, one) == fault
