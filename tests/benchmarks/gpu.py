@@ -156,7 +156,10 @@ class Bench:
         }
 
     def ranks(self) -> dict[str, Any]:
-        """Train on one GPU and on two: ``--batch`` rows each, then the same total on one."""
+        """Train on one GPU and on two: ``--batch`` rows each, then the same total on one.
+
+        With the adapter of two, a few descriptions are written.
+        """
         one, two = f"{self.options.batch}", f"{2 * self.options.batch}"
         sizes = ["--optimisation.gradient_checkpointing=every"]
         found: dict[str, Any] = {}
@@ -187,11 +190,19 @@ class Bench:
         lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
         trained = [line for line in lines if "loss" in line]
         seconds = [int(batch) / line["samples_per_second"] for line in trained[WARM_UP:]]
+        if count > 1:
+            self.write_with(out)
         return {
             "samples_per_second": int(batch) * len(seconds) / sum(seconds),
             "losses": [line["loss"] for line in trained],
             "peak_gib": manifest.read(Folder(str(out)), "train").facts["peak_memory_gib"],
         }
+
+    def write_with(self, run: Path) -> None:
+        """Load a run's adapter and write a few descriptions, which fails where it does not fit."""
+        titles = ["--titles", str(self.work / "subset"), "--limit", "16", "--max_new_tokens", "8"]
+        words = [*titles, "--run", str(run), "--out", f"{run}-generated", "--overwrite", "true"]
+        self.run(f"{run.name}-generated", "inference", "generate", "--engine=reference", *words)
 
     def peer(self, name: str, peer: str, micro: int) -> list[dict[str, Any]]:
         result, work = self.work / f"{name}.json", self.work / f"{name}-work"
