@@ -13,7 +13,6 @@ named.
 """
 
 import argparse
-import dataclasses
 import json
 import os
 import shutil
@@ -29,10 +28,8 @@ from data import cli, manifest
 from data.cli import Command
 from data.shards import Folder
 from tests.benchmarks import tinyllama
-from training import plan, planning
+from tests.benchmarks.plan_sweep import Sweep
 from training.config import PlanConfig
-from training.plan import Candidate, Choice, Measured
-from training.search import better
 
 # Steps until the allocator and the compiled kernels are warm.
 WARM_UP = 6
@@ -204,6 +201,14 @@ class Bench:
         words = [*titles, "--run", str(run), "--out", f"{run}-generated", "--overwrite", "true"]
         self.run(f"{run.name}-generated", "inference", "generate", "--engine=reference", *words)
 
+    def sweep(self) -> dict[str, Any]:
+        """Set the choice of the plan against all its candidates."""
+        command = {"plan": Command(PlanConfig, "training.planning:run")}
+        parser = cli._parser("training", command)
+        _, config = cli._parse(parser, command, ["plan", *self.ours()])
+        last = self.options.budget - 30
+        return Sweep(config, self.work, lambda: self.spent() < last).run(self.options.share)
+
     def peer(self, name: str, peer: str, micro: int) -> list[dict[str, Any]]:
         result, work = self.work / f"{name}.json", self.work / f"{name}-work"
         words = ["--base", self.work / "base", "--subset", self.work / "subset", "--out", result]
@@ -256,99 +261,6 @@ class Bench:
         self.run("kills", "tests.faults.train_kills", *map(str, words), *more, timeout=400)
         told: list[dict[str, Any]] = json.loads(report.read_text())
         return told
-
-
-def sweep(bench: Bench) -> dict[str, Any]:
-    """Measure all candidates of the plan alike, and compare its choice with the best of them.
-
-    Of candidates that differ by the layers kept alone, none is tried above one that did not fit.
-    Those with the largest micro-batches come first; what ``--budget`` leaves out is counted, and
-    measured by the next call. Two calls on two GPUs share it by ``--share 0/2`` and ``1/2``.
-    """
-    plans = sorted(bench.work.glob("plans/*/plan.json"), key=lambda path: path.stat().st_mtime)
-    chosen = Choice.from_json(plans[0].read_text())
-    command = {"plan": Command(PlanConfig, "training.planning:run")}
-    parser = cli._parser("training", command)
-    _, config = cli._parse(parser, command, ["plan", *bench.ours()])
-    scratch = bench.work / f"sweep-{os.getpid()}"
-    workbench = planning.Workbench(config, scratch, Candidate(bench.options.batch, 1, "every", 0))
-    layers = workbench.ground.shape.layers
-    grid = plan.candidates(bench.options.batch, layers, bench.options.backend == "unsloth")
-    groups: dict[Any, list[Candidate]] = {}
-    for each in sorted(grid, key=lambda each: (-each.micro_batch, each.kept(layers))):
-        groups.setdefault((each.micro_batch, each.family), []).append(each)
-    part, parts = map(int, bench.options.share.split("/"))
-    journal = bench.work / "sweep.jsonl"
-    for group in [*groups.values()][part::parts]:
-        climb(bench, workbench, group, journal, chosen.limit_bytes)
-    found = judge(grid, layers, read_journal(journal), chosen)
-    if not found["left_out"] and found["best"] != found["chosen"]:
-        # The best of many is the luckiest, too: both once more.
-        for each in [c for c in grid if str(c) in (found["best"], found["chosen"])]:
-            measure(workbench, each, journal)
-        found = judge(grid, layers, read_journal(journal), chosen)
-    workbench.close()
-    return found
-
-
-def judge(
-    grid: list[Candidate], layers: int, ran: dict[Candidate, Measured], chosen: Choice
-) -> dict[str, Any]:
-    """Compare the plan's choice with the best of what was measured."""
-    fits = [each for each in ran.values() if each.fits(chosen.limit_bytes)]
-    best = max(fits, key=lambda each: each.samples_per_second)
-    same = [e.samples_per_second for e in fits if e.candidate == chosen.candidate]
-    over = [each.candidate for each in ran.values() if not each.fits(chosen.limit_bytes)]
-    beyond = [
-        each for each in grid if each not in ran
-        if any(
-            (each.micro_batch, each.family) == (other.micro_batch, other.family)
-            and each.kept(layers) > other.kept(layers) for other in over
-        )
-    ]  # fmt: skip
-    return {
-        "best": str(best.candidate), "best_samples_per_second": best.samples_per_second,
-        "chosen": str(chosen.candidate), "chosen_samples_per_second": same[0] if same else None,
-        "share_of_best": same[0] / best.samples_per_second if same else None,
-        "candidates": len(grid), "measured": len(ran), "beyond_one_that_did_not_fit": len(beyond),
-        "left_out": len(grid) - len(ran) - len(beyond),
-    }  # fmt: skip
-
-
-def read_journal(journal: Path) -> dict[Candidate, Measured]:
-    """Read what was measured so far, by this call or others."""
-    lines = journal.read_text().splitlines() if journal.exists() else []
-    found: dict[Candidate, Measured] = {}
-    for line in lines:
-        told = Measured.from_dict(json.loads(line))
-        found[told.candidate] = better(found.get(told.candidate, told), told)
-    return found
-
-
-def measure(workbench: planning.Workbench, candidate: Candidate, journal: Path) -> Measured:
-    """Measure a candidate and note it."""
-    told = workbench.measure(candidate)
-    with journal.open("a") as file:
-        file.write(json.dumps(dataclasses.asdict(told)) + "\n")
-    speed = f"{told.samples_per_second:.1f}"
-    peak, took = f"{told.peak_bytes / 2**30:.2f} GiB", f"{told.measuring_seconds:.0f} s"
-    cli.say(f"{candidate}: {speed}, {peak}, measured in {took} {told.fault}")
-    return told
-
-
-def climb(
-    bench: Bench, workbench: planning.Workbench, group: list[Candidate], journal: Path, limit: int
-) -> None:
-    """Measure candidates, fewest kept layers first, until one does not fit or time is up."""
-    known = read_journal(journal)
-    for candidate in group:
-        told = known.get(candidate)
-        if told is None:
-            if bench.spent() > bench.options.budget - 30:
-                return
-            told = measure(workbench, candidate, journal)
-        if not told.fits(limit):
-            return
 
 
 def show(found: dict[str, Any]) -> None:
@@ -413,7 +325,7 @@ def main() -> None:
     if "kills" in options.parts:
         bench.found["kills"] = bench.part("kills", bench.kills)
     if "sweep" in options.parts:
-        bench.found["sweep"] = bench.part("sweep", lambda: sweep(bench))
+        bench.found["sweep"] = bench.part("sweep", bench.sweep)
     if "ranks" in options.parts:
         bench.ranks()
     bench.write()
