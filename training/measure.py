@@ -225,9 +225,13 @@ class Bench:
         measured = batches[_WARM_UP : _WARM_UP + self._setup.steps]
         first, second = steps[_WARM_UP:][: len(measured)], steps[_WARM_UP:][len(measured) :]
         mean = sum(second) / len(second)
+        padded = [int(self._lengths[batch].max()) * len(batch) for batch in measured]
         if self._cold_seconds is None:
-            # Of this process's first candidate, as a run's first step is that of a new process.
-            self._cold_seconds = max(0.0, steps[0] - mean)
+            # Of this process's first candidate, as a run's first step is that of a new process;
+            # less what the longest rows take by themselves.
+            longest = int(self._lengths[batches[0]].max()) * len(batches[0])
+            warm = mean * longest * len(padded) / sum(padded)
+            self._cold_seconds = max(0.0, steps[0] - warm)
         quickest = sum(map(min, first, second))
         samples = sum(len(batch) for batch in measured)
         tokens = sum(int(self._lengths[batch].sum()) for batch in measured)
@@ -238,8 +242,8 @@ class Bench:
             samples_per_second=samples / quickest,
             tokens_per_second=tokens / quickest,
             step_seconds=tuple(round(each, 6) for each in second),
-            step_tokens=tuple(int(self._lengths[b].max()) * len(b) for b in measured),
-            first_step_seconds=mean + self._cold_seconds,
+            step_tokens=tuple(padded),
+            cold_seconds=self._cold_seconds,
             evaluation_seconds=clock.evaluation / evaluated if evaluated else 0.0,
             saving_seconds=clock.saving,
         )

@@ -97,8 +97,8 @@ class Measured:
     """Of batches of short, middling and long rows, seen the second time."""
     step_tokens: tuple[int, ...] = ()
     """Of the same batches, the longest row's times the rows."""
-    first_step_seconds: float = 0.0
-    """With all that is compiled and allocated then."""
+    cold_seconds: float = 0.0
+    """What is compiled and allocated in the first step of a process."""
     evaluation_seconds: float = 0.0
     """A validation row."""
     saving_seconds: float = 0.0
@@ -285,8 +285,7 @@ def predict(chosen: Measured, length: Length) -> tuple[float, float, float]:
     """
     steps = chosen.step_seconds
     mean = fmean(steps)
-    rest = max(chosen.first_step_seconds - mean, 0.0)
-    rest += length.evaluated_rows * chosen.evaluation_seconds
+    rest = chosen.cold_seconds + length.evaluated_rows * chosen.evaluation_seconds
     rest += length.checkpoints * chosen.saving_seconds
     apart = max(0.03, 2 * _unexplained(chosen) / math.sqrt(len(steps)) / mean)
     seconds = length.steps * mean + rest
@@ -303,17 +302,12 @@ def _unexplained(chosen: Measured) -> float:
 
 
 def warmed(measured: Sequence[Measured]) -> tuple[Measured, ...]:
-    """Give all candidates the quickest first step of any process, over its others.
+    """Give all candidates the quickest first step of any process.
 
     A run finds on disk what the plan's first process had to compile.
     """
-    ran = [each for each in measured if not each.fault]
-    cold = min((each.first_step_seconds - fmean(each.step_seconds) for each in ran), default=0.0)
-    return tuple(
-        each if each.fault else
-        replace(each, first_step_seconds=fmean(each.step_seconds) + max(cold, 0.0))
-        for each in measured
-    )  # fmt: skip
+    cold = min((each.cold_seconds for each in measured if not each.fault), default=0.0)
+    return tuple(each if each.fault else replace(each, cold_seconds=cold) for each in measured)
 
 
 def length(config: TrainConfig, rows: int, validation_rows: int) -> Length:

@@ -149,12 +149,17 @@ class Search:
 
 
 def better(one: Measured, other: Measured) -> Measured:
-    """Of two measurements of a candidate give the faster, with the larger peak; a fault stands."""
+    """Of two measurements of a candidate give the faster, with the larger peak; a fault stands.
+
+    The steps of both stay, as a prediction should not count on the faster one.
+    """
     if one.fault or other.fault:
         return other if other.fault else one
     return replace(
         max(one, other, key=lambda each: each.samples_per_second),
         estimated_bytes=one.estimated_bytes,
         peak_bytes=max(one.peak_bytes, other.peak_bytes),
+        step_seconds=one.step_seconds + other.step_seconds,
+        step_tokens=one.step_tokens + other.step_tokens,
         measuring_seconds=round(one.measuring_seconds + other.measuring_seconds, 2),
     )

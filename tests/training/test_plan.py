@@ -74,7 +74,7 @@ def test_recomputing_costs_a_third_and_saves_memory() -> None:
 
 MEASURED = Measured(
     Candidate(8, 1, "every", 1), peak_bytes=GIB, samples_per_second=8.0,
-    step_seconds=(0.9, 1.0, 1.1), step_tokens=(90, 100, 110), first_step_seconds=6.0,
+    step_seconds=(0.9, 1.0, 1.1), step_tokens=(90, 100, 110), cold_seconds=5.0,
     evaluation_seconds=0.01, saving_seconds=2.0,
 )  # fmt: skip
 
@@ -94,10 +94,10 @@ def test_spread_that_tokens_do_not_explain_widens_the_interval() -> None:
 
 
 def test_first_step_is_predicted_without_what_only_the_plan_compiles() -> None:
-    later = replace(MEASURED, candidate=Candidate(4, 2, "every", 0), first_step_seconds=3.0)
+    later = replace(MEASURED, candidate=Candidate(4, 2, "every", 0), cold_seconds=2.0)
     fault = Measured(Candidate(16, 1, "every", 0), fault="out of memory")
     cold, warm, none = plan.warmed([MEASURED, later, fault])
-    assert (cold.first_step_seconds, warm.first_step_seconds) == pytest.approx((3.0, 3.0))
+    assert (cold.cold_seconds, warm.cold_seconds) == (2.0, 2.0)
     assert none == fault
 
 

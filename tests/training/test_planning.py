@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 
@@ -31,9 +32,10 @@ def test_plan_is_written_with_its_figures(planned: Path) -> None:
     for each in told["measured"]:
         assert each["peak_bytes"] > 2**27
         assert each["samples_per_second"] > 0
-        assert len(each["step_seconds"]) == 2
+        # Two batches; those of the fastest candidates once more at the end.
+        assert len(each["step_seconds"]) in {2, 4}
         # The quicker of two passes is no slower than the second.
-        assert each["samples_per_second"] * sum(each["step_seconds"]) >= 0.999 * 2 * 8
+        assert each["samples_per_second"] * fmean(each["step_seconds"]) >= 0.999 * 8
         assert each["evaluation_seconds"] > 0
         assert each["saving_seconds"] > 0
         assert each["measuring_seconds"] > sum(each["step_seconds"])

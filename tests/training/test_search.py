@@ -140,9 +140,13 @@ def test_close_ones_are_measured_again_as_the_machine_may_have_been_busy() -> No
 
 
 def test_of_two_measurements_the_faster_counts_with_the_larger_peak() -> None:
-    one = Measured(Candidate(8, 1, "every", 0), 7, 100, samples_per_second=2.0)
+    one = Measured(
+        Candidate(8, 1, "every", 0), 7, 100, 2.0, step_seconds=(4.0,), step_tokens=(900,)
+    )
     other = replace(one, estimated_bytes=0, peak_bytes=120, samples_per_second=1.0)
-    assert better(one, other) == replace(one, peak_bytes=120)
+    other = replace(other, step_seconds=(8.0,))
+    both = replace(one, peak_bytes=120, step_seconds=(4.0, 8.0), step_tokens=(900, 900))
+    assert better(one, other) == both
     fault = replace(other, fault="out of memory")
     assert better(one, fault) == fault
     assert better(fault, one) == fault
