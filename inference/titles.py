@@ -3,7 +3,9 @@
 Streams record batches in input order with bounded memory. Knows nothing of models.
 """
 
+import csv
 import gzip
+import io
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -141,7 +143,27 @@ def _arrow(path: Path) -> Iterator[pa.RecordBatch]:
         yield from pa.ipc.open_stream(source)
 
 
+def _check_quotes(path: Path) -> None:
+    """Refuse a quote that opens and is not closed, in whose text pyarrow hides the rows after it.
+
+    Raises:
+        SourceError: a quoted field does not end before a comma or the end of the line.
+    """
+    whole = 0
+    with _opened(path) as file, io.TextIOWrapper(file, "utf-8", newline="") as text:
+        rows = csv.reader(text, strict=True)
+        try:
+            for _ in rows:
+                whole = rows.line_num
+        except csv.Error as error:
+            expected = "quotes that close before a comma or the end of the line"
+            found = f"in the row from line {whole + 1:,} on: {error}"
+            mend = 'write a quote within a quoted field as ""'
+            raise SourceError(str(path), expected, found, mend) from error
+
+
 def _csv(path: Path) -> Iterator[pa.RecordBatch]:
+    _check_quotes(path)
     # Quoted fields may hold line breaks, and every column is text: a title may be a number.
     parse = pyarrow.csv.ParseOptions(newlines_in_values=True)
     with _opened(path) as file:
