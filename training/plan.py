@@ -39,6 +39,13 @@ class Candidate:
         """Tell how many of a model's layers keep their activations."""
         return layers if self.checkpointing == "none" else self.keep_layers
 
+    def held(self, layers: int) -> int:
+        """Tell the activations of how many layers stand in memory at once.
+
+        Those of the layers that keep them are gone before the others are recomputed one by one.
+        """
+        return max(self.kept(layers), 1)
+
     @property
     def family(self) -> tuple[Checkpointing, Attention]:
         """What a loaded model cannot change any more."""
@@ -260,21 +267,13 @@ def estimate(candidate: Candidate, shape: Shape, optimizer_bytes: int = 8) -> Es
     inputs = 0 if parked else redone * tokens * shape.hidden * shape.weight_bytes
     a_logit = shape.weight_bytes / 2 if shape.fused else shape.weight_bytes + 8
     fixed = shape.parameters * shape.weight_bytes + shape.trainable * (8 + optimizer_bytes)
-    peak = fixed + inputs + held(candidate, shape.layers) * layer
+    peak = fixed + inputs + candidate.held(shape.layers) * layer
     peak += int(tokens * shape.vocabulary * a_logit)
     return Estimate(
         peak_bytes=peak,
         layer_bytes=layer,
         flop_a_token=2 * shape.parameters * (2 + redone / shape.layers),
     )
-
-
-def held(candidate: Candidate, layers: int) -> int:
-    """Tell the activations of how many layers stand in memory at once.
-
-    Those of the layers that keep them are gone before the others are recomputed one by one.
-    """
-    return max(candidate.kept(layers), 1)
 
 
 def predict(chosen: Measured, length: Length) -> tuple[float, float, float]:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from training.plan import MARGIN, Candidate, Estimate, Measured, Shape, estimate, held
+from training.plan import MARGIN, Candidate, Estimate, Measured, Shape, estimate
 
 # An estimate this many times the limit is not worth a try; below, measuring decides.
 HOPELESS = 1.5
@@ -56,7 +56,7 @@ class Search:
         return candidate.kept(self.shape.layers)
 
     def _held(self, candidate: Candidate) -> int:
-        return held(candidate, self.shape.layers)
+        return candidate.held(self.shape.layers)
 
     def _estimate(self, candidate: Candidate) -> Estimate:
         return estimate(candidate, self.shape, self.optimizer_bytes)
@@ -154,7 +154,7 @@ def better(one: Measured, other: Measured) -> Measured:
     The steps of both stay, as a prediction should not count on the faster one.
     """
     if one.fault or other.fault:
-        return other if other.fault else one
+        return replace(other if other.fault else one, estimated_bytes=one.estimated_bytes)
     return replace(
         max(one, other, key=lambda each: each.samples_per_second),
         estimated_bytes=one.estimated_bytes,
