@@ -10,8 +10,8 @@ from training.plan import MARGIN, Candidate, Estimate, Measured, Shape, estimate
 HOPELESS = 1.5
 # Backward and forward pass of a frozen model cost 4 FLOP a weight and token, recomputing 2 more.
 _RECOMPUTED_SHARE = 1 / 3
-# Two candidates that are closer than this are equally fast, as far as a few steps can tell.
-_TIE = 0.02
+# Two candidates that are closer than this are equally fast.
+_TIE = 0.01
 # Those this close to the fastest, and no more than so many, are measured once more at the end.
 _CLOSE = 0.07
 _CONTENDERS = 3
