@@ -5,45 +5,62 @@ was up, and two calls on two GPUs share the work by ``0/2`` and ``1/2``.
 """
 
 import dataclasses
+import itertools
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from data import cli
+from data.cli import parse_memory
 from training import plan, planning
 from training.config import PlanConfig
 from training.plan import Candidate, Choice, Measured
 from training.search import better
 
+# Keeping all activations saves a third of the arithmetic at most, so of a group whose first
+# candidate is slower than this share of the best none should win: a glance shows whether one does.
+_SLOW = 0.6
+# A glance takes two batches; from this share of the best on, the full look is taken.
+_GLANCE_STEPS = 2
+_NEAR = 0.75
+
 
 class Sweep:
-    """Measures candidates, largest micro-batches first, while there is time.
+    """Measures candidates, a family after the other, largest micro-batches first, while time lasts.
 
     Of those that differ by the layers kept alone, none is tried above one that did not fit.
     """
 
     def __init__(self, config: PlanConfig, work: Path, has_time: Callable[[], bool]) -> None:
-        plans = sorted(work.glob("plans/*/plan.json"), key=lambda path: path.stat().st_mtime)
-        self._chosen = Choice.from_json(plans[0].read_text())
+        self._config, self._work, self._has_time = config, work, has_time
         self._journal = work / "sweep.jsonl"
-        self._has_time = has_time
-        batch = config.optimisation.batch_size
-        first = Candidate(batch, 1, "every", 0)
-        self._bench = planning.Workbench(config, work / f"sweep-{os.getpid()}", first)
-        self._layers = self._bench.ground.shape.layers
-        unsloth = self._bench.ground.backend == "unsloth"
+        self._bench = self._open(config)
+        ground = self._bench.ground
+        asked = parse_memory(config.memory_limit) if config.memory_limit else ground.free_bytes
+        self._limit = min(asked, ground.free_bytes)
+        self._layers = ground.shape.layers
+        batch, unsloth = config.optimisation.batch_size, ground.backend == "unsloth"
         self._grid = plan.candidates(batch, self._layers, unsloth)
 
+    def _open(self, config: PlanConfig) -> planning.Workbench:
+        first = Candidate(config.optimisation.batch_size, 1, "every", 0)
+        return planning.Workbench(config, self._work / f"sweep-{os.getpid()}", first)
+
     def run(self, share: str) -> dict[str, Any]:
-        """Measure this share of the groups; compare the choice with all that is known."""
-        groups: dict[Any, list[Candidate]] = {}
-        for each in sorted(self._grid, key=lambda c: (-c.micro_batch, c.kept(self._layers))):
-            groups.setdefault((each.micro_batch, each.family), []).append(each)
+        """Measure this share of the groups; compare the plan's choice with all that is known."""
         part, parts = map(int, share.split("/"))
-        for group in [*groups.values()][part::parts]:
-            self._climb(group)
+        slow = [each for group in self._groups()[part::parts] if (each := self._climb(group))]
+        self._bench.close()
+        if slow and self._has_time():
+            self._bench = self._open(dataclasses.replace(self._config, steps=_GLANCE_STEPS))
+            near = [each for group in slow for each in self._glance(group)]
+            self._bench.close()
+            self._bench = self._open(self._config)
+            for each in near:
+                if each not in self._read()[0] and self._has_time():
+                    self._measure(each)
         found = self._judge()
         if not found["left_out"] and found["best"] != found["chosen"]:
             # The best of many is the luckiest, too: both once more.
@@ -54,51 +71,94 @@ class Sweep:
         self._bench.close()
         return found
 
-    def _climb(self, group: Sequence[Candidate]) -> None:
-        known = self._read()
-        for candidate in group:
-            told = known.get(candidate)
-            if told is None and not self._has_time():
-                return
-            told = told or self._measure(candidate)
-            if not told.fits(self._chosen.limit_bytes):
-                return
+    def _groups(self) -> list[list[Candidate]]:
+        """Give the candidates that differ by the layers kept alone, fewest first."""
 
-    def _measure(self, candidate: Candidate) -> Measured:
+        def key(each: Candidate) -> tuple[Any, int]:
+            return each.family, -each.micro_batch
+
+        ordered = sorted(self._grid, key=lambda c: (*key(c), c.kept(self._layers)))
+        return [list(group) for _, group in itertools.groupby(ordered, key)]
+
+    def _climb(self, group: list[Candidate]) -> list[Candidate]:
+        """Measure in full up to the first that does not fit; give back the rest of a slow group."""
+        for place, candidate in enumerate(group):
+            told = self._read()[0].get(candidate)
+            if told is None and not self._has_time():
+                break
+            told = told or self._measure(candidate)
+            if not told.fits(self._limit):
+                break
+            if place == 0 and told.samples_per_second < _SLOW * self._best():
+                return group[1:]
+        return []
+
+    def _glance(self, group: Iterable[Candidate]) -> list[Candidate]:
+        """Measure two batches each; give those that come near the best."""
+        near = []
+        for candidate in group:
+            full, glances = self._read()
+            told = full.get(candidate) or glances.get(candidate)
+            if told is None and not self._has_time():
+                break
+            told = told or self._measure(candidate, glance=True)
+            if not told.fits(self._limit):
+                break
+            if told.samples_per_second >= _NEAR * self._best():
+                near.append(candidate)
+        return near
+
+    def _best(self) -> float:
+        fitting = (each for each in self._read()[0].values() if each.fits(self._limit))
+        return max((each.samples_per_second for each in fitting), default=0.0)
+
+    def _measure(self, candidate: Candidate, glance: bool = False) -> Measured:
         told = self._bench.measure(candidate)
         with self._journal.open("a") as file:
-            file.write(json.dumps(dataclasses.asdict(told)) + "\n")
+            file.write(json.dumps({"glance": glance, "told": dataclasses.asdict(told)}) + "\n")
         speed, took = f"{told.samples_per_second:.1f}", f"{told.measuring_seconds:.0f} s"
         peak = f"{told.peak_bytes / 2**30:.2f} GiB"
-        cli.say(f"{candidate}: {speed}, {peak}, measured in {took} {told.fault}")
+        look = "glanced at" if glance else "measured"
+        cli.say(f"{candidate}: {speed}, {peak}, {look} in {took} {told.fault}")
         return told
 
-    def _read(self) -> dict[Candidate, Measured]:
-        """What was measured so far, by this call or others."""
-        found: dict[Candidate, Measured] = {}
+    def _read(self) -> tuple[dict[Candidate, Measured], dict[Candidate, Measured]]:
+        """What was measured so far, by this call or others: in full, and by a glance."""
+        looks: tuple[dict[Candidate, Measured], dict[Candidate, Measured]] = ({}, {})
         for line in self._journal.read_text().splitlines() if self._journal.exists() else []:
-            told = Measured.from_dict(json.loads(line))
+            entry = json.loads(line)
+            told, found = Measured.from_dict(entry["told"]), looks[entry["glance"]]
             known = found.get(told.candidate)
             found[told.candidate] = better(known, told) if known else told
-        return found
+        return looks
 
     def _judge(self) -> dict[str, Any]:
-        ran, limit = self._read(), self._chosen.limit_bytes
-        speeds = {c: each.samples_per_second for c, each in ran.items() if each.fits(limit)}
+        full, glances = self._read()
+        speeds = {c: each.samples_per_second for c, each in full.items() if each.fits(self._limit)}
         best = max(speeds, key=lambda candidate: speeds[candidate])
-        same = speeds.get(self._chosen.candidate)
+        looked = glances | full
+        over = [c for c, each in looked.items() if not each.fits(self._limit)]
         beyond = sum(
-            each not in ran and any(
+            each not in looked and any(
                 (each.micro_batch, each.family) == (other.micro_batch, other.family)
                 and each.kept(self._layers) > other.kept(self._layers)
-                for other in ran.keys() - speeds.keys()
+                for other in over
             )
             for each in self._grid
         )  # fmt: skip
+        chosen = self._chosen()
+        same = speeds.get(chosen) if chosen else None
         return {
             "best": str(best), "best_samples_per_second": speeds[best],
-            "chosen": str(self._chosen.candidate), "chosen_samples_per_second": same,
+            "chosen": str(chosen), "chosen_samples_per_second": same,
             "share_of_best": same / speeds[best] if same else None,
-            "candidates": len(self._grid), "measured": len(ran), "beyond_what_fits": beyond,
-            "left_out": len(self._grid) - len(ran) - beyond,
+            "candidates": len(self._grid), "measured": len(full),
+            "glanced_at": len(glances.keys() - full.keys()),
+            "fastest_glance": max((m.samples_per_second for m in glances.values()), default=None),
+            "beyond_what_fits": beyond, "left_out": len(self._grid) - len(looked) - beyond,
         }  # fmt: skip
+
+    def _chosen(self) -> Candidate | None:
+        """The choice of the first plan made; none: it is still being made."""
+        plans = sorted(self._work.glob("plans/*/plan.json"), key=lambda path: path.stat().st_mtime)
+        return Choice.from_json(plans[0].read_text()).candidate if plans else None
