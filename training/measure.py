@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from data.errors import CatalogueError
-from training import inputs, model, record
+from training import inputs, model, ranks, record
 from training.config import TrainConfig
 from training.plan import Candidate, Measured, Shape
 from training.ranks import Ranks
@@ -85,6 +85,7 @@ def serve(pipe: Connection, setup: Setup) -> None:
     """Load the model, tell the ground, then measure candidates until none comes."""
     logging.getLogger("catalogue").setLevel(logging.ERROR)
     os.environ.setdefault("GOMP_SPINCOUNT", "500")
+    ranks.leave()
     try:
         bench = Bench(setup)
         pipe.send(bench.ground)
@@ -223,30 +224,31 @@ class Bench:
 
         steps = [later - earlier for earlier, later in itertools.pairwise(clock.steps)]
         measured = batches[_WARM_UP : _WARM_UP + self._setup.steps]
-        first, second = steps[_WARM_UP:][: len(measured)], steps[_WARM_UP:][len(measured) :]
-        mean = sum(second) / len(second)
-        padded = [int(self._lengths[batch].max()) * len(batch) for batch in measured]
+        first, second = steps[: -len(measured)], steps[-len(measured) :]
+        padded = [self._padded(batch) for batch in batches]
         if self._cold_seconds is None:
-            # Of this process's first candidate, as a run's first step is that of a new process;
-            # less what the longest rows take by themselves.
-            longest = int(self._lengths[batches[0]].max()) * len(batches[0])
-            warm = mean * longest * len(padded) / sum(padded)
-            self._cold_seconds = max(0.0, steps[0] - warm)
-        quickest = sum(map(min, first, second))
+            # Of this process's first candidate, as a run begins in a new process: all that its
+            # steps took beyond their share of a warm pass.
+            pace = sum(second) / sum(padded[-len(measured) :])
+            self._cold_seconds = max(0.0, sum(first) - pace * sum(padded[: len(first)]))
+        taken = sum(second)
         samples = sum(len(batch) for batch in measured)
         tokens = sum(int(self._lengths[batch].sum()) for batch in measured)
         peak = torch.cuda.max_memory_reserved() if self._on_gpu else _host_peak()
         return Measured(
             candidate,
             peak_bytes=peak,
-            samples_per_second=samples / quickest,
-            tokens_per_second=tokens / quickest,
+            samples_per_second=samples / taken,
+            tokens_per_second=tokens / taken,
             step_seconds=tuple(round(each, 6) for each in second),
-            step_tokens=tuple(padded),
+            step_tokens=tuple(padded[-len(measured) :]),
             cold_seconds=self._cold_seconds,
             evaluation_seconds=clock.evaluation / evaluated if evaluated else 0.0,
             saving_seconds=clock.saving,
         )
+
+    def _padded(self, batch: list[int]) -> int:
+        return int(self._lengths[batch].max()) * len(batch)
 
     def _whole(self) -> list[list[int]]:
         """Give the whole batches of the first epoch, that with the shortest longest row first."""

@@ -97,7 +97,7 @@ class Measured:
     peak_bytes: int = 0
     """Over the longest rows of the subset, with evaluation and saving."""
     samples_per_second: float = 0.0
-    """Of each batch the quicker of two passes: the first compiles and allocates for some."""
+    """Of batches seen the second time: the first pass compiles and allocates for some."""
     tokens_per_second: float = 0.0
     """Likewise; without padding."""
     step_seconds: tuple[float, ...] = ()
@@ -105,7 +105,7 @@ class Measured:
     step_tokens: tuple[int, ...] = ()
     """Of the same batches, the longest row's times the rows."""
     cold_seconds: float = 0.0
-    """What is compiled and allocated in the first step of a process."""
+    """What a new process compiles and allocates, over all its first steps."""
     evaluation_seconds: float = 0.0
     """A validation row."""
     saving_seconds: float = 0.0
@@ -301,7 +301,7 @@ def _unexplained(chosen: Measured) -> float:
 
 
 def warmed(measured: Sequence[Measured]) -> tuple[Measured, ...]:
-    """Give all candidates the quickest first step of any process.
+    """Give all candidates the quickest start of any process.
 
     A run finds on disk what the plan's first process had to compile.
     """
@@ -309,10 +309,17 @@ def warmed(measured: Sequence[Measured]) -> tuple[Measured, ...]:
     return tuple(each if each.fault else replace(each, cold_seconds=cold) for each in measured)
 
 
-def length(config: TrainConfig, rows: int, validation_rows: int) -> Length:
-    """Tell how many steps, evaluations and checkpoints a run has."""
+def length(config: TrainConfig, rows: int, validation_rows: int, processes: int = 1) -> Length:
+    """Tell how many steps, evaluations and checkpoints a run has.
+
+    Args:
+        config: of the run.
+        rows: to train on.
+        validation_rows: of one evaluation.
+        processes: that share the rows.
+    """
     how, kept = config.optimisation, config.checkpoints
     steps = how.max_steps or math.ceil(how.epochs * math.ceil(rows / how.batch_size))
     evaluations = steps // kept.eval_steps if kept.eval_steps else 0
     saved = math.ceil(steps / kept.save_steps)
-    return Length(steps, evaluations * validation_rows, saved)
+    return Length(steps, evaluations * math.ceil(validation_rows / processes), saved)

@@ -40,7 +40,7 @@ _PLANNED = (
     "micro_batch_size", "max_tokens", "gradient_checkpointing", "keep_layers", "attention",
 )  # fmt: skip
 # Counted into what a plan depends on, so that a change of plan.json makes new ones.
-_FORMAT = 3
+_FORMAT = 4
 
 
 def resolve(
@@ -54,6 +54,7 @@ def resolve(
         processes: of the run; the first one plans.
 
     Raises:
+        ConfigError: the batch cannot be shared out evenly among the processes.
         ModelError: there is no such plan, or nothing fits.
     """
     if config.plan is None:
@@ -62,7 +63,9 @@ def resolve(
     if own.exists() and not config.overwrite:  # of the run that is gone on with
         choice = _read(own)
     elif config.plan == "auto":
-        choice = processes.first(lambda: find_or_make(_as_plan(config), subset))
+        config.optimisation.accumulation(processes.count)  # or it cannot be shared out
+        planned, count = _as_plan(config), processes.count
+        choice = processes.first(lambda: find_or_make(planned, subset, count))
     else:
         path = Path(config.plan)
         choice = _read(path / NAME if path.is_dir() else path)
@@ -93,19 +96,25 @@ def run(config: PlanConfig) -> Choice:
     return find_or_make(config, subset)
 
 
-def find_or_make(config: PlanConfig, subset: Subset) -> Choice:
-    """Take the plan made here for these settings, or make it."""
-    identity = _identify(config, subset)
+def find_or_make(config: PlanConfig, subset: Subset, processes: int = 1) -> Choice:
+    """Take the plan made here for these settings, or make it.
+
+    Args:
+        config: of the plan.
+        subset: to train on.
+        processes: that share each batch, on a device each; what one of them takes is measured.
+    """
+    identity = _identify(_share(config, processes), subset)
     folder = Folder(os.path.join(config.plans, manifest.identity_digest(identity)))
     kept = Path(folder.path())
     if manifest.begin(folder, STAGE, identity, config.overwrite):
         choice = _read(kept / NAME)
         _show(choice)
         cli.say(f"planned before: {kept / NAME}")
-        return _for_run(config, choice)
+        return _for_run(config, choice, processes)
     began = time.perf_counter()
     try:
-        choice = make(config, kept)
+        choice = make(config, kept, processes)
     except BaseException:
         manifest.abandon(folder)
         raise
@@ -146,25 +155,34 @@ def _identify(config: PlanConfig, subset: Subset) -> dict[str, Any]:
     return identity
 
 
-def _for_run(config: TrainConfig, choice: Choice) -> Choice:
+def _share(config: PlanConfig, processes: int) -> PlanConfig:
+    """Give the settings of one process alone."""
+    how = config.optimisation
+    share = replace(how, batch_size=how.batch_size // processes, micro_batch_size=None)
+    return replace(config, optimisation=share)
+
+
+def _for_run(config: TrainConfig, choice: Choice, processes: int) -> Choice:
     """Predict this run's time, whose length may be another one than the plan's."""
     rows, validation = choice.rows, choice.validation_rows
-    return choice.for_length(plan.length(config, rows, validation))
+    return choice.for_length(plan.length(config, rows, validation, processes))
 
 
-def make(config: PlanConfig, kept: Path) -> Choice:
+def make(config: PlanConfig, kept: Path, processes: int = 1) -> Choice:
     """Measure candidates in processes of their own and choose.
 
     Args:
         config: of the plan.
         kept: folder for what is written meanwhile.
+        processes: that share each batch.
 
     Raises:
         ModelError: nothing fits.
     """
     scratch = kept / f".tmp-measure-{os.getpid()}"
-    first = Candidate(config.optimisation.micro_batch, 1, "every", 0)
-    bench = Workbench(config, scratch, first)
+    share = _share(config, processes)
+    rows = share.optimisation.batch_size
+    bench = Workbench(share, scratch, Candidate(rows, 1, "every", 0))
     try:
         ground = bench.ground
         asked = parse_memory(config.memory_limit) if config.memory_limit else ground.free_bytes
@@ -173,18 +191,19 @@ def make(config: PlanConfig, kept: Path) -> Choice:
         attentions: list[plan.Attention] = ["auto"]
         if _may_flash(ground):
             attentions.append("flash_attention_2")
-        grid = plan.candidates(
-            config.optimisation.batch_size, ground.shape.layers,
-            ground.backend == "unsloth" and on_gpu, attentions,
-        )  # fmt: skip
+        may_offload = ground.backend == "unsloth" and on_gpu
+        grid = plan.candidates(rows, ground.shape.layers, may_offload, attentions)
         eight_bit = config.optimisation.optimizer == "adamw_8bit" and on_gpu
         search = Search(grid, ground.shape, limit, 2 if eight_bit else 8, bench.measure)
+        if processes > 1:
+            cli.say(f"each of {processes} devices takes {rows} rows of a step; of one of them:")
         _show_estimates(search, ground, limit)
         search.run(config.exhaustive)
     finally:
         bench.close()
         shutil.rmtree(scratch, ignore_errors=True)
-    choice = _choose(config, search, ground, limit)
+    told = plan.length(config, ground.rows, ground.validation_rows, processes)
+    choice = _choose(search, ground, limit, told)
     _show(choice)
     return choice
 
@@ -194,7 +213,7 @@ def _may_flash(ground: Ground) -> bool:
     return ground.has_flash and ground.backend == "transformers"
 
 
-def _choose(config: PlanConfig, search: Search, ground: Ground, limit: int) -> Choice:
+def _choose(search: Search, ground: Ground, limit: int, told: plan.Length) -> Choice:
     best = search.best()
     if best is None:
         tried = "; ".join(f"{m.candidate}: {_outcome(m, limit)}" for m in search.found.values())
@@ -203,7 +222,6 @@ def _choose(config: PlanConfig, search: Search, ground: Ground, limit: int) -> C
         raise ModelError("plan", expected, f"none ({tried or 'none worth a try'})", mend)
     measured = plan.warmed(list(search.found.values()))
     chosen = next(each for each in measured if each.candidate == best.candidate)
-    told = plan.length(config, ground.rows, ground.validation_rows)
     low, seconds, high = plan.predict(chosen, told)
     return Choice(
         best.candidate, ground.device, limit, measured, told, seconds, low,

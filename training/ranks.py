@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 _Result = TypeVar("_Result")
 # Tokenising millions of rows or measuring a plan keeps the others waiting.
 _PATIENCE = datetime.timedelta(hours=4)
+_TOLD_BY_LAUNCHER = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")
 
 
 @dataclass(frozen=True)
@@ -80,3 +81,9 @@ def join() -> Ranks:
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
         torch.distributed.init_process_group(backend, timeout=_PATIENCE)
     return Ranks(torch.distributed.get_rank(), count)
+
+
+def leave() -> None:
+    """Let this process, started by one of the run's, stand alone: else it waits to join them."""
+    for name in _TOLD_BY_LAUNCHER:
+        os.environ.pop(name, None)

@@ -124,7 +124,7 @@ class Search:
         return first.samples_per_second / (1 - _RECOMPUTED_SHARE) < best
 
     def _play_off(self) -> None:
-        """Measure the fastest once more: the machine may have been busy with something else."""
+        """Measure the fastest once more: of many, the fastest is the luckiest as well."""
         fitting = sorted(self._fitting(), key=lambda each: -each.samples_per_second)
         least = fitting[0].samples_per_second * (1 - _CLOSE) if fitting else 0.0
         close = [each for each in fitting if each.samples_per_second >= least][:_CONTENDERS]
@@ -133,7 +133,7 @@ class Search:
         # That of the process that still runs comes first.
         family = [*self.found][-1].family
         for each in sorted(close, key=lambda each: each.candidate.family != family):
-            self.found[each.candidate] = better(each, self.measure(each.candidate))
+            self.found[each.candidate] = together(each, self.measure(each.candidate))
 
     def _fitting(self) -> list[Measured]:
         return [each for each in self.found.values() if each.fits(self.limit)]
@@ -148,18 +148,26 @@ class Search:
         return min(close, key=lambda each: each.peak_bytes)
 
 
-def better(one: Measured, other: Measured) -> Measured:
-    """Of two measurements of a candidate give the faster, with the larger peak; a fault stands.
+def together(one: Measured, other: Measured) -> Measured:
+    """Make one of two measurements of a candidate: the mean speed, the larger peak; a fault stands.
 
-    The steps of both stay, as a prediction should not count on the faster one.
+    Not the quicker one: small micro-batches wait for the host to launch their kernels, so their
+    speed varies by a tenth, and the best of a few looks is one that no long run keeps up.
     """
     if one.fault or other.fault:
         return replace(other if other.fault else one, estimated_bytes=one.estimated_bytes)
+    looks = max(len(one.step_seconds), 1), max(len(other.step_seconds), 1)
+
+    def mean(mine: float, theirs: float) -> float:
+        return sum(looks) / (looks[0] / mine + looks[1] / theirs) if mine and theirs else 0.0
+
     return replace(
-        max(one, other, key=lambda each: each.samples_per_second),
-        estimated_bytes=one.estimated_bytes,
+        one,
         peak_bytes=max(one.peak_bytes, other.peak_bytes),
+        samples_per_second=mean(one.samples_per_second, other.samples_per_second),
+        tokens_per_second=mean(one.tokens_per_second, other.tokens_per_second),
         step_seconds=one.step_seconds + other.step_seconds,
         step_tokens=one.step_tokens + other.step_tokens,
+        cold_seconds=min(one.cold_seconds, other.cold_seconds),
         measuring_seconds=round(one.measuring_seconds + other.measuring_seconds, 2),
     )

@@ -24,7 +24,7 @@ def settings(
     how, kept = config.optimisation, config.checkpoints
     on_cpu = not torch.cuda.is_available()
     recompute = how.gradient_checkpointing != "none"
-    return SFTConfig(
+    given = SFTConfig(
         output_dir=str(checkpoints),
         per_device_train_batch_size=how.rows_at_a_time(processes),
         per_device_eval_batch_size=how.rows_at_a_time(processes),
@@ -91,6 +91,19 @@ def settings(
         full_determinism=False,
         ignore_data_skip=False,
     )
+    return _on_one_gpu(given)
+
+
+def _on_one_gpu(given: SFTConfig) -> SFTConfig:
+    """Let a process use one GPU, however many it sees: more take a launcher and a process each.
+
+    The Trainer would split each batch among all in threads (nn.DataParallel) and take as many times
+    the rows at once. https://pytorch.org/docs/stable/generated/torch.nn.DataParallel.html advises
+    against it, and recomputed layers fail in it.
+    """
+    if given.n_gpu > 1:  # which also finds out how many there are, once
+        given._n_gpu = 1
+    return given
 
 
 def _schedule(name: str) -> str:

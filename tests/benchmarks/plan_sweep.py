@@ -17,7 +17,7 @@ from data.cli import parse_memory
 from training import plan, planning
 from training.config import PlanConfig
 from training.plan import Candidate, Choice, Measured
-from training.search import better
+from training.search import together
 
 # Keeping all activations saves a third of the arithmetic at most, so of a group whose first
 # candidate is slower than this share of the best none should win: a glance shows whether one does.
@@ -129,7 +129,7 @@ class Sweep:
             entry = json.loads(line)
             told, found = Measured.from_dict(entry["told"]), looks[entry["glance"]]
             known = found.get(told.candidate)
-            found[told.candidate] = better(known, told) if known else told
+            found[told.candidate] = together(known, told) if known else told
         return looks
 
     def _judge(self) -> dict[str, Any]:
