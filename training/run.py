@@ -48,6 +48,8 @@ def run(config: TrainConfig) -> Manifest | None:
     subset = inputs.open_subset(config.subset)
     out = shards.local_path(config.out, "--out")
     processes = ranks.join()
+    if not processes.is_first:  # which says it all
+        log.setLevel(logging.ERROR)
     config, choice = planning.resolve(config, subset, processes)
     folder, identity = Folder(str(out)), inputs.identify(config, subset)
     done = processes.first(lambda: manifest.begin(folder, STAGE, identity, config.overwrite))

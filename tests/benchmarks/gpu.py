@@ -102,7 +102,7 @@ class Bench:
         shape = TINY if self.options.tiny else tinyllama.SHAPE
         tinyllama.build(self.work / "base", shape, self.options.device)
 
-    def ours(self, *more: str) -> list[str]:
+    def ours(self, *more: str, limited: bool = True) -> list[str]:
         """Words that every command of ours gets."""
         words = [
             "--config", "training/recipes/rtx3060.yaml", "--base", str(self.work / "base"),
@@ -110,7 +110,7 @@ class Bench:
             "--plans", str(self.work / "plans"), "--backend", self.options.backend, INSTRUCTION,
         ]  # fmt: skip
         if self.options.device == "cuda":
-            words += ["--memory_limit", self.options.memory_limit]
+            words += ["--memory_limit", self.options.memory_limit] if limited else []
         else:
             words += ["--optimisation.precision=float32"]
             if self.options.backend == "transformers":
@@ -155,29 +155,33 @@ class Bench:
     def ranks(self) -> dict[str, Any]:
         """Train on one GPU and on two: ``--batch`` rows each, then the same total on one.
 
-        With the adapter of two, a few descriptions are written.
+        With all of the GPUs' memory, as rare long rows of an unplanned run are over the limit; with
+        the adapter of two, a few descriptions are written.
         """
         one, two = f"{self.options.batch}", f"{2 * self.options.batch}"
-        sizes = ["--optimisation.gradient_checkpointing=every"]
         found: dict[str, Any] = {}
         for backend in self.options.backends.split(","):
             for name, count, batch in (("one", 1, one), ("two", 2, two), ("same total", 1, two)):
                 key = f"{backend}, {name}"
                 told = self.part(
                     f"ranks-{backend}-{name.replace(' ', '-')}",
-                    lambda c=count, b=batch, w=backend: self.launch(c, b, w, sizes), "ranks",
+                    lambda c=count, b=batch, w=backend: self.launch(c, b, w), "ranks",
                 )  # fmt: skip
                 if told:
                     found[key] = told
                     self.found["ranks"] = found
+                    self.write()
         return found
 
-    def launch(self, count: int, batch: str, backend: str, more: list[str]) -> dict[str, Any]:
+    def launch(self, count: int, batch: str, backend: str) -> dict[str, Any]:
         out = self.work / f"ranks-{backend}-{count}-{batch}"
         shutil.rmtree(out, ignore_errors=True)
+        # The recipe's way is Unsloth's.
+        more = [] if backend == "unsloth" else ["--optimisation.gradient_checkpointing=every"]
         words = [
-            "training", "run", *self.ours(), *more, f"--optimisation.batch_size={batch}",
-            f"--backend={backend}", f"--optimisation.max_steps={self.options.steps}",
+            "training", "run", *self.ours(*more, limited=False),
+            f"--optimisation.batch_size={batch}", f"--backend={backend}",
+            f"--optimisation.max_steps={self.options.steps}",
             "--checkpoints.eval_steps=1000", "--checkpoints.save_steps=1000", "--out", str(out),
         ]  # fmt: skip
         if count > 1:
@@ -240,6 +244,7 @@ class Bench:
             told = self.part(name, lambda m=measure, n=name: m(n))
             if told:
                 self.found["speeds"][setting] = told
+                self.write()
 
     def plan(self, name: str, *more: str) -> dict[str, Any]:
         """Plan; give what was chosen and all that was measured."""

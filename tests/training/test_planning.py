@@ -34,8 +34,8 @@ def test_plan_is_written_with_its_figures(planned: Path) -> None:
         assert each["samples_per_second"] > 0
         # Two batches; those of the fastest candidates once more at the end.
         assert len(each["step_seconds"]) in {2, 4}
-        # The quicker of two passes is no slower than the second.
-        assert each["samples_per_second"] * fmean(each["step_seconds"]) >= 0.999 * 8
+        # The mean of all looks, not the quickest.
+        assert each["samples_per_second"] == pytest.approx(8 / fmean(each["step_seconds"]), 1e-3)
         assert each["evaluation_seconds"] > 0
         assert each["saving_seconds"] > 0
         assert each["measuring_seconds"] > sum(each["step_seconds"])

@@ -1,5 +1,6 @@
 """Two processes train as one does: same batches, same losses, one of them writes."""
 
+import json
 import os
 import subprocess
 import sys
@@ -10,10 +11,10 @@ import pytest
 from data import manifest
 from data.errors import ConfigError
 from data.shards import Folder
-from training import metrics
+from training import metrics, ranks, sft
 from training.__main__ import main
-from training.config import Optimisation
-from training.ranks import Ranks
+from training.config import Optimisation, TrainConfig
+from training.ranks import Ranks, leave
 
 
 @pytest.mark.parametrize(
@@ -43,21 +44,53 @@ def test_one_process_does_everything_itself() -> None:
     assert (alone.any(True), alone.any(False)) == (True, False)
 
 
-def test_two_processes_train_as_one(words: list[str], tmp_path: Path, root: Path) -> None:
-    one, two = tmp_path / "one", tmp_path / "two"
-    more = ["--checkpoints.eval_steps=2", "--checkpoints.keep_best=true"]
-    assert main([*words, *more, f"--out={one}"]) == 0
+def test_process_that_leaves_stands_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE"):
+        monkeypatch.setenv(name, "2")
+    leave()
+    assert ranks.join() == Ranks()
+
+
+def test_process_uses_one_gpu_of_several(tmp_path: Path) -> None:
+    given = sft.settings(TrainConfig(), "float32", tmp_path, evaluate=False)
+    given._n_gpu = 2  # as found where two are seen and no launcher started a process for each
+    assert sft._on_one_gpu(given).n_gpu == 1
+
+
+def launch(root: Path, *words: str) -> str:
+    """Run ``training`` in two processes; give what it printed."""
     done = subprocess.run(
         [
             sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2",
-            # Long micro-batches go in pieces, of which each process may have another number.
-            "-m", "training", *words, *more, "--optimisation.max_tokens=500", f"--out={two}",
+            "-m", "training", *words,
         ],
         cwd=root, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True,
         check=False, timeout=120,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("finished in") == 1
+    return done.stdout
+
+
+def test_two_processes_plan_the_share_of_one(words: list[str], tmp_path: Path, root: Path) -> None:
+    out, plans = tmp_path / "run", tmp_path / "plans"
+    told = launch(root, *words, "--plan=auto", f"--plans={plans}", f"--out={out}")
+    assert "each of 2 devices takes 4 rows of a step" in told
+    chosen = json.loads((out / "plan.json").read_text())["candidate"]
+    assert chosen["micro_batch"] * chosen["accumulation"] == 4
+    lines = [line for line in metrics.read(out / "metrics.jsonl") if "loss" in line]
+    facts = manifest.read(Folder(str(out)), "train").facts
+    assert facts["processes"] == 2
+    # As many steps as were predicted, each of the whole batch.
+    assert json.loads((out / "plan.json").read_text())["length"]["steps"] == len(lines)
+
+
+def test_two_processes_train_as_one(words: list[str], tmp_path: Path, root: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    more = ["--checkpoints.eval_steps=2", "--checkpoints.keep_best=true"]
+    assert main([*words, *more, f"--out={one}"]) == 0
+    # Long micro-batches go in pieces, of which each process may have another number.
+    told = launch(root, *words, *more, "--optimisation.max_tokens=500", f"--out={two}")
+    assert told.count("finished in") == 1
     lines = [metrics.read(out / "metrics.jsonl") for out in (one, two)]
     assert [line["step"] for line in lines[0]] == [line["step"] for line in lines[1]]
     for mine, theirs in zip(*lines, strict=True):
