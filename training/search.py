@@ -10,6 +10,8 @@ from training.plan import MARGIN, Candidate, Estimate, Measured, Shape, estimate
 HOPELESS = 1.5
 # Backward and forward pass of a frozen model cost 4 FLOP a weight and token, recomputing 2 more.
 _RECOMPUTED_SHARE = 1 / 3
+# A layer's activations may take less than estimated by this factor.
+_INACCURACY = 1.3
 # Two candidates that are closer than this are equally fast.
 _TIE = 0.01
 # Those this close to the fastest, and no more than so many, are measured once more at the end.
@@ -102,7 +104,8 @@ class Search:
         if not first.fits(self.limit) or self._cannot_win(first):
             return
         low, high = first, math.inf
-        layer = float(self._estimate(fewest).layer_bytes)
+        # Rather one look too many than the best one left out.
+        layer = self._estimate(fewest).layer_bytes / _INACCURACY
         while True:
             more = int((room - low.peak_bytes) / layer) if layer > 0 else self.shape.layers
             reach = self._held(low.candidate) + max(more, 0)
