@@ -163,6 +163,8 @@ def train(job: Job, resume: Path | None) -> Outcome:
     batch_size = job.config.optimisation.batch_size
     is_first = job.processes.is_first
     watcher = Watcher(job.metrics, batch_size, kept.patience, is_first)
+    if resume:
+        log.info("going on from step %s", f"{started_at:,}")
     if is_first:
         watcher.go_on(metrics.trim(job.metrics, started_at))
     stopper = Stopper(job.processes)

@@ -54,6 +54,14 @@ class Ranks:
 
             torch.distributed.barrier()
 
+    def end(self) -> None:
+        """Part from the others after a run, all at once: threads left behind would abort."""
+        if self.count > 1:
+            import torch.distributed
+
+            self.wait()
+            torch.distributed.destroy_process_group()
+
     def any(self, answer: bool) -> bool:
         """Tell all processes whether one of them says yes."""
         if self.count == 1:
@@ -77,10 +85,17 @@ def join() -> Ranks:
 
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+    else:
+        # accelerate numbers even CPUs, and the Trainer loads a checkpoint to "cpu:1".
+        torch.serialization.register_package(100, lambda _: None, _to_numbered_cpu)
     if not torch.distributed.is_initialized():
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
         torch.distributed.init_process_group(backend, timeout=_PATIENCE)
     return Ranks(torch.distributed.get_rank(), count)
+
+
+def _to_numbered_cpu(storage: Any, location: str) -> Any:
+    return storage if location.startswith("cpu:") else None
 
 
 def leave() -> None:

@@ -15,7 +15,7 @@ from data.manifest import Counts, Manifest
 from data.shards import Folder
 from training import checkpoints, inputs, model, planning, ranks, record
 from training.config import TrainConfig
-from training.inputs import Prepared
+from training.inputs import Prepared, Subset
 from training.model import Loaded
 from training.ranks import Ranks
 
@@ -46,10 +46,16 @@ def run(config: TrainConfig) -> Manifest | None:
         preview.show(config)
         return None
     subset = inputs.open_subset(config.subset)
-    out = shards.local_path(config.out, "--out")
     processes = ranks.join()
     if not processes.is_first:  # which says it all
         log.setLevel(logging.ERROR)
+    result = _run(config, subset, processes, began)
+    processes.end()
+    return result
+
+
+def _run(config: TrainConfig, subset: Subset, processes: Ranks, began: float) -> Manifest:
+    out = shards.local_path(config.out, "--out")
     config, choice = planning.resolve(config, subset, processes)
     folder, identity = Folder(str(out)), inputs.identify(config, subset)
     done = processes.first(lambda: manifest.begin(folder, STAGE, identity, config.overwrite))

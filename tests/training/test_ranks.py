@@ -4,8 +4,10 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from data import manifest
@@ -57,18 +59,22 @@ def test_process_uses_one_gpu_of_several(tmp_path: Path) -> None:
     assert sft._on_one_gpu(given).n_gpu == 1
 
 
+def start(root: Path, *words: str) -> "subprocess.Popen[str]":
+    """Start ``training`` in two processes."""
+    launcher = ["torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    return subprocess.Popen(
+        [sys.executable, "-m", *launcher, "-m", "training", *words],
+        cwd=root, env=os.environ | {"OMP_NUM_THREADS": "1"}, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+
+
 def launch(root: Path, *words: str) -> str:
     """Run ``training`` in two processes; give what it printed."""
-    done = subprocess.run(
-        [
-            sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2",
-            "-m", "training", *words,
-        ],
-        cwd=root, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True,
-        check=False, timeout=120,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    with start(root, *words) as running:
+        told, errors = running.communicate(timeout=120)
+    assert running.returncode == 0, errors
+    return told
 
 
 def test_two_processes_plan_the_share_of_one(words: list[str], tmp_path: Path, root: Path) -> None:
@@ -101,3 +107,22 @@ def test_two_processes_train_as_one(words: list[str], tmp_path: Path, root: Path
             assert mine[name] == pytest.approx(theirs[name], rel=near)
     facts = manifest.read(Folder(str(two)), "train").facts
     assert facts["processes"] == 2
+
+
+def test_two_processes_go_on_after_a_kill(words: list[str], tmp_path: Path, root: Path) -> None:
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    more = ["--optimisation.max_steps=12", "--checkpoints.save_steps=3"]
+    launch(root, *words, *more, f"--out={whole}")
+    with start(root, *words, *more, f"--out={killed}") as running:
+        while not (killed / "checkpoints" / "checkpoint-6").exists():
+            assert running.poll() is None
+            time.sleep(0.01)
+        launcher = psutil.Process(running.pid)
+        for process in [launcher, *launcher.children(recursive=True)]:
+            process.kill()
+    assert not (killed / "adapter").exists()
+    assert "finished in" in launch(root, *words, *more, f"--out={killed}")
+    mine, theirs = (out / "adapter" / "adapter_model.safetensors" for out in (whole, killed))
+    assert mine.read_bytes() == theirs.read_bytes()
+    # Once more: all processes find it finished, and end well.
+    assert "already finished" in launch(root, *words, *more, f"--out={killed}")
