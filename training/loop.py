@@ -102,20 +102,39 @@ class Trainer(SFTTrainer):  # type: ignore[misc]
         inputs["use_cache"] = False
         return transformers.Trainer.compute_loss(self, model, inputs, *more, **named)
 
-    def prediction_step(self, model: Any, inputs: dict[str, Any], *more: Any, **named: Any) -> Any:
-        """Evaluate a micro-batch, and count what its loss is the mean of."""
-        for piece in pieces(inputs, self.max_tokens):
-            learned = (piece["labels"][:, 1:] != IGNORED).sum()
-            loss, *rest = super().prediction_step(model, piece, *more, **named)
-            self._evaluated.append(torch.stack([loss.double() * learned, learned.double()]))
+    def prediction_step(self, model: Any, inputs: dict[str, Any], *_: Any, **__: Any) -> Any:
+        """Evaluate a micro-batch, and count what its loss is the mean of.
+
+        The Trainer's own step asks all processes for their counts, which would hang here: each may
+        have another number of pieces.
+        """
+        inputs = self._prepare_inputs(inputs)
+        rows = self._own_rows(len(inputs["input_ids"]))
+        # All processes evaluate something, as the Trainer gathers what they found.
+        inputs = {name: values[: max(rows, 1)] for name, values in inputs.items()}
+        with torch.no_grad(), self.compute_loss_context_manager():
+            for piece in pieces(inputs, self.max_tokens):
+                loss = model(**piece, use_cache=False)["loss"].mean()
+                learned = (piece["labels"][:, 1:] != IGNORED).sum() * min(rows, 1)
+                self._evaluated.append(torch.stack([loss.double() * learned, learned.double()]))
         # Of the last piece alone: ours is counted above, and replaces the Trainer's.
-        return loss, *rest
+        return loss, None, None
+
+    def _own_rows(self, rows: int) -> int:
+        """Tell how many rows of a validation micro-batch are not repeated from the first ones.
+
+        accelerate fills up the last micro-batches of several processes with those, in their order.
+        """
+        state, count = self.accelerator.gradient_state, self.args.world_size
+        if count == 1 or not state.end_of_dataloader or state.remainder < 1:
+            return rows
+        before = self.args.process_index * rows
+        return int(min(max(state.remainder - before, 0), rows))
 
     def evaluation_loop(self, *given: Any, **named: Any) -> Any:
         """Evaluate; the loss is the mean over all tokens, whatever the micro-batches were.
 
         The Trainer's own is a mean of the micro-batches' means: another micro-batch, another loss.
-        (Several processes count the rows that fill up their last micro-batch twice.)
         """
         self._evaluated = []
         output = super().evaluation_loop(*given, **named)
