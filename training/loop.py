@@ -60,6 +60,21 @@ class Outcome:
     """Step of the checkpoint that was gone on from; 0: from the start."""
 
 
+class Epochs(transformers.TrainerCallback):  # type: ignore[misc]
+    """Tells the order its epoch.
+
+    The Trainer does so itself, but not to the order of several processes after a resume: it then
+    lies too deep among the samplers.
+    """
+
+    def __init__(self, order: Any) -> None:
+        self._order = order
+
+    def on_epoch_begin(self, _args: Any, state: Any, _control: Any, **_: Any) -> None:
+        """Set it before the first row is drawn; a resumed epoch is a broken number."""
+        self._order.set_epoch(int((state.epoch or 0.0) + 1e-6))
+
+
 class Trainer(SFTTrainer):  # type: ignore[misc]
     """SFTTrainer with our order of rows, our counts, marked checkpoints and no model cards."""
 
@@ -77,11 +92,28 @@ class Trainer(SFTTrainer):  # type: ignore[misc]
     def create_model_card(self, *_: Any, **__: Any) -> None:
         """Write none: it would hold this machine's paths."""
 
-    def training_step(self, model: Any, inputs: dict[str, Any], *more: Any, **named: Any) -> Any:
-        """Count the rows and tokens of a micro-batch, then train on it, in pieces if it is long."""
-        self.samples += len(inputs["input_ids"]) * self.args.world_size
+    def get_batch_samples(self, epoch_iterator: Any, *more: Any, **named: Any) -> Any:
+        """Fetch the micro-batches of a step, each row of an epoch once."""
+        return super().get_batch_samples(map(self._once, epoch_iterator), *more, **named)
+
+    def _once(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        """Count a micro-batch's rows and tokens; let the model learn nothing from repeated rows.
+
+        accelerate fills up the last micro-batches of several processes with an epoch's first rows.
+        """
+        rows, count = len(inputs["labels"]), self.args.world_size
+        left = len(self.order) % (rows * count)
+        own, total = rows, rows * count
+        if count > 1 and left and self.accelerator.gradient_state.end_of_dataloader:
+            own, total = min(max(left - self.args.process_index * rows, 0), rows), left
+            inputs["labels"][own:] = IGNORED
+        self.samples += total
         # Stays a tensor: reading it here would make the GPU wait.
-        self.tokens = self.tokens + inputs["attention_mask"].sum()
+        self.tokens = self.tokens + inputs["attention_mask"][:own].sum()
+        return inputs
+
+    def training_step(self, model: Any, inputs: dict[str, Any], *more: Any, **named: Any) -> Any:
+        """Train on a micro-batch, in pieces if it is long."""
         # Without the step's tokens the loss is a mean of the piece: pieces would count too much.
         tokens = more[0] if more else named.get("num_items_in_batch")
         *early, last = pieces(inputs, None if tokens is None else self.max_tokens)
@@ -95,7 +127,9 @@ class Trainer(SFTTrainer):  # type: ignore[misc]
     def compute_loss(self, model: Any, inputs: dict[str, Any], *more: Any, **named: Any) -> Any:
         """Compute the loss; without Unsloth, TRL would add the entropy of every token to it.
 
-        That is a float32 copy of all logits and a wait for the GPU at every micro-batch.
+        That is a float32 copy of all logits and a wait for the GPU at every micro-batch. Of several
+        processes each would wait for the others at every piece, of which they may have other
+        numbers; so does Unsloth's on a CPU.
         """
         if not self.is_plain:
             return super().compute_loss(model, inputs, *more, **named)
@@ -247,9 +281,10 @@ def make_trainer(job: Job, callbacks: list[Any], order: Any = None) -> Trainer:
     )
     lengths = job.train.with_format("arrow")["length"].to_numpy()
     trainer.order = order or KeyedOrder(lengths, how.batch_size, config.seed, how.order)
+    trainer.add_callback(Epochs(trainer.order))
     trainer.max_tokens = how.max_tokens
     trainer.keep = config.checkpoints.save_total_limit
-    trainer.is_plain = job.loaded.backend.name == "transformers"
+    trainer.is_plain = job.loaded.backend.name == "transformers" or job.processes.count > 1
     for callback in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(callback)
     return trainer

@@ -141,6 +141,7 @@ def _with_unsloth(config: TrainConfig, base: Base, dtype: Any) -> Any:
             use_gradient_checkpointing=recompute,
             use_exact_model_name=True,
             random_state=config.seed,
+            **_on_one_gpu(),
         )
         return FastLanguageModel.get_peft_model(
             model,
@@ -153,6 +154,15 @@ def _with_unsloth(config: TrainConfig, base: Base, dtype: Any) -> Any:
             use_gradient_checkpointing=recompute,
             random_state=config.seed,
         )
+
+
+def _on_one_gpu() -> dict[str, Any]:
+    """Keep a model on this process's GPU: of several, Unsloth may part it among all."""
+    import torch
+
+    if not torch.cuda.is_available() or torch.cuda.device_count() == 1:
+        return {}
+    return {"device_map": {"": f"cuda:{torch.cuda.current_device()}"}}
 
 
 def _with_peft(config: TrainConfig, base: Base, dtype: Any) -> Any:

@@ -20,7 +20,7 @@ from data.cli import parse_memory
 from data.errors import ModelError
 from data.manifest import Counts, Manifest
 from data.shards import Artefact, Folder, digest_bytes
-from training import inputs, plan
+from training import inputs, plan, ranks
 from training.config import PlanConfig, TrainConfig
 from training.inputs import Subset
 from training.measure import Fault, Ground, Setup, serve
@@ -89,11 +89,16 @@ def run(config: PlanConfig) -> Choice:
     """Plan, and print what was found.
 
     Raises:
+        ConfigError: the batch cannot be shared out evenly among the processes.
         ManifestError: the subset is missing or unfinished.
         ModelError: the base is missing, or nothing fits.
     """
     subset = inputs.open_subset(config.subset)
-    return find_or_make(config, subset)
+    processes = ranks.join()
+    config.optimisation.accumulation(processes.count)  # or it cannot be shared out
+    choice = processes.first(lambda: find_or_make(config, subset, processes.count))
+    processes.end()
+    return choice
 
 
 def find_or_make(config: PlanConfig, subset: Subset, processes: int = 1) -> Choice:

@@ -92,7 +92,13 @@ def test_two_processes_plan_the_share_of_one(words: list[str], tmp_path: Path, r
 
 def test_two_processes_train_as_one(words: list[str], tmp_path: Path, root: Path) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
-    more = ["--checkpoints.eval_steps=2", "--checkpoints.keep_best=true"]
+    # Beyond the end of an epoch, whose last step has 4 rows of 8, all of the first process.
+    more = [
+        "--checkpoints.eval_steps=6",
+        "--checkpoints.save_steps=6",
+        "--optimisation.max_steps=24",
+    ]
+    more += ["--checkpoints.keep_best=true"]
     assert main([*words, *more, f"--out={one}"]) == 0
     # Long micro-batches go in pieces, of which each process may have another number.
     told = launch(root, *words, *more, "--optimisation.max_tokens=500", f"--out={two}")
@@ -109,10 +115,11 @@ def test_two_processes_train_as_one(words: list[str], tmp_path: Path, root: Path
 
 def test_two_processes_go_on_after_a_kill(words: list[str], tmp_path: Path, root: Path) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    more = ["--optimisation.max_steps=12", "--checkpoints.save_steps=3"]
+    # Two epochs and a half, of 21 steps; the last one of each has 4 rows of 8.
+    more = ["--optimisation.max_steps=50", "--checkpoints.save_steps=7"]
     launch(root, *words, *more, f"--out={whole}")
     with start(root, *words, *more, f"--out={killed}") as running:
-        while not (killed / "checkpoints" / "checkpoint-6").exists():
+        while not (killed / "checkpoints" / "checkpoint-28").exists():
             assert running.poll() is None
             time.sleep(0.01)
         launcher = psutil.Process(running.pid)
