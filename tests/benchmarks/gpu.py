@@ -55,10 +55,14 @@ class Bench:
         """Run a module of ours; its output goes to a log."""
         log = self.options.out / f"{name}.log"
         with log.open("w") as file:
-            done = subprocess.run(
-                [sys.executable, "-m", *words], stdout=file, stderr=file, check=False,
-                timeout=timeout,
-            )  # fmt: skip
+            done = subprocess.Popen([sys.executable, "-m", *words], stdout=file, stderr=file)
+            try:
+                done.wait(timeout)
+            except subprocess.TimeoutExpired:
+                # A launcher ends its processes; killed, it would leave them on the GPUs.
+                done.terminate()
+                done.wait(60)
+                raise
         if done.returncode:
             raise RuntimeError(f"{' '.join(words)}\n{log.read_text()[-2000:]}")
 
