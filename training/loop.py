@@ -97,20 +97,29 @@ class Trainer(SFTTrainer):  # type: ignore[misc]
         return super().get_batch_samples(map(self._once, epoch_iterator), *more, **named)
 
     def _once(self, inputs: dict[str, Any]) -> dict[str, Any]:
-        """Count a micro-batch's rows and tokens; let the model learn nothing from repeated rows.
-
-        accelerate fills up the last micro-batches of several processes with an epoch's first rows.
-        """
-        rows, count = len(inputs["labels"]), self.args.world_size
-        left = len(self.order) % (rows * count)
-        own, total = rows, rows * count
-        if count > 1 and left and self.accelerator.gradient_state.end_of_dataloader:
-            own, total = min(max(left - self.args.process_index * rows, 0), rows), left
-            inputs["labels"][own:] = IGNORED
-        self.samples += total
+        """Count a micro-batch's rows and tokens; let the model learn nothing from repeated rows."""
+        own, of_all = self._unrepeated(len(inputs["labels"]), len(self.order))
+        inputs["labels"][own:] = IGNORED
+        self.samples += of_all
         # Stays a tensor: reading it here would make the GPU wait.
         self.tokens = self.tokens + inputs["attention_mask"][:own].sum()
         return inputs
+
+    def _unrepeated(self, rows: int, length: int) -> tuple[int, int]:
+        """Tell how many rows of a micro-batch are new: of this process, of all processes.
+
+        accelerate fills up the last micro-batches of several processes with the first rows.
+
+        Args:
+            rows: of the micro-batch of each process.
+            length: rows of the pass.
+        """
+        of_all = rows * self.args.world_size
+        left = length % of_all
+        at_end = self.accelerator.gradient_state.end_of_dataloader
+        if self.args.world_size == 1 or not at_end or not left:
+            return rows, of_all
+        return min(max(left - self.args.process_index * rows, 0), rows), left
 
     def training_step(self, model: Any, inputs: dict[str, Any], *more: Any, **named: Any) -> Any:
         """Train on a micro-batch, in pieces if it is long."""
@@ -143,7 +152,7 @@ class Trainer(SFTTrainer):  # type: ignore[misc]
         have another number of pieces.
         """
         inputs = self._prepare_inputs(inputs)
-        rows = self._own_rows(len(inputs["input_ids"]))
+        rows = self._unrepeated(len(inputs["input_ids"]), len(self.eval_dataset))[0]
         # All processes evaluate something, as the Trainer gathers what they found.
         inputs = {name: values[: max(rows, 1)] for name, values in inputs.items()}
         with torch.no_grad(), self.compute_loss_context_manager():
@@ -153,17 +162,6 @@ class Trainer(SFTTrainer):  # type: ignore[misc]
                 self._evaluated.append(torch.stack([loss.double() * learned, learned.double()]))
         # Of the last piece alone: ours is counted above, and replaces the Trainer's.
         return loss, None, None
-
-    def _own_rows(self, rows: int) -> int:
-        """Tell how many rows of a validation micro-batch are not repeated from the first ones.
-
-        accelerate fills up the last micro-batches of several processes with those, in their order.
-        """
-        state, count = self.accelerator.gradient_state, self.args.world_size
-        if count == 1 or not state.end_of_dataloader or state.remainder < 1:
-            return rows
-        before = self.args.process_index * rows
-        return int(min(max(state.remainder - before, 0), rows))
 
     def evaluation_loop(self, *given: Any, **named: Any) -> Any:
         """Evaluate; the loss is the mean over all tokens, whatever the micro-batches were.

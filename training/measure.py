@@ -226,11 +226,11 @@ class Bench:
         measured = batches[_WARM_UP : _WARM_UP + self._setup.steps]
         first, second = steps[: -len(measured)], steps[-len(measured) :]
         padded = [self._padded(batch) for batch in batches]
+        cold, warm = padded[: len(first)], padded[len(first) :]
         if self._cold_seconds is None:
             # Of this process's first candidate, as a run begins in a new process: all that its
             # steps took beyond their share of a warm pass.
-            pace = sum(second) / sum(padded[-len(measured) :])
-            self._cold_seconds = max(0.0, sum(first) - pace * sum(padded[: len(first)]))
+            self._cold_seconds = max(0.0, sum(first) - sum(second) / sum(warm) * sum(cold))
         taken = sum(second)
         samples = sum(len(batch) for batch in measured)
         tokens = sum(int(self._lengths[batch].sum()) for batch in measured)
@@ -241,7 +241,7 @@ class Bench:
             samples_per_second=samples / taken,
             tokens_per_second=tokens / taken,
             step_seconds=tuple(round(each, 6) for each in second),
-            step_tokens=tuple(padded[-len(measured) :]),
+            step_tokens=tuple(warm),
             cold_seconds=self._cold_seconds,
             evaluation_seconds=clock.evaluation / evaluated if evaluated else 0.0,
             saving_seconds=clock.saving,

@@ -141,7 +141,7 @@ def _with_unsloth(config: TrainConfig, base: Base, dtype: Any) -> Any:
             use_gradient_checkpointing=recompute,
             use_exact_model_name=True,
             random_state=config.seed,
-            **_on_one_gpu(),
+            **_own_device(),
         )
         return FastLanguageModel.get_peft_model(
             model,
@@ -156,7 +156,7 @@ def _with_unsloth(config: TrainConfig, base: Base, dtype: Any) -> Any:
         )
 
 
-def _on_one_gpu() -> dict[str, Any]:
+def _own_device() -> dict[str, Any]:
     """Keep a model on this process's GPU: of several, Unsloth may part it among all."""
     import torch
 

@@ -63,7 +63,7 @@ def resolve(
     if own.exists() and not config.overwrite:  # of the run that is gone on with
         choice = _read(own)
     elif config.plan == "auto":
-        config.optimisation.accumulation(processes.count)  # or it cannot be shared out
+        config.optimisation.accumulation(processes.count)  # refused by every process alike
         planned, count = _as_plan(config), processes.count
         choice = processes.first(lambda: find_or_make(planned, subset, count))
     else:
@@ -95,7 +95,7 @@ def run(config: PlanConfig) -> Choice:
     """
     subset = inputs.open_subset(config.subset)
     processes = ranks.join()
-    config.optimisation.accumulation(processes.count)  # or it cannot be shared out
+    config.optimisation.accumulation(processes.count)  # refused by every process alike
     choice = processes.first(lambda: find_or_make(config, subset, processes.count))
     processes.end()
     return choice
