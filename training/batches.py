@@ -115,14 +115,25 @@ def pieces(batch: dict[str, torch.Tensor], max_tokens: int | None) -> list[dict[
         return [batch]
     lengths, order = mask.sum(1).sort(descending=True, stable=True)
     widths = lengths.tolist()
+    return [
+        {name: each[order[first:last], : widths[first]] for name, each in batch.items()}
+        for first, last in cuts(widths, max_tokens)
+    ]
+
+
+def cuts(widths: Sequence[int], max_tokens: int) -> list[tuple[int, int]]:
+    """Tell where ``pieces`` parts a micro-batch: first row of each piece, and the one after it.
+
+    Args:
+        widths: tokens of each row, longest first.
+        max_tokens: of a piece, its rows times its longest.
+    """
+    if not widths or len(widths) * widths[0] <= max_tokens:
+        return [(0, len(widths))]
     starts, start = [], 0
     while start < len(widths):
         starts.append(start)
         start += max(2, max_tokens // widths[start])
     if starts[-1] == len(widths) - 1 > 2:
         starts[-1] -= 1
-    parts = zip(starts, [*starts[1:], len(widths)], strict=True)
-    return [
-        {name: each[order[first:last], : widths[first]] for name, each in batch.items()}
-        for first, last in parts
-    ]
+    return list(zip(starts, [*starts[1:], len(widths)], strict=True))

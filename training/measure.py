@@ -24,7 +24,7 @@ from training.config import TrainConfig
 from training.plan import Candidate, Measured, Shape
 from training.ranks import Ranks
 
-_WARM_UP = 2
+_WARM_UP = 1
 # One title in ten thousand repeats itself up to 1,999 characters. Room for a whole micro-batch of
 # such rows would cost every other step its kept layers; so the rare batches go through in pieces.
 _WHOLE_SHARE = 0.98
@@ -40,7 +40,7 @@ class Setup:
     folder: str
     """For what is written while measuring; removed later."""
     steps: int
-    """Batches measured a candidate, each twice, after the longest rows and the warm-up."""
+    """Batches measured a candidate, each twice, with the longest rows between."""
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,7 @@ class Bench:
         )  # fmt: skip
 
     def measure(self, candidate: Candidate) -> Measured:
-        """Train a few steps this way: the longest rows first, then rows of all lengths."""
+        """Train a few steps this way: rows of all lengths, the longest, all lengths again."""
         import torch
 
         began = time.perf_counter()
@@ -225,7 +225,7 @@ class Bench:
         steps = [later - earlier for earlier, later in itertools.pairwise(clock.steps)]
         measured = batches[_WARM_UP : _WARM_UP + self._setup.steps]
         first, second = steps[: -len(measured)], steps[-len(measured) :]
-        padded = [self._padded(batch) for batch in batches]
+        padded = [self._padded(batch, candidate) for batch in batches]
         cold, warm = padded[: len(first)], padded[len(first) :]
         if self._cold_seconds is None:
             # Of this process's first candidate, as a run begins in a new process: all that its
@@ -247,8 +247,17 @@ class Bench:
             saving_seconds=clock.saving,
         )
 
-    def _padded(self, batch: list[int]) -> int:
-        return int(self._lengths[batch].max()) * len(batch)
+    def _padded(self, batch: list[int], candidate: Candidate) -> int:
+        """Count the tokens of a batch as they go through the model, padding included."""
+        from training.batches import cuts
+
+        most = candidate.micro_batch * self.ground.shape.longest
+        total = 0
+        for at in range(0, len(batch), candidate.micro_batch):
+            rows = self._lengths[batch[at : at + candidate.micro_batch]]
+            widths = sorted(rows.tolist(), reverse=True)
+            total += sum((last - first) * widths[first] for first, last in cuts(widths, most))
+        return total
 
     def _whole(self) -> list[list[int]]:
         """Give the whole batches of the first epoch, that with the shortest longest row first."""
@@ -266,13 +275,17 @@ class Bench:
         return int(self._lengths[whole[int((len(whole) - 1) * _WHOLE_SHARE)]].max())
 
     def _batches(self) -> list[list[int]]:
-        """Choose the longest rows, a warm-up, then batches spread over all lengths, twice."""
+        """Choose a warm-up and batches spread over all lengths, the longest, the spread ones again.
+
+        In a run's order, as far as a few batches have one: what compiles for the first batches does
+        so anew once rare long rows change the number of rows at a time.
+        """
         size = self._config.optimisation.batch_size
         longest = self._lengths.argsort(kind="stable")[::-1][:size].tolist()
         whole = self._whole()
         count = self._setup.steps
         spread = [whole[int((i + 0.5) * len(whole) / count)] for i in range(count)]
-        return [longest, whole[len(whole) // 2], *spread, *spread]
+        return [whole[len(whole) // 2], *spread, whole[-1], longest, *spread]
 
     def _longest_validation(self, candidate: Candidate) -> Any:
         """Take two micro-batches, so that evaluation shows what it takes."""

@@ -8,18 +8,24 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from statistics import fmean, linear_regression, pstdev
+from statistics import fmean, linear_regression, median, pstdev
 from typing import Any, Literal
 
 from training.config import TrainConfig
 
 Checkpointing = Literal["none", "unsloth", "every"]
 Attention = Literal["auto", "sdpa", "flash_attention_2", "eager"]
+Family = tuple[Checkpointing, Attention]
+Start = tuple[Family, float]
+"""Of a measuring process: what it ran, and the seconds it compiled and allocated."""
 
 MARGIN = 0.1
 """Share of the memory limit that a chosen candidate leaves free: more batches fragment the heap
 more. On a GPU, 40 steps took 4 % above the plan's peak, the third run of a process 7 %."""
 
+# What a new process compiles took 11.7 to 14.1 s in three runs of one setting on one GPU.
+_START_SPREAD = 0.2
+_LEAST_INTERVAL = 0.03
 _HALVINGS = 4
 _KEPT_STEPS = 11
 
@@ -47,7 +53,7 @@ class Candidate:
         return max(self.kept(layers), 1)
 
     @property
-    def family(self) -> tuple[Checkpointing, Attention]:
+    def family(self) -> Family:
         """What a loaded model cannot change any more."""
         return ("every" if self.checkpointing == "none" else self.checkpointing, self.attention)
 
@@ -103,9 +109,9 @@ class Measured:
     step_seconds: tuple[float, ...] = ()
     """Of batches of short, middling and long rows, seen the second time."""
     step_tokens: tuple[int, ...] = ()
-    """Of the same batches, the longest row's times the rows."""
+    """Of the same batches, with padding."""
     cold_seconds: float = 0.0
-    """What a new process compiles and allocates, over all its first steps."""
+    """What its process compiled and allocated, over all its first steps."""
     evaluation_seconds: float = 0.0
     """A validation row."""
     saving_seconds: float = 0.0
@@ -158,6 +164,8 @@ class Choice:
     whole_length: int
     """Tokens of the longest row of a micro-batch that goes through the model whole; a micro-batch
     with a longer row goes through in pieces."""
+    starts: tuple[float, ...] = ()
+    """Seconds that processes which ran its family compiled and allocated at their start."""
     skipped: tuple[str, ...] = ()
     """Candidates that the estimate ruled out."""
 
@@ -176,7 +184,7 @@ class Choice:
         value["candidate"] = Candidate(**value["candidate"])
         value["length"] = Length(**value["length"])
         value["measured"] = tuple(Measured.from_dict(each) for each in value["measured"])
-        value["skipped"] = tuple(value["skipped"])
+        value["starts"], value["skipped"] = tuple(value["starts"]), tuple(value["skipped"])
         return cls(**value)
 
     @property
@@ -201,7 +209,7 @@ class Choice:
 
     def for_length(self, length: Length) -> "Choice":
         """Predict another run's time from the same measurements."""
-        low, seconds, high = predict(self.chosen, length)
+        low, seconds, high = predict(self.chosen, length, self.starts)
         return replace(self, length=length, seconds=seconds, low=low, high=high)
 
     def compare(self, lines: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -276,19 +284,46 @@ def estimate(candidate: Candidate, shape: Shape, optimizer_bytes: int = 8) -> Es
     )
 
 
-def predict(chosen: Measured, length: Length) -> tuple[float, float, float]:
+def predict(
+    chosen: Measured, length: Length, starts: Sequence[float] = ()
+) -> tuple[float, float, float]:
     """Predict the seconds of a run: lowest, likeliest, highest.
 
     The batches measured are spread evenly over all lengths, so their mean is the run's. The
-    interval is two standard errors to each side of what their tokens do not explain, 3 % at least.
+    interval is two standard errors of the steps to each side, of what their tokens do not explain,
+    with what one start differs from another; 3 % at least.
+
+    Args:
+        chosen: way to run.
+        length: of the run.
+        starts: seconds that processes of its family compiled and allocated.
     """
     steps = chosen.step_seconds
     mean = fmean(steps)
-    rest = chosen.cold_seconds + length.evaluated_rows * chosen.evaluation_seconds
+    known = starts or (chosen.cold_seconds,)
+    start = median(known)
+    rest = length.evaluated_rows * chosen.evaluation_seconds
     rest += length.checkpoints * chosen.saving_seconds
-    apart = max(0.03, 2 * _unexplained(chosen) / math.sqrt(len(steps)) / mean)
-    seconds = length.steps * mean + rest
-    return seconds * (1 - apart), seconds, seconds * (1 + apart)
+    seconds = start + length.steps * mean + rest
+    steps_apart = length.steps * 2 * _unexplained(chosen) / math.sqrt(len(steps))
+    start_apart = max(_START_SPREAD * start, 2 * pstdev(known))
+    apart = max(_LEAST_INTERVAL * seconds, math.hypot(steps_apart, start_apart))
+    return seconds - apart, seconds, seconds + apart
+
+
+def starts_like(candidate: Candidate, starts: Sequence[Start]) -> tuple[float, ...]:
+    """Give the seconds that processes of a candidate's family compiled and allocated.
+
+    Without the first process of all where there are others: a run finds on disk what that one had
+    to compile. Offloading allocates what recomputing does not, so other families tell little.
+
+    Args:
+        candidate: to run.
+        starts: of all measuring processes, in their order.
+    """
+    own = [(place, told) for place, (kin, told) in enumerate(starts) if kin == candidate.family]
+    later = [told for place, told in own if place]
+    return tuple(later or [told for _, told in own])
 
 
 def _unexplained(chosen: Measured) -> float:
@@ -298,15 +333,6 @@ def _unexplained(chosen: Measured) -> float:
         return pstdev(steps)
     slope, start = linear_regression(tokens, steps)
     return pstdev([s - slope * t - start for s, t in zip(steps, tokens, strict=True)])
-
-
-def warmed(measured: Sequence[Measured]) -> tuple[Measured, ...]:
-    """Give all candidates the quickest start of any process.
-
-    A run finds on disk what the plan's first process had to compile.
-    """
-    cold = min((each.cold_seconds for each in measured if not each.fault), default=0.0)
-    return tuple(each if each.fault else replace(each, cold_seconds=cold) for each in measured)
 
 
 def length(config: TrainConfig, rows: int, validation_rows: int, processes: int = 1) -> Length:

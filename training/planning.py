@@ -40,7 +40,7 @@ _PLANNED = (
     "micro_batch_size", "max_tokens", "gradient_checkpointing", "keep_layers", "attention",
 )  # fmt: skip
 # Counted into what a plan depends on, so that a change of plan.json makes new ones.
-_FORMAT = 4
+_FORMAT = 5
 
 
 def resolve(
@@ -208,7 +208,7 @@ def make(config: PlanConfig, kept: Path, processes: int = 1) -> Choice:
         bench.close()
         shutil.rmtree(scratch, ignore_errors=True)
     told = plan.length(config, ground.rows, ground.validation_rows, processes)
-    choice = _choose(search, ground, limit, told)
+    choice = _choose(search, ground, limit, told, bench.starts)
     _show(choice)
     return choice
 
@@ -218,19 +218,20 @@ def _may_flash(ground: Ground) -> bool:
     return ground.has_flash and ground.backend == "transformers"
 
 
-def _choose(search: Search, ground: Ground, limit: int, told: plan.Length) -> Choice:
+def _choose(
+    search: Search, ground: Ground, limit: int, told: plan.Length, starts: list[plan.Start]
+) -> Choice:
     best = search.best()
     if best is None:
         tried = "; ".join(f"{m.candidate}: {_outcome(m, limit)}" for m in search.found.values())
         expected = f"a way to run that leaves {plan.MARGIN:.0%} of {limit / 2**30:.2f} GiB"
         mend = "lower --optimisation.batch_size or --max_length, or take a smaller base"
         raise ModelError("plan", expected, f"none ({tried or 'none worth a try'})", mend)
-    measured = plan.warmed(list(search.found.values()))
-    chosen = next(each for each in measured if each.candidate == best.candidate)
-    low, seconds, high = plan.predict(chosen, told)
+    own = plan.starts_like(best.candidate, starts)
+    low, seconds, high = plan.predict(best, told, own)
     return Choice(
-        best.candidate, ground.device, limit, measured, told, seconds, low,
-        high, ground.rows, ground.validation_rows, ground.shape.longest,
+        best.candidate, ground.device, limit, tuple(search.found.values()), told, seconds, low,
+        high, ground.rows, ground.validation_rows, ground.shape.longest, own,
         tuple(str(each) for each in search.skipped),
     )  # fmt: skip
 
@@ -245,6 +246,8 @@ class Workbench:
         self._pipe: Any = None
         self._family: Any = None
         self._seen: set[Candidate] = set()
+        self._is_new = True
+        self.starts: list[plan.Start] = []
         self.ground = self._start(first)
 
     def _start(self, candidate: Candidate) -> Ground:
@@ -259,7 +262,7 @@ class Workbench:
         self._process = context.Process(target=serve, args=(other, setup))
         self._process.start()
         other.close()
-        self._family = candidate.family
+        self._family, self._is_new = candidate.family, True
         answer = self._answer()
         if isinstance(answer, Fault):
             raise answer.error
@@ -287,6 +290,9 @@ class Workbench:
             answer = Measured(candidate, fault="the process died")
         if answer.fault:
             self.close()
+        elif self._is_new:
+            self.starts.append((self._family, answer.cold_seconds))
+            self._is_new = False
         return answer
 
     def close(self) -> None:

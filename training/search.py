@@ -171,6 +171,5 @@ def together(one: Measured, other: Measured) -> Measured:
         tokens_per_second=mean(one.tokens_per_second, other.tokens_per_second),
         step_seconds=one.step_seconds + other.step_seconds,
         step_tokens=one.step_tokens + other.step_tokens,
-        cold_seconds=min(one.cold_seconds, other.cold_seconds),
         measuring_seconds=round(one.measuring_seconds + other.measuring_seconds, 2),
     )

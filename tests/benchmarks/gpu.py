@@ -159,8 +159,9 @@ class Bench:
     def ranks(self) -> dict[str, Any]:
         """Train on one GPU and on two: ``--batch`` rows each, then the same total on one.
 
-        With all of the GPUs' memory, as rare long rows of an unplanned run are over the limit; with
-        the adapter of two, a few descriptions are written.
+        By the median step, as the first steps of a new shape compile, in one run more than in
+        another. With all of the GPUs' memory, as rare long rows of an unplanned run are over the
+        limit; with the adapter of two, a few descriptions are written.
         """
         one, two = f"{self.options.batch}", f"{2 * self.options.batch}"
         found: dict[str, Any] = {}
@@ -198,7 +199,8 @@ class Bench:
         if count > 1:
             self.write_with(out)
         return {
-            "samples_per_second": int(batch) * len(seconds) / sum(seconds),
+            "samples_per_second": int(batch) / statistics.median(seconds),
+            "step_seconds": [round(each, 3) for each in seconds],
             "losses": [line["loss"] for line in trained],
             "peak_gib": manifest.read(Folder(str(out)), "train").facts["peak_memory_gib"],
         }

@@ -80,7 +80,7 @@ MEASURED = Measured(
 
 
 def test_prediction_adds_up() -> None:
-    low, seconds, high = plan.predict(MEASURED, Length(100, 500, 3))
+    low, seconds, high = plan.predict(MEASURED, Length(100, 500, 3), [5.0])
     assert seconds == pytest.approx(100 * 1.0 + 5.0 + 500 * 0.01 + 3 * 2.0)
     # The tokens explain the spread of the steps, so the least interval is left.
     assert (low / seconds, high / seconds) == pytest.approx((0.97, 1.03))
@@ -93,12 +93,28 @@ def test_spread_that_tokens_do_not_explain_widens_the_interval() -> None:
     assert high > 1.3 * seconds
 
 
-def test_first_step_is_predicted_without_what_only_the_plan_compiles() -> None:
-    later = replace(MEASURED, candidate=Candidate(4, 2, "every", 0), cold_seconds=2.0)
-    fault = Measured(Candidate(16, 1, "every", 0), fault="out of memory")
-    cold, warm, none = plan.warmed([MEASURED, later, fault])
-    assert (cold.cold_seconds, warm.cold_seconds) == (2.0, 2.0)
-    assert none == fault
+def test_start_is_predicted_by_the_middle_of_those_known() -> None:
+    known = plan.predict(MEASURED, Length(100, 0, 0), [9.0, 30.0, 10.0])
+    assert known[1] == pytest.approx(110.0)
+    own = plan.predict(MEASURED, Length(100, 0, 0))
+    assert own[1] == pytest.approx(100.0 + MEASURED.cold_seconds)
+
+
+def test_start_is_that_of_the_family_without_what_only_the_first_process_compiles() -> None:
+    keeps, parks = Candidate(8, 1, "none", 0), Candidate(8, 1, "unsloth", 2)
+    starts = [(keeps.family, 30.0), (parks.family, 18.0), (keeps.family, 10.0)]
+    assert plan.starts_like(keeps, starts) == (10.0,)
+    assert plan.starts_like(parks, starts) == (18.0,)
+    assert plan.starts_like(keeps, starts[:2]) == (30.0,)
+
+
+def test_start_that_varies_widens_the_interval_of_a_short_run() -> None:
+    # Three runs in new processes, each of 14.9 s of steps; the plan's own starts beside them.
+    chosen = replace(MEASURED, step_seconds=(0.372,) * 3, step_tokens=(1, 2, 3))
+    low, _, high = plan.predict(chosen, Length(40, 0, 0), [10.05, 8.89, 10.88])
+    assert high - low == pytest.approx(2 * 0.2 * 10.05)
+    low, long, high = plan.predict(chosen, Length(4_000, 0, 0), [10.05, 8.89, 10.88])
+    assert high / long == pytest.approx(1.03)
 
 
 @pytest.mark.parametrize(
@@ -120,7 +136,7 @@ def test_length_of_a_run(how: Optimisation, kept: Checkpoints, expected: Length)
 def choice() -> Choice:
     return Choice(
         MEASURED.candidate, "cpu", 2 * GIB, (MEASURED,), Length(10, 0, 1), 17.0, 16.0, 18.0, 100,
-        30, 250, ("8 x 1, keep all",),
+        30, 250, (5.0, 4.0), ("8 x 1, keep all",),
     )  # fmt: skip
 
 

@@ -39,6 +39,8 @@ def test_plan_is_written_with_its_figures(planned: Path) -> None:
         assert each["evaluation_seconds"] > 0
         assert each["saving_seconds"] > 0
         assert each["measuring_seconds"] > sum(each["step_seconds"])
+    (start,) = set(told["starts"])
+    assert start in {each["cold_seconds"] for each in told["measured"]}
 
 
 def test_run_takes_the_plan_and_compares(
