@@ -28,24 +28,35 @@ class Ranks:
         return self.rank == 0
 
     def first(self, work: Callable[[], _Result]) -> _Result:
-        """Let the first process do something and give its result to all."""
+        """Let the first process do something and give its result to all.
+
+        Raises:
+            SystemExit: in the others, where the work failed: the first one says why.
+        """
         if self.count == 1:
             return work()
         import torch.distributed
 
-        told: list[Any] = [work() if self.is_first else None]
+        told: list[Any] = [True, None]
+        fault: Exception | None = None
+        if self.is_first:
+            try:
+                told[1] = work()
+            except Exception as error:
+                told[0], fault = False, error
         torch.distributed.broadcast_object_list(told)
-        result: _Result = told[0]
+        if fault:
+            raise fault
+        if not told[0]:
+            raise SystemExit(1)
+        result: _Result = told[1]
         return result
 
     def in_turn(self, work: Callable[[], _Result]) -> _Result:
         """Let the first process do something, then the others, which find it done."""
-        if self.is_first:
-            result = work()
-        self.wait()
-        if not self.is_first:
-            result = work()
-        return result
+        done: list[_Result] = []
+        self.first(lambda: done.append(work()))
+        return done[0] if self.is_first else work()
 
     def wait(self) -> None:
         """Wait until all processes are here."""

@@ -77,6 +77,19 @@ def launch(root: Path, *words: str) -> str:
     return told
 
 
+def test_fault_of_the_first_process_is_told_once(
+    words: list[str], tmp_path: Path, root: Path
+) -> None:
+    with start(root, *words, "--base=no/such", "--tiny=null", f"--out={tmp_path}/run") as running:
+        _, errors = running.communicate(timeout=120)
+    assert running.returncode != 0
+    (line,) = [each for each in errors.splitlines() if each.startswith("error: ")]
+    assert "no/such" in line
+    # The launcher's own is its last word on any process that fails.
+    assert "DistBackendError" not in errors
+    assert "training/ranks.py" not in errors
+
+
 def test_two_processes_plan_the_share_of_one(words: list[str], tmp_path: Path, root: Path) -> None:
     out, plans = tmp_path / "run", tmp_path / "plans"
     told = launch(root, *words, "--plan=auto", f"--plans={plans}", f"--out={out}")
