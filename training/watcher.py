@@ -132,12 +132,18 @@ def stalled(losses: list[float], patience: int) -> bool:
     return min(losses[-patience:]) >= min(losses[:-patience])
 
 
+# One Ctrl-C reaches a process of several twice: from the terminal, and from their launcher.
+_TOGETHER = 2.0
+
+
 class Stopper(TrainerCallback):  # type: ignore[misc]
     """Turns Ctrl-C and SIGTERM into a checkpoint at the end of the step; a second one stops."""
 
     def __init__(self, processes: Ranks) -> None:
         self.asked = False
         self._processes = processes
+        self._told_at: float | None = None
+        self._together = _TOGETHER if processes.count > 1 else 0.0
 
     @contextmanager
     def listening(self) -> Iterator[None]:
@@ -154,9 +160,13 @@ class Stopper(TrainerCallback):  # type: ignore[misc]
                 signal.signal(number, handler)
 
     def _ask(self, _number: int, _frame: FrameType | None) -> None:
-        if self.asked:
+        # Of another process's signal this one may know before its own comes.
+        now = time.monotonic()
+        if self._told_at is not None:
+            if now - self._told_at < self._together:
+                return
             raise KeyboardInterrupt
-        self.asked = True
+        self._told_at, self.asked = now, True
         log.warning("saving after this step; once more stops at once, back to the last checkpoint")
 
     def on_step_end(self, _args: Any, _state: Any, control: Any, **_: Any) -> None:
