@@ -237,7 +237,7 @@ class PlanConfig(TrainConfig):
     """
 
     steps: int = 6
-    """Batches measured a candidate, each twice, after the longest rows and a warm-up."""
+    """Batches measured a candidate, each twice, with the longest rows between."""
 
     exhaustive: bool = False
     """Measure every candidate that the estimate does not rule out."""
