@@ -164,7 +164,7 @@ class Choice:
     whole_length: int
     """Tokens of the longest row of a micro-batch that goes through the model whole; a micro-batch
     with a longer row goes through in pieces."""
-    starts: tuple[float, ...] = ()
+    starts: tuple[float, ...]
     """Seconds that processes which ran its family compiled and allocated at their start."""
     skipped: tuple[str, ...] = ()
     """Candidates that the estimate ruled out."""
@@ -285,7 +285,7 @@ def estimate(candidate: Candidate, shape: Shape, optimizer_bytes: int = 8) -> Es
 
 
 def predict(
-    chosen: Measured, length: Length, starts: Sequence[float] = ()
+    chosen: Measured, length: Length, starts: Sequence[float]
 ) -> tuple[float, float, float]:
     """Predict the seconds of a run: lowest, likeliest, highest.
 
@@ -300,13 +300,12 @@ def predict(
     """
     steps = chosen.step_seconds
     mean = fmean(steps)
-    known = starts or (chosen.cold_seconds,)
-    start = median(known)
+    start = median(starts)
     rest = length.evaluated_rows * chosen.evaluation_seconds
     rest += length.checkpoints * chosen.saving_seconds
     seconds = start + length.steps * mean + rest
     steps_apart = length.steps * 2 * _unexplained(chosen) / math.sqrt(len(steps))
-    start_apart = max(_START_SPREAD * start, 2 * pstdev(known))
+    start_apart = max(_START_SPREAD * start, 2 * pstdev(starts))
     apart = max(_LEAST_INTERVAL * seconds, math.hypot(steps_apart, start_apart))
     return seconds - apart, seconds, seconds + apart
 

@@ -37,19 +37,19 @@ class Ranks:
             return work()
         import torch.distributed
 
-        told: list[Any] = [True, None]
-        fault: Exception | None = None
-        if self.is_first:
-            try:
-                told[1] = work()
-            except Exception as error:
-                told[0], fault = False, error
+        # The result, and whether there is none.
+        told: list[Any] = [None, True]
+        try:
+            if self.is_first:
+                told = [work(), False]
+        except Exception:
+            torch.distributed.broadcast_object_list(told)
+            raise
         torch.distributed.broadcast_object_list(told)
-        if fault:
-            raise fault
-        if not told[0]:
+        result: _Result
+        result, has_failed = told
+        if has_failed:
             raise SystemExit(1)
-        result: _Result = told[1]
         return result
 
     def in_turn(self, work: Callable[[], _Result]) -> _Result:

@@ -160,7 +160,7 @@ class Stopper(TrainerCallback):  # type: ignore[misc]
                 signal.signal(number, handler)
 
     def _ask(self, _number: int, _frame: FrameType | None) -> None:
-        # Of another process's signal this one may know before its own comes.
+        # Not ``asked``: another process's signal sets that as well.
         now = time.monotonic()
         if self._told_at is not None:
             if now - self._told_at < self._together:
