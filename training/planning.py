@@ -23,6 +23,7 @@ from data.shards import Artefact, Folder, digest_bytes
 from training import inputs, plan, ranks
 from training.config import PlanConfig, TrainConfig
 from training.inputs import Subset
+from training.ledger import Ledger
 from training.measure import Fault, Ground, Setup, serve
 from training.plan import Candidate, Choice, Measured
 from training.ranks import Ranks
@@ -118,13 +119,15 @@ def find_or_make(config: PlanConfig, subset: Subset, processes: int = 1) -> Choi
         cli.say(f"planned before: {kept / NAME}")
         return _for_run(config, choice, processes)
     began = time.perf_counter()
+    ledger = Ledger(folder, config.steps)
     try:
-        choice = make(config, kept, processes)
-    except BaseException:
+        choice = make(config, kept, ledger, processes)
+    except Exception:
         manifest.abandon(folder)
         raise
     text = choice.to_json().encode()
     folder.commit(NAME, text)
+    ledger.close()
     Manifest(
         stage=STAGE,
         config=manifest.config_dict(config),
@@ -173,12 +176,13 @@ def _for_run(config: TrainConfig, choice: Choice, processes: int) -> Choice:
     return choice.for_length(plan.length(config, rows, validation, processes))
 
 
-def make(config: PlanConfig, kept: Path, processes: int = 1) -> Choice:
+def make(config: PlanConfig, kept: Path, ledger: Ledger, processes: int = 1) -> Choice:
     """Measure candidates in processes of their own and choose.
 
     Args:
         config: of the plan.
         kept: folder for what is written meanwhile.
+        ledger: of what an interrupted plan measured already.
         processes: that share each batch.
 
     Raises:
@@ -187,7 +191,7 @@ def make(config: PlanConfig, kept: Path, processes: int = 1) -> Choice:
     scratch = kept / f".tmp-measure-{os.getpid()}"
     share = _share(config, processes)
     rows = share.optimisation.batch_size
-    bench = Workbench(share, scratch, Candidate(rows, 1, "every", 0))
+    bench = Workbench(share, scratch, Candidate(rows, 1, "every", 0), ledger)
     try:
         ground = bench.ground
         asked = parse_memory(config.memory_limit) if config.memory_limit else ground.free_bytes
@@ -208,7 +212,7 @@ def make(config: PlanConfig, kept: Path, processes: int = 1) -> Choice:
         bench.close()
         shutil.rmtree(scratch, ignore_errors=True)
     told = plan.length(config, ground.rows, ground.validation_rows, processes)
-    choice = _choose(search, ground, limit, told, bench.starts)
+    choice = _choose(search, ground, limit, told, ledger.starts)
     _show(choice)
     return choice
 
@@ -239,15 +243,17 @@ def _choose(
 class Workbench:
     """The process that measures, started anew for another family or after a fault."""
 
-    def __init__(self, config: PlanConfig, scratch: Path, first: Candidate) -> None:
+    def __init__(
+        self, config: PlanConfig, scratch: Path, first: Candidate, ledger: Ledger | None = None
+    ) -> None:
         self._config = config
         self._scratch = scratch
+        self._ledger = ledger
         self._process: Any = None
         self._pipe: Any = None
         self._family: Any = None
         self._seen: set[Candidate] = set()
         self._is_new = True
-        self.starts: list[plan.Start] = []
         self.ground = self._start(first)
 
     def _start(self, candidate: Candidate) -> Ground:
@@ -278,6 +284,9 @@ class Workbench:
 
     def measure(self, candidate: Candidate) -> Measured:
         """Measure a candidate; a process that dies or hangs is a fault of the candidate."""
+        if self._ledger and (known := self._ledger.take(candidate)):
+            log.info("measured before the interruption: %s", candidate)
+            return known
         if self._process is None or candidate.family != self._family:
             self._start(candidate)
         log.info("measuring %s%s", candidate, " again" if candidate in self._seen else "")
@@ -287,12 +296,14 @@ class Workbench:
         if isinstance(answer, Fault):
             raise answer.error
         if not isinstance(answer, Measured):
-            answer = Measured(candidate, fault="the process died")
+            # Not kept: it may have been killed together with an interrupted plan.
+            self.close()
+            return Measured(candidate, fault="the process died")
+        if self._ledger:
+            self._ledger.keep(answer, self._is_new and not answer.fault)
+        self._is_new = self._is_new and bool(answer.fault)
         if answer.fault:
             self.close()
-        elif self._is_new:
-            self.starts.append((self._family, answer.cold_seconds))
-            self._is_new = False
         return answer
 
     def close(self) -> None:

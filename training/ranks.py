@@ -67,11 +67,13 @@ class Ranks:
 
     def end(self) -> None:
         """Part from the others after a run, all at once: threads left behind would abort."""
-        if self.count > 1:
+        self.wait()
+        # A launcher of one process has the Trainer form a group as well.
+        if "WORLD_SIZE" in os.environ:
             import torch.distributed
 
-            self.wait()
-            torch.distributed.destroy_process_group()
+            if torch.distributed.is_initialized():
+                torch.distributed.destroy_process_group()
 
     def any(self, answer: bool) -> bool:
         """Tell all processes whether one of them says yes."""

@@ -1,6 +1,8 @@
 """``plan`` and ``run --plan``: what they write, find again and say; processes at fault."""
 
+import itertools
 import json
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 
@@ -13,6 +15,8 @@ from tests.training import serving
 from training import inputs, planning
 from training.__main__ import main
 from training.config import Optimisation, PlanConfig
+from training.ledger import Ledger
+from training.plan import Candidate, Measured
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +112,62 @@ def test_processes_that_die_cost_only_their_candidate(
     assert choice.candidate.micro_batch == 2
     # A process that had no fault goes on to the next candidate.
     assert told[2].saving_seconds == told[1].saving_seconds
+
+
+def test_interrupted_plan_goes_on(
+    config: PlanConfig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    subset = inputs.open_subset(config.subset)
+    monkeypatch.setattr(planning, "serve", serving.serve)
+    keep, count = Ledger.keep, itertools.count(1)
+
+    def interrupt(ledger: Ledger, measured: Measured, is_first: bool) -> None:
+        keep(ledger, measured, is_first)
+        if next(count) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Ledger, "keep", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        planning.find_or_make(config, subset)
+    (folder,) = Path(config.plans).iterdir()
+    before = [line["measured"] for line in json.loads((folder / "measured.json").read_text())]
+    assert len(before) == 3
+    made: list[Measured] = []
+
+    def note(ledger: Ledger, measured: Measured, is_first: bool) -> None:
+        made.append(measured)
+        keep(ledger, measured, is_first)
+
+    monkeypatch.setattr(Ledger, "keep", note)
+    caplog.set_level("INFO", logger="catalogue")
+    choice = planning.find_or_make(config, subset)
+    assert caplog.text.count("measured before the interruption") == 3
+    # What was measured before stands; the rest is measured, and nothing of both twice.
+    told = {each.candidate: each for each in choice.measured}
+    for each in before:
+        found = told[Candidate(**each["candidate"])]
+        assert found.fault == each["fault"]
+        assert found.saving_seconds == each["saving_seconds"]
+    rest = [each.candidate for each in made]
+    made.clear()
+    uninterrupted = planning.find_or_make(replace(config, plans=config.plans + "-2"), subset)
+    assert [*(Candidate(**each["candidate"]) for each in before), *rest] == [
+        each.candidate for each in made
+    ]
+    assert choice.candidate == uninterrupted.candidate
+    assert sorted(path.name for path in folder.iterdir()) == ["manifest.json", "plan.json"]
+
+
+def test_measurements_of_other_lengths_do_not_count(tmp_path: Path) -> None:
+    folder, candidate = Folder(str(tmp_path)), Candidate(8, 1, "every", 0)
+    Ledger(folder, 2).keep(Measured(candidate, cold_seconds=3.0), is_first=True)
+    assert Ledger(folder, 4).take(candidate) is None
+    again = Ledger(folder, 2)
+    assert again.starts == [(candidate.family, 3.0)]
+    told = again.take(candidate)
+    assert told is not None
+    assert told.cold_seconds == 3.0
+    assert again.take(candidate) is None  # the second look at it was not made
 
 
 def test_fault_of_input_is_told_and_leaves_nothing(

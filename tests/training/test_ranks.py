@@ -9,6 +9,8 @@ from pathlib import Path
 
 import psutil
 import pytest
+import torch
+import torch.distributed
 
 from data import manifest
 from data.errors import ConfigError
@@ -51,6 +53,18 @@ def test_process_that_leaves_stands_alone(monkeypatch: pytest.MonkeyPatch) -> No
         monkeypatch.setenv(name, "2")
     leave()
     assert ranks.join() == Ranks()
+
+
+def test_group_of_a_launcher_of_one_process_ends(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    alone = ranks.join()
+    # As the Trainer does under a launcher.
+    meeting = f"file://{tmp_path / 'meeting'}"
+    torch.distributed.init_process_group("gloo", meeting, rank=0, world_size=1)
+    alone.end()
+    assert not torch.distributed.is_initialized()
 
 
 def test_process_uses_one_gpu_of_several(tmp_path: Path) -> None:
