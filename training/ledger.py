@@ -49,7 +49,7 @@ class Ledger:
         """Write a measurement down.
 
         Args:
-            measured: just now.
+            measured: just now, without a fault.
             is_first: whether its process had measured nothing before.
 
         Raises:

@@ -17,7 +17,7 @@ from typing import Any
 
 from data import cli, manifest, shards
 from data.cli import parse_memory
-from data.errors import ModelError
+from data.errors import CatalogueError, ModelError
 from data.manifest import Counts, Manifest
 from data.shards import Artefact, Folder, digest_bytes
 from training import inputs, plan, ranks
@@ -122,7 +122,7 @@ def find_or_make(config: PlanConfig, subset: Subset, processes: int = 1) -> Choi
     ledger = Ledger(folder, config.steps)
     try:
         choice = make(config, kept, ledger, processes)
-    except Exception:
+    except CatalogueError:  # anything else that ends it does not spoil what was measured
         manifest.abandon(folder)
         raise
     text = choice.to_json().encode()
@@ -296,14 +296,14 @@ class Workbench:
         if isinstance(answer, Fault):
             raise answer.error
         if not isinstance(answer, Measured):
-            # Not kept: it may have been killed together with an interrupted plan.
-            self.close()
-            return Measured(candidate, fault="the process died")
-        if self._ledger:
-            self._ledger.keep(answer, self._is_new and not answer.fault)
-        self._is_new = self._is_new and bool(answer.fault)
+            answer = Measured(candidate, fault="the process died")
         if answer.fault:
+            # Not kept: memory may be free another time, and an interruption kills processes too.
             self.close()
+            return answer
+        if self._ledger:
+            self._ledger.keep(answer, self._is_new)
+        self._is_new = False
         return answer
 
     def close(self) -> None:
