@@ -6,7 +6,6 @@ Knows the form of a measurement and nothing of how one is made.
 import json
 from collections import Counter
 from dataclasses import asdict
-from typing import Any
 
 from data.shards import Folder
 from training.plan import Candidate, Measured, Start
@@ -27,22 +26,23 @@ class Ledger:
         self._folder = folder
         self._steps = steps
         self._taken: Counter[Candidate] = Counter()
-        self._lines: list[dict[str, Any]] = []
+        self._kept: list[tuple[Measured, bool]] = []
         if folder.exists(NAME):
-            lines = json.loads(folder.read(NAME))
-            self._lines = [line for line in lines if line["steps"] == steps]
+            told = json.loads(folder.read(NAME))
+            if told["steps"] == steps:
+                self._kept = [(Measured.from_dict(each), first) for each, first in told["kept"]]
 
     @property
     def starts(self) -> list[Start]:
         """What each measuring process compiled and allocated at its start, in their order."""
-        firsts = [_of(line) for line in self._lines if line["is_first"]]
+        firsts = (each for each, is_first in self._kept if is_first)
         return [(each.candidate.family, each.cold_seconds) for each in firsts]
 
     def take(self, candidate: Candidate) -> Measured | None:
         """Give the next measurement of a candidate, where an interrupted plan made it."""
         place = self._taken[candidate]
         self._taken[candidate] += 1
-        kept = [each for line in self._lines if (each := _of(line)).candidate == candidate]
+        kept = [each for each, _ in self._kept if each.candidate == candidate]
         return kept[place] if place < len(kept) else None
 
     def keep(self, measured: Measured, is_first: bool) -> None:
@@ -55,14 +55,10 @@ class Ledger:
         Raises:
             OSError: the file system refuses or is full.
         """
-        line = {"steps": self._steps, "is_first": is_first, "measured": asdict(measured)}
-        self._lines.append(line)
-        self._folder.commit(NAME, json.dumps(self._lines).encode())
+        self._kept.append((measured, is_first))
+        kept = [(asdict(each), first) for each, first in self._kept]
+        self._folder.commit(NAME, json.dumps({"steps": self._steps, "kept": kept}).encode())
 
     def close(self) -> None:
         """Remove it: the finished plan holds all there is to know."""
         self._folder.remove(NAME)
-
-
-def _of(line: dict[str, Any]) -> Measured:
-    return Measured.from_dict(line["measured"])

@@ -132,8 +132,8 @@ def test_interrupted_plan_goes_on(
     with pytest.raises(end):
         planning.find_or_make(config, subset)
     (folder,) = Path(config.plans).iterdir()
-    (line,) = json.loads((folder / "measured.json").read_text())
-    before = Measured.from_dict(line["measured"])
+    ((told, _),) = json.loads((folder / "measured.json").read_text())["kept"]
+    before = Measured.from_dict(told)
     made: list[Measured] = []
 
     def note(ledger: Ledger, measured: Measured, is_first: bool) -> None:
@@ -145,8 +145,8 @@ def test_interrupted_plan_goes_on(
     choice = planning.find_or_make(config, subset)
     assert caplog.text.count("measured before the interruption") == 1
     # By the process that measured it, as the stand-in tells: the measurement of before stands.
-    told = {each.candidate: each for each in choice.measured}
-    assert told[before.candidate].saving_seconds == before.saving_seconds
+    found = {each.candidate: each for each in choice.measured}
+    assert found[before.candidate].saving_seconds == before.saving_seconds
     together = [before.candidate, *(each.candidate for each in made)]
     made.clear()
     uninterrupted = planning.find_or_make(replace(config, plans=config.plans + "-2"), subset)
