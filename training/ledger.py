@@ -21,7 +21,7 @@ class Ledger:
 
         Args:
             folder: of the plan.
-            steps: batches measured a candidate; measurements of another number are left alone.
+            steps: batches measured a candidate; measurements of another number do not count.
         """
         self._folder = folder
         self._steps = steps
