@@ -21,7 +21,7 @@ from data import cli, manifest, schema, shards
 from data.errors import ModelError, SourceError
 from data.manifest import Counts, Manifest
 from data.shards import Artefact, Folder
-from inference import engine, titles
+from inference import choice, engine, titles
 from inference.config import GenerateConfig
 from inference.engine import Completion, Model, Request, Settings
 from inference.titles import Titles
@@ -85,6 +85,8 @@ def run(config: GenerateConfig) -> Manifest:
         prompt=dataclasses.asdict(model.prompt),
         max_new_tokens=settings.max_new_tokens,
         precision="bf16" if settings.device == "cuda" else "float32",
+        # Outputs without it hold draws of an earlier noise.
+        **({"noise": choice.NOISE} if settings.temperature else {}),
     )
     done = manifest.begin(folder, STAGE, identity, config.overwrite)
     if done:
