@@ -19,8 +19,9 @@ NOISE = 2
 """Version of the noise: with another one, the same seed draws other texts."""
 
 _WORD = 0xFFFFFFFF
-# Odd constants of a multiplicative hash: 2**32 divided by the golden ratio, and two primes.
-_TOKEN, _STEP, _OTHER = 0x9E3779B1, 0x85EBCA77, 0xC2B2AE3D
+# Odd constants of a multiplicative hash: 2**32 divided by the golden ratio, and two primes. The
+# first as a signed word, as compiled code counts tokens in 32 bits: the same modulo 2**32.
+_TOKEN, _STEP, _OTHER = 0x9E3779B1 - 2**32, 0x85EBCA77, 0xC2B2AE3D
 
 
 def row_key(uid: str, seed: int) -> tuple[int, int]:
