@@ -17,6 +17,7 @@ from data.errors import ConfigError, ModelError
 from data.manifest import Manifest
 from data.prompt import Prompt
 from data.shards import Folder, digest_all, digest_file
+from data.tokens import TextTokenizer
 from inference.choice import Chooser, row_key
 
 if TYPE_CHECKING:
@@ -150,21 +151,17 @@ class Texts:
         # A worker sees the GPU that it is to use as its first.
         index = 0 if choose_device(settings.device) == "cuda" else None
         self.device = torch.device(choose_device(settings.device), index)
-        # As in training: a title that holds ``</s>`` means these four characters. Set on the
-        # tokenizer itself, which sets its backend anew at every call.
         self.tokenizer = AutoTokenizer.from_pretrained(
-            model.base, padding_side="left", split_special_tokens=True
+            model.base, padding_side="left", trust_remote_code=False
         )
         if self.tokenizer.pad_token_id is None:
             self.tokenizer.pad_token = self.tokenizer.eos_token
-        self.eos = int(self.tokenizer.eos_token_id)
+        self.tokens = TextTokenizer(self.tokenizer)
+        self.eos = self.tokens.eos
 
     def encode(self, requests: Sequence[Request]) -> list[list[int]]:
         """Tokenise prompts."""
-        if not requests:  # the tokenizer refuses an empty list
-            return []
-        ids: list[list[int]] = self.tokenizer([r.prompt for r in requests])["input_ids"]
-        return ids
+        return self.tokens.encode([request.prompt for request in requests])
 
     def completions(self, prompts: list[list[int]], new: list[list[int]]) -> list[Completion]:
         """Make completions of new tokens: up to the end of sequence, or where the context ends."""
