@@ -23,7 +23,6 @@ from inference.choice import Chooser, row_key
 if TYPE_CHECKING:
     import torch
 
-_WEIGHTS = "adapter_model.safetensors"
 # For a model that does not tell what it was trained on.
 _UNKNOWN_LONGEST = 256
 _WORTH_THREADS = 20_000_000
@@ -117,15 +116,15 @@ def find_model(run: str) -> Model:
         raise ModelError(run, "the folder of a run or of a model", "none")
     made = manifest.read(Folder(run), "train")
     adapter = folder / "adapter"
-    if not (adapter / _WEIGHTS).is_file():
-        raise ModelError(str(adapter), f"an adapter with {_WEIGHTS}", "none")
+    if not (adapter / models.ADAPTER).is_file():
+        raise ModelError(str(adapter), f"an adapter with {models.ADAPTER}", "none")
     facts = made.facts
     told = str(facts["base"])
     base = models.locate(str(folder / "base") if told == "base" else told)
     if base.digest != facts["base_digest"]:
         expected = f"the base that the adapter was trained on ({facts['base_digest'][:12]})"
         raise ModelError(base.name, expected, f"another ({base.digest[:12]})")
-    weights = [base.digest, digest_file(adapter / _WEIGHTS), _tokenizer_digest(base.folder)]
+    weights = [base.digest, digest_file(adapter / models.ADAPTER), _tokenizer_digest(base.folder)]
     longest = int(facts.get("longest_completion_tokens") or _UNKNOWN_LONGEST)
     prompt = Prompt(**facts["prompt"])
     return Model(str(base.folder), str(adapter), digest_all(weights), prompt, longest, made)
@@ -284,40 +283,34 @@ def limit_threads(settings: Settings, loaded: Any) -> None:
 
 
 def load_merged(model: Model, device: "torch.device") -> Any:
-    """Load base weights, put the adapter into them, in 16 bits on a GPU and 32 on a CPU."""
+    """Load base weights, put the adapter into them, in 16 bits on a GPU and 32 on a CPU.
+
+    Raises:
+        ModelError: base or adapter are not whole and finite, or do not fit each other.
+    """
     import torch
-    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 
     logging.disable_progress_bar()
+    # Missing and other tensors are told by our own error.
+    logging.set_verbosity_error()
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
-    try:
-        loaded = AutoModelForCausalLM.from_pretrained(
-            model.base, dtype=dtype, use_safetensors=True, device_map={"": device}
-        )
-    except (SafetensorError, RuntimeError, ValueError) as error:
-        expected = "weights that are whole and fit their config.json"
-        raise ModelError(model.base, expected, str(error).strip().splitlines()[0]) from error
+    loaded = models.load(
+        model.base, AutoModelForCausalLM, dtype=dtype, device_map={"": device}
+    ).eval()
     if model.adapter:
-        loaded = _with_adapter(loaded.eval(), model.adapter)
+        loaded = _with_adapter(loaded, model.adapter)
     return loaded.eval()
 
 
 def _with_adapter(loaded: Any, adapter: str) -> Any:
     """Merge an adapter into its base; the merged model must say what both together said."""
-    from peft import PeftModel
-    from safetensors import SafetensorError
+    import peft
 
-    try:
-        # No torch file is ever unpickled: an adapter without safetensors was refused before.
-        peft = PeftModel.from_pretrained(loaded, adapter).eval()
-        before = _probe(peft)
-        merged = peft.merge_and_unload(safe_merge=True)
-    except (SafetensorError, RuntimeError, ValueError, KeyError) as error:
-        expected = "an adapter of this base model"
-        found = next(iter(str(error).strip().splitlines()[1:]), str(error)).strip()
-        raise ModelError(adapter, expected, found) from error
+    both = models.with_adapter(loaded, adapter, peft)
+    before = _probe(both)
+    merged = both.merge_and_unload(safe_merge=True)
     apart = float((_probe(merged) - before).norm() / before.norm())
     if not apart <= _MERGED_APART[str(merged.dtype)]:
         found = f"logits that are {apart:.1%} apart"

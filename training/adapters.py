@@ -6,14 +6,14 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from data import manifest
+from data import manifest, models
 from data.errors import ManifestError, ModelError
 from data.models import Base
 from data.shards import Folder, digest_file
 from training.quiet import first_line, quietly
 from training.shape import LoraSettings
 
-WEIGHTS = "adapter_model.safetensors"
+WEIGHTS = models.ADAPTER
 SETTINGS = "adapter_config.json"
 
 
@@ -75,18 +75,17 @@ def take_weights(model: Any, path: Path) -> None:
     Raises:
         ModelError: the weights are damaged or of another shape.
     """
-    from peft import set_peft_model_state_dict
+    import peft
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    names = models.adapter_names(path)
+    models.check_adapter(model, names, str(path), peft)
     try:
-        result = set_peft_model_state_dict(model, load_file(path / WEIGHTS))
+        peft.set_peft_model_state_dict(model, load_file(path / WEIGHTS))
     except (RuntimeError, OSError, SafetensorError) as error:
         raise ModelError(str(path), "weights that fit the base", first_line(error)) from error
-    missing = [key for key in result.missing_keys if "lora_" in key]
-    if missing or result.unexpected_keys:
-        found = f"{len(missing)} missing and {len(result.unexpected_keys)} other weights"
-        raise ModelError(str(path), "weights for every target module", found)
+    models.check_adapter(model, names, str(path), peft)
 
 
 def save(model: Any, tokenizer: Any, folder: Path, base_name: str) -> None:

@@ -78,8 +78,8 @@ def run(config: ExportConfig) -> Manifest:
 
 def _write(config: ExportConfig, made: Manifest, out: Path) -> float:
     """Merge, save, load what was saved and compare; give the distance of the logits."""
+    import peft
     import torch
-    from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
     hush()
@@ -92,20 +92,26 @@ def _write(config: ExportConfig, made: Manifest, out: Path) -> float:
     dtype = {"bf16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
     with quietly():
         # In float32, so that merging rounds once, at the end.
-        loaded = AutoModelForCausalLM.from_pretrained(
-            str(base.folder), dtype=torch.float32, use_safetensors=True, trust_remote_code=False
-        )
-        both = PeftModel.from_pretrained(loaded, str(run / "adapter")).eval()
-        ids = _probe(model.load_tokenizer(base.folder), both)
+        loaded = models.load(base.folder, AutoModelForCausalLM, dtype=torch.float32)
+        both = models.with_adapter(loaded, run / "adapter", peft)
+        tokenizer = model.load_tokenizer(run / "adapter")
+        ids = _probe(tokenizer, both)
         wanted = _logits(both, ids)
         merged = both.merge_and_unload(safe_merge=True).to(dtype[config.precision])
+        models.check_finite(
+            merged.named_parameters(), str(out), "export with --precision bf16 or float32"
+        )
+        # All that a plain ``generate`` needs to write what a run does: greedily, to the end.
+        merged.generation_config.update(
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+            bos_token_id=tokenizer.bos_token_id,
+        )
         work = out / f".tmp-model-{os.getpid()}"
         merged.save_pretrained(str(work), safe_serialization=True)
-        model.load_tokenizer(run / "adapter").save_pretrained(str(work))
+        tokenizer.save_pretrained(str(work))
         del merged, both, loaded
-        saved = AutoModelForCausalLM.from_pretrained(
-            str(work), dtype="auto", use_safetensors=True, trust_remote_code=False
-        ).eval()
+        saved = models.load(work, AutoModelForCausalLM, dtype="auto").eval()
     apart = float((_logits(saved, ids) - wanted).norm() / wanted.norm())
     if not apart <= TOLERANCE[config.precision]:  # a NaN as well
         shutil.rmtree(work)

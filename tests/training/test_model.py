@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from data import models
-from data.errors import ModelError
+from data.errors import ConfigError, ModelError
 from training import adapters, model
 from training.config import LoraSettings, Optimisation, TrainConfig
 from training.model import Backend
@@ -50,7 +50,7 @@ def test_trainable_parameters(base: Path, config: TrainConfig) -> None:
 
 def test_layers_that_the_model_lacks(base: Path, config: TrainConfig) -> None:
     strange = replace(config, lora=LoraSettings(target_modules=["no_such_layer"]))
-    with pytest.raises(ModelError, match="no_such_layer"):
+    with pytest.raises(ConfigError, match=r"found no_such_layer; set .*\[q_proj, k_proj"):
         model.load(strange, models.locate(str(base)), PEFT, "float32")
 
 
