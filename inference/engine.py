@@ -4,6 +4,7 @@ The only file of this stage that imports torch, transformers and peft, and only 
 Loads safetensors only, never remote code. Knows nothing of files of titles or of Dask.
 """
 
+import logging
 import os
 import threading
 from collections.abc import Sequence
@@ -22,6 +23,8 @@ from inference.choice import Chooser, row_key
 
 if TYPE_CHECKING:
     import torch
+
+log = logging.getLogger("catalogue")
 
 # For a model that does not tell what it was trained on.
 _UNKNOWN_LONGEST = 256
@@ -78,6 +81,9 @@ class Model:
     longest: int
     """Tokens of the longest description that was trained on."""
     made: Manifest | None = None
+    """Of the run, or of the export."""
+    settings: str = ""
+    """Digest of the JSON files beside the weights that change the text as well."""
 
 
 @dataclass(frozen=True)
@@ -109,9 +115,7 @@ def find_model(run: str) -> Model:
     """
     folder = Path(run)
     if (folder / "config.json").is_file():
-        base = models.locate(run)
-        digest = digest_all([base.digest, _tokenizer_digest(base.folder)])
-        return Model(str(base.folder), None, digest, Prompt(), _UNKNOWN_LONGEST)
+        return _merged(run)
     if not folder.is_dir():
         raise ModelError(run, "the folder of a run or of a model", "none")
     made = manifest.read(Folder(run), "train")
@@ -125,9 +129,39 @@ def find_model(run: str) -> Model:
         expected = f"the base that the adapter was trained on ({facts['base_digest'][:12]})"
         raise ModelError(base.name, expected, f"another ({base.digest[:12]})")
     weights = [base.digest, digest_file(adapter / models.ADAPTER), _tokenizer_digest(base.folder)]
-    longest = int(facts.get("longest_completion_tokens") or _UNKNOWN_LONGEST)
-    prompt = Prompt(**facts["prompt"])
-    return Model(str(base.folder), str(adapter), digest_all(weights), prompt, longest, made)
+    return Model(
+        str(base.folder), str(adapter), digest_all(weights), Prompt(**facts["prompt"]),
+        _longest(facts), made, _settings_digest(adapter / "adapter_config.json", base.folder),
+    )  # fmt: skip
+
+
+def _merged(folder: str) -> Model:
+    """Find a merged model: one that ``export`` made tells its prompt, one from elsewhere cannot."""
+    base = models.locate(folder)
+    digest = digest_all([base.digest, _tokenizer_digest(base.folder)])
+    made = None
+    if Folder(folder).exists(manifest.NAME):
+        made = manifest.read(Folder(folder), "export")
+    facts = made.facts if made else {"prompt": {}}
+    prompt, longest = Prompt(**facts["prompt"]), _longest(facts)
+    if "longest_completion_tokens" not in facts:
+        asked = f"the {prompt.template} prompt and " if made is None else ""
+        log.warning("%s does not tell how it was trained: %s%s tokens a description at most",
+                    folder, asked, longest)  # fmt: skip
+    settings = _settings_digest(base.folder)
+    return Model(str(base.folder), None, digest, prompt, longest, made, settings)
+
+
+def _longest(facts: dict[str, Any]) -> int:
+    return int(facts.get("longest_completion_tokens") or _UNKNOWN_LONGEST)
+
+
+def _settings_digest(*places: Path) -> str:
+    """Digest what ``Model.digest`` leaves out: the adapter's scale, which tokens are special."""
+    names = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+    files = [place for place in places if place.is_file()]
+    files += [folder / name for folder in places for name in names if (folder / name).is_file()]
+    return digest_all([digest_file(file.resolve()) for file in files])
 
 
 def _tokenizer_digest(folder: Path) -> str:
@@ -157,6 +191,15 @@ class Texts:
             self.tokenizer.pad_token = self.tokenizer.eos_token
         self.tokens = TextTokenizer(self.tokenizer)
         self.eos = self.tokens.eos
+
+    def fit(self, loaded: Any) -> None:
+        """Take the context from the loaded model, which must know every token.
+
+        Raises:
+            ModelError: the tokenizer has more tokens than the model.
+        """
+        models.check_vocabulary(self.tokenizer, loaded, str(self.tokenizer.name_or_path))
+        self.context = int(loaded.config.max_position_embeddings)
 
     def encode(self, requests: Sequence[Request]) -> list[list[int]]:
         """Tokenise prompts."""
@@ -188,8 +231,8 @@ class ReferenceEngine:
         limit_memory(settings, self._device)
         self._model = load_merged(model, self._device)
         limit_threads(settings, self._model)
-        self._context = int(self._model.config.max_position_embeddings)
-        self._texts.context = self._context
+        self._texts.fit(self._model)
+        self._context = self._texts.context
         self._one_at_a_time = threading.Lock()
 
     def room(self, requests: Sequence[Request]) -> list[int]:

@@ -57,7 +57,8 @@ def score(
     limit_memory(settings, texts.device)
     loaded = load_merged(model, texts.device)
     limit_threads(settings, loaded)
-    limit = int(loaded.config.max_position_embeddings)
+    texts.fit(loaded)
+    limit = texts.context
     if model.made:
         limit = min(limit, int(model.made.facts.get("max_length") or limit))
     rows = encode(texts, prompts, replies, limit)

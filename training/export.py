@@ -27,6 +27,7 @@ STAGE = "export"
 # layer (bf16) or 2**-11 (float16).
 TOLERANCE = {"bf16": 0.05, "float16": 0.01, "float32": 1e-4}
 _PROBE_TOKENS = 64
+_TOLD = ("prompt", "max_length", "longest_completion_tokens", "base_digest")
 
 
 def run(config: ExportConfig) -> Manifest:
@@ -61,7 +62,8 @@ def run(config: ExportConfig) -> Manifest:
         counts=Counts(),
         made_from=(parent,),
         facts={
-            "prompt": made.facts["prompt"],
+            # How the model wants to be asked, for whoever has no more than this folder.
+            **{name: made.facts[name] for name in _TOLD if name in made.facts},
             "logits_apart": apart,
             "tolerance": TOLERANCE[config.precision],
         },

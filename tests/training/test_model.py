@@ -143,7 +143,7 @@ def test_damaged_weights_are_refused(
     shutil.copytree(finished / "adapter", tmp_path / "adapter")
     path = tmp_path / "adapter" / "adapter_model.safetensors"
     path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(ModelError, match="weights that fit"):
+    with pytest.raises(ModelError, match="an adapter of this base model"):
         model.load(
             replace(config, init_adapter=str(tmp_path / "adapter")),
             models.locate(str(base)),
