@@ -46,7 +46,7 @@ class TextTokenizer:
         self._backend.encode_special_tokens = True
 
     @cached_property
-    def _ending(self) -> list[int]:
+    def ending(self) -> list[int]:
         """The special tokens that the tokenizer sets behind a text."""
         probe = self._backend.encode("x")
         first = next(
@@ -66,13 +66,13 @@ class TextTokenizer:
         """Digest all that decides the ids."""
         told = f"{self._backend.to_str()}\n{self.eos}"
         # Rows of such tokenizers were made otherwise by the first version.
-        if self._ending not in ([], [self.eos]) or self._begins_words:
+        if self.ending not in ([], [self.eos]) or self._begins_words:
             told += "\nends and begins nowhere"
         return digest_bytes(told.encode())
 
     def encode(self, texts: list[str]) -> list[list[int]]:
         """Encode prompts: with the tokenizer's own begin-of-sequence where it adds one."""
-        cut = len(self._ending)
+        cut = len(self.ending)
         encoded = self._backend.encode_batch_fast(texts)
         return [one.ids[: len(one.ids) - cut] for one in encoded]
 

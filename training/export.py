@@ -3,6 +3,7 @@
 Loaded with transformers alone: who uses the result needs neither Unsloth nor PEFT.
 """
 
+import json
 import os
 import shutil
 import time
@@ -13,6 +14,7 @@ from data import cli, manifest, models, shards
 from data.errors import ModelError
 from data.manifest import Counts, Manifest
 from data.shards import Artefact, Folder, digest_file
+from data.tokens import TextTokenizer
 from training import model
 from training.config import ExportConfig
 from training.inputs import BASE
@@ -111,7 +113,7 @@ def _write(config: ExportConfig, made: Manifest, out: Path) -> float:
         )
         work = out / f".tmp-model-{os.getpid()}"
         merged.save_pretrained(str(work), safe_serialization=True)
-        tokenizer.save_pretrained(str(work))
+        _without_ending(tokenizer).save_pretrained(str(work))
         del merged, both, loaded
         saved = models.load(work, AutoModelForCausalLM, dtype="auto").eval()
     apart = float((_logits(saved, ids) - wanted).norm() / wanted.norm())
@@ -123,6 +125,21 @@ def _write(config: ExportConfig, made: Manifest, out: Path) -> float:
         os.replace(file, out / file.name)
     work.rmdir()
     return apart
+
+
+def _without_ending(tokenizer: Any) -> Any:
+    """Let a tokenizer end no text, so that a plain call gives the prompt that was trained on."""
+    if TextTokenizer(tokenizer).ending:
+        if getattr(tokenizer, "add_eos_token", False):
+            tokenizer.add_eos_token = False
+        backend = tokenizer.backend_tokenizer
+        words = json.loads(backend.to_str())
+        for part in (words["post_processor"], *words["post_processor"].get("processors", ())):
+            if part["type"] == "TemplateProcessing":
+                while "SpecialToken" in part["single"][-1]:
+                    part["single"].pop()
+        backend.post_processor = type(backend).from_str(json.dumps(words)).post_processor
+    return tokenizer
 
 
 def _probe(tokenizer: Any, loaded: Any) -> "torch.Tensor":
