@@ -11,7 +11,7 @@ import json
 import os
 import platform
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -128,6 +128,17 @@ class Manifest:
         value["output_digest"] = digest_all([output.digest for output in self.outputs])
         folder.commit(NAME, json.dumps(value, indent=2, ensure_ascii=False).encode())
         folder.remove(_BEGUN)
+
+
+def ancestor(parents: Iterable[Parent], stage: str) -> Parent | None:
+    """Find the nearest manifest of a stage among parents and theirs; the first of several."""
+    generation = list(parents)
+    while generation:
+        for parent in generation:
+            if parent.stage == stage:
+                return parent
+        generation = [older for parent in generation for older in parent.made_from]
+    return None
 
 
 def is_output(names: Collection[str]) -> bool:

@@ -87,8 +87,8 @@ class SlotAnswerer:
         engine.limit_memory(settings, device)
         loaded = engine.load_merged(model, device)
         engine.limit_threads(settings, loaded)
-        context = int(loaded.config.max_position_embeddings)
-        self._texts.context = context
+        self._texts.fit(loaded)
+        context = self._texts.context
         most = settings.max_new_tokens
         length = min(round_up(_LONGEST_PROMPT + most), context)
         self._longest = min(_LONGEST_PROMPT, context - 1)

@@ -82,7 +82,7 @@ def read_ready(path: str) -> Ready:
     for batch in shards.read_batches(folder, ["uid", "description", "finish_reason"]):
         for uid, text, reason in zip(*(batch.column(i).to_pylist() for i in range(3)), strict=True):
             texts[uid] = (text, reason == "stop")
-    by = next((each for each in made.made_from if each.stage == "train"), None)
+    by = manifest.ancestor(made.made_from, "train")
     parent = made.as_parent(manifest.absolute(path))
     return Ready(path, texts, made.digest, by, made.identity.get("weights"), parent)
 
@@ -245,9 +245,9 @@ def check_run(path: str, model: Model) -> None:
     Raises:
         ManifestError: it is no training run, so nothing tells which rows it never saw.
     """
-    if model.made is None:
+    if model.made is None or model.adapter is None:
         mend = "judge its texts with --generated instead"
-        raise ManifestError(path, "a training run", "a model without one", mend)
+        raise ManifestError(path, "a training run", "a merged model", mend)
 
 
 def base_of(model: Model) -> str:

@@ -4,6 +4,7 @@ The only file of this stage that imports torch, transformers and peft, and only 
 Loads safetensors only, never remote code. Knows nothing of files of titles or of Dask.
 """
 
+import logging
 import os
 import threading
 from collections.abc import Sequence
@@ -17,12 +18,14 @@ from data.errors import ConfigError, ModelError
 from data.manifest import Manifest
 from data.prompt import Prompt
 from data.shards import Folder, digest_all, digest_file
+from data.tokens import TextTokenizer
 from inference.choice import Chooser, row_key
 
 if TYPE_CHECKING:
     import torch
 
-_WEIGHTS = "adapter_model.safetensors"
+log = logging.getLogger("catalogue")
+
 # For a model that does not tell what it was trained on.
 _UNKNOWN_LONGEST = 256
 _WORTH_THREADS = 20_000_000
@@ -78,6 +81,9 @@ class Model:
     longest: int
     """Tokens of the longest description that was trained on."""
     made: Manifest | None = None
+    """Of the run, or of the export."""
+    settings: str = ""
+    """Digest of the JSON files beside the weights that change the text as well."""
 
 
 @dataclass(frozen=True)
@@ -109,25 +115,53 @@ def find_model(run: str) -> Model:
     """
     folder = Path(run)
     if (folder / "config.json").is_file():
-        base = models.locate(run)
-        digest = digest_all([base.digest, _tokenizer_digest(base.folder)])
-        return Model(str(base.folder), None, digest, Prompt(), _UNKNOWN_LONGEST)
+        return _merged(run)
     if not folder.is_dir():
         raise ModelError(run, "the folder of a run or of a model", "none")
     made = manifest.read(Folder(run), "train")
     adapter = folder / "adapter"
-    if not (adapter / _WEIGHTS).is_file():
-        raise ModelError(str(adapter), f"an adapter with {_WEIGHTS}", "none")
+    if not (adapter / models.ADAPTER).is_file():
+        raise ModelError(str(adapter), f"an adapter with {models.ADAPTER}", "none")
     facts = made.facts
     told = str(facts["base"])
     base = models.locate(str(folder / "base") if told == "base" else told)
     if base.digest != facts["base_digest"]:
         expected = f"the base that the adapter was trained on ({facts['base_digest'][:12]})"
         raise ModelError(base.name, expected, f"another ({base.digest[:12]})")
-    weights = [base.digest, digest_file(adapter / _WEIGHTS), _tokenizer_digest(base.folder)]
-    longest = int(facts.get("longest_completion_tokens") or _UNKNOWN_LONGEST)
-    prompt = Prompt(**facts["prompt"])
-    return Model(str(base.folder), str(adapter), digest_all(weights), prompt, longest, made)
+    weights = [base.digest, digest_file(adapter / models.ADAPTER), _tokenizer_digest(base.folder)]
+    return Model(
+        str(base.folder), str(adapter), digest_all(weights), Prompt(**facts["prompt"]),
+        _longest(facts), made, _settings_digest(adapter / "adapter_config.json", base.folder),
+    )  # fmt: skip
+
+
+def _merged(folder: str) -> Model:
+    """Find a merged model: one that ``export`` made tells its prompt, one from elsewhere cannot."""
+    base = models.locate(folder)
+    digest = digest_all([base.digest, _tokenizer_digest(base.folder)])
+    made = None
+    if Folder(folder).exists(manifest.NAME):
+        made = manifest.read(Folder(folder), "export")
+    facts = made.facts if made else {"prompt": {}}
+    prompt, longest = Prompt(**facts["prompt"]), _longest(facts)
+    if "longest_completion_tokens" not in facts:
+        asked = f"the {prompt.template} prompt and " if made is None else ""
+        log.warning("%s does not tell how it was trained: %s%s tokens a description at most",
+                    folder, asked, longest)  # fmt: skip
+    settings = _settings_digest(base.folder)
+    return Model(str(base.folder), None, digest, prompt, longest, made, settings)
+
+
+def _longest(facts: dict[str, Any]) -> int:
+    return int(facts.get("longest_completion_tokens") or _UNKNOWN_LONGEST)
+
+
+def _settings_digest(*places: Path) -> str:
+    """Digest what ``Model.digest`` leaves out: the adapter's scale, which tokens are special."""
+    names = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+    files = [place for place in places if place.is_file()]
+    files += [folder / name for folder in places for name in names if (folder / name).is_file()]
+    return digest_all([digest_file(file.resolve()) for file in files])
 
 
 def _tokenizer_digest(folder: Path) -> str:
@@ -150,21 +184,26 @@ class Texts:
         # A worker sees the GPU that it is to use as its first.
         index = 0 if choose_device(settings.device) == "cuda" else None
         self.device = torch.device(choose_device(settings.device), index)
-        # As in training: a title that holds ``</s>`` means these four characters. Set on the
-        # tokenizer itself, which sets its backend anew at every call.
         self.tokenizer = AutoTokenizer.from_pretrained(
-            model.base, padding_side="left", split_special_tokens=True
+            model.base, padding_side="left", trust_remote_code=False
         )
         if self.tokenizer.pad_token_id is None:
             self.tokenizer.pad_token = self.tokenizer.eos_token
-        self.eos = int(self.tokenizer.eos_token_id)
+        self.tokens = TextTokenizer(self.tokenizer)
+        self.eos = self.tokens.eos
+
+    def fit(self, loaded: Any) -> None:
+        """Take the context from the loaded model, which must know every token.
+
+        Raises:
+            ModelError: the tokenizer has more tokens than the model.
+        """
+        models.check_vocabulary(self.tokenizer, loaded, str(self.tokenizer.name_or_path))
+        self.context = int(loaded.config.max_position_embeddings)
 
     def encode(self, requests: Sequence[Request]) -> list[list[int]]:
         """Tokenise prompts."""
-        if not requests:  # the tokenizer refuses an empty list
-            return []
-        ids: list[list[int]] = self.tokenizer([r.prompt for r in requests])["input_ids"]
-        return ids
+        return self.tokens.encode([request.prompt for request in requests])
 
     def completions(self, prompts: list[list[int]], new: list[list[int]]) -> list[Completion]:
         """Make completions of new tokens: up to the end of sequence, or where the context ends."""
@@ -192,8 +231,8 @@ class ReferenceEngine:
         limit_memory(settings, self._device)
         self._model = load_merged(model, self._device)
         limit_threads(settings, self._model)
-        self._context = int(self._model.config.max_position_embeddings)
-        self._texts.context = self._context
+        self._texts.fit(self._model)
+        self._context = self._texts.context
         self._one_at_a_time = threading.Lock()
 
     def room(self, requests: Sequence[Request]) -> list[int]:
@@ -287,40 +326,34 @@ def limit_threads(settings: Settings, loaded: Any) -> None:
 
 
 def load_merged(model: Model, device: "torch.device") -> Any:
-    """Load base weights, put the adapter into them, in 16 bits on a GPU and 32 on a CPU."""
+    """Load base weights, put the adapter into them, in 16 bits on a GPU and 32 on a CPU.
+
+    Raises:
+        ModelError: base or adapter are not whole and finite, or do not fit each other.
+    """
     import torch
-    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 
     logging.disable_progress_bar()
+    # Missing and other tensors are told by our own error.
+    logging.set_verbosity_error()
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
-    try:
-        loaded = AutoModelForCausalLM.from_pretrained(
-            model.base, dtype=dtype, use_safetensors=True, device_map={"": device}
-        )
-    except (SafetensorError, RuntimeError, ValueError) as error:
-        expected = "weights that are whole and fit their config.json"
-        raise ModelError(model.base, expected, str(error).strip().splitlines()[0]) from error
+    loaded = models.load(
+        model.base, AutoModelForCausalLM, dtype=dtype, device_map={"": device}
+    ).eval()
     if model.adapter:
-        loaded = _with_adapter(loaded.eval(), model.adapter)
+        loaded = _with_adapter(loaded, model.adapter)
     return loaded.eval()
 
 
 def _with_adapter(loaded: Any, adapter: str) -> Any:
     """Merge an adapter into its base; the merged model must say what both together said."""
-    from peft import PeftModel
-    from safetensors import SafetensorError
+    import peft
 
-    try:
-        # No torch file is ever unpickled: an adapter without safetensors was refused before.
-        peft = PeftModel.from_pretrained(loaded, adapter).eval()
-        before = _probe(peft)
-        merged = peft.merge_and_unload(safe_merge=True)
-    except (SafetensorError, RuntimeError, ValueError, KeyError) as error:
-        expected = "an adapter of this base model"
-        found = next(iter(str(error).strip().splitlines()[1:]), str(error)).strip()
-        raise ModelError(adapter, expected, found) from error
+    both = models.with_adapter(loaded, adapter, peft)
+    before = _probe(both)
+    merged = both.merge_and_unload(safe_merge=True)
     apart = float((_probe(merged) - before).norm() / before.norm())
     if not apart <= _MERGED_APART[str(merged.dtype)]:
         found = f"logits that are {apart:.1%} apart"

@@ -156,15 +156,14 @@ def _key(title: str) -> int:
 
 def _subset_of(made: Manifest | None) -> Path | None:
     """Find the subset that a run was trained on, unless it is gone or another one by now."""
-    for parent in made.made_from if made else ():
-        if parent.stage != "subset":
-            continue
-        try:
-            there = manifest.read(Folder(parent.path), "subset")
-        except ManifestError:
-            return None
-        return Path(parent.path) if there.digest == parent.digest else None
-    return None
+    parent = manifest.ancestor(made.made_from, "subset") if made else None
+    if parent is None:
+        return None
+    try:
+        there = manifest.read(Folder(parent.path), "subset")
+    except ManifestError:
+        return None
+    return Path(parent.path) if there.digest == parent.digest else None
 
 
 def _mapped(folder: Path) -> pa.Table | None:

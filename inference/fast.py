@@ -52,8 +52,8 @@ class FastEngine:
         self._model = load_merged(model, self._device)
         limit_threads(settings, self._model)
         self._chooser = Chooser(settings.temperature, settings.top_p)
-        self._context = int(self._model.config.max_position_embeddings)
-        self._texts.context = self._context
+        self._texts.fit(self._model)
+        self._context = self._texts.context
         self._decoders: dict[int, Any] = {}
         usual = _MOST_SLOTS if self._device.type == "cuda" else _CPU_SLOTS
         self._most = settings.batch_size or usual

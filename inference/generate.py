@@ -21,7 +21,7 @@ from data import cli, manifest, schema, shards
 from data.errors import ModelError, SourceError
 from data.manifest import Counts, Manifest
 from data.shards import Artefact, Folder
-from inference import engine, titles
+from inference import choice, engine, titles
 from inference.config import GenerateConfig
 from inference.engine import Completion, Model, Request, Settings
 from inference.titles import Titles
@@ -85,6 +85,9 @@ def run(config: GenerateConfig) -> Manifest:
         prompt=dataclasses.asdict(model.prompt),
         max_new_tokens=settings.max_new_tokens,
         precision="bf16" if settings.device == "cuda" else "float32",
+        settings=model.settings,
+        # Outputs without it hold draws of an earlier noise.
+        **({"noise": choice.NOISE} if settings.temperature else {}),
     )
     done = manifest.begin(folder, STAGE, identity, config.overwrite)
     if done:
@@ -209,14 +212,14 @@ def _submit(
     return client.submit(task, block, *work, key=name, pure=False)
 
 
-_ENGINES: dict[tuple[str, Settings], engine.Engine] = {}
+_ENGINES: dict[tuple[str, str, Settings], engine.Engine] = {}
 # A worker has several threads, but loads one model.
 _ONE_AT_A_TIME = threading.Lock()
 
 
 def _engine(model: Model, settings: Settings) -> engine.Engine:
     """Give this worker's engine, loaded once."""
-    key = (model.digest, settings)
+    key = (model.digest, model.settings, settings)
     with _ONE_AT_A_TIME:
         if key not in _ENGINES:
             _ENGINES.clear()

@@ -57,7 +57,8 @@ def score(
     limit_memory(settings, texts.device)
     loaded = load_merged(model, texts.device)
     limit_threads(settings, loaded)
-    limit = int(loaded.config.max_position_embeddings)
+    texts.fit(loaded)
+    limit = texts.context
     if model.made:
         limit = min(limit, int(model.made.facts.get("max_length") or limit))
     rows = encode(texts, prompts, replies, limit)
@@ -71,22 +72,11 @@ def encode(
     texts: Texts, prompts: Sequence[Request], replies: Sequence[str], limit: int
 ) -> list[Row]:
     """Tokenise prompts with their descriptions, up to a number of tokens."""
-    heads = _ids(texts, [each.prompt for each in prompts])
-    wholes = _ids(texts, [p.prompt + text for p, text in zip(prompts, replies, strict=True)])
-    tails = _ids(texts, list(replies), special=False)
-    rows = []
-    for head, whole, tail in zip(heads, wholes, tails, strict=True):
-        # A token across the boundary is none that generation could start from.
-        ids = whole if whole[: len(head)] == head else head + tail
-        rows.append(Row([*ids, texts.eos][:limit], len(head)))
-    return rows
-
-
-def _ids(texts: Texts, many: list[str], special: bool = True) -> list[list[int]]:
-    if not many:
-        return []
-    made = texts.tokenizer(many, add_special_tokens=special)["input_ids"]
-    return [ids[:-1] if ids[-1:] == [texts.eos] else ids for ids in made]
+    heads = texts.encode(prompts)
+    bodies, _ = texts.tokens.extend([each.prompt for each in prompts], heads, list(replies))
+    return [
+        Row([*ids, texts.eos][:limit], len(head)) for head, ids in zip(heads, bodies, strict=True)
+    ]
 
 
 def batches(lengths: Sequence[int], vocabulary: int) -> Iterator[list[int]]:

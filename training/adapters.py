@@ -6,15 +6,17 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from data import manifest
+from data import manifest, models
 from data.errors import ManifestError, ModelError
 from data.models import Base
 from data.shards import Folder, digest_file
 from training.quiet import first_line, quietly
 from training.shape import LoraSettings
 
-WEIGHTS = "adapter_model.safetensors"
+WEIGHTS = models.ADAPTER
 SETTINGS = "adapter_config.json"
+# Settings of PEFT that change what the same weights say, and that we do not train with.
+_ODD = ("alpha_pattern", "rank_pattern", "use_dora", "fan_in_fan_out")
 
 
 def check(path: Path, base: Base, lora: LoraSettings) -> None:
@@ -35,15 +37,23 @@ def check(path: Path, base: Base, lora: LoraSettings) -> None:
     told, asked = _base_told(path, made), {base.digest, base.name, str(base.folder)}
     if told not in asked:
         raise ModelError(str(path), f"an adapter of {base.name}", f"one of {told}")
+    # By the layers that have weights: a library may have written names that match nothing.
+    trained = {_layer(name.split(".lora_")[0]) for name in models.adapter_names(path)}
     settings = {
         "r": (lora.r, made.get("r")),
         "alpha": (lora.alpha, made.get("lora_alpha")),
         "use_rslora": (lora.use_rslora, made.get("use_rslora", False)),
-        "target_modules": (sorted(lora.target_modules), sorted(made.get("target_modules") or [])),
+        "target_modules": (sorted({_layer(t) for t in lora.target_modules}), sorted(trained)),
     }
     for name, (wanted, found) in settings.items():
         if wanted != found:
             raise ModelError(str(path), f"lora.{name}={wanted}", str(found), f"set --lora.{name}")
+    if odd := [name for name in _ODD if made.get(name)]:
+        raise ModelError(str(path), "LoRA with one rank and scale", f"{odd[0]}={made[odd[0]]}")
+
+
+def _layer(path: str) -> str:
+    return path.rsplit(".", 1)[-1]
 
 
 def digest(path: Path) -> str:
@@ -75,18 +85,17 @@ def take_weights(model: Any, path: Path) -> None:
     Raises:
         ModelError: the weights are damaged or of another shape.
     """
-    from peft import set_peft_model_state_dict
+    import peft
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    names = models.adapter_names(path)
+    models.check_adapter(model, names, str(path), peft)
     try:
-        result = set_peft_model_state_dict(model, load_file(path / WEIGHTS))
+        peft.set_peft_model_state_dict(model, load_file(path / WEIGHTS))
     except (RuntimeError, OSError, SafetensorError) as error:
         raise ModelError(str(path), "weights that fit the base", first_line(error)) from error
-    missing = [key for key in result.missing_keys if "lora_" in key]
-    if missing or result.unexpected_keys:
-        found = f"{len(missing)} missing and {len(result.unexpected_keys)} other weights"
-        raise ModelError(str(path), "weights for every target module", found)
+    models.check_adapter(model, names, str(path), peft)
 
 
 def save(model: Any, tokenizer: Any, folder: Path, base_name: str) -> None:
@@ -108,7 +117,8 @@ def save(model: Any, tokenizer: Any, folder: Path, base_name: str) -> None:
     settings = json.loads((work / SETTINGS).read_text())
     settings["base_model_name_or_path"] = base_name
     # PEFT lists these in the random order of a set.
-    settings["target_modules"] = sorted(settings["target_modules"])
+    if isinstance(settings["target_modules"], list):
+        settings["target_modules"] = sorted(settings["target_modules"])
     (work / SETTINGS).write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n")
     shutil.rmtree(folder, ignore_errors=True)
     os.replace(work, folder)

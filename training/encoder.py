@@ -3,16 +3,15 @@
 Pure: rows in, a table and what was seen of it out. Knows nothing of files, models or optimisation.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import compress
 from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 
-from data.errors import ModelError
 from data.prompt import Prompt
-from data.shards import digest_bytes
+from data.tokens import TextTokenizer
 from training import guards
 
 IGNORED = guards.IGNORED
@@ -78,48 +77,22 @@ class Seen:
         )
 
 
-@dataclass
 class Encoder:
-    """Turns texts into ids with a fast tokenizer; the end-of-sequence id is added by us.
+    """Turns rows into ids and labels; the end-of-sequence id is added by us."""
 
-    Special tokens are told apart from text that happens to spell one: a description that
-    holds ``</s>``, which old web pages do, must not end there.
-    """
+    def __init__(self, tokenizer: Any, form: Form) -> None:
+        """Take the tokenizer's ids.
 
-    tokenizer: Any
-    form: Form
-    _backend: Any = field(init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        from tokenizers import Tokenizer
-
-        backend = getattr(self.tokenizer, "backend_tokenizer", None)
-        name = str(self.tokenizer.name_or_path)
-        if backend is None:
-            raise ModelError(name, "a fast tokenizer (tokenizer.json)", "a slow one")
-        if self.tokenizer.eos_token_id is None:
-            raise ModelError(name, "a tokenizer with an end-of-sequence token", "none")
-        # A copy, as truncation and padding that others set on the original would reach us.
-        self._backend = Tokenizer.from_str(backend.to_str())
-        self._backend.no_truncation()
-        self._backend.no_padding()
-        self._backend.encode_special_tokens = True
+        Raises:
+            ModelError: it is a slow one, or has no end-of-sequence token.
+        """
+        self.tokenizer, self.form = tokenizer, form
+        self._tokens = TextTokenizer(tokenizer)
 
     @property
     def digest(self) -> str:
-        """Digest all that decides the ids."""
-        told = f"{self._backend.to_str()}\n{self.tokenizer.eos_token_id}"
-        return digest_bytes(told.encode())
-
-    def encode(self, texts: list[str], special: bool = True) -> list[list[int]]:
-        """Encode texts, with the tokenizer's own begin-of-sequence where it adds one.
-
-        An end-of-sequence that some tokenizers add is dropped: a prompt has none, and a row gets
-        its own. Text cannot make one, so the last id tells.
-        """
-        encoded = self._backend.encode_batch_fast(texts, add_special_tokens=special)
-        end = self.tokenizer.eos_token_id
-        return [one.ids[:-1] if one.ids[-1:] == [end] else one.ids for one in encoded]
+        """Digest all that decides the ids of a text."""
+        return self._tokens.digest
 
     def encode_rows(self, rows: dict[str, list[str]]) -> tuple[pa.Table, Seen]:
         """Tokenise a batch of rows.
@@ -136,16 +109,16 @@ class Encoder:
         """
         told = zip(rows["title"], rows["uid"], strict=True)
         prompts = [self.form.prompt.render(title, uid) for title, uid in told]
-        heads = self.encode(prompts)
+        heads = self._tokens.encode(prompts)
         has_room = [len(head) < self.form.max_length for head in heads]
         left_out = [uid for uid, room in zip(rows["uid"], has_room, strict=True) if not room]
         uids = list(compress(rows["uid"], has_room))
         heads = list(compress(heads, has_room))
         contents = list(compress(rows["content"], has_room))
-        bodies, split = self._continue(list(compress(prompts, has_room)), heads, contents)
+        bodies, split = self._tokens.extend(list(compress(prompts, has_room)), heads, contents)
         lengths = [len(head) for head in heads]
         table, seen = self._lay_out(uids, lengths, bodies)
-        guards.check_rows(table, uids, self.tokenizer.eos_token_id, self.form.max_length)
+        guards.check_rows(table, uids, self._tokens.eos, self.form.max_length)
         if self.form.loss_on == "completion":
             guards.check_prompt_unlearned(table, lengths, uids)
         return table, replace(
@@ -153,22 +126,10 @@ class Encoder:
             left_out_uids=tuple(left_out[:NAMED]),
         )  # fmt: skip
 
-    def _continue(
-        self, prompts: list[str], heads: list[list[int]], contents: list[str]
-    ) -> tuple[list[list[int]], int]:
-        """Encode prompts with their descriptions, and count where they had to be parted."""
-        bodies = self.encode([p + text for p, text in zip(prompts, contents, strict=True)])
-        # With a token across the boundary, inference could never feed what was trained on.
-        split = [i for i, head in enumerate(heads) if bodies[i][: len(head)] != head]
-        tails = self.encode([contents[i] for i in split], special=False) if split else []
-        for i, tail in zip(split, tails, strict=True):
-            bodies[i] = heads[i] + tail
-        return bodies, len(split)
-
     def _lay_out(
         self, uids: list[str], heads: list[int], bodies: list[list[int]]
     ) -> tuple[pa.Table, Seen]:
-        limit, eos = self.form.max_length, self.tokenizer.eos_token_id
+        limit, eos = self.form.max_length, self._tokens.eos
         ids, labels, cut = [], [], []
         for uid, head, body in zip(uids, heads, bodies, strict=True):
             row = [*body, eos]

@@ -3,6 +3,7 @@
 Loaded with transformers alone: who uses the result needs neither Unsloth nor PEFT.
 """
 
+import json
 import os
 import shutil
 import time
@@ -13,6 +14,7 @@ from data import cli, manifest, models, shards
 from data.errors import ModelError
 from data.manifest import Counts, Manifest
 from data.shards import Artefact, Folder, digest_file
+from data.tokens import TextTokenizer
 from training import model
 from training.config import ExportConfig
 from training.inputs import BASE
@@ -27,6 +29,7 @@ STAGE = "export"
 # layer (bf16) or 2**-11 (float16).
 TOLERANCE = {"bf16": 0.05, "float16": 0.01, "float32": 1e-4}
 _PROBE_TOKENS = 64
+_TOLD = ("prompt", "max_length", "longest_completion_tokens", "base_digest")
 
 
 def run(config: ExportConfig) -> Manifest:
@@ -61,7 +64,8 @@ def run(config: ExportConfig) -> Manifest:
         counts=Counts(),
         made_from=(parent,),
         facts={
-            "prompt": made.facts["prompt"],
+            # How the model wants to be asked, for whoever has no more than this folder.
+            **{name: made.facts[name] for name in _TOLD if name in made.facts},
             "logits_apart": apart,
             "tolerance": TOLERANCE[config.precision],
         },
@@ -78,8 +82,8 @@ def run(config: ExportConfig) -> Manifest:
 
 def _write(config: ExportConfig, made: Manifest, out: Path) -> float:
     """Merge, save, load what was saved and compare; give the distance of the logits."""
+    import peft
     import torch
-    from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
     hush()
@@ -92,20 +96,26 @@ def _write(config: ExportConfig, made: Manifest, out: Path) -> float:
     dtype = {"bf16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
     with quietly():
         # In float32, so that merging rounds once, at the end.
-        loaded = AutoModelForCausalLM.from_pretrained(
-            str(base.folder), dtype=torch.float32, use_safetensors=True, trust_remote_code=False
-        )
-        both = PeftModel.from_pretrained(loaded, str(run / "adapter")).eval()
-        ids = _probe(model.load_tokenizer(base.folder), both)
+        loaded = models.load(base.folder, AutoModelForCausalLM, dtype=torch.float32)
+        both = models.with_adapter(loaded, run / "adapter", peft)
+        tokenizer = model.load_tokenizer(run / "adapter")
+        ids = _probe(tokenizer, both)
         wanted = _logits(both, ids)
         merged = both.merge_and_unload(safe_merge=True).to(dtype[config.precision])
+        models.check_finite(
+            merged.named_parameters(), str(out), "export with --precision bf16 or float32"
+        )
+        # All that a plain ``generate`` needs to write what a run does: greedily, to the end.
+        merged.generation_config.update(
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+            bos_token_id=tokenizer.bos_token_id,
+        )
         work = out / f".tmp-model-{os.getpid()}"
         merged.save_pretrained(str(work), safe_serialization=True)
-        model.load_tokenizer(run / "adapter").save_pretrained(str(work))
+        _without_ending(tokenizer).save_pretrained(str(work))
         del merged, both, loaded
-        saved = AutoModelForCausalLM.from_pretrained(
-            str(work), dtype="auto", use_safetensors=True, trust_remote_code=False
-        ).eval()
+        saved = models.load(work, AutoModelForCausalLM, dtype="auto").eval()
     apart = float((_logits(saved, ids) - wanted).norm() / wanted.norm())
     if not apart <= TOLERANCE[config.precision]:  # a NaN as well
         shutil.rmtree(work)
@@ -115,6 +125,21 @@ def _write(config: ExportConfig, made: Manifest, out: Path) -> float:
         os.replace(file, out / file.name)
     work.rmdir()
     return apart
+
+
+def _without_ending(tokenizer: Any) -> Any:
+    """Let a tokenizer end no text, so that a plain call gives the prompt that was trained on."""
+    if TextTokenizer(tokenizer).ending:
+        if getattr(tokenizer, "add_eos_token", False):
+            tokenizer.add_eos_token = False
+        backend = tokenizer.backend_tokenizer
+        words = json.loads(backend.to_str())
+        for part in (words["post_processor"], *words["post_processor"].get("processors", ())):
+            if part["type"] == "TemplateProcessing":
+                while "SpecialToken" in part["single"][-1]:
+                    part["single"].pop()
+        backend.post_processor = type(backend).from_str(json.dumps(words)).post_processor
+    return tokenizer
 
 
 def _probe(tokenizer: Any, loaded: Any) -> "torch.Tensor":

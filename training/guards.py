@@ -97,17 +97,6 @@ def check_prompt_unlearned(
         raise BatchError(_name(bad), "prompt tokens without a label", "some in the loss")
 
 
-def check_vocabulary(tokens: int, embeddings: int, where: str) -> None:
-    """Check that the model has an embedding for every token of its tokenizer.
-
-    Raises:
-        ModelError: the tokenizer has more tokens; training would fail or read foreign memory.
-    """
-    if tokens > embeddings:
-        expected = f"a tokenizer of at most the model's {embeddings:,} tokens"
-        raise ModelError(where, expected, f"{tokens:,}", "take the tokenizer that came with it")
-
-
 def check_trainable(trainable: int, where: str) -> None:
     """Check that the adapter has weights to train.
 

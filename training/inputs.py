@@ -106,9 +106,10 @@ def prepare(config: TrainConfig, subset: Subset, out: Path, ranks: Ranks) -> Pre
         backend = model.prepare(config.backend, compiled)
     if config.init_adapter:
         adapters.check(Path(config.init_adapter), base, config.lora)
+    tokenizer = model.check(config, base, backend)
     limit_memory(config)
     form = Form(config.prompt, config.loss_on, config.max_length)
-    encoder = Encoder(model.load_tokenizer(base.folder), form)
+    encoder = Encoder(tokenizer, form)
 
     def tokenise(name: str) -> Tokenised:
         share = config.max_truncated_share

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from data.errors import ModelError
+from data import models
+from data.errors import ConfigError, ModelError
 from data.models import Base
 from training import adapters, guards
 from training.config import TrainConfig
@@ -87,7 +88,7 @@ def load_tokenizer(folder: Path) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(str(folder))
+        tokenizer = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(str(folder), "a tokenizer", first_line(error)) from error
     if tokenizer.pad_token_id is None:
@@ -95,6 +96,59 @@ def load_tokenizer(folder: Path) -> Any:
         tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
     tokenizer.padding_side = "right"
     return tokenizer
+
+
+def check(config: TrainConfig, base: Base, backend: Backend) -> Any:
+    """Check by names, shapes and settings that a base can be trained, and used later; quick.
+
+    Returns:
+        Its tokenizer.
+
+    Raises:
+        ModelError: files are missing, do not fit each other, or cannot be used later.
+        ConfigError: the LoRA settings name layers that are not there.
+    """
+    from transformers import AutoModelForCausalLM
+
+    # Without it training works, but nobody can be answered: inference reads it alone.
+    if not (base.folder / "tokenizer.json").is_file():
+        raise ModelError(base.name, "a tokenizer.json", "none", "save its fast tokenizer there")
+    tokenizer = load_tokenizer(base.folder)
+    with quietly():
+        shapes = models.load(base.folder, AutoModelForCausalLM, device_map={"": "meta"})
+    models.check_vocabulary(tokenizer, shapes, base.name)
+    _check_targets(shapes, config.lora.target_modules, backend)
+    return tokenizer
+
+
+def _check_targets(shapes: Any, targets: list[str], backend: Backend) -> None:
+    """Refuse LoRA on what is no layer of this model, or none that can be merged and exported.
+
+    A name that matches nothing is left out by the libraries, each in its own way: on fused layers
+    one trains half of what the other does.
+    """
+    ends = (shapes.get_input_embeddings(), shapes.get_output_embeddings())
+    layers = {
+        path: any(module is end for end in ends)
+        for path, module in shapes.named_modules()
+        if getattr(getattr(module, "weight", None), "ndim", 0) == 2
+    }
+    # As PEFT matches them: whole paths, or their last parts.
+    named = {
+        target: [is_end for path, is_end in layers.items() if f".{path}".endswith(f".{target}")]
+        for target in targets
+    }
+    flag = "--lora.target_modules"
+    if strange := [target for target, found in named.items() if not found]:
+        inner = {path.rsplit(".", 1)[-1]: None for path, is_end in layers.items() if not is_end}
+        mend = f"set {flag} '[{', '.join(inner)}]'"
+        raise ConfigError(flag, "names of this model's layers", ", ".join(strange), mend)
+    at_ends = [target for target, found in named.items() if any(found)]
+    is_tied = bool(shapes.config.tie_word_embeddings)
+    if at_ends and (is_tied or backend.name == "unsloth"):
+        why = "tied to each other" if is_tied else "trained as a whole by Unsloth"
+        expected, mend = f"no embeddings, as they are {why}", f"leave them out of {flag}"
+        raise ConfigError(flag, expected, ", ".join(at_ends), mend)
 
 
 def load(config: TrainConfig, base: Base, backend: Backend, precision: Precision) -> Loaded:
@@ -108,16 +162,14 @@ def load(config: TrainConfig, base: Base, backend: Backend, precision: Precision
     import torch
 
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-    tokenizer = load_tokenizer(base.folder)
+    tokenizer = check(config, base, backend)
     make = _with_unsloth if backend.name == "unsloth" else _with_peft
     try:
         model = make(config, base, dtype)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
-        if "out of memory" in str(error).lower():
+        if "out of memory" in str(error).lower() or isinstance(error, ModelError):
             raise
         raise ModelError(base.name, "a causal language model", first_line(error)) from error
-    embeddings = model.get_input_embeddings().num_embeddings
-    guards.check_vocabulary(len(tokenizer), embeddings, base.name)
     if config.init_adapter:
         adapters.take_weights(model, Path(config.init_adapter))
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
@@ -143,6 +195,7 @@ def _with_unsloth(config: TrainConfig, base: Base, dtype: Any) -> Any:
             random_state=config.seed,
             **_own_device(),
         )
+        models.check_finite(model.named_parameters(), base.name)
         return FastLanguageModel.get_peft_model(
             model,
             r=lora.r,
@@ -171,8 +224,8 @@ def _with_peft(config: TrainConfig, base: Base, dtype: Any) -> Any:
 
     lora, attention = config.lora, config.optimisation.attention
     with quietly():
-        model = AutoModelForCausalLM.from_pretrained(
-            str(base.folder), dtype=dtype, use_safetensors=True, trust_remote_code=False,
+        model = models.load(
+            base.folder, AutoModelForCausalLM, dtype=dtype,
             attn_implementation=None if attention == "auto" else attention,
         )  # fmt: skip
         # Unsloth seeds right before it draws the weights; so must we, to draw the same ones.

@@ -1,9 +1,16 @@
 """The choice of a token: greedy, or a draw keyed by row and step alone."""
 
+import itertools
+
 import pytest
 import torch
 
-from inference.choice import Chooser, gumbel, row_key
+from inference import choice
+from inference.choice import Chooser, gumbel, noise, row_key
+
+EXTREMES = [0, 1, 2**23, 2**24 - 1, 2**31, 2**32 - 2**9, 2**32 - 2**8, 2**32 - 2, 2**32 - 1]
+"""Words of the hash at which noise is least, greatest or rounded."""
+CONTROLS = [(t, p) for t in (1e-45, 1e-10, 0.01, 0.3, 1.0, 100.0) for p in (1.0, 0.9, 0.5, 1e-50)]
 
 
 def draws(
@@ -63,3 +70,54 @@ def test_the_noise_of_a_row_does_not_follow_its_place() -> None:
     assert torch.equal(together, torch.stack(alone))
     assert row_key("a", 1) != row_key("a", 2) != row_key("b", 2)
     assert all(0 <= word < 2**32 for word in row_key("a", -5))
+
+
+def test_the_noise_of_every_word_is_finite_and_grows_with_rarity() -> None:
+    # Around each power of two, where float32 begins to round more coarsely, and at both ends.
+    near = torch.cat([torch.arange(-300, 300) + 2**power for power in range(33)])
+    words = near[(near >= 0) & (near < 2**32)].sort().values
+    found = noise(words)
+    assert torch.isfinite(found).all()
+    assert (found.diff() <= 0).all()
+    # -log(-log(1 - 2**-33)) and -log(-log(2**-24)).
+    assert found[0].item() == pytest.approx(22.8739, abs=1e-3)
+    assert found[-1].item() == pytest.approx(-2.8115, abs=1e-3)
+
+
+@pytest.mark.parametrize(("temperature", "top_p"), CONTROLS)
+def test_no_word_of_the_hash_draws_an_impossible_token(
+    temperature: float, top_p: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The impossible tokens get one extreme word and the possible one another, in all pairs."""
+    # One certain token among impossible ones: infinitely, enormously and merely far apart.
+    scores = torch.full((3, 50), -torch.inf)
+    scores[1], scores[2] = -3e38, -30 * max(temperature, 1)
+    scores[:, 7] = 0.0
+    nothing = torch.zeros(3, 2, dtype=torch.int64)
+    for own, others in itertools.product(EXTREMES, EXTREMES):
+        words = torch.full((3, 50), others)
+        words[:, 7] = own
+        monkeypatch.setattr(choice, "hashes", lambda *_, words=words: words)
+        chosen = Chooser(temperature, top_p).choose(scores, nothing, nothing[:, 0])
+        assert chosen.tolist() == [7, 7, 7]
+
+
+@pytest.mark.parametrize(("temperature", "top_p"), CONTROLS)
+def test_equally_likely_tokens_share_the_draws_and_others_get_none(
+    temperature: float, top_p: float
+) -> None:
+    scores = [-torch.inf, 2e4, -torch.inf, 2e4, 2e4, -torch.inf]
+    found = set(draws(300, scores, temperature, top_p)[0])
+    assert found == {1.0: {1, 3, 4}, 0.9: {1, 3, 4}, 0.5: {1, 3}, 1e-50: {1}}[top_p]
+
+
+def test_a_tiny_temperature_takes_the_likeliest() -> None:
+    scores = [1.0, 3e38, 2.9e38, -3e38]
+    for temperature in (1e-45, 1e-30, 1e-10):
+        assert draws(50, scores, temperature) == [[1] * 50] * 2
+
+
+def test_the_highest_noises_differ() -> None:
+    # Of 24 bits a row of 32,000 held its highest noise twice once in 400 times, and the first of
+    # equals won.
+    assert len(noise(torch.arange(2**16)).unique()) == 2**16

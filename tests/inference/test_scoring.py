@@ -26,8 +26,9 @@ def test_costs_equal_a_computation_by_hand(run: Path, is_bare: bool) -> None:
     texts = Texts(model, SETTINGS)
     loaded = load_merged(model, torch.device("cpu"))
     for row, request, (_, _, text) in zip(found, prompts, ROWS, strict=True):
-        head = texts.tokenizer(request.prompt)["input_ids"]
-        tail = [*texts.tokenizer(text, add_special_tokens=False)["input_ids"], texts.eos]
+        head = texts.tokenizer(request.prompt, split_special_tokens=True)["input_ids"]
+        alone = {"add_special_tokens": False, "split_special_tokens": True}
+        tail = [*texts.tokenizer(text, **alone)["input_ids"], texts.eos]
         with torch.inference_mode():
             chances = loaded(torch.tensor([head + tail])).logits[0].double().log_softmax(-1)
         nats = [-float(chances[len(head) - 1 + i, token]) for i, token in enumerate(tail)]

@@ -113,7 +113,7 @@ def test_token_across_the_boundary_is_split(tokenizer: Any) -> None:
     rows = {"uid": ["a", "b"], "title": ["t", "t"], "content": ["xy", "yx"]}
     one = Encoder(Fake(), FORM)
     table, seen = one.encode_rows(rows)
-    prompt = one.encode([FORM.prompt.render("t")])[0]
+    prompt = one._tokens.encode([FORM.prompt.render("t")])[0]
     assert seen.split_boundaries == 1
     assert [ids.as_py() for ids in table.column("input_ids")] == [
         [*prompt, 4, 6, 1],

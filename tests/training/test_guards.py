@@ -67,13 +67,6 @@ def test_only_the_first_rows_are_named() -> None:
     assert error.value.args[0] == "rows a, b, c and 2 more"
 
 
-def test_vocabulary_larger_than_the_embedding_is_refused() -> None:
-    guards.check_vocabulary(32_000, 32_000, "base")
-    guards.check_vocabulary(32_000, 32_064, "base")
-    with pytest.raises(ModelError, match="32,001"):
-        guards.check_vocabulary(32_001, 32_000, "base")
-
-
 def test_adapter_without_trainable_parameters_is_refused() -> None:
     guards.check_trainable(1, "base")
     with pytest.raises(ModelError, match="trainable"):

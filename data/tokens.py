@@ -1,0 +1,117 @@
+"""Text to token ids: prompts, and prompts with their descriptions, the same in every stage.
+
+What is trained on, scored and asked must begin with the same ids. Works on a tokenizer of
+transformers that is handed in; imports no model library.
+"""
+
+from functools import cached_property
+from typing import Any
+
+from data.errors import ModelError
+from data.shards import digest_bytes
+
+# Texts that a description is set behind where it cannot be encoded alone; the first that shares
+# no token with it is taken.
+_ANCHORS = ("\n", ":", "0", "a")
+
+
+class TextTokenizer:
+    """A fast tokenizer's own ids, with special tokens at the beginning alone.
+
+    Some tokenizers end every text with special tokens, an end-of-sequence most often: a prompt
+    has none, and who trains on a description ends it himself. Text that happens to spell a
+    special token stays text: a description that holds ``</s>``, which old web pages do, must not
+    end there.
+    """
+
+    def __init__(self, tokenizer: Any) -> None:
+        """Copy the tokenizer's backend: truncation and padding set by others do not reach it.
+
+        Args:
+            tokenizer: of transformers.
+
+        Raises:
+            ModelError: it is a slow one, or has no end-of-sequence token.
+        """
+        backend, name = getattr(tokenizer, "backend_tokenizer", None), str(tokenizer.name_or_path)
+        if backend is None:
+            raise ModelError(name, "a fast tokenizer (tokenizer.json)", "a slow one")
+        if tokenizer.eos_token_id is None:
+            raise ModelError(name, "a tokenizer with an end-of-sequence token", "none")
+        self.eos = int(tokenizer.eos_token_id)
+        """Id of the end-of-sequence token."""
+        self._backend = type(backend).from_str(backend.to_str())
+        self._backend.no_truncation()
+        self._backend.no_padding()
+        self._backend.encode_special_tokens = True
+
+    @cached_property
+    def ending(self) -> list[int]:
+        """The special tokens that the tokenizer sets behind a text."""
+        probe = self._backend.encode("x")
+        first = next(
+            (at for at, mask in enumerate(probe.special_tokens_mask[::-1]) if not mask),
+            len(probe.ids),
+        )
+        return list(probe.ids[len(probe.ids) - first :])
+
+    @cached_property
+    def _begins_words(self) -> bool:
+        """Whether a text alone begins otherwise than behind another one: with a space."""
+        behind = [self._behind(anchor, "x") for anchor in _ANCHORS]
+        return any(behind) and self._plain(["x"])[0] not in behind
+
+    @property
+    def digest(self) -> str:
+        """Digest all that decides the ids."""
+        told = f"{self._backend.to_str()}\n{self.eos}"
+        # Rows of such tokenizers were made otherwise by the first version.
+        if self.ending not in ([], [self.eos]) or self._begins_words:
+            told += "\nends and begins nowhere"
+        return digest_bytes(told.encode())
+
+    def encode(self, texts: list[str]) -> list[list[int]]:
+        """Encode prompts: with the tokenizer's own begin-of-sequence where it adds one."""
+        cut = len(self.ending)
+        encoded = self._backend.encode_batch_fast(texts)
+        return [one.ids[: len(one.ids) - cut] for one in encoded]
+
+    def extend(
+        self, prompts: list[str], heads: list[list[int]], descriptions: list[str]
+    ) -> tuple[list[list[int]], int]:
+        """Encode prompts with their descriptions, none of whose tokens reaches into the prompt.
+
+        With a token across the boundary, inference could never feed what was trained on.
+
+        Args:
+            prompts: N.
+            heads: N, from ``encode``.
+            descriptions: N.
+
+        Returns:
+            N lists that begin with their heads, without an end-of-sequence; and how many had to
+            be parted at the boundary.
+        """
+        both = [prompt + text for prompt, text in zip(prompts, descriptions, strict=True)]
+        wholes = self.encode(both)
+        parted = [at for at, head in enumerate(heads) if wholes[at][: len(head)] != head]
+        for at in parted:
+            wholes[at] = heads[at] + self._tail(descriptions[at])
+        return wholes, len(parted)
+
+    def _tail(self, text: str) -> list[int]:
+        """Encode a text that another one stands before."""
+        if self._begins_words:
+            for anchor in _ANCHORS:
+                if (tail := self._behind(anchor, text)) is not None:
+                    return tail
+        return self._plain([text])[0]
+
+    def _behind(self, anchor: str, text: str) -> list[int] | None:
+        """Encode a text behind another one; None where they share a token."""
+        head, both = self._plain([anchor, anchor + text])
+        return both[len(head) :] if both[: len(head)] == head else None
+
+    def _plain(self, texts: list[str]) -> list[list[int]]:
+        encoded = self._backend.encode_batch_fast(texts, add_special_tokens=False)
+        return [one.ids for one in encoded]
