@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from data import manifest, sampling, schema, shards
-from data.errors import OutputError, QuarantineError
+from data.errors import OutputError
 from data.manifest import Counts
 from data.shards import Folder
 from preprocessing import pipeline, source
@@ -304,8 +304,8 @@ def make_bad_source(kind: str, folder: Path, lines: list[bytes]) -> Path:
         ("only blank lines", "expected rows that pass the rules, found none of 3"),
         ("only the mark", "expected JSON lines, found no line"),
         ("no row left", "expected rows that pass the rules, found none of 5"),
-        ("a picture", "expected at most 2.00% broken lines"),
-        ("UTF-16", "expected UTF-8"),
+        ("a picture", "expected JSON lines, found binary data"),
+        ("UTF-16", "expected JSON lines, found UTF-16; convert it: iconv -f UTF-16 -t UTF-8"),
     ],
 )
 def test_bad_input_ends_in_one_message_and_leaves_no_output(
@@ -553,18 +553,12 @@ def test_an_interrupted_run_says_that_it_goes_on_and_ends_with_130(
     assert not (out / "manifest.json").exists()
 
 
-def part_of(read: int, broken: int) -> pipeline.Part:
-    counts = Counts(read, read - broken, {}, {"invalid_json": broken} if broken else {})
-    return pipeline.Part(0, "trn.json", 0, "", counts, (), ("trn.json byte 0",))
-
-
 def test_a_run_stops_early_only_where_no_rest_can_make_up_for_the_broken_lines() -> None:
     config = CleanConfig(max_quarantined_share=0.01)
     shortest = len(b'{"uid":"","title":"","content":""}\n')
-    parts = [part_of(4, 4), part_of(6, 6)]
-    pipeline._check_quarantine(config, parts, 990 * shortest)
-    with pytest.raises(QuarantineError, match="found 10 of 10 lines read so far"):
-        pipeline._check_quarantine(config, parts, 989 * shortest)
+    counts = Counts(10, 0, {}, {"invalid_json": 10})
+    assert not pipeline._is_too_broken(config, counts, 990 * shortest)
+    assert pipeline._is_too_broken(config, counts, 989 * shortest)
 
 
 # The real records ------------------------------------------------------------------------------

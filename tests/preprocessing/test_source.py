@@ -201,9 +201,14 @@ def test_a_source_in_memory_is_found_and_read() -> None:
         (
             b"x",
             "",
-            "expected files that end in .json, .jsonl, .json.gz, .jsonl.gz, found other.txt",
+            "expected files that end in .json, .jsonl, .ndjson, .json.gz, .jsonl.gz, .ndjson.gz, "
+            "found other.txt",
         ),
-        ("{}".encode("utf-16"), "a.json", "expected UTF-8, found the mark of UTF-16; convert it"),
+        (
+            "{}".encode("utf-16"),
+            "a.json",
+            "expected JSON lines, found UTF-16; convert it: iconv -f UTF-16 -t UTF-8 < ",
+        ),
     ],
 )
 def test_what_is_no_source_is_told(
