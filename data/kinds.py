@@ -5,6 +5,7 @@ file counts as another kind only where most of what is seen of it cannot be JSON
 """
 
 import ast
+import codecs
 import json
 import re
 import shlex
@@ -38,8 +39,9 @@ _MAGIC = (
 )
 _TAR, _TAR_AT = b"ustar", 257
 _MARK = b"\xef\xbb\xbf"
-_POINTER = "version https://git-lfs.github.com/spec/"
-_PAGE = re.compile(r"<(!doctype|html|head|body|\?xml|error)\b", re.IGNORECASE)
+_POINTER = b"version https://git-lfs.github.com/spec/"
+_PAGE = re.compile(rb"<(!doctype|html|head|body|\?xml|error)\b", re.IGNORECASE)
+_OBJECT = re.compile(rb"^\s*\{", re.MULTILINE)
 _SHOWN_COLUMNS = 8
 # Lines in a row that are objects: then it is JSON lines, whatever follows.
 _ENOUGH = 3
@@ -60,13 +62,16 @@ class Kind:
     record: dict[str, Any] | None = None
     """The first record, where there is one."""
 
-    def mend(self, path: str, is_gzip: bool = False, then: str = "") -> str:
-        """Give the command that turns the file into JSON lines.
+    def mend(
+        self, path: str, is_gzip: bool = False, then: str = "", to: str = "lines.jsonl"
+    ) -> str:
+        """Return the command that turns the file into one that can be read.
 
         Args:
             path: of the file.
             is_gzip: whether what was seen comes out of gzip.
             then: a further filter.
+            to: name of the file to write.
         """
         filters = [each for each in (self.filter, then) if each]
         if not filters:
@@ -76,7 +81,7 @@ class Kind:
         start = f"gzip -dc {name} | {piped}" if is_gzip else f"{piped} < {name}"
         if not is_gzip and len(filters) > 1:
             start = f"{filters[0]} < {name} | {' | '.join(filters[1:])}"
-        return f"convert it: {start} > lines.jsonl"
+        return f"convert it: {start} > {to}"
 
 
 def recognise(start: bytes) -> Kind:
@@ -88,36 +93,52 @@ def recognise(start: bytes) -> Kind:
     Returns:
         The kind; ``LINES`` where the file is, or may yet be, JSON lines.
     """
-    return _binary(start) or _text(start.removeprefix(_MARK).decode("utf-8", "replace"))
+    return no_text(start) or _text(start.removeprefix(_MARK).decode("utf-8", "replace"))
 
 
-def _binary(start: bytes) -> Kind | None:
+def no_text(start: bytes) -> Kind | None:
+    """Tell what a file is that is no text in UTF-8, or none of the user's; None where it is.
+
+    Args:
+        start: its first bytes, as for ``recognise``.
+    """
     for magic, name, command in _MAGIC:
         if start.startswith(magic):
             return Kind(name, command)
     if start[_TAR_AT : _TAR_AT + len(_TAR)] == _TAR:
         return Kind("a tar archive", "tar -xOf -")
     # JSON begins with ASCII: every other byte is then 0 in UTF-16 without a mark.
-    if len(start) > 3 and start[:4].count(0) == 2 and start[0] != start[1]:
-        order = "LE" if start[1] == 0 else "BE"
-        return Kind("UTF-16 without its mark", f"iconv -f UTF-16{order} -t UTF-8")
-    return None
-
-
-def _text(text: str) -> Kind:
-    begun = text.lstrip()
+    if start[1:4:2] == b"\0\0" and start[0] and start[2]:
+        return Kind("UTF-16 without its mark", "iconv -f UTF-16LE -t UTF-8")
+    if start[0:4:2] == b"\0\0" and start[1] and start[3]:
+        return Kind("UTF-16 without its mark", "iconv -f UTF-16BE -t UTF-8")
+    begun = start.removeprefix(_MARK).lstrip()
     if begun.startswith(_POINTER):
         return Kind("the pointer to a large file, not the file", advice="git lfs pull")
     if _PAGE.match(begun):
         return Kind("a web page or XML", advice=_FETCH)
+    if b"\0" in begun and not _OBJECT.search(begun) and not _is_utf8(begun):
+        return Kind("binary data", advice=_FETCH)
+    return None
+
+
+def _is_utf8(start: bytes) -> bool:
+    """Tell whether bytes are UTF-8, which may be cut at their end."""
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(start)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _text(text: str) -> Kind:
+    begun = text.lstrip()
     if begun.startswith("{"):
         return _objects(begun)
     if begun.startswith("["):
         return _array(begun)
     if "{" not in begun[:1_000] and (table := _table(begun)):
         return table
-    if "\0" in begun and not re.search(r"^\s*\{", begun, re.MULTILINE):
-        return Kind("binary data", advice=_FETCH)
     return Kind(LINES)
 
 

@@ -1,38 +1,62 @@
 """Files of users as bytes: local or at an fsspec URL, plain or gzip.
 
-One place tells what is wrong with the file from what is wrong with the machine or the network:
-the first is a SourceError, the second stays the error it is, so that work already done is kept.
+One place tells what is wrong with the file from what is wrong with the network or the machine:
+only the first is a SourceError, so that work already done is kept after the others.
 """
 
+import contextlib
 import gzip
 import io
 import os
 import posixpath
 import stat
+from collections.abc import Iterator
 from typing import IO, Any
 
-from data.errors import SourceError
+from data.errors import NetworkError, SourceError
 from data.shards import Folder
 
 GZIP = b"\x1f\x8b"
 _MIB = 2**20
+_CLIENTS = {"aiobotocore", "aiohttp", "botocore", "httpx", "requests", "urllib3"}
 
 
-def open_url(url: str) -> IO[bytes]:
+@contextlib.contextmanager
+def open_url(url: str) -> Iterator[IO[bytes]]:
     """Open a local path or fsspec URL for reading bytes, seekable.
 
     Raises:
         SourceError: it is missing, or no file that can be read more than once.
-        OSError: the machine or the network failed.
+        NetworkError: a remote one could not be read, now or while it was open.
+        OSError: the machine failed.
     """
     folder, name = posixpath.split(url)
     beside = Folder(folder or ".")
     if beside.is_local:
         _check_regular(url, beside.path(name))
     try:
-        return beside.open(name)
+        with _open(beside, name, url) as file:
+            yield file
+    except Exception as error:
+        if not _is_network(error):
+            raise
+        found = next(iter(str(error).splitlines()), "") or type(error).__name__
+        mend = "run the same command again: it goes on where it stopped"
+        raise NetworkError(url, "an answer of the network", found, mend) from error
+
+
+def _open(folder: Folder, name: str, url: str) -> IO[bytes]:
+    try:
+        return folder.open(name)
     except FileNotFoundError as error:
-        raise SourceError(url, "a file", "none") from error
+        raise SourceError(url, "a file or folder", "none") from error
+
+
+def _is_network(error: Exception) -> bool:
+    """Tell a failing network: libraries have their own errors, and fsspec one without a number."""
+    if isinstance(error, TimeoutError | ConnectionError):
+        return True
+    return type(error).__module__.partition(".")[0] in _CLIENTS
 
 
 def _check_regular(url: str, path: str) -> None:
@@ -45,7 +69,7 @@ def _check_regular(url: str, path: str) -> None:
         mode = os.stat(path).st_mode
     except FileNotFoundError as error:
         found = "a link to a file that is not there" if os.path.islink(path) else "none"
-        raise SourceError(url, "a file", found) from error
+        raise SourceError(url, "a file or folder", found) from error
     if stat.S_ISDIR(mode):
         raise SourceError(url, "a file", "a folder")
     if not stat.S_ISREG(mode):

@@ -4,6 +4,7 @@ Both give the same blocks: block k holds the lines that *start* in bytes [k·B, 
 uncompressed stream, whole, so the blocks depend on the input and B alone. Knows nothing of JSON.
 """
 
+import contextlib
 import fnmatch
 import logging
 import posixpath
@@ -46,7 +47,7 @@ class SourceFile:
     sampled: str
     """Digest of evenly spaced samples: tells files apart at once, proves nothing."""
 
-    def open(self) -> IO[bytes]:
+    def open(self) -> contextlib.AbstractContextManager[IO[bytes]]:
         """Open the stored bytes."""
         return streams.open_url(self.url)
 
@@ -74,7 +75,7 @@ def find(source: str) -> list[SourceFile]:
 
     Raises:
         SourceError: nothing is there, or something that is no JSON lines.
-        OSError: the machine or the network failed.
+        NetworkError: it could not be read to its end.
     """
     parent, base = posixpath.split(source.rstrip("/"))
     beside = Folder(parent or ".")
@@ -283,7 +284,7 @@ def read_gzip(
 
     Raises:
         SourceError: the stream is truncated or damaged, or expands beyond ``max_ratio``.
-        OSError: the machine or the network failed.
+        NetworkError: it could not be read to its end.
     """
     mend = "where the file is sound, raise --max_gzip_ratio"
     with file.open() as stored:

@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data import schema
-from data import text
+from data import schema, text
 from preprocessing import rules
 from preprocessing.config import RowRules
 
