@@ -138,7 +138,8 @@ def _row(record: dict[str, Any], asked: Asked) -> Row:
     if isinstance(record, _Twice) and set(record.repeated) & set(asked.columns):
         return refused("invalid_json", json.dumps(_as_value(record)))
     if isinstance(title, dict | list) or isinstance(uid, dict | list):
-        return refused("wrong_type", json.dumps(_as_value(record)))
+        own = None if isinstance(uid, dict | list) or not is_unicode([uid]) else _scalar(uid)
+        return refused("wrong_type", json.dumps(_as_value(record)), own)
     row = Row(_scalar(title) or "", _scalar(uid), None, kept)
     if not is_unicode([row.title, row.uid, *kept]):
         return refused("invalid_json", json.dumps(_as_value(record)))

@@ -7,6 +7,7 @@ uncompressed stream, whole, so the blocks depend on the input and B alone. Knows
 import contextlib
 import fnmatch
 import logging
+import os
 import posixpath
 import re
 from collections.abc import Iterator
@@ -103,7 +104,8 @@ def _type(url: str) -> str | None:
     try:
         found: str = fs.info(path)["type"]
     except FileNotFoundError:
-        return None
+        is_link = Folder(url).is_local and os.path.islink(path)
+        return "link" if is_link else None
     return found
 
 

@@ -118,7 +118,9 @@ def test_bad_rows_of_a_file_are_counted_and_its_titles_repaired(
     path, out = tmp_path / "titles.jsonl", tmp_path / "generated"
     path.write_bytes(
         b'{"title": "Copper &amp; Kettle", "uid": 12345678901234567890123, "price": 3.5}\n'
-        b'{"title": ["Lamp"], "uid": "b"}\n{"title": "Tent", "uid"\n{"title": "Lamp", "price": "$4"}\n'
+        b'{"title": ["Lamp"], "uid": "b"}\n'
+        b'{"title": "Tent", "uid"\n'
+        b'{"title": "Lamp", "price": "$4"}\n'
     )
     assert gen(path, out, "--keep_columns=[price]") == 0
     made = manifest.read(Folder(str(out)), "generate")

@@ -16,6 +16,7 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from fsspec.exceptions import FSTimeoutError
 
 from data import manifest, sampling, schema, shards
 from data.errors import OutputError
@@ -317,6 +318,68 @@ def test_bad_input_ends_in_one_message_and_leaves_no_output(
     assert found in told
     assert str(path) in told
     assert not (tmp_path / "clean").exists()
+
+
+@pytest.mark.parametrize("share", ["0.01", "1"])
+@pytest.mark.parametrize(
+    ("line", "mend"),
+    [
+        (
+            {"asin": "1", "title": "t", "description": ["c"]},
+            "fields asin, title, description; convert it: gzip -dc PATH | jq -c '{uid: .asin, title",
+        ),
+        (
+            {"uid": 7, "title": "t", "content": "c"},
+            "fields uid, title, content; convert it: gzip -dc PATH | jq -c '{uid: (.uid // ",
+        ),
+        ({"a": 1}, "the fields a: rename or fill those that are meant by uid, title and content"),
+    ],
+)
+def test_records_with_other_fields_are_told_with_the_command_that_renames_them(
+    tmp_path: Path, clean: Callable[..., int], capsys: Any, line: Any, mend: str, share: str
+) -> None:
+    path = tmp_path / "trn.json.gz"
+    path.write_bytes(gzip.compress(json.dumps(line).encode() + b"\n") * 9)
+    assert clean(path, tmp_path / "clean", f"--max_quarantined_share={share}") == 1
+    told = told_in_one_message(capsys)
+    assert mend.replace("PATH", str(path)) in told
+    assert "--max_quarantined_share" not in told
+    assert "--rules" not in told
+
+
+def test_lines_in_another_encoding_are_told_with_the_command_that_converts_them(
+    tmp_path: Path, clean: Callable[..., int], capsys: Any, line: Any
+) -> None:
+    path = tmp_path / "trn.json"
+    good = [line(str(i), content="Bright and small and green.") for i in range(50)]
+    path.write_bytes(b"\n".join([*good, good[0].replace(b"Bright", b"Gr\xfcn")]))
+    assert clean(path, tmp_path / "clean") == 1
+    told = told_in_one_message(capsys)
+    assert f"iconv -f WINDOWS-1252 -t UTF-8 < {path} > lines.jsonl; the first of them" in told
+
+
+def test_after_a_time_out_of_the_network_the_same_command_goes_on(
+    raw: Path, reference: Path, tmp_path: Path, clean: Any, capsys: Any, monkeypatch: Any
+) -> None:
+    path, out = tmp_path / "trn.json.gz", tmp_path / "clean"
+    path.write_bytes(gzip.compress(raw.read_bytes(), 1))
+    real = source.cut_stream
+
+    def failing(*words: Any) -> Any:
+        for place, block in enumerate(real(*words)):
+            if place == 5:
+                raise FSTimeoutError
+            yield block
+
+    words = ("--block_bytes=10000", *LOOSE)
+    with monkeypatch.context() as patch:
+        patch.setattr(source, "cut_stream", failing)
+        assert clean(path, out, *words) == 1
+    told = told_in_one_message(capsys)
+    assert f"{path}: expected an answer of the network, found FSTimeoutError; run the same" in told
+    assert shards.list_parts(Folder(str(out)))
+    assert clean(path, out, *words) == 0
+    assert without_source(read(out)) == without_source(read(reference))
 
 
 def test_too_many_broken_lines_stop_the_run_with_the_first_three_shown(
