@@ -326,7 +326,7 @@ def test_bad_input_ends_in_one_message_and_leaves_no_output(
     [
         (
             {"asin": "1", "title": "t", "description": ["c"]},
-            "fields asin, title, description; convert it: gzip -dc PATH | jq -c '{uid: .asin, title",
+            "fields asin, title, description; convert it: gzip -dc PATH | jq -c '{uid: .asin",
         ),
         (
             {"uid": 7, "title": "t", "content": "c"},

@@ -352,6 +352,11 @@ class Failing(io.BytesIO):
             raise self.error
         return super().read(min(size or 0, 3_000))
 
+    def readinto(self, buffer: Any) -> int:
+        data = self.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
 
 @pytest.mark.parametrize(
     "error", [FSTimeoutError(), TimeoutError("timed out"), ConnectionResetError(104, "reset")]
