@@ -38,6 +38,10 @@ class SourceError(CatalogueError, ValueError):
     """The raw input is missing, empty, truncated or not what its name says."""
 
 
+class NetworkError(CatalogueError, RuntimeError):
+    """The network or an object store failed: nothing is wrong with the input, nor what is made."""
+
+
 class QuarantineError(CatalogueError, ValueError):
     """More lines are broken than ``max_quarantined_share`` allows."""
 

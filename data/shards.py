@@ -233,7 +233,8 @@ def _parquet(folder: Folder, name: str, opened: Any) -> pq.ParquetFile:
     try:
         return pq.ParquetFile(opened, memory_map=isinstance(opened, str))
     except (pa.ArrowInvalid, OSError) as error:
-        if isinstance(error, OSError) and error.errno is not None:
+        # Arrow's own faults are plain OSErrors; a time-out is one of a kind without a number.
+        if isinstance(error, OSError) and (error.errno is not None or type(error) is not OSError):
             raise
         found, mend = str(error).splitlines()[0], "make its folder again with --overwrite true"
         raise ManifestError(folder.path(name), "a Parquet file", found, mend) from error

@@ -13,7 +13,7 @@ class GenerateConfig:
     """Write a description for every title, into Parquet.
 
     Reads titles from a subset, clean shards, Parquet, CSV, JSON lines or text. A title that
-    cannot be written for is kept in quarantine. Run it again after an interruption: it goes on.
+    cannot be read or written for is kept in quarantine. Run it again after an interruption: it goes on.
     """
 
     run: str = placement("data/store/runs/all")
@@ -21,7 +21,8 @@ class GenerateConfig:
 
     titles: str = placement("data/store/subsets/all")
     """Subset, clean shards, folder of Parquet files, or a .parquet, .arrow, .csv, .jsonl, .json or
-    .txt file, the last four also as .gz; local or, all but the subset, an fsspec URL."""
+    .txt file, the last four also as .gz; local or, all but the subset, an fsspec URL. Titles of
+    files get the repair that the training titles got; subset and shards have it already."""
 
     out: str = placement("data/store/generated/all")
     """Folder for the descriptions; local or an fsspec URL."""
@@ -40,7 +41,8 @@ class GenerateConfig:
     position from 0."""
 
     keep_columns: list[str] = field(default_factory=list)
-    """Further columns of the titles to carry through to the output, as they are."""
+    """Further columns of the titles to carry through to the output, as they are; a column of JSON
+    lines that holds values of several kinds as text."""
 
     engine: Literal["auto", "fast", "reference"] = "auto"
     """What writes: the fast engine, or transformers' own generate; auto: the fast one where it

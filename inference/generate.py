@@ -21,7 +21,7 @@ from data import cli, manifest, schema, shards
 from data.errors import ModelError, SourceError
 from data.manifest import Counts, Manifest
 from data.shards import Artefact, Folder
-from inference import choice, engine, titles
+from inference import choice, engine, title_files, titles
 from inference.config import GenerateConfig
 from inference.engine import Completion, Model, Request, Settings
 from inference.titles import Titles
@@ -74,7 +74,7 @@ def run(config: GenerateConfig) -> Manifest:
         OutputError: the folder holds another output.
     """
     began = time.perf_counter()
-    found = titles.find(config)
+    found = titles.find(config, for_prompts=True)
     model = engine.find_model(config.run)
     settings = _settings(config, model)
     folder = Folder(config.out)
@@ -88,6 +88,7 @@ def run(config: GenerateConfig) -> Manifest:
         settings=model.settings,
         # Outputs without it hold draws of an earlier noise.
         **({"noise": choice.NOISE} if settings.temperature else {}),
+        **({"titles_repaired": True} if found.is_repaired else {}),
     )
     done = manifest.begin(folder, STAGE, identity, config.overwrite)
     if done:
@@ -266,12 +267,12 @@ def describe_titles(
         Schema GENERATED with the columns carried through, and schema REJECTED; together N rows,
         each in the order of the input.
     """
-    listed = rows.select(titles.TITLES.names).to_pylist()
+    listed = rows.select(title_files.TITLES.names).to_pylist()
     requests = [
         Request(row["uid"], model.prompt.render(row["title"], row["uid"])) for row in listed
     ]
     reasons = [
-        _refusal(row["title"], room)
+        row["refused"] or _refusal(row["title"], room)
         for row, room in zip(listed, writer.room(requests), strict=True)
     ]
     wanted = [place for place, reason in enumerate(reasons) if reason is None]
@@ -283,7 +284,7 @@ def describe_titles(
         row | {"reason": reason} for row, reason in zip(listed, reasons, strict=True) if reason
     ]
     table = pa.Table.from_pylist(made, schema=schema.GENERATED)
-    for carried in rows.schema.names[len(titles.TITLES) :]:
+    for carried in rows.schema.names[len(title_files.TITLES) :]:
         column = rows.column(carried).take(pa.array(wanted, pa.int64()))
         table = table.append_column(rows.schema.field(carried), column)
     return table, pa.Table.from_pylist(refused, schema=titles.REJECTED)

@@ -3,34 +3,41 @@
 Streams record batches in input order with bounded memory. Knows nothing of models.
 """
 
-import csv
-import gzip
+import contextlib
 import io
-import zlib
+import posixpath
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv
-import pyarrow.json
-import pyarrow.parquet as pq
+import xxhash
 
-from data import manifest, schema, shards
+from data import kinds, manifest, schema, shards, streams, text
 from data.errors import ConfigError, ManifestError, SourceError
 from data.manifest import Parent
-from data.shards import Folder, digest_all, digest_file
+from data.shards import Folder, digest_all
+from inference import title_files, title_json, title_tables
 from inference.config import GenerateConfig
+from inference.title_files import Asked, Row
+from inference.title_tables import TABLES
 
-TITLES = pa.schema([pa.field("uid", pa.string()), pa.field("title", pa.string())])
-REJECTED = pa.schema([*TITLES, pa.field("reason", pa.string())])
-"""Titles that no description can be written for: ``empty_title`` or ``prompt_too_long``."""
+REJECTED = pa.schema(
+    [
+        pa.field("uid", pa.string()),
+        pa.field("title", pa.string()),
+        pa.field("reason", pa.string()),
+    ]
+)
+"""Titles that no description can be written for: ``empty_title``, ``prompt_too_long``, or why the
+row could not be read: ``wrong_type``, ``wrong_field_count``, ``invalid_json``, ``invalid_utf8``,
+``not_an_object``, ``line_too_long``; then ``title`` is what there is of the row."""
 
-_MEND = "name the columns with --title_column and --uid_column"
-_BATCH = 4_096
-_ARROW_FILE = b"ARROW1"
+_START = 2**16
+_MAX_GZIP_RATIO = 200
 
 
 @dataclass(frozen=True)
@@ -42,14 +49,22 @@ class Titles:
     rows: int | None
     """How many there are, where that is known beforehand."""
     batches: Callable[[], Iterator[pa.RecordBatch]]
-    """Opens the input anew: batches of schema TITLES in input order, without nulls; the columns
-    to carry through follow, as they are."""
+    """Opens the input anew: batches of schema TITLES in input order; the columns to carry through
+    follow, as they are."""
     parent: Parent | None = None
     """The manifest of the input, where one of our stages made it."""
+    is_repaired: bool = False
+    """Whether the titles are not as the file has them, but repaired."""
 
 
-def find(config: GenerateConfig) -> Titles:
-    """Find the titles that a config names.
+def find(config: GenerateConfig, for_prompts: bool = False) -> Titles:
+    """Find the titles that a config names, and all that can be wrong with them as a whole.
+
+    Args:
+        config: names them, and the columns.
+        for_prompts: repair the titles of files as the training titles were, and let rows that
+            cannot be read come with their reason; else they are as they stand, and such a row is
+            an error. Our own clean and subset folders are repaired already.
 
     Raises:
         SourceError: nothing is there, it is empty, or it has no column of titles.
@@ -62,23 +77,128 @@ def find(config: GenerateConfig) -> Titles:
     names = folder.names()
     if manifest.is_output(names):
         return _from_stage(config, folder)
-    if names or not folder.is_local:
-        return _from_parts(config, folder, names)
-    path = Path(folder.path())
-    if not path.is_file():
-        found = "an empty folder" if path.is_dir() else "none"
-        raise SourceError(config.titles, "a file or folder of titles", found)
-    if path.stat().st_size == 0:
-        raise SourceError(config.titles, "rows", "an empty file")
-    suffixes = [suffix for suffix in path.suffixes if suffix != ".gz"]
-    reader = _READERS.get(suffixes[-1] if suffixes else "")
-    if reader is None:
-        raise SourceError(config.titles, f"a name that ends in {', '.join(_READERS)}", path.name)
-    return Titles(digest_file(path), None, lambda: _named(reader(path), config))
+    if names:
+        return _for(_from_parts(config, folder, names), config, for_prompts)
+    if folder.is_local and Path(folder.path()).is_dir():
+        raise SourceError(config.titles, "a file or folder of titles", "an empty folder")
+    return _for(_from_file(config), config, for_prompts)
+
+
+def _for(found: Titles, config: GenerateConfig, for_prompts: bool) -> Titles:
+    """Give the titles of a file the form that is asked for."""
+    change = partial(_repair) if for_prompts else partial(_check_rows, config.titles)
+
+    def opened() -> Iterator[pa.RecordBatch]:
+        return (change(batch) for batch in found.batches())
+
+    return Titles(found.digest, found.rows, opened, found.parent, for_prompts)
+
+
+def _repair(batch: pa.RecordBatch) -> pa.RecordBatch:
+    place = batch.schema.get_field_index("title")
+    repaired = text.repair_column(batch.column(place))
+    return batch.set_column(place, batch.schema.field(place), repaired)
+
+
+def _check_rows(where: str, batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Pass on rows that can all be read.
+
+    Raises:
+        SourceError: one cannot.
+    """
+    refused = batch.column("refused")
+    if refused.null_count < len(refused):
+        place = pc.index(refused.is_valid(), True).as_py()
+        shown = repr(batch.column("title")[place].as_py()[:80])
+        raise SourceError(where, "readable rows", f"{refused[place].as_py()}: {shown}")
+    return batch
+
+
+def _asked(config: GenerateConfig) -> Asked:
+    kept = tuple(config.keep_columns)
+    return Asked(config.titles, config.title_column, config.uid_column, kept, config.limit)
+
+
+def _from_file(config: GenerateConfig) -> Titles:
+    url, asked = config.titles, _asked(config)
+    ending = posixpath.splitext(url.lower().removesuffix(".gz"))[1]
+    with streams.open_url(url) as file:
+        if ending not in (*TABLES, *_READERS):
+            known = ", ".join([*TABLES, *_READERS])
+            raise SourceError(url, f"a name that ends in {known}", posixpath.basename(url))
+        digest = _digest(file)
+        _check_start(url, file, ending)
+    if ending in TABLES:
+        table = TABLES[ending]
+        kept = title_tables.check(asked, title_tables.read_schema(url, table))
+
+        def read() -> Iterator[pa.RecordBatch]:
+            return title_tables.named(title_tables.read(url, table, asked), asked, kept)
+
+        return Titles(digest, None, read)
+    survey, rows = _READERS[ending]
+    with _opened(url) as file:
+        types = survey(file, asked)
+
+    def opened() -> Iterator[pa.RecordBatch]:
+        with _opened(url) as file:
+            batches = title_files.batches(rows(file, asked, types), types)
+            yield from title_files.limited(batches, config.limit)
+
+    return Titles(digest, None, opened)
+
+
+def _digest(file: IO[bytes]) -> str:
+    """Digest a file as xxh3-128, hexadecimal, and rewind it."""
+    state = xxhash.xxh3_128()
+    while piece := file.read(2**22):
+        state.update(piece)
+    file.seek(0)
+    digest: str = state.hexdigest()
+    return digest
+
+
+def _check_start(where: str, file: IO[bytes], ending: str) -> None:
+    """Check that a file is what its name says, and that gzip is sound to its end.
+
+    Raises:
+        SourceError: it is empty, of another kind, or a gzip stream that is damaged or a bomb.
+    """
+    with _unpacked(where, file) as (unpacked, is_gzip):
+        start = unpacked.read(_START)
+        if not is_gzip and not start:
+            raise SourceError(where, "rows", "an empty file")
+        if ending not in TABLES:
+            is_json = _READERS[ending] is _JSON
+            kind = kinds.recognise(start) if is_json else kinds.no_text(start)
+            if kind is not None and kind.name != kinds.LINES:
+                expected = kinds.LINES if is_json else "text in UTF-8"
+                mend = kind.mend(where, is_gzip, to=f"titles{ending}")
+                raise SourceError(where, expected, kind.name, mend)
+        while is_gzip and unpacked.read(2**22):
+            pass
+
+
+@contextlib.contextmanager
+def _unpacked(url: str, stored: IO[bytes]) -> Iterator[tuple[IO[bytes], bool]]:
+    """Give a file's bytes in order, uncompressed, and whether they come out of gzip."""
+    is_gzip = stored.read(len(streams.GZIP)) == streams.GZIP
+    stored.seek(0)
+    mend = f"where the file is sound, unpack it first: gzip -dk {url}"
+    raw: Any = streams.gunzip(stored, url, _MAX_GZIP_RATIO, mend) if is_gzip else stored
+    with io.BufferedReader(raw, 2**20) as file:
+        yield file, is_gzip
+
+
+@contextlib.contextmanager
+def _opened(url: str) -> Iterator[IO[bytes]]:
+    with streams.open_url(url) as stored, _unpacked(url, stored) as (file, _):
+        yield file
 
 
 def _from_stage(config: GenerateConfig, folder: Folder) -> Titles:
     made = manifest.read(folder)
+    asked = _asked(config)
     parent = made.as_parent(manifest.absolute(config.titles))
     split = config.split
     if made.stage == "subset":
@@ -87,12 +207,12 @@ def _from_stage(config: GenerateConfig, folder: Folder) -> Titles:
             held = ", ".join(sorted({each.path.split("/")[0] for each in made.outputs}))
             raise SourceError(config.titles, f"rows of split {split}", f"only {held}")
         root = Path(folder.path()) / split
-        return Titles(made.digest, rows, lambda: _named(_streams(root), config), parent)
+        return Titles(made.digest, rows, lambda: title_tables.named(_streams(root), asked), parent)
     if made.stage == "clean":
         kept = config.keep_columns
 
         def opened() -> Iterator[pa.RecordBatch]:
-            return _named(_split(folder, split, kept), config)
+            return title_tables.named(_split(folder, split, kept), asked)
 
         return Titles(made.digest, None, opened, parent)
     expected = "the output of clean or subset, or a file of titles"
@@ -100,19 +220,28 @@ def _from_stage(config: GenerateConfig, folder: Folder) -> Titles:
 
 
 def _from_parts(config: GenerateConfig, folder: Folder, names: list[str]) -> Titles:
-    parts = [name for name in names if name.endswith(".parquet")]
+    parts = [name for name in names if name.lower().endswith(".parquet")]
     if not parts:
         found = ", ".join(names[:3]) or "nothing"
         raise SourceError(config.titles, "Parquet files", found)
+    asked = _asked(config)
     described = [shards.inspect_part(folder, name) for name in parts]
+    schemas = [_part_schema(folder, name) for name in parts]
+    kept = title_tables.unify(asked, [title_tables.check(asked, each) for each in schemas])
 
     def read() -> Iterator[pa.RecordBatch]:
         for name in parts:
             with shards.open_part(folder, name) as file:
-                yield from file.iter_batches(batch_size=_BATCH)
+                yield from title_tables.parquet_batches(file, asked.columns)
 
     digest = digest_all([each.digest for each in described])
-    return Titles(digest, sum(each.rows for each in described), lambda: _named(read(), config))
+    rows = sum(each.rows for each in described)
+    return Titles(digest, rows, lambda: title_tables.named(read(), asked, kept))
+
+
+def _part_schema(folder: Folder, name: str) -> pa.Schema:
+    with shards.open_part(folder, name) as file:
+        return file.schema_arrow
 
 
 def _split(folder: Folder, split: str, kept: list[str]) -> Iterator[pa.RecordBatch]:
@@ -126,118 +255,6 @@ def _streams(root: Path) -> Iterator[pa.RecordBatch]:
     for file in sorted(root.glob("*.arrow")):
         with pa.memory_map(str(file)) as source, pa.ipc.open_stream(source) as reader:
             yield from reader
-
-
-def _parquet(path: Path) -> Iterator[pa.RecordBatch]:
-    with pq.ParquetFile(path) as file:
-        yield from file.iter_batches(batch_size=_BATCH)
-
-
-def _arrow(path: Path) -> Iterator[pa.RecordBatch]:
-    with pa.memory_map(str(path)) as source:
-        if source.read(6) == _ARROW_FILE:
-            reader = pa.ipc.open_file(source)
-            yield from (reader.get_batch(i) for i in range(reader.num_record_batches))
-            return
-        source.seek(0)
-        yield from pa.ipc.open_stream(source)
-
-
-def _check_quotes(path: Path) -> None:
-    """Refuse a quote that opens and is not closed, in whose text pyarrow hides the rows after it.
-
-    Raises:
-        SourceError: a quoted field does not end before a comma or the end of the line.
-    """
-    whole = 0
-    with _opened(path) as file, io.TextIOWrapper(file, "utf-8", newline="") as text:
-        rows = csv.reader(text, strict=True)
-        try:
-            for _ in rows:
-                whole = rows.line_num
-        except csv.Error as error:
-            expected = "quotes that close before a comma or the end of the line"
-            found = f"in the row from line {whole + 1:,} on: {error}"
-            mend = 'write a quote within a quoted field as ""'
-            raise SourceError(str(path), expected, found, mend) from error
-
-
-def _csv(path: Path) -> Iterator[pa.RecordBatch]:
-    _check_quotes(path)
-    # Quoted fields may hold line breaks, and every column is text: a title may be a number.
-    parse = pyarrow.csv.ParseOptions(newlines_in_values=True)
-    with _opened(path) as file:
-        header = pyarrow.csv.open_csv(file, parse_options=parse).schema.names
-    convert = pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(header, pa.string()))
-    with _opened(path) as file:
-        yield from pyarrow.csv.open_csv(file, parse_options=parse, convert_options=convert)
-
-
-def _json(path: Path) -> Iterator[pa.RecordBatch]:
-    # Texts that look like dates are texts, and a column of texts may begin with nulls.
-    with _opened(path) as file:
-        first = pyarrow.json.open_json(file).schema
-    guessed = [each for each in first if str(each.type).startswith(("timestamp", "null"))]
-    texts = pa.schema([(each.name, pa.string()) for each in guessed])
-    parse = pyarrow.json.ParseOptions(explicit_schema=texts)
-    with _opened(path) as file:
-        yield from pyarrow.json.open_json(file, parse_options=parse)
-
-
-def _text(path: Path) -> Iterator[pa.RecordBatch]:
-    lines: list[str] = []
-    with _opened(path) as file:
-        for line in file:
-            lines.append(line.decode("utf-8-sig").rstrip("\r\n"))
-            if len(lines) == _BATCH:
-                yield pa.record_batch({"title": lines})
-                lines = []
-    if lines:
-        yield pa.record_batch({"title": lines})
-
-
-def _opened(path: Path) -> Any:
-    return gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")
-
-
-_READERS = {
-    ".parquet": _parquet, ".arrow": _arrow, ".feather": _arrow, ".csv": _csv, ".json": _json,
-    ".jsonl": _json, ".txt": _text,
-}  # fmt: skip
-
-
-def _named(batches: Iterator[pa.RecordBatch], config: GenerateConfig) -> Iterator[pa.RecordBatch]:
-    """Bring batches to schema TITLES; positions stand in for uids; stop at the limit."""
-    left, position = config.limit, 0
-    try:
-        for batch in batches:
-            piece = batch if left is None else batch.slice(0, left)
-            yield _columns(piece, position, config)
-            position += piece.num_rows
-            if left is not None and (left := left - piece.num_rows) == 0:
-                return
-    except (pa.ArrowException, UnicodeDecodeError, EOFError, zlib.error, OSError) as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise  # the machine's fault, not that of the titles
-        found = str(error).splitlines()[0]
-        raise SourceError(config.titles, "readable rows", found) from error
-
-
-def _columns(batch: pa.RecordBatch, position: int, config: GenerateConfig) -> pa.RecordBatch:
-    names = batch.schema.names
-    uid_column = config.uid_column or ("uid" if "uid" in names else None)
-    for name in (config.title_column, uid_column, *config.keep_columns):
-        if name is not None and names.count(name) != 1:
-            raise SourceError(config.titles, f"one column {name!r}", ", ".join(names), _MEND)
-    titles = pc.coalesce(batch.column(config.title_column).cast(pa.string()), pa.scalar(""))
-    places = pa.array(range(position, position + batch.num_rows), pa.int64()).cast(pa.string())
-    uids: Any = places
-    if uid_column:
-        uids = pc.coalesce(batch.column(uid_column).cast(pa.string()), places)
-    kept = {name: batch.column(name) for name in config.keep_columns}
-    made = pa.record_batch({"uid": uids, "title": titles} | kept)
-    made.validate(full=True)  # readers let bytes that are no UTF-8 pass
-    return made
 
 
 def parts(titles: Titles, part_rows: int) -> Iterator[pa.Table]:
@@ -256,3 +273,16 @@ def parts(titles: Titles, part_rows: int) -> Iterator[pa.Table]:
                 held, count = [], 0
     if held:
         yield pa.Table.from_batches(held)
+
+
+_JSON = title_json.survey_json, title_json.json_rows
+_READERS: dict[
+    str, tuple[Callable[[IO[bytes], Asked], pa.Schema], Callable[..., Iterator[Row]]]
+] = {
+    ".csv": (title_files.survey_csv, title_files.csv_rows),
+    ".json": _JSON,
+    ".jsonl": _JSON,
+    ".ndjson": _JSON,
+    ".txt": (title_files.survey_text, title_files.text_rows),
+}
+"""By ending: what looks at the whole file beforehand, and what reads its rows."""

@@ -56,7 +56,8 @@ class CleanConfig:
     """
 
     source: str = placement("data/store/raw/trn.json.gz")
-    """JSON lines, plain or gzip: a file, a folder of them or a pattern; local or an fsspec URL."""
+    """JSON lines, plain or gzip: a file, a folder of .json, .jsonl and .ndjson files or a pattern;
+    local or an fsspec URL."""
 
     out: str = placement("data/store/clean")
     """Folder for the shards; local or an fsspec URL."""

@@ -18,7 +18,7 @@ from data import cli, manifest, sampling, schema, shards
 from data.errors import OutputError, QuarantineError, SourceError
 from data.manifest import Counts, Manifest
 from data.shards import Artefact, Folder
-from preprocessing import parse, rules, source
+from preprocessing import advice, parse, rules, source
 from preprocessing.config import CleanConfig
 from preprocessing.source import Lines, SourceFile
 
@@ -89,7 +89,7 @@ def run(config: CleanConfig) -> Manifest:
         return done
     try:
         parts = _run_blocks(config, files)
-        _check_outcome(config, parts)
+        _check_outcome(config, files, parts)
     except (SourceError, QuarantineError):
         # No later run could go on from here: the input itself has to change, or the rules.
         manifest.abandon(folder)
@@ -109,7 +109,7 @@ def _run_blocks(config: CleanConfig, files: list[SourceFile]) -> list[Part]:
     unread = sum(file.size * (_MOST_DEFLATED if file.compressed else 1) for file in files)
     settings = dataclasses.replace(config, overwrite=False)
     parts: list[Part] = []
-    rows = 0
+    counts = Counts()
     with (
         connect(config.workers, config.scheduler) as client,
         cli.Progress("clean", stored, "B") as progress,
@@ -122,11 +122,12 @@ def _run_blocks(config: CleanConfig, files: list[SourceFile]) -> list[Part]:
 
         for block, part in results(client, _blocks(config, files), submit, _AHEAD):
             parts.append(part)
-            rows += part.counts.read
+            counts += part.counts
             unread -= part.size
-            rate = rows / (time.perf_counter() - began)
-            progress.advance(block.read, rows=f"{rows:,}", rows_per_s=f"{rate:,.0f}")
-            _check_quarantine(config, parts, unread)
+            rate = counts.read / (time.perf_counter() - began)
+            progress.advance(block.read, rows=f"{counts.read:,}", rows_per_s=f"{rate:,.0f}")
+            if _is_too_broken(config, counts, unread):
+                raise _too_broken(config, files, parts, counts)
     return sorted(parts, key=lambda part: part.index)
 
 
@@ -251,30 +252,52 @@ def verify_part(block: Block, lines: Lines | None, config: CleanConfig) -> Part:
     return _part(block, lines, facts, outputs)
 
 
-def _check_quarantine(config: CleanConfig, parts: list[Part], unread: int) -> None:
-    """Stop as soon as the broken lines are too many for the unread bytes to make up for."""
-    broken = sum(sum(part.counts.quarantined.values()) for part in parts)
-    read = sum(part.counts.read for part in parts)
-    if broken <= config.max_quarantined_share * (read + unread // _SHORTEST_RECORD):
-        return
+def _is_too_broken(config: CleanConfig, counts: Counts, unread: int) -> bool:
+    """Tell whether the broken lines are too many for the unread bytes to make up for."""
+    broken = sum(counts.quarantined.values())
+    return broken > config.max_quarantined_share * (counts.read + unread // _SHORTEST_RECORD)
+
+
+def _too_broken(
+    config: CleanConfig, files: list[SourceFile], parts: list[Part], counts: Counts
+) -> QuarantineError:
     in_order = sorted(parts, key=lambda part: part.index)
     lines = itertools.chain.from_iterable(part.shown for part in in_order)
     shown = "\n  ".join(itertools.islice(lines, _SHOWN_LINES))
-    found = f"{broken:,} of {read:,} lines read so far"
+    found = f"{sum(counts.quarantined.values()):,} of {counts.read:,} lines read so far"
     expected = f"at most {config.max_quarantined_share:.2%} broken lines"
-    mend = f"accept more with --max_quarantined_share; the first of them:\n  {shown}"
-    raise QuarantineError(config.source, expected, found, mend)
+    mend = _mend_lines(files, parts) or "accept more with --max_quarantined_share"
+    return QuarantineError(config.source, expected, found, f"{mend}; the first of them:\n  {shown}")
 
 
-def _check_outcome(config: CleanConfig, parts: list[Part]) -> None:
-    _check_quarantine(config, parts, 0)
+def _mend_lines(files: list[SourceFile], parts: list[Part]) -> str:
+    """Tell what helps with the file that holds the most broken lines."""
+    by_file: dict[str, Counts] = {}
+    for part in parts:
+        by_file[part.file] = by_file.get(part.file, Counts()) + part.counts
+    broken = {name: sum(counts.quarantined.values()) for name, counts in by_file.items()}
+    worst = max(files, key=lambda file: broken.get(file.name, 0))
+    reasons = by_file[worst.name].quarantined
+    return advice.mend_lines(worst, reasons) if reasons else ""
+
+
+def _check_outcome(config: CleanConfig, files: list[SourceFile], parts: list[Part]) -> None:
     counts = sum((part.counts for part in parts), Counts())
+    if _is_too_broken(config, counts, 0):
+        raise _too_broken(config, files, parts, counts)
     if counts.read == 0:
         raise SourceError(config.source, "JSON lines", "no line")
     if counts.kept == 0:
-        most = max(counts.dropped, key=lambda reason: counts.dropped[reason], default="quarantined")
+        fallen = counts.dropped | {
+            f"quarantined as {why}": n for why, n in counts.quarantined.items()
+        }
+        most = max(fallen, key=lambda reason: fallen[reason])
         found = f"none of {counts.read:,}, most of them {most}"
         mend = "widen --rules.content_min and --rules.content_max"
+        if most not in counts.dropped:
+            mend = (
+                _mend_lines(files, parts) or "python -m data synthesize shows what lines look like"
+            )
         raise SourceError(config.source, "rows that pass the rules", found, mend)
 
 
@@ -285,9 +308,12 @@ def _manifest(
     parts: list[Part],
     seconds: float,
 ) -> Manifest:
+    by_file: dict[str, list[Part]] = {}
+    for part in parts:
+        by_file.setdefault(part.file, []).append(part)
     inputs = []
     for file in files:
-        own = [part for part in parts if part.file == file.name]
+        own = by_file.get(file.name, [])
         inputs.append(
             Artefact(
                 manifest.absolute(file.url),

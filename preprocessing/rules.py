@@ -12,7 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from preprocessing import bounds, text
+from data import text
+from preprocessing import bounds
 from preprocessing.config import RowRules
 
 LENGTH_EDGES = [0, *sorted({round(10 ** (step / 10)) for step in range(54)})]

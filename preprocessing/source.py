@@ -4,21 +4,32 @@ Both give the same blocks: block k holds the lines that *start* in bytes [k·B, 
 uncompressed stream, whole, so the blocks depend on the input and B alone. Knows nothing of JSON.
 """
 
+import contextlib
 import fnmatch
+import logging
+import os
 import posixpath
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO, Any
 
 import xxhash
 
+from data import kinds, streams
 from data.errors import SourceError
 from data.shards import Folder, digest_all, digest_bytes
 
-_ENDINGS = (".json", ".jsonl", ".json.gz", ".jsonl.gz")
-_GZIP = b"\x1f\x8b"
+log = logging.getLogger("catalogue")
+
+_ENDINGS = (".json", ".jsonl", ".ndjson", ".json.gz", ".jsonl.gz", ".ndjson.gz")
+_RAW = re.compile(r"\.(json|jsonl|ndjson)(\.gz)?$", re.IGNORECASE)
+_PACKED = re.compile(
+    r"\.(json|jsonl|ndjson)\.(bz2|xz|zst|zstd|lz4|zip|7z|tar|tgz|z)$|\.(json|jsonl)\.tar\.",
+    re.IGNORECASE,
+)
+_SHOWN_NAMES = 5
 _UTF8_MARK = b"\xef\xbb\xbf"
-_UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 _STEP = 2**20
 _SAMPLES = 16
 _SAMPLE_BYTES = 2**16
@@ -37,9 +48,9 @@ class SourceFile:
     sampled: str
     """Digest of evenly spaced samples: tells files apart at once, proves nothing."""
 
-    def open(self) -> IO[bytes]:
+    def open(self) -> contextlib.AbstractContextManager[IO[bytes]]:
         """Open the stored bytes."""
-        return open_url(self.url)
+        return streams.open_url(self.url)
 
 
 @dataclass(frozen=True)
@@ -57,12 +68,6 @@ class Lines:
     """xxh3-128 of the range's bytes."""
 
 
-def open_url(url: str) -> IO[bytes]:
-    """Open a local path or fsspec URL for reading bytes."""
-    folder, name = posixpath.split(url)
-    return Folder(folder or ".").open(name)
-
-
 def find(source: str) -> list[SourceFile]:
     """Find the raw files of a source, sorted by name.
 
@@ -70,51 +75,95 @@ def find(source: str) -> list[SourceFile]:
         source: a file, a folder, or a pattern such as ``raw/part-*.json.gz``.
 
     Raises:
-        SourceError: nothing is there, or nothing that is JSON lines.
+        SourceError: nothing is there, or something that is no JSON lines.
+        NetworkError: it could not be read to its end.
     """
     parent, base = posixpath.split(source.rstrip("/"))
     beside = Folder(parent or ".")
-    if any(mark in base for mark in "*?["):
-        return _describe(beside, fnmatch.filter(beside.names(), base), source)
-    if not _is_folder(source):
-        if not beside.exists(base):
-            mend = "name the file with --source, or invent one: python -m data synthesize"
-            raise SourceError(source, "a file or folder", "none", mend)
-        return _describe(beside, [base], source)
-    inside = Folder(source).names()
-    names = [name for name in inside if name.endswith(_ENDINGS)]
+    kind = _type(source)
+    if kind == "directory":
+        return _describe(Folder(source), _raw_names(Folder(source)))
+    if kind is not None:
+        return _describe(beside, [base])
+    if not any(mark in base for mark in "*?["):
+        mend = "name the file with --source, or invent one: python -m data synthesize"
+        raise SourceError(source, "a file or folder", "none", mend)
+    fitting = fnmatch.filter(beside.names(), base)
+    names = [name for name in fitting if base.startswith(".") or not name.startswith(".")]
     if not names:
-        found = ", ".join(inside[:3]) or "nothing"
-        raise SourceError(source, f"files that end in {', '.join(_ENDINGS)}", found)
-    return _describe(Folder(source), names, source)
+        raise SourceError(source, "at least one file", "none that fits")
+    _tell_left_out(source, fitting, names)
+    return _describe(beside, names)
 
 
-def _is_folder(url: str) -> bool:
+def _type(url: str) -> str | None:
+    """Tell what is at a path or URL, as fsspec names it; None where there is nothing."""
     import fsspec
 
     fs, path = fsspec.core.url_to_fs(url)
-    return bool(fs.isdir(path))
+    try:
+        found: str = fs.info(path)["type"]
+    except FileNotFoundError:
+        is_link = Folder(url).is_local and os.path.islink(path)
+        return "link" if is_link else None
+    return found
 
 
-def _describe(folder: Folder, names: list[str], source: str) -> list[SourceFile]:
+def _raw_names(folder: Folder) -> list[str]:
+    """Choose the raw files of a folder by their endings, and tell which files are left out.
+
+    Raises:
+        SourceError: there is none, or one beside them holds JSON packed in a way not read here.
+    """
+    inside = folder.names()
+    shown = [name for name in inside if not name.startswith(".")]
+    names = [name for name in shown if _RAW.search(name)]
+    if packed := [name for name in shown if _PACKED.search(name)]:
+        mend = "unpack it, or move it out of the folder"
+        raise SourceError(folder.url, "plain or gzip files", packed[0], mend)
     if not names:
-        raise SourceError(source, "at least one file", "none that fits")
+        found = ", ".join(inside[:3]) or "nothing"
+        raise SourceError(folder.url, f"files that end in {', '.join(_ENDINGS)}", found)
+    _tell_left_out(folder.url, inside, names)
+    return names
+
+
+def _tell_left_out(source: str, inside: list[str], names: list[str]) -> None:
+    left = sorted(set(inside) - set(names))
+    if left:
+        more = f" and {len(left) - _SHOWN_NAMES:,} more" if len(left) > _SHOWN_NAMES else ""
+        log.warning("%s: left out %s%s", source, ", ".join(left[:_SHOWN_NAMES]), more)
+
+
+def _describe(folder: Folder, names: list[str]) -> list[SourceFile]:
     return [_describe_one(posixpath.join(folder.url, name), name) for name in names]
 
 
 def _describe_one(url: str, name: str) -> SourceFile:
-    with open_url(url) as file:
+    with streams.open_url(url) as file:
         size = file.seek(0, 2)
         if size == 0:
-            raise SourceError(url, "JSON lines", "an empty file")
+            raise SourceError(url, "JSON lines", "an empty file", "fetch it again")
         samples = [_piece(file, size * i // _SAMPLES) for i in range(_SAMPLES)]
-        start = _piece(file, 0)
         samples.append(_piece(file, max(size - _SAMPLE_BYTES, 0)))
-    if start.startswith(_UTF16_MARKS):
-        mend = f"convert it: iconv -f UTF-16 -t UTF-8 {url}"
-        raise SourceError(url, "UTF-8", "the mark of UTF-16", mend)
-    compressed = start.startswith(_GZIP)
+        start = _piece(file, 0)
+        compressed = start.startswith(streams.GZIP)
+        kind = kinds.recognise(_unpacked_start(file, url) if compressed else start)
+    if kind.name != kinds.LINES:
+        then = kinds.to_fields(kind.record or {}) or ""
+        raise SourceError(url, "JSON lines", kind.name, kind.mend(url, compressed, then))
     return SourceFile(url, name, size, compressed, digest_all([digest_bytes(s) for s in samples]))
+
+
+def _unpacked_start(file: IO[bytes], url: str) -> bytes:
+    file.seek(0)
+    return bytes(streams.gunzip(file, url, 1, "").read(_SAMPLE_BYTES))
+
+
+def read_start(file: SourceFile) -> bytes:
+    """Read the first bytes of a file, some 64 KiB, uncompressed."""
+    with file.open() as stored:
+        return _unpacked_start(stored, file.url) if file.compressed else _piece(stored, 0)
 
 
 def _piece(file: IO[bytes], at: int) -> bytes:
@@ -237,25 +286,13 @@ def read_gzip(
 
     Raises:
         SourceError: the stream is truncated or damaged, or expands beyond ``max_ratio``.
+        NetworkError: it could not be read to its end.
     """
-    from isal import igzip, igzip_lib
-
-    with file.open() as stored, igzip.GzipFile(fileobj=stored) as stream:
-        try:
-            produced = 0
-            for lines in cut_stream(stream, block_bytes, max_line_bytes):
-                yield lines, stored.tell()
-                produced += lines.size
-                if produced > block_bytes + max_ratio * stored.tell():
-                    expected = f"a gzip stream that expands at most {max_ratio}-fold"
-                    found = f"{produced:,} bytes from {stored.tell():,}"
-                    mend = "where the file is sound, raise --max_gzip_ratio"
-                    raise SourceError(file.url, expected, found, mend)
-        except (EOFError, igzip_lib.IsalError, OSError) as error:
-            if isinstance(error, OSError) and error.errno is not None:
-                raise
-            mend = "fetch it again"
-            raise SourceError(file.url, "a whole gzip stream", str(error), mend) from error
+    mend = "where the file is sound, raise --max_gzip_ratio"
+    with file.open() as stored:
+        stream: Any = streams.gunzip(stored, file.url, max_ratio, mend, free=block_bytes)
+        for lines in cut_stream(stream, block_bytes, max_line_bytes):
+            yield lines, stored.tell()
 
 
 def file_facts(file: SourceFile) -> list[Any]:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from data import synthetic, vocabulary
-from preprocessing.text import repair
+from data.text import repair
 
 TOTAL = 24_000
 # Counted in the real trn.json: 2,248,619 lines.

@@ -21,7 +21,7 @@ from data import manifest, schema, shards
 from data.manifest import Counts
 from data.prompt import Prompt
 from data.shards import Folder
-from inference import engine, generate, titles
+from inference import engine, generate, title_files, titles
 from inference.__main__ import main
 from inference.engine import Completion, Model, Request, Settings
 
@@ -110,6 +110,30 @@ def test_the_texts_are_those_of_the_engine(done: Path, run: Path) -> None:
         assert (row["finish_reason"], row["prompt_tokens"], row["new_tokens"]) == (
             *(text.finish_reason, text.prompt_tokens, text.new_tokens),
         )
+
+
+def test_bad_rows_of_a_file_are_counted_and_its_titles_repaired(
+    gen: Generate, tmp_path: Path
+) -> None:
+    path, out = tmp_path / "titles.jsonl", tmp_path / "generated"
+    path.write_bytes(
+        b'{"title": "Copper &amp; Kettle", "uid": 12345678901234567890123, "price": 3.5}\n'
+        b'{"title": ["Lamp"], "uid": "b"}\n'
+        b'{"title": "Tent", "uid"\n'
+        b'{"title": "Lamp", "price": "$4"}\n'
+    )
+    assert gen(path, out, "--keep_columns=[price]") == 0
+    made = manifest.read(Folder(str(out)), "generate")
+    assert made.counts == Counts(4, 2, {}, {"invalid_json": 1, "wrong_type": 1})
+    assert [(row["uid"], row["title"], row["price"]) for row in read(out)] == [
+        ("12345678901234567890123", "Copper & Kettle", "3.5"),
+        ("3", "Lamp", "$4"),
+    ]
+    assert [(row["uid"], row["reason"]) for row in read(out, "quarantine")] == [
+        ("b", "wrong_type"),
+        ("2", "invalid_json"),
+    ]
+    assert made.identity["titles_repaired"]
 
 
 def test_the_manifest_balances_and_names_what_it_was_made_from(
@@ -609,7 +633,9 @@ MODEL = Model("base", None, "0f", Prompt(), 12)
 
 def test_titles_become_rows_or_reasons_in_their_order() -> None:
     given = [("a", "Lamp"), ("b", ""), ("c", "x" * 39), ("d", "x" * 40), ("e", " "), ("f", "Tent")]
-    rows = pa.Table.from_pylist([{"uid": u, "title": t} for u, t in given], schema=titles.TITLES)
+    rows = pa.Table.from_pylist(
+        [{"uid": u, "title": t} for u, t in given], schema=title_files.TITLES
+    )
     echo = Echo()
     table, rejected = generate.describe_titles(rows, echo, MODEL, SETTINGS)
     assert table.schema == schema.GENERATED
@@ -622,6 +648,21 @@ def test_titles_become_rows_or_reasons_in_their_order() -> None:
         *[("b", "empty_title"), ("d", "prompt_too_long"), ("e", "empty_title")],
     ]
     assert [each.uid for each in echo.asked] == ["a", "c", "f"]
+
+
+def test_rows_that_could_not_be_read_keep_their_reason() -> None:
+    named = [
+        {"uid": "a", "title": "Lamp", "refused": None},
+        {"uid": "1", "title": '{"tit', "refused": "invalid_json"},
+        {"uid": "c", "title": "", "refused": "wrong_type"},
+    ]
+    rows = pa.Table.from_pylist(named, schema=title_files.TITLES)
+    table, rejected = generate.describe_titles(rows, Echo(), MODEL, SETTINGS)
+    assert table.column("uid").to_pylist() == ["a"]
+    assert rejected.to_pylist() == [
+        {"uid": "1", "title": '{"tit', "reason": "invalid_json"},
+        {"uid": "c", "title": "", "reason": "wrong_type"},
+    ]
 
 
 def test_a_limit_of_tokens_is_an_eighth_over_the_longest_that_was_trained_on() -> None:

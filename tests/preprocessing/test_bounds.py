@@ -6,7 +6,8 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from preprocessing import bounds, text
+from data import text
+from preprocessing import bounds
 
 PIECES = [
     *("word", "a", "  ", " ", "\n", "\t", "\x00", "\x1b[31m", "amp;", "quot;", "#65;"),

@@ -16,9 +16,10 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from fsspec.exceptions import FSTimeoutError
 
 from data import manifest, sampling, schema, shards
-from data.errors import OutputError, QuarantineError
+from data.errors import OutputError
 from data.manifest import Counts
 from data.shards import Folder
 from preprocessing import pipeline, source
@@ -304,8 +305,8 @@ def make_bad_source(kind: str, folder: Path, lines: list[bytes]) -> Path:
         ("only blank lines", "expected rows that pass the rules, found none of 3"),
         ("only the mark", "expected JSON lines, found no line"),
         ("no row left", "expected rows that pass the rules, found none of 5"),
-        ("a picture", "expected at most 2.00% broken lines"),
-        ("UTF-16", "expected UTF-8"),
+        ("a picture", "expected JSON lines, found binary data"),
+        ("UTF-16", "expected JSON lines, found UTF-16; convert it: iconv -f UTF-16 -t UTF-8"),
     ],
 )
 def test_bad_input_ends_in_one_message_and_leaves_no_output(
@@ -317,6 +318,68 @@ def test_bad_input_ends_in_one_message_and_leaves_no_output(
     assert found in told
     assert str(path) in told
     assert not (tmp_path / "clean").exists()
+
+
+@pytest.mark.parametrize("share", ["0.01", "1"])
+@pytest.mark.parametrize(
+    ("line", "mend"),
+    [
+        (
+            {"asin": "1", "title": "t", "description": ["c"]},
+            "fields asin, title, description; convert it: gzip -dc PATH | jq -c '{uid: .asin",
+        ),
+        (
+            {"uid": 7, "title": "t", "content": "c"},
+            "fields uid, title, content; convert it: gzip -dc PATH | jq -c '{uid: (.uid // ",
+        ),
+        ({"a": 1}, "the fields a: rename or fill those that are meant by uid, title and content"),
+    ],
+)
+def test_records_with_other_fields_are_told_with_the_command_that_renames_them(
+    tmp_path: Path, clean: Callable[..., int], capsys: Any, line: Any, mend: str, share: str
+) -> None:
+    path = tmp_path / "trn.json.gz"
+    path.write_bytes(gzip.compress(json.dumps(line).encode() + b"\n") * 9)
+    assert clean(path, tmp_path / "clean", f"--max_quarantined_share={share}") == 1
+    told = told_in_one_message(capsys)
+    assert mend.replace("PATH", str(path)) in told
+    assert "--max_quarantined_share" not in told
+    assert "--rules" not in told
+
+
+def test_lines_in_another_encoding_are_told_with_the_command_that_converts_them(
+    tmp_path: Path, clean: Callable[..., int], capsys: Any, line: Any
+) -> None:
+    path = tmp_path / "trn.json"
+    good = [line(str(i), content="Bright and small and green.") for i in range(50)]
+    path.write_bytes(b"\n".join([*good, good[0].replace(b"Bright", b"Gr\xfcn")]))
+    assert clean(path, tmp_path / "clean") == 1
+    told = told_in_one_message(capsys)
+    assert f"iconv -f WINDOWS-1252 -t UTF-8 < {path} > lines.jsonl; the first of them" in told
+
+
+def test_after_a_time_out_of_the_network_the_same_command_goes_on(
+    raw: Path, reference: Path, tmp_path: Path, clean: Any, capsys: Any, monkeypatch: Any
+) -> None:
+    path, out = tmp_path / "trn.json.gz", tmp_path / "clean"
+    path.write_bytes(gzip.compress(raw.read_bytes(), 1))
+    real = source.cut_stream
+
+    def failing(*words: Any) -> Any:
+        for place, block in enumerate(real(*words)):
+            if place == 5:
+                raise FSTimeoutError
+            yield block
+
+    words = ("--block_bytes=10000", *LOOSE)
+    with monkeypatch.context() as patch:
+        patch.setattr(source, "cut_stream", failing)
+        assert clean(path, out, *words) == 1
+    told = told_in_one_message(capsys)
+    assert f"{path}: expected an answer of the network, found FSTimeoutError; run the same" in told
+    assert shards.list_parts(Folder(str(out)))
+    assert clean(path, out, *words) == 0
+    assert without_source(read(out)) == without_source(read(reference))
 
 
 def test_too_many_broken_lines_stop_the_run_with_the_first_three_shown(
@@ -553,18 +616,12 @@ def test_an_interrupted_run_says_that_it_goes_on_and_ends_with_130(
     assert not (out / "manifest.json").exists()
 
 
-def part_of(read: int, broken: int) -> pipeline.Part:
-    counts = Counts(read, read - broken, {}, {"invalid_json": broken} if broken else {})
-    return pipeline.Part(0, "trn.json", 0, "", counts, (), ("trn.json byte 0",))
-
-
 def test_a_run_stops_early_only_where_no_rest_can_make_up_for_the_broken_lines() -> None:
     config = CleanConfig(max_quarantined_share=0.01)
     shortest = len(b'{"uid":"","title":"","content":""}\n')
-    parts = [part_of(4, 4), part_of(6, 6)]
-    pipeline._check_quarantine(config, parts, 990 * shortest)
-    with pytest.raises(QuarantineError, match="found 10 of 10 lines read so far"):
-        pipeline._check_quarantine(config, parts, 989 * shortest)
+    counts = Counts(10, 0, {}, {"invalid_json": 10})
+    assert not pipeline._is_too_broken(config, counts, 990 * shortest)
+    assert pipeline._is_too_broken(config, counts, 989 * shortest)
 
 
 # The real records ------------------------------------------------------------------------------

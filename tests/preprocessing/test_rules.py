@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data import schema
-from preprocessing import rules, text
+from data import schema, text
+from preprocessing import rules
 from preprocessing.config import RowRules
 
 LOOSE: dict[str, Any] = {"title_min": 0, "content_min": 0, "content_max": None}

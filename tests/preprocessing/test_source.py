@@ -3,16 +3,19 @@
 import gzip
 import io
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import xxhash
+from fsspec.exceptions import FSTimeoutError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data.errors import SourceError
+from data.errors import NetworkError, SourceError
+from data.shards import Folder
 from preprocessing import source
 from preprocessing.parse import parse_lines
 from preprocessing.source import Lines, cut_stream, find, ranges, read_gzip, read_lines
@@ -169,6 +172,54 @@ def test_find_gives_the_raw_files_of_a_folder_in_order(tmp_path: Path) -> None:
         assert found == [("a.json", False), ("b.jsonl", False), ("c.json.gz", True)]
 
 
+def test_a_folder_is_read_whatever_the_case_of_its_endings_and_what_is_left_out_is_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    raw = ["A.JSONL", "a.json", "b.JSON", "c.ndjson", "d.jsonl.GZ", "trn[1].json"]
+    other = ["._trn.json", ".hidden.json", "a.json.bak", "a.json.swp", "a.json~", "notes.txt"]
+    for name in (*raw, *other):
+        (tmp_path / name).write_bytes(b"{}\n")
+    (tmp_path / "zz.json.d").mkdir()
+    with caplog.at_level("WARNING", "catalogue"):
+        assert [file.name for file in find(str(tmp_path))] == raw
+    [told] = caplog.messages
+    assert told == f"{tmp_path}: left out {', '.join(other[:5])} and 2 more"
+
+
+@pytest.mark.parametrize("ending", [".json.bz2", ".JSONL.XZ", ".json.zst", ".ndjson.zip"])
+def test_a_file_of_records_packed_in_another_way_is_not_left_out_in_silence(
+    ending: str, tmp_path: Path
+) -> None:
+    for name in ("a.json", f"e{ending}"):
+        (tmp_path / name).write_bytes(b"{}\n")
+    with pytest.raises(SourceError, match=f"plain or gzip files, found e{ending}; unpack it"):
+        find(str(tmp_path))
+
+
+def test_a_name_with_marks_of_a_pattern_is_a_name_where_such_a_file_exists(tmp_path: Path) -> None:
+    for name in ("trn[1].json", "trn1.json"):
+        (tmp_path / name).write_bytes(b"{}\n")
+    assert [file.name for file in find(str(tmp_path / "trn[1].json"))] == ["trn[1].json"]
+    (tmp_path / "trn[1].json").unlink()
+    assert [file.name for file in find(str(tmp_path / "trn[1].json"))] == ["trn1.json"]
+    assert [file.name for file in find(str(tmp_path / "*.json"))] == ["trn1.json"]
+
+
+def test_what_is_no_file_is_told_and_never_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.json")
+    (tmp_path / "folder.json").mkdir()
+    (tmp_path / "link.json").symlink_to(tmp_path / "none.json")
+    for name, found in (
+        ("pipe.json", "a pipe or device; write it to a file first"),
+        ("link.json", "a link to a file that is not there"),
+        ("folder.json", "nothing"),
+    ):
+        with pytest.raises(SourceError, match=found):
+            find(str(tmp_path / name))
+    with pytest.raises(SourceError, match=r"folder\.json: expected a file, found a folder"):
+        find(str(tmp_path))
+
+
 def test_find_gives_the_files_that_a_pattern_fits_whatever_their_ending(tmp_path: Path) -> None:
     for name in ("x-2.txt", "x-1.txt", "y.txt"):
         (tmp_path / name).write_bytes(b"{}\n")
@@ -201,9 +252,14 @@ def test_a_source_in_memory_is_found_and_read() -> None:
         (
             b"x",
             "",
-            "expected files that end in .json, .jsonl, .json.gz, .jsonl.gz, found other.txt",
+            "expected files that end in .json, .jsonl, .ndjson, .json.gz, .jsonl.gz, .ndjson.gz, "
+            "found other.txt",
         ),
-        ("{}".encode("utf-16"), "a.json", "expected UTF-8, found the mark of UTF-16; convert it"),
+        (
+            "{}".encode("utf-16"),
+            "a.json",
+            "expected JSON lines, found UTF-16; convert it: iconv -f UTF-16 -t UTF-8 < ",
+        ),
     ],
 )
 def test_what_is_no_source_is_told(
@@ -282,6 +338,41 @@ def test_a_gzip_that_expands_beyond_the_limit_is_refused_before_it_is_read_whole
     with pytest.raises(SourceError, match=r"expands at most 200-fold, found .*--max_gzip_ratio"):
         list(blocks)
     assert len(list(read_gzip(find(str(path))[0], 10_000, LIMIT, 1_100))) == 1_000
+
+
+class Failing(io.BytesIO):
+    """A file whose network fails once 3,000 bytes are read."""
+
+    def __init__(self, data: bytes, error: Exception) -> None:
+        super().__init__(data)
+        self.error = error
+
+    def read(self, size: int | None = -1) -> bytes:
+        if self.tell() >= 3_000:
+            raise self.error
+        return super().read(min(size or 0, 3_000))
+
+    def readinto(self, buffer: Any) -> int:
+        data = self.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+
+@pytest.mark.parametrize(
+    "error", [FSTimeoutError(), TimeoutError("timed out"), ConnectionResetError(104, "reset")]
+)
+def test_a_network_that_fails_is_no_damaged_gzip(
+    error: Exception, tmp_path: Path, lines: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    payload = gzip.compress(b"".join(each + b"\n" for each in lines(300)), 0)
+    path = tmp_path / "a.json.gz"
+    path.write_bytes(payload)
+    [file] = find(str(path))
+    monkeypatch.setattr(Folder, "open", lambda *_: Failing(payload, error))
+    with pytest.raises(NetworkError, match="run the same command again") as caught:
+        list(read_gzip(file, 1_000, LIMIT, 200))
+    assert not isinstance(caught.value, SourceError)
+    assert str(path) in str(caught.value)
 
 
 def test_what_tells_a_file_is_not_where_it_lies(tmp_path: Path) -> None:

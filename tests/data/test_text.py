@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from preprocessing import text
+from data import text
 
 
 def definition(raw: str) -> str:

@@ -1,0 +1,281 @@
+"""What a file is, from its first bytes, where it is not the JSON lines that it should be.
+
+Pure: bytes in, a name and the command that helps out. It decides nothing about single lines: a
+file counts as another kind only where most of what is seen of it cannot be JSON lines.
+"""
+
+import ast
+import codecs
+import json
+import re
+import shlex
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+LINES = "JSON lines"
+_TO_LINES = "import sys, json, {0}; [print(json.dumps(row)) for row in {1}]"
+_CSV = 'python3 -c "' + _TO_LINES.format("csv", "csv.DictReader(sys.stdin{})") + '"'
+_DICTS = 'python3 -c "' + _TO_LINES.format("ast", "map(ast.literal_eval, sys.stdin)") + '"'
+_TABLE = (
+    "python3 -c \"import sys, io, pandas; pandas.read_{}(io.BytesIO(sys.stdin.buffer.read()))"
+    ".to_json(sys.stdout, orient='records', lines=True)\""
+)  # fmt: skip
+_FETCH = "fetch the file itself again"
+
+_MAGIC = (
+    (b"\x1f\x8b", "gzip inside gzip", "gzip -dc"),
+    (b"PK\x03\x04", "a zip archive", "funzip"),
+    (b"BZh", "bzip2", "bzip2 -dc"),
+    (b"\xfd7zXZ\x00", "xz", "xz -dc"),
+    (b"\x28\xb5\x2f\xfd", "zstandard", "zstd -dc"),
+    (b"\x04\x22\x4d\x18", "lz4", "lz4 -dc"),
+    (b"PAR1", "Parquet", _TABLE.format("parquet")),
+    (b"ARROW1\x00", "an Arrow file", _TABLE.format("feather")),
+    (b"\xff\xfe\x00\x00", "UTF-32", "iconv -f UTF-32 -t UTF-8"),
+    (b"\x00\x00\xfe\xff", "UTF-32", "iconv -f UTF-32 -t UTF-8"),
+    (b"\xff\xfe", "UTF-16", "iconv -f UTF-16 -t UTF-8"),
+    (b"\xfe\xff", "UTF-16", "iconv -f UTF-16 -t UTF-8"),
+)
+_TAR, _TAR_AT = b"ustar", 257
+_MARK = b"\xef\xbb\xbf"
+_POINTER = b"version https://git-lfs.github.com/spec/"
+_PAGE = re.compile(rb"<(!doctype|html|head|body|\?xml|error)\b", re.IGNORECASE)
+_OBJECT = re.compile(rb"^\s*\{", re.MULTILINE)
+_SHOWN_COLUMNS = 8
+# Lines in a row that are objects: then it is JSON lines, whatever follows.
+_ENOUGH = 3
+_LOOKED_AT = 50
+_DECODER = json.JSONDecoder()
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a file is."""
+
+    name: str
+    """``LINES``, or for a person: ``a zip archive``."""
+    filter: str = ""
+    """Shell command that reads such a file and writes JSON lines, or comes nearer to them."""
+    advice: str = ""
+    """What to do where no command turns it into lines."""
+    record: dict[str, Any] | None = None
+    """The first record, where there is one."""
+
+    def mend(
+        self, path: str, is_gzip: bool = False, then: str = "", to: str = "lines.jsonl"
+    ) -> str:
+        """Return the command that turns the file into one that can be read.
+
+        Args:
+            path: of the file.
+            is_gzip: whether what was seen comes out of gzip.
+            then: a further filter.
+            to: name of the file to write.
+        """
+        filters = [each for each in (self.filter, then) if each]
+        if not filters:
+            return self.advice
+        piped = " | ".join(filters)
+        name = shlex.quote(path)
+        start = f"gzip -dc {name} | {piped}" if is_gzip else f"{piped} < {name}"
+        if not is_gzip and len(filters) > 1:
+            start = f"{filters[0]} < {name} | {' | '.join(filters[1:])}"
+        return f"convert it: {start} > {to}"
+
+
+def recognise(start: bytes) -> Kind:
+    """Tell what a file is.
+
+    Args:
+        start: its first bytes, some 64 KiB, uncompressed where the file is gzip.
+
+    Returns:
+        The kind; ``LINES`` where the file is, or may yet be, JSON lines.
+    """
+    return no_text(start) or _text(start.removeprefix(_MARK).decode("utf-8", "replace"))
+
+
+def no_text(start: bytes) -> Kind | None:
+    """Tell what a file is that is no text in UTF-8, or none of the user's; None where it is.
+
+    Args:
+        start: its first bytes, as for ``recognise``.
+    """
+    for magic, name, command in _MAGIC:
+        if start.startswith(magic):
+            return Kind(name, command)
+    if start[_TAR_AT : _TAR_AT + len(_TAR)] == _TAR:
+        return Kind("a tar archive", "tar -xOf -")
+    # JSON begins with ASCII: every other byte is then 0 in UTF-16 without a mark.
+    if start[1:4:2] == b"\0\0" and start[0] and start[2]:
+        return Kind("UTF-16 without its mark", "iconv -f UTF-16LE -t UTF-8")
+    if start[0:4:2] == b"\0\0" and start[1] and start[3]:
+        return Kind("UTF-16 without its mark", "iconv -f UTF-16BE -t UTF-8")
+    begun = start.removeprefix(_MARK).lstrip()
+    if begun.startswith(_POINTER):
+        return Kind("the pointer to a large file, not the file", advice="git lfs pull")
+    if _PAGE.match(begun):
+        return Kind("a web page or XML", advice=_FETCH)
+    if b"\0" in begun and not _OBJECT.search(begun) and not _is_utf8(begun):
+        return Kind("binary data", advice=_FETCH)
+    return None
+
+
+def _is_utf8(start: bytes) -> bool:
+    """Tell whether bytes are UTF-8, which may be cut at their end."""
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(start)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _text(text: str) -> Kind:
+    begun = text.lstrip()
+    if begun.startswith("{"):
+        return _objects(begun)
+    if begun.startswith("["):
+        return _array(begun)
+    if "{" not in begun[:1_000] and (table := _table(begun)):
+        return table
+    return Kind(LINES)
+
+
+def _objects(text: str) -> Kind:
+    """Tell JSON lines from other ways of writing objects one after the other."""
+    lines = _whole_lines(text)
+    records = [found for line in lines[:_ENOUGH] if (found := _object(line)) is not None]
+    if len(records) == _ENOUGH:
+        return Kind(LINES, record=records[0])
+    records = [found for line in lines if (found := _object(line)) is not None]
+    commas = [found for line in lines if line.endswith(",") and (found := _object(line[:-1]))]
+    if len(commas) > len(records):
+        command = "sed 's/,[[:space:]]*$//'"
+        return Kind("objects with a comma after each line", command, record=commas[0])
+    others = [line for line in lines if _object(line) is None]
+    dicts = [found for line in others[:_LOOKED_AT] if (found := _dict(line))]
+    if len(dicts) > len(records):
+        return Kind("Python dictionaries, one a line", _DICTS, record=dicts[0])
+    if records and 2 * len(records) >= len(lines):
+        return Kind(LINES, record=records[0])
+    return _run_together(text)
+
+
+def _run_together(text: str) -> Kind:
+    """Tell objects that do not stand on a line each."""
+    try:
+        first, end = _DECODER.raw_decode(text)
+    except ValueError:
+        return Kind(LINES)
+    gap = re.match(r"\s*", text[end:])
+    between = gap[0] if gap else ""
+    if text[end + len(between) : end + len(between) + 1] == "{":
+        if "\r" in between and "\n" not in between:
+            return Kind("lines that end in a bare CR", r"tr '\r' '\n'", record=first)
+        if "\n" not in between:
+            return Kind("objects without line breaks between them", "jq -c .", record=first)
+    if "\n" in text[:end]:
+        return Kind("pretty-printed JSON, an object over several lines", "jq -c .", record=first)
+    return Kind(LINES, record=first)
+
+
+def _array(text: str) -> Kind:
+    """Tell one JSON array of records from lines that hold an array each."""
+    inner = text[1:].lstrip()
+    lines = _whole_lines(text)
+    is_lines = len(lines) > 1 and all(_is_json(line) for line in lines[:2])
+    if not inner.startswith("{") or is_lines:
+        return Kind(LINES)
+    try:
+        first, _ = _DECODER.raw_decode(inner)
+    except ValueError:
+        first = None
+    return Kind("one JSON array", "jq -c '.[]'", record=first)
+
+
+def _table(text: str) -> Kind | None:
+    """Tell a table of values with separators, by its header and its second line."""
+    lines = _whole_lines(re.sub(r"\r\n?", "\n", text))
+    if len(lines) < 2:
+        return None
+    for separator, name in ((",", "CSV"), ("\t", "tab-separated"), (";", "CSV with semicolons")):
+        columns = [column.strip().strip('"') for column in lines[0].split(separator)]
+        if len(columns) > 1 and all(columns) and separator in "".join(lines[1:3]):
+            how = "" if separator == "," else f", delimiter={separator!r}".replace("\\t", "\\\\t")
+            shown = ", ".join(columns[:_SHOWN_COLUMNS])
+            more = ", …" if len(columns) > _SHOWN_COLUMNS else ""
+            named = f"a table ({name}) with columns {shown}{more}"
+            return Kind(named, _CSV.format(how), record=dict.fromkeys(columns, ""))
+    return None
+
+
+def _whole_lines(text: str) -> list[str]:
+    """Give the lines that hold something; the last, which may be cut, only where it is alone."""
+    lines = text.split("\n")
+    whole = lines[:-1] if len(lines) > 1 and lines[-1] else lines
+    return [line.strip() for line in whole if line.strip()]
+
+
+def _object(line: str) -> dict[str, Any] | None:
+    if not line.startswith("{"):
+        return None
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _is_json(line: str) -> bool:
+    try:
+        json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _dict(line: str) -> dict[str, Any] | None:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of odd escapes in texts
+            found = ast.literal_eval(line)
+    except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+_ALIASES = {
+    "uid": ("uid", "asin", "id", "sku", "product_id", "item_id", "ean", "isbn"),
+    "title": ("title", "name", "product_name", "product_title", "product"),
+    "content": ("content", "description", "desc", "product_description", "text", "body", "summary"),
+}
+
+
+def to_fields(record: dict[str, Any]) -> str | None:
+    """Give the jq filter that makes a record's own fields ours.
+
+    Args:
+        record: of a file, under its own names.
+
+    Returns:
+        The filter; empty where the fields are ours already, None where they cannot be guessed.
+    """
+    lower = {str(name).lower(): str(name) for name in reversed(record)}
+    found = {
+        ours: next((lower[name] for name in names if name in lower), None)
+        for ours, names in _ALIASES.items()
+    }
+    if None in found.values():
+        return None
+    taken = {ours: _as_text(theirs or "", record) for ours, theirs in found.items()}
+    if all(value == f".{ours}" for ours, value in taken.items()):
+        return ""
+    return "jq -c '{" + ", ".join(f"{ours}: {value}" for ours, value in taken.items()) + "}'"
+
+
+def _as_text(name: str, record: dict[str, Any]) -> str:
+    value = f".{name}" if re.fullmatch(r"[A-Za-z_]\w*", name) else f'."{name}"'
+    if isinstance(record[name], list):
+        return f'({value} | join(" "))'
+    return value if isinstance(record[name], str) else f'({value} // "" | tostring)'
