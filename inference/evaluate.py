@@ -22,7 +22,7 @@ log = logging.getLogger("catalogue")
 
 STAGE = "evaluate"
 JSON, HTML = "report.json", "report.html"
-_LIBRARIES = ("pydivsufsort", "rapidfuzz", "rouge_score", "sacrebleu")
+_LIBRARIES = ("pydivsufsort", "rapidfuzz", "regex", "rouge_score", "sacrebleu")
 
 
 @dataclass(frozen=True)
