@@ -14,7 +14,7 @@ from data.errors import ManifestError, SourceError
 from data.manifest import Parent
 from data.prompt import Prompt
 from data.shards import Folder
-from inference import engine, samples, titles
+from inference import engine, progress, samples, titles
 from inference.config import GenerateConfig
 from inference.engine import Model, Request, Settings
 from inference.intervals import Floats
@@ -233,11 +233,13 @@ class Writer:
         if wanted:
             self._engine = self._engine or _load(self.model, self.settings)
         step = _AT_ONCE[self.settings.device]
-        with cli.Progress(what, len(wanted), "rows") as progress:
+        with (
+            cli.Progress(what, len(wanted), "rows") as bar,
+            progress.heard_by(lambda rows, _: bar.advance(rows)),
+        ):
             for start in range(0, len(wanted), step):
                 places = wanted[start : start + step]
                 texts |= self._write({place: prompts[place] for place in places})
-                progress.advance(len(places))
         return _written(list(texts.values()))
 
     def _write(self, prompts: dict[int, Request]) -> dict[int, Text]:

@@ -4,12 +4,14 @@ The only file of this stage that imports torch, transformers and peft, and only 
 Loads safetensors only, never remote code. Knows nothing of files of titles or of Dask.
 """
 
+import functools
 import os
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
+from weakref import WeakKeyDictionary
 
 from data import manifest, models
 from data.cli import parse_memory
@@ -17,6 +19,7 @@ from data.errors import ConfigError, ModelError
 from data.manifest import Manifest
 from data.prompt import Prompt
 from data.shards import Folder, digest_all, digest_file
+from inference import progress
 from inference.choice import Chooser, row_key
 
 if TYPE_CHECKING:
@@ -181,6 +184,21 @@ class Texts:
             for text, ends, prompt, tokens in zip(texts, stopped, prompts, kept, strict=True)
         ]
 
+    @functools.cached_property
+    def _ids(self) -> "WeakKeyDictionary[Request, list[int]]":
+        return WeakKeyDictionary()
+
+    def encode_once(self, requests: Sequence[Request]) -> list[list[int]]:
+        """Tokenise prompts, and remember them as long as their requests live.
+
+        Whoever asks for room asks for texts next, and tokenising twice is no small part of both.
+        """
+        known = {request: self._ids.get(request) for request in requests}
+        new = [request for request, ids in known.items() if ids is None]
+        for request, ids in zip(new, self.encode(new), strict=True):
+            known[request] = self._ids[request] = ids
+        return [ids for request in requests if (ids := known[request]) is not None]
+
 
 class ReferenceEngine:
     """transformers' ``generate`` on merged weights: any device, batches sorted by length."""
@@ -198,11 +216,11 @@ class ReferenceEngine:
 
     def room(self, requests: Sequence[Request]) -> list[int]:
         """Tell how many tokens each prompt leaves in the model's context."""
-        return [self._context - len(ids) for ids in self._texts.encode(requests)]
+        return [self._context - len(ids) for ids in self._texts.encode_once(requests)]
 
     def generate(self, requests: Sequence[Request]) -> list[Completion]:
         """Write the texts, longest prompts first, given back in the order of the requests."""
-        ids = self._texts.encode(requests)
+        ids = self._texts.encode_once(requests)
         order = sorted(range(len(ids)), key=lambda place: (-len(ids[place]), place))
         written: dict[int, list[int]] = {}
         size = self._settings.batch_size or _REFERENCE_BATCH
@@ -212,6 +230,7 @@ class ReferenceEngine:
             with self._one_at_a_time:
                 tokens = self._write(batch, [requests[place].uid for place in places])
             written.update(zip(places, tokens, strict=True))
+            progress.tell(len(places), sum(map(len, tokens)))
         return self._texts.completions(ids, [written[place] for place in range(len(requests))])
 
     def _write(self, ids: list[list[int]], uids: list[str]) -> list[list[int]]:
