@@ -193,11 +193,12 @@ class Texts:
 
         Whoever asks for room asks for texts next, and tokenising twice is no small part of both.
         """
-        known = {request: self._ids.get(request) for request in requests}
-        new = [request for request, ids in known.items() if ids is None]
-        for request, ids in zip(new, self.encode(new), strict=True):
-            known[request] = self._ids[request] = ids
-        return [ids for request in requests if (ids := known[request]) is not None]
+        known = {each: ids for each in requests if (ids := self._ids.get(each)) is not None}
+        new = [each for each in dict.fromkeys(requests) if each not in known]
+        fresh = dict(zip(new, self.encode(new), strict=True))
+        self._ids.update(fresh)
+        known |= fresh
+        return [known[each] for each in requests]
 
 
 class ReferenceEngine:
