@@ -267,7 +267,7 @@ class Progress:
             dynamic_ncols=True,
             file=sys.stderr,
             mininterval=15.0 if quiet else 0.2,
-            miniters=1,
+            miniters=0,  # named figures may move before the first amount does
             delay=15.0 if quiet else 0.0,
             ascii=quiet,
         )

@@ -80,7 +80,7 @@ class EvaluateConfig:
 
     generated: list[str] | str = field(default_factory=list, metadata=_PLACE)
     """Ready texts, one or a list: outputs of generate, or files with uid and description. Those
-    of a --run stand in for writing them anew."""
+    that a --run wrote at temperature 0 and this limit stand in for writing them anew."""
 
     split: Literal["validation", "test"] = "test"
     """Held-out rows of the subset to ask about."""
@@ -147,6 +147,9 @@ class EvaluateConfig:
         if not self.runs and not self.ready:
             expected = "a run, or ready texts with --generated"
             raise ConfigError("--run", expected, "neither")
+        for name, paths in (("run", self.runs), ("generated", self.ready)):
+            if len({path.rstrip("/") for path in paths}) < len(paths):
+                raise ConfigError(f"--{name}", "each path once", ", ".join(paths))
         if self.memory_limit is not None:
             parse_memory(self.memory_limit)
 

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from transformers import AttentionInterface
 
+from inference import progress
 from inference.choice import Chooser
 
 ATTENTION = "unexpanded"
@@ -248,9 +249,11 @@ class Decoder:
                 held.update(zip(slots, places, strict=True))
             for _ in range(_STEPS_BETWEEN_LOOKS):
                 self._graph.replay() if self._graph is not None else self._advance()
-            for slot, tokens in self._finished(list(held)):
+            working, finished = len(held), self._finished(list(held))
+            for slot, tokens in finished:
                 written[held.pop(slot)] = tokens
                 free.append(slot)
+            progress.tell(len(finished), working * _STEPS_BETWEEN_LOOKS)
         return [written[place] for place in range(len(rows))]
 
     def _finished(self, held: list[int]) -> list[tuple[int, list[int]]]:

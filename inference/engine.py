@@ -5,12 +5,14 @@ Loads safetensors only, never remote code. Knows nothing of files of titles or o
 """
 
 import logging
+import functools
 import os
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
+from weakref import WeakKeyDictionary
 
 from data import manifest, models
 from data.cli import parse_memory
@@ -19,6 +21,7 @@ from data.manifest import Manifest
 from data.prompt import Prompt
 from data.shards import Folder, digest_all, digest_file
 from data.tokens import TextTokenizer
+from inference import progress
 from inference.choice import Chooser, row_key
 
 if TYPE_CHECKING:
@@ -220,6 +223,22 @@ class Texts:
             for text, ends, prompt, tokens in zip(texts, stopped, prompts, kept, strict=True)
         ]
 
+    @functools.cached_property
+    def _ids(self) -> "WeakKeyDictionary[Request, list[int]]":
+        return WeakKeyDictionary()
+
+    def encode_once(self, requests: Sequence[Request]) -> list[list[int]]:
+        """Tokenise prompts, and remember them as long as their requests live.
+
+        Whoever asks for room asks for texts next, and tokenising twice is no small part of both.
+        """
+        known = {each: ids for each in requests if (ids := self._ids.get(each)) is not None}
+        new = [each for each in dict.fromkeys(requests) if each not in known]
+        fresh = dict(zip(new, self.encode(new), strict=True))
+        self._ids.update(fresh)
+        known |= fresh
+        return [known[each] for each in requests]
+
 
 class ReferenceEngine:
     """transformers' ``generate`` on merged weights: any device, batches sorted by length."""
@@ -237,11 +256,11 @@ class ReferenceEngine:
 
     def room(self, requests: Sequence[Request]) -> list[int]:
         """Tell how many tokens each prompt leaves in the model's context."""
-        return [self._context - len(ids) for ids in self._texts.encode(requests)]
+        return [self._context - len(ids) for ids in self._texts.encode_once(requests)]
 
     def generate(self, requests: Sequence[Request]) -> list[Completion]:
         """Write the texts, longest prompts first, given back in the order of the requests."""
-        ids = self._texts.encode(requests)
+        ids = self._texts.encode_once(requests)
         order = sorted(range(len(ids)), key=lambda place: (-len(ids[place]), place))
         written: dict[int, list[int]] = {}
         size = self._settings.batch_size or _REFERENCE_BATCH
@@ -251,6 +270,7 @@ class ReferenceEngine:
             with self._one_at_a_time:
                 tokens = self._write(batch, [requests[place].uid for place in places])
             written.update(zip(places, tokens, strict=True))
+            progress.tell(len(places), sum(map(len, tokens)))
         return self._texts.completions(ids, [written[place] for place in range(len(requests))])
 
     def _write(self, ids: list[list[int]], uids: list[str]) -> list[list[int]]:

@@ -1,6 +1,7 @@
 """The driver of ``evaluate``: runs and ready texts in, one page and one JSON file out."""
 
 import dataclasses
+import importlib.metadata
 import importlib.util
 import json
 import logging
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from data import cli, manifest
-from data.errors import GateError, ModelError, SourceError
+from data.errors import GateError, ManifestError, ModelError, SourceError
 from data.manifest import Counts, Manifest, Parent
 from data.shards import Artefact, Folder, digest_bytes
 from inference import candidates, engine, measures, report, samples, verdict
@@ -22,6 +23,8 @@ log = logging.getLogger("catalogue")
 
 STAGE = "evaluate"
 JSON, HTML = "report.json", "report.html"
+_SCORERS = ("rouge_score", "sacrebleu")
+"""Libraries whose figures another version may change."""
 _LIBRARIES = ("pydivsufsort", "rapidfuzz", "rouge_score", "sacrebleu")
 
 
@@ -33,6 +36,10 @@ class Case:
     subset: Manifest
     runs: list[tuple[str, Model]]
     ready: list[Ready]
+    own: dict[str, list[Ready]]
+    """By run, the ready texts that stand in for writing its own anew."""
+    beside: list[Ready]
+    """The other ready texts: candidates of their own."""
     trained: dict[str, list[Trained]]
     """By run or ready texts, what it was trained on."""
     sides: list[Side]
@@ -52,13 +59,7 @@ def run(config: EvaluateConfig) -> Manifest:
     _check_installed()
     case = find(config)
     folder = Folder(config.out)
-    identity = manifest.identify(
-        config,
-        subset=case.subset.digest,
-        rows=digest_bytes(json.dumps([side.uids for side in case.sides]).encode()),
-        runs=[model.digest for _, model in case.runs],
-        generated=[ready.digest for ready in case.ready],
-    )
+    identity = _identify(case)
     done = manifest.begin(folder, STAGE, identity, config.overwrite)
     if done:
         cli.say(f"{config.out} is already finished for these runs, rows and settings")
@@ -93,6 +94,34 @@ def _check_installed() -> None:
         raise ModelError("evaluate", "the extra `evaluate`", f"no {', '.join(missing)}", mend)
 
 
+def _identify(case: Case) -> dict[str, Any]:
+    """Collect everything that changes a figure, a text or a verdict of the report."""
+    models = [model for _, model in case.runs]
+    device = engine.choose_device(case.config.device) if models else None
+    written = {
+        "made": [model.made.digest for model in models if model.made],
+        "prompts": [dataclasses.asdict(model.prompt) for model in models],
+        "limits": [candidates.limit(model, case.config) for model in models],
+        "device": device,
+        "precision": "bf16" if device == "cuda" else "float32",
+    }
+    return manifest.identify(
+        case.config,
+        subset=case.subset.digest,
+        rows=_digest([side.uids for side in case.sides]),
+        texts=_digest([[s.titles, s.references, s.left_out] for s in case.sides]),
+        trained=[[each.digest for each in many] for many in case.trained.values()],
+        runs=[model.digest for model in models],
+        generated=[ready.digest for ready in case.ready],
+        scorers={name: importlib.metadata.version(name) for name in _SCORERS},
+        **(written if models else {}),
+    )
+
+
+def _digest(value: Any) -> str:
+    return digest_bytes(json.dumps(value).encode())
+
+
 def find(config: EvaluateConfig) -> Case:
     """Find runs, ready texts and rows, and check that unseen rows are unseen."""
     known = manifest.read(Folder(config.subset), "subset")
@@ -109,6 +138,10 @@ def find(config: EvaluateConfig) -> Case:
         # Of foreign texts nothing tells what wrote them: the subset's own train rows are assumed.
         by = each.made_by or Parent("train", each.path, "", (known.as_parent(config.subset),))
         trained[each.path] = samples.trained_on(by, config.subset, known)
+    for path, many in trained.items():
+        if not many:
+            mend = "judge its texts with --generated instead"
+            raise ManifestError(path, "a run that tells its subset", "none", mend)
     every = [one for many in trained.values() for one in many]
     unseen = (
         samples.held_out(config.held_out, config.rows, every)
@@ -116,21 +149,27 @@ def find(config: EvaluateConfig) -> Case:
         else samples.unseen(config.subset, config.split, config.rows, every)
     )
     seen = samples.seen(every, len(unseen))
-    sides = [_covered(side, runs, ready) for side in (unseen, seen)]
-    if not len(sides[0]):
-        path = ready[0].path
-        found = "none of them (first: " + ", ".join(list(ready[0].texts)[:2]) + ")"
-        expected = f"texts for uids such as {unseen.uids[0]}"
-        raise SourceError(path, expected, found, "name the titles' own subset or --held_out")
-    return Case(config, known, runs, ready, trained, [side for side in sides if len(side)])
+    own = {
+        path: [each for each in ready if candidates.stands_in(each, model, config)]
+        for path, model in runs
+    }
+    beside = [each for each in ready if not any(each in many for many in own.values())]
+    sides = [unseen, seen]
+    for each in beside:
+        sides = [candidates.covered(side, each) for side in sides]
+        if not len(sides[0]):
+            raise _uncovered(each, unseen)
+    sides = [side for side in sides if len(side)]
+    return Case(config, known, runs, ready, own, beside, trained, sides)
 
 
-def _covered(side: Side, runs: list[tuple[str, Model]], ready: list[Ready]) -> Side:
-    """Keep the rows that every ready text without a run of its own covers."""
-    for each in ready:
-        if not any(candidates.is_by(each, model) for _, model in runs):
-            side = samples.only(side, set(each.texts))
-    return side
+def _uncovered(ready: Ready, side: Side) -> SourceError:
+    expected = f"texts for uids such as {side.uids[0]}"
+    found = "none of them (first: " + ", ".join(list(ready.texts)[:2]) + ")"
+    if side.uids[0] in ready.texts:
+        expected, found = "texts for these rows", "texts of the same uids for other titles"
+    mend = "name the titles' own subset or --held_out"
+    return SourceError(ready.path, expected, found, mend)
 
 
 def write_all(case: Case) -> list[Candidate]:
@@ -138,44 +177,51 @@ def write_all(case: Case) -> list[Candidate]:
     made: list[Candidate] = []
     bases: dict[str, str] = {}
     several = len(case.runs) > 1
+    names = _names([path for path, _ in case.runs])
     for path, model in case.runs:
-        name = path.rstrip("/").split("/")[-1]
+        name = names[path]
         shared = candidates.base_of(model)
         if shared not in bases:
             base = Candidate("base" if not bases else f"base:{name}",
                              "Base" if not bases else f"Base of {name}", "base")  # fmt: skip
             base.trained = case.trained[path][0]
             bases[shared] = base.key
-            _have(base, Writer(candidates.bare(model), case.config), case, {}, case.config.base)
+            _have(base, Writer(candidates.bare(model), case.config), case, [], case.config.base)
             made.append(base)
         own = Candidate(f"adapter:{name}" if several else "adapter",
                         f"Adapter {name}" if several else "Adapter", "adapter",
                         case.trained[path][0], path, bases[shared])  # fmt: skip
-        texts = {
-            uid: text
-            for each in case.ready
-            if candidates.is_by(each, model)
-            for uid, text in each.texts.items()
-        }
-        _have(own, Writer(model, case.config), case, texts, True)
+        _have(own, Writer(model, case.config), case, case.own[path], True)
         made.insert(len(made) - 1 if len(case.runs) == 1 else len(made), own)
-    for each in case.ready:
-        if not any(candidates.is_by(each, model) for _, model in case.runs):
-            name = each.path.rstrip("/").split("/")[-1]
-            taken = Candidate(f"generated:{name}", name, "generated", case.trained[each.path][0])
-            taken.sides = {side.name: candidates.take_ready(each, side) for side in case.sides}
-            made.append(taken)
+    names = _names([each.path for each in case.beside])
+    for each in case.beside:
+        name = names[each.path]
+        taken = Candidate(f"generated:{name}", name, "generated", case.trained[each.path][0])
+        taken.sides = {side.name: candidates.take_ready(each, side) for side in case.sides}
+        made.append(taken)
     return made + _without_model(case, next(iter(case.trained.values()))[0])
 
 
+def _names(paths: list[str]) -> dict[str, str]:
+    """Name paths by their last folder, or by as many as tell them apart."""
+    split = {path: path.rstrip("/").split("/") for path in paths}
+    named = {}
+    for path, words in split.items():
+        others = [each for other, each in split.items() if other != path]
+        length = 1
+        while length < len(words) and any(each[-length:] == words[-length:] for each in others):
+            length += 1
+        named[path] = "/".join(words[-length:])
+    return named
+
+
 def _have(
-    candidate: Candidate, writer: Writer, case: Case,
-    ready: dict[str, tuple[str, bool | None]], writes: bool,
-) -> None:  # fmt: skip
+    candidate: Candidate, writer: Writer, case: Case, ready: list[Ready], writes: bool
+) -> None:
     for side, cost in zip(case.sides, writer.score(case.sides), strict=True):
-        covered = {uid: ready[uid] for uid in side.uids if uid in ready}
+        found = candidates.find_ready(ready, side)
         what = f"{candidate.label.lower()}, {side.name} titles"
-        written = writer.write(side, covered, what) if writes else Written([])
+        written = writer.write(side, found, what) if writes else Written([])
         candidate.sides[side.name] = dataclasses.replace(written, cost=cost)
     writer.close()
 

@@ -3,9 +3,11 @@
 Pure: strings in, counts out.
 """
 
+import itertools
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
+
+from inference import words
 
 # Words that say nothing of a product; NLTK's list needs a download.
 _FUNCTION_WORDS = frozenset(
@@ -17,7 +19,6 @@ _FUNCTION_WORDS = frozenset(
     were what when where which while who whose why will with without you your
     """.split()  # noqa: SIM905
 )
-_WORD = re.compile(r"[^\W\d_]{3,}")
 _NUMBER = re.compile(r"\d+(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?")
 _UNITS = {
     "in": ('"', "in", "inch", "inches"), "ft": ("ft", "foot", "feet"), "mm": ("mm", "millimeter"),
@@ -39,7 +40,8 @@ class Kept:
     """How much of a title a text keeps; adding up rows gives shares."""
 
     words: int
-    """Distinct content words of the title that the text holds, an s at their end aside."""
+    """Distinct content words of the title that the text holds, an s at their end aside; where a
+    script puts no spaces between words, neighbouring characters."""
     title_words: int
     measures: int
     """Distinct numbers of the title that the text holds, with their unit where they have one."""
@@ -51,9 +53,14 @@ class Kept:
 
 
 def content_words(text: str) -> set[str]:
-    """Give the distinct words of three letters or more that are no function words, folded."""
-    found: Iterable[str] = _WORD.findall(text.casefold())
-    return {_stem(word) for word in found if word not in _FUNCTION_WORDS}
+    """Give the distinct words of three letters or more that are no function words, folded.
+
+    A script without spaces gives pairs of neighbouring characters, or one that stands alone.
+    """
+    found = {_stem(word) for word in words.long_words(text) if word not in _FUNCTION_WORDS}
+    for run in words.runs(text):
+        found |= {"".join(pair) for pair in itertools.pairwise(run)} or set(run)
+    return found
 
 
 def _stem(word: str) -> str:
@@ -61,8 +68,8 @@ def _stem(word: str) -> str:
 
 
 def numbers(text: str) -> set[str]:
-    """Give the distinct numbers of a text: ``1,000.50`` as ``1000.5``."""
-    return {_plain(found) for found in _NUMBER.findall(text)}
+    """Give the distinct numbers of a text in any digits: ``1,000.50`` as ``1000.5``."""
+    return {_plain(found) for found in _NUMBER.findall(words.fold(text))}
 
 
 def _plain(number: str) -> str:
@@ -73,7 +80,7 @@ def _plain(number: str) -> str:
 
 def measures(text: str) -> set[tuple[str, str]]:
     """Give the distinct (number, unit) of a text; the unit is empty where none is known."""
-    found = _MEASURE.findall(text.casefold())
+    found = _MEASURE.findall(words.fold(text))
     return {(_plain(number), _CANONICAL.get(unit, "")) for number, unit in found}
 
 
@@ -85,7 +92,9 @@ def compare(text: str, title: str, record: str) -> Kept:
         title: that it was written for.
         record: the real description.
     """
-    asked, held = content_words(title), content_words(text)
+    asked = content_words(title)
+    # A character that stands alone in the title may have neighbours in the text.
+    held = content_words(text) | {sign for run in words.runs(text) for sign in run}
     wanted, told = measures(title), measures(text)
     values = {number for number, _ in told}
     # A bare number of the title is kept with any unit, one with a unit only with that one.

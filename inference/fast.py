@@ -62,7 +62,7 @@ class FastEngine:
 
     def room(self, requests: Sequence[Request]) -> list[int]:
         """Tell how many tokens each prompt leaves in the model's context."""
-        return [self._context - len(ids) for ids in self._texts.encode(requests)]
+        return [self._context - len(ids) for ids in self._texts.encode_once(requests)]
 
     def generate(self, requests: Sequence[Request]) -> list[Completion]:
         """Write the texts, in the order of the requests.
@@ -72,7 +72,7 @@ class FastEngine:
         """
         from inference.decoder import Row, common_beginning
 
-        ids = self._texts.encode(requests)
+        ids = self._texts.encode_once(requests)
         most = self._settings.max_new_tokens
         rows = [
             Row(

@@ -21,7 +21,7 @@ from data import cli, manifest, schema, shards
 from data.errors import ModelError, SourceError
 from data.manifest import Counts, Manifest
 from data.shards import Artefact, Folder
-from inference import choice, engine, title_files, titles
+from inference import choice, engine, progress, title_files, titles
 from inference.config import GenerateConfig
 from inference.engine import Completion, Model, Request, Settings
 from inference.titles import Titles
@@ -36,6 +36,8 @@ _WARN_CUT = 0.01
 # Some ten seconds of a GPU, some minutes of a CPU: what an interruption costs, and the fewer parts
 # there are, the seldomer slots stand empty at the end of one.
 _PART_ROWS = {"cuda": 8_192, "cpu": 2_048}
+# Seconds between a worker's words on how far its part is.
+_TELL_EVERY = 0.5
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,8 @@ class Block:
     index: int
     rows: pa.Table
     """Schema TITLES."""
+    topic: str = ""
+    """Of Dask's events, where the worker tells how far it is; none: it tells nothing."""
 
 
 @dataclass(frozen=True)
@@ -169,6 +173,7 @@ def _run_parts(
     env = None if config.scheduler else _environments(config, settings)
     parts: list[Part] = []
     with (
+        cli.Progress("generate", total, "rows") as bar,
         # On a GPU a second thread tokenises and writes while the first decodes.
         connect(
             config.workers,
@@ -177,27 +182,86 @@ def _run_parts(
             memory_limit=0,
             env=env,
         ) as client,
-        cli.Progress("generate", total, "rows") as progress,
     ):
-        began, tokens = time.perf_counter(), 0
+        follower = _Follower(bar)
+        topic = f"generate-{id(client):x}-{time.time_ns():x}"
+        client.subscribe_topic(topic, follower.hear)
 
         def submit(block: Block, attempt: int) -> "Future":
             return _submit(client, block, finished, (config, bare, settings), attempt)
 
-        blocks = _blocks(found, config.part_rows or _PART_ROWS[settings.device])
+        blocks = _blocks(found, config.part_rows or _PART_ROWS[settings.device], topic)
         for block, part in results(client, blocks, submit, ahead=1):
             parts.append(part)
-            tokens += part.figures["new_tokens"] if part.is_new else 0
-            rate = tokens / (time.perf_counter() - began)
-            progress.advance(block.rows.num_rows, tokens_per_second=f"{rate:,.0f}")
+            follower.finish(block, part)
+        client.unsubscribe_topic(topic)
     if not parts:
         raise SourceError(config.titles, "titles", "none")
     return sorted(parts, key=lambda part: part.index)
 
 
-def _blocks(found: Titles, part_rows: int) -> Iterator[Block]:
+class _Follower:
+    """Moves the bar by what workers tell of parts in work, and sets it right by finished ones."""
+
+    def __init__(self, bar: cli.Progress) -> None:
+        self._bar = bar
+        self._began = time.perf_counter()
+        self._told: dict[int, tuple[int, int]] = {}
+        """By part in work: rows and tokens."""
+        self._finished: set[int] = set()
+        self._rows = self._tokens = self._shown = 0
+        # Events come in a thread of Dask's.
+        self._one_at_a_time = threading.Lock()
+
+    def hear(self, event: tuple[float, tuple[int, int, int]]) -> None:
+        """Hear how many rows and tokens of a part there are by now, since it was begun."""
+        _, (index, rows, tokens) = event
+        with self._one_at_a_time:
+            if index not in self._finished:
+                self._told[index] = (rows, tokens)
+                self._show()
+
+    def finish(self, block: Block, part: Part) -> None:
+        """Count a finished part."""
+        with self._one_at_a_time:
+            self._told.pop(part.index, None)
+            self._finished.add(part.index)
+            self._rows += block.rows.num_rows
+            self._tokens += part.figures["new_tokens"] if part.is_new else 0
+            self._show()
+
+    def _show(self) -> None:
+        rows = self._rows + sum(rows for rows, _ in self._told.values())
+        tokens = self._tokens + sum(tokens for _, tokens in self._told.values())
+        rate = tokens / (time.perf_counter() - self._began)
+        self._bar.advance(rows - self._shown, tokens_per_second=f"{rate:,.0f}")
+        self._shown = rows
+
+
+class _Teller:
+    """Tells the driver now and then how far a part is; sums, so that a lost event does no harm."""
+
+    def __init__(self, block: Block) -> None:
+        self._block = block
+        self._rows = self._tokens = 0
+        self._last = 0.0
+
+    def __call__(self, rows: int, tokens: int) -> None:
+        """Hear of more rows and tokens from the engine."""
+        from distributed import get_worker
+
+        self._rows, self._tokens = self._rows + rows, self._tokens + tokens
+        now = time.monotonic()
+        if self._block.topic and now - self._last >= _TELL_EVERY:
+            self._last = now
+            # Rows may be written again with fewer slots, where memory ran out.
+            done = min(self._rows, self._block.rows.num_rows)
+            get_worker().log_event(self._block.topic, (self._block.index, done, self._tokens))
+
+
+def _blocks(found: Titles, part_rows: int, topic: str) -> Iterator[Block]:
     for index, rows in enumerate(titles.parts(found, part_rows)):
-        yield Block(index, rows)
+        yield Block(index, rows, topic)
 
 
 def _submit(
@@ -238,7 +302,9 @@ def _load(model: Model, settings: Settings) -> engine.Engine:
 
 def write_part(block: Block, config: GenerateConfig, model: Model, settings: Settings) -> Part:
     """Write the descriptions of one block and commit its part; runs on a worker."""
-    table, rejected = describe_titles(block.rows, _engine(model, settings), model, settings)
+    writer = _engine(model, settings)
+    with progress.heard_by(_Teller(block)):
+        table, rejected = describe_titles(block.rows, writer, model, settings)
     quarantined = {
         item["values"]: item["counts"]
         for item in rejected.column("reason").value_counts().to_pylist()

@@ -1,17 +1,21 @@
 """Scores of texts against references: what each row adds, and how sums become a score.
 
 Pure: texts in, tables of [rows, k] out. ROUGE is Google's rouge-score, BLEU and chrF++ are
-sacrebleu's; nothing of them is computed anew.
+sacrebleu's; nothing of them is computed anew. What is a word is ours to say (``words``), as by the
+libraries' defaults a Russian text has none and a Japanese one a single one. A row that lacks what
+a score needs adds nothing to it, and a score of nothing is NaN, never 0.
 """
 
 import functools
+import importlib.metadata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 
+from inference import words
 from inference.faithfulness import compare
 from inference.intervals import Floats, Score, percent, perplexity, ratio
 
@@ -24,6 +28,8 @@ class Metric:
     label: str
     better: Literal["higher", "lower", ""]
     about: str
+    needs: str
+    """What some row must have for the score to exist."""
     score: Score
     unit: str = ""
     digits: int = 1
@@ -39,6 +45,17 @@ def _corpus(name: str) -> Score:
     return score
 
 
+def _bleu(sums: Floats) -> Floats:
+    """Score sums as BLEU; sacrebleu calls texts 0 that are too short to hold four words."""
+    found = _corpus("bleu")(sums)
+    found[(sums[:, 0] > 0) & (sums[:, _FOURS] == 0)] = np.nan
+    return found
+
+
+_FOURS = 9
+"""Column of BLEU's sums that counts the texts' runs of four words."""
+
+
 @functools.cache
 def sacrebleu(name: str) -> Any:
     """Give sacrebleu's metric: ``bleu``, or ``chrf`` with word bigrams, which is chrF++."""
@@ -50,30 +67,43 @@ def sacrebleu(name: str) -> Any:
 
 METRICS = (
     Metric("perplexity", "Perplexity", "lower",
-           "of the real description after the prompt, weighted by tokens", perplexity, digits=2),
-    Metric("rouge1", "ROUGE-1", "higher", "words shared with the real description", percent),
-    Metric("rouge2", "ROUGE-2", "higher", "pairs of words shared", percent),
-    Metric("rougeL", "ROUGE-L", "higher", "longest common sequence of words", percent),
-    Metric("chrf", "chrF++", "higher", "runs of characters and words shared", _corpus("chrf")),
-    Metric("bleu", "BLEU", "higher", "runs of one to four words shared", _corpus("bleu")),
+           "of the real description after the prompt, weighted by tokens",
+           "a real description with a finite probability", perplexity, digits=2),
+    Metric("rouge1", "ROUGE-1", "higher", "words shared with the real description",
+           "a real description with words", percent),
+    Metric("rouge2", "ROUGE-2", "higher", "pairs of words shared",
+           "a real description of two words", percent),
+    Metric("rougeL", "ROUGE-L", "higher", "longest common sequence of words",
+           "a real description with words", percent),
+    Metric("chrf", "chrF++", "higher", "runs of characters and words shared",
+           "a real description", _corpus("chrf")),
+    Metric("bleu", "BLEU", "higher", "runs of one to four words shared",
+           "a text of four words", _bleu),
     Metric("title_words", "Title words kept", "higher",
-           "content words of the title that the text holds", percent, "%"),
+           "content words of the title that the text holds", "a title with content words",
+           percent, "%"),
     Metric("title_numbers", "Title numbers kept", "higher",
-           "numbers of the title that the text holds, with their unit", percent, "%"),
+           "numbers of the title that the text holds, with their unit",
+           "a title with numbers", percent, "%"),
     Metric("unsupported", "Unsupported numbers", "lower",
-           "numbers of the text that neither title nor record holds", percent, "%"),
-    Metric("length", "Length ratio", "", "characters over those of the real one", ratio, digits=2),
-    Metric("ended", "Ended", "higher", "texts that end by themselves", percent, "%"),
+           "numbers of the text that neither title nor record holds",
+           "a text with numbers", percent, "%"),
+    Metric("length", "Length ratio", "", "characters over those of the real one",
+           "a real description", ratio, digits=2),
+    Metric("ended", "Ended", "higher", "texts that end by themselves",
+           "a text that tells how it ended", percent, "%"),
     Metric("repetition", "Repetition", "lower",
-           "word 4-grams that the same text said before", percent, "%"),
-    Metric("distinct1", "Distinct-1", "", "different words over all words", ratio, digits=3),
-    Metric("distinct2", "Distinct-2", "", "different pairs of words over all", ratio, digits=3),
+           "word 4-grams that the same text said before", "a text of four words", percent, "%"),
+    Metric("distinct1", "Distinct-1", "", "different words over all words",
+           "a text with words", ratio, digits=3),
+    Metric("distinct2", "Distinct-2", "", "different pairs of words over all",
+           "a text of two words", ratio, digits=3),
     Metric("longest", "Longest copied span", "lower",
-           "characters that also stand in a training text, mean", ratio, digits=0),
+           "characters that also stand in a training text, mean", "a text", ratio, digits=0),
     Metric("copied", "Copied share", "lower",
-           "characters within copied spans", percent, "%"),
+           "characters within copied spans", "a text", percent, "%"),
     Metric("recited", "Recited", "lower",
-           "texts almost equal to a training text", percent, "%"),
+           "texts almost equal to a training text", "a text", percent, "%"),
 )  # fmt: skip
 BY_KEY = {metric.key: metric for metric in METRICS}
 
@@ -89,28 +119,42 @@ def against_references(texts: Sequence[str], references: Sequence[str]) -> dict[
         By metric [N, k]: ``rouge1``, ``rouge2``, ``rougeL``, ``chrf``, ``bleu``, ``length``.
     """
     found = _rouge(texts, references)
-    for name in ("chrf", "bleu"):
-        stats = sacrebleu(name)._extract_corpus_statistics(list(texts), [list(references)])
+    spaced = [[words.apart(text) for text in many] for many in (texts, references)]
+    for name, many in (("chrf", [texts, references]), ("bleu", spaced)):
+        stats = sacrebleu(name)._extract_corpus_statistics(list(many[0]), [list(many[1])])
         found[name] = np.array(stats, dtype=np.float64)
     lengths = [(len(text), len(real)) for text, real in zip(texts, references, strict=True)]
     found["length"] = np.array(lengths, dtype=np.float64)
     return found
 
 
+class _Words:
+    """What rouge-score takes for a tokenizer."""
+
+    def tokenize(self, text: str) -> list[str]:
+        """Give the words of a text in any script."""
+        return words.words(text)
+
+
 def _rouge(texts: Sequence[str], references: Sequence[str]) -> dict[str, Floats]:
+    """Score each text; a reference without words, or without pairs of them, measures none."""
     from rouge_score.rouge_scorer import RougeScorer
 
-    kinds = ["rouge1", "rouge2", "rougeL"]
-    scorer = RougeScorer(kinds)
+    kinds = {"rouge1": 1, "rouge2": 2, "rougeL": 1}
+    scorer = RougeScorer(list(kinds), tokenizer=_Words())
     scores = [scorer.score(real, text) for text, real in zip(texts, references, strict=True)]
-    return {kind: counted([each[kind].fmeasure for each in scores]) for kind in kinds}
+    sizes = np.array([len(words.words(real)) for real in references])
+    return {
+        kind: counted([each[kind].fmeasure for each in scores], sizes >= least)
+        for kind, least in kinds.items()
+    }
 
 
-def counted(values: Sequence[float] | Floats) -> Floats:
-    """Make rows that average: [N, 2], the value and 1."""
+def counted(values: Sequence[float] | Floats, known: Any = True) -> Floats:
+    """Make rows that average: [N, 2], the value and 1; both 0 where it is not known."""
     made = np.ones((len(values), 2))
     made[:, 0] = values
-    return made
+    return made * np.reshape(known, (-1, 1))
 
 
 def of_texts(texts: Sequence[str]) -> dict[str, Floats]:
@@ -119,23 +163,23 @@ def of_texts(texts: Sequence[str]) -> dict[str, Floats]:
     An n-gram that stands c times in all texts adds 1/c wherever it stands, so that the sum is the
     number of different ones, and resampled rows are not punished for standing twice.
     """
-    words = [text.casefold().split() for text in texts]
+    rows = [words.apart(text).casefold().split() for text in texts]
     found: dict[str, Floats] = {}
     for size, name in ((1, "distinct1"), (2, "distinct2")):
-        grams = [ngrams(each, size) for each in words]
+        grams = [ngrams(each, size) for each in rows]
         counts = Counter(gram for row in grams for gram in row)
         found[name] = np.array(
             [(sum(1 / counts[gram] for gram in row), len(row)) for row in grams], dtype=np.float64
         ).reshape(-1, 2)
-    fours = [ngrams(each, 4) for each in words]
+    fours = [ngrams(each, 4) for each in rows]
     again = [(len(row) - len(set(row)), len(row)) for row in fours]
     found["repetition"] = np.array(again, dtype=np.float64).reshape(-1, 2)
     return found
 
 
-def ngrams(words: Sequence[str], size: int) -> list[tuple[str, ...]]:
+def ngrams(row: Sequence[str], size: int) -> list[tuple[str, ...]]:
     """Give the runs of so many words, in order."""
-    return list(zip(*(words[start:] for start in range(size)), strict=False))
+    return list(zip(*(row[start:] for start in range(size)), strict=False))
 
 
 def faithful(
@@ -151,11 +195,20 @@ def faithful(
     return {name: np.array(pair, dtype=np.float64).reshape(-1, 2) for name, pair in pairs.items()}
 
 
-def signatures() -> dict[str, str]:
-    """Give sacrebleu's signatures: what makes the scores comparable with others'."""
+def signatures(texts: Iterable[str] = ()) -> dict[str, str]:
+    """Give what makes the scores comparable with others': sacrebleu's signatures, ROUGE's words.
+
+    Args:
+        texts: all that are scored; scripts without spaces among them are said.
+    """
     told = {}
     for name in ("bleu", "chrf"):
         library = sacrebleu(name)
         library.num_refs = 1
         told[name] = str(library.get_signature())
+    told["rouge"] = f"rouge-score:{importlib.metadata.version('rouge_score')}|stem:no|tok:unicode"
+    if any(words.is_unspaced(text) for text in texts):
+        # 13a alone would take a whole sentence for one word.
+        told["bleu"] = told["bleu"].replace("tok:13a", "tok:13a+char")
+        told["rouge"] += "+char"
     return told

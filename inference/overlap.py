@@ -16,6 +16,11 @@ from numpy.typing import NDArray
 # Bytes that no UTF-8 text holds: a match can never cross the end of a text.
 _TRAINED, _WRITTEN = b"\xff", b"\xfe"
 _WORDS = 4
+# The scripts of ``words`` in RE2's terms; a mark apart from its character changes no likeness.
+_UNSPACED = (
+    r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Bopomofo}\p{Yi}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
+    r"\p{Tai_Le}\p{New_Tai_Lue}\p{Tai_Tham}\p{Tai_Viet}]"
+)
 _ODD = np.uint64(0x9E3779B97F4A7C15)
 
 Numbers = NDArray[np.int64]
@@ -189,7 +194,8 @@ def _stretches(points: Numbers, least: int) -> list[tuple[int, int]]:
 def find_nearest(texts: list[str], trained: pa.ChunkedArray) -> Nearest:
     """Find the training text that shares the most distinct word 4-grams with each text.
 
-    Words are what white space parts, in small letters. Only 4-grams of the given texts are
+    Words are what white space parts, in small letters, and in a text that has no spaces between
+    words its characters. Only 4-grams of the given texts are
     indexed, so memory grows with what is shared.
     """
     words = pc.unique(_split(pa.array(texts, pa.string())).flatten())
@@ -213,7 +219,13 @@ def find_nearest(texts: list[str], trained: pa.ChunkedArray) -> Nearest:
 
 
 def _split(texts: pa.Array) -> pa.Array:
-    return pc.utf8_split_whitespace(pc.utf8_lower(texts))
+    """Split texts into words; of a text without spaces, single characters are words."""
+    lower = pc.utf8_lower(texts)
+    is_unspaced = pc.match_substring_regex(lower, f"{_UNSPACED}{{{_WORDS}}}")
+    if pc.any(is_unspaced).as_py():
+        apart = pc.replace_substring_regex(lower, f"({_UNSPACED})", r" \1 ")
+        lower = pc.if_else(is_unspaced, apart, lower)
+    return pc.utf8_split_whitespace(lower)
 
 
 def _grams(texts: pa.Array, words: pa.Array) -> tuple[NDArray[np.uint64], Numbers]:

@@ -15,7 +15,7 @@ from data.shards import Folder
 from inference import metrics
 from inference.candidates import Candidate
 from inference.criteria import EvaluateConfig
-from inference.intervals import Sample
+from inference.intervals import Floats, Sample
 from inference.measures import Measured
 from inference.samples import Side
 
@@ -38,7 +38,12 @@ def collect(
         "settings": {
             "split": config.split, "resamples": config.resamples, "seed": config.seed,
             "copied_span": config.copied_span, "recited_alike": config.recited_alike,
-            "signatures": metrics.signatures(),
+            "signatures": metrics.signatures(
+                text
+                for side in case.sides
+                for many in (side.references, *(each.sides[side.name].texts for each in compared))
+                for text in many
+            ),
         },
         "candidates": [
             {"key": each.key, "label": each.label, "kind": each.kind, "run": each.run,
@@ -47,7 +52,7 @@ def collect(
         ],
         "metrics": [
             {"key": m.key, "label": m.label, "better": m.better, "about": m.about,
-             "unit": m.unit, "digits": m.digits}
+             "needs": m.needs, "unit": m.unit, "digits": m.digits}
             for m in metrics.METRICS
         ],
         "sides": {side.name: _side(side, compared, measured) for side in case.sides},
@@ -73,12 +78,15 @@ def as_html(told: dict[str, Any], config: EvaluateConfig) -> str:
 
 
 def _side(side: Side, compared: list[Candidate], measured: Measured) -> dict[str, Any]:
-    samples = measured.samples[side.name]
+    samples, rows = measured.samples[side.name], measured.rows[side.name]
     return {
         "rows": len(side),
         "left_out": side.left_out,
         "scores": {
-            each.key: {name: _estimate(sample) for name, sample in samples[each.key].items()}
+            each.key: {
+                name: _estimate(sample) | {"rows": _measured_rows(name, rows[each.key][name])}
+                for name, sample in samples[each.key].items()
+            }
             for each in compared
         },
         "differences": _differences(compared, samples),
@@ -93,6 +101,14 @@ def _side(side: Side, compared: list[Candidate], measured: Measured) -> dict[str
 def _estimate(sample: Sample) -> dict[str, float | None]:
     found = sample.estimate()
     return {"value": _plain(found.value), "low": _plain(found.low), "high": _plain(found.high)}
+
+
+_CORPUS = {"bleu", "chrf"}
+
+
+def _measured_rows(name: str, table: Floats) -> int:
+    """Count the rows that the score is of: the others have nothing to be measured by."""
+    return len(table) if name in _CORPUS else int(np.count_nonzero(table[:, -1]))
 
 
 def _plain(value: float | None) -> float | None:

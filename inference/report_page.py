@@ -87,8 +87,8 @@ def _scores(told: dict[str, Any], side: str) -> str:
     body = []
     for metric in told["metrics"]:
         cells = [own["scores"][each["key"]].get(metric["key"]) for each in columns]
-        if any(cell and cell["value"] is not None for cell in cells):
-            shown = "".join(_cell(cell, metric) for cell in cells)
+        if any(cells):
+            shown = "".join(_cell(cell, metric, rows=own["rows"]) for cell in cells)
             body.append(f"<tr>{_heading(metric)}{shown}</tr>")
     left = "".join(f", {count:,} left out ({reason})" for reason, count in own["left_out"].items())
     return (
@@ -108,15 +108,25 @@ def _heading(metric: dict[str, Any]) -> str:
     )
 
 
-def _cell(cell: dict[str, Any] | None, metric: dict[str, Any], sign: str = "") -> str:
-    if not cell or cell["value"] is None:
+def _cell(
+    cell: dict[str, Any] | None, metric: dict[str, Any], sign: str = "", rows: int = 0
+) -> str:
+    """Lay out a score; where it is of fewer than so many rows, or of none, that is said."""
+    if not cell:
         return '<td class="empty">–</td>'
+    if cell["value"] is None:
+        return f'<td class="empty">–<small>no {_text(_bare(metric["needs"]))}</small></td>'
     form = f"{{:{sign},.{metric['digits']}f}}"
     value = form.format(cell["value"]) + metric["unit"]
+    some = f"<small>of {cell['rows']:,} rows</small>" if cell.get("rows", rows) < rows else ""
     if cell["low"] is None:
-        return f"<td>{value}<small>no interval</small></td>"
+        return f"<td>{value}<small>no interval</small>{some}</td>"
     low, high = form.format(cell["low"]), form.format(cell["high"])
-    return f"<td>{value}<small>{low} to {high}</small></td>"
+    return f"<td>{value}<small>{low} to {high}</small>{some}</td>"
+
+
+def _bare(need: str) -> str:
+    return need.removeprefix("a ")
 
 
 def _differences(told: dict[str, Any], side: str) -> str:
@@ -228,7 +238,10 @@ def _methods(told: dict[str, Any]) -> str:
         f"A span is copied from {own['copied_span']} characters on; a text is recited where it is "
         f"at least {own['recited_alike']:.0%} alike to a training text. Perplexity is weighted by "
         f"tokens, the end of the text included. Where all rows agree, so do all resamples: an "
-        f"interval without width says little. ROUGE is rouge-score's F1 without stemming.</p>"
+        f"interval without width says little. ROUGE is rouge-score's F1 without stemming, over "
+        f"words of letters and digits of any script, and single characters where a script puts no "
+        f"spaces between words; other measures count these apart as well. A row that lacks what "
+        f"a measure needs is not counted by it, and the score says of how many rows it is.</p>"
         f"<ul>{signs}</ul>"
     )
 

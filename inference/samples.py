@@ -5,6 +5,7 @@ on, and a row that it was trained on is never called unseen.
 """
 
 import logging
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -169,16 +170,14 @@ def seen(trained: Sequence[Trained], rows: int) -> Side:
     return _side("seen", table, rows, {})
 
 
-def only(side: Side, uids: set[str]) -> Side:
-    """Keep the rows whose uid is among some, and count the others as ``no_text``."""
-    places = [place for place, uid in enumerate(side.uids) if uid in uids]
-    gone = {"no_text": len(side) - len(places)} if len(places) < len(side) else {}
+def only(side: Side, places: Sequence[int], gone: dict[str, int]) -> Side:
+    """Keep the rows at some places; ``gone`` counts the others by reason."""
     return Side(
         side.name,
         [side.uids[place] for place in places],
         [side.titles[place] for place in places],
         [side.references[place] for place in places],
-        side.left_out | gone,
+        dict(Counter(side.left_out) + Counter(gone)),
     )
 
 

@@ -58,7 +58,7 @@ class Verdict:
         if not self.failed:
             if not any(line.passed for line in self.lines):
                 return "Nothing could be judged"
-            if any(line.told == _UNMEASURED for line in self.lines):
+            if any(line.told.startswith(_UNMEASURED) for line in self.lines):
                 return "Nothing against it: every threshold that could be measured is met"
             return "Ship it: every threshold is met"
         says = dict.fromkeys(_SAYS.get(line.key) or _SAYS[line.group] for line in self.failed)

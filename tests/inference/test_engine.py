@@ -1,9 +1,10 @@
 """The reference engine: what it writes is plain transformers' and the same in any batch."""
 
 import dataclasses
+import gc
 import random
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -379,3 +380,27 @@ def test_the_gpus_are_those_that_this_process_may_use(monkeypatch: pytest.Monkey
     assert engine.visible_gpus() == ["3", "GPU-5f"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert engine.visible_gpus() == []
+
+
+def test_room_and_texts_share_their_tokens(
+    model: Model, requests: list[Request], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = ReferenceEngine(model, GREEDY)
+    expected = writer.generate(requests[:3])
+    asked: list[str] = []
+    encode = engine.Texts.encode
+
+    def counted(self: engine.Texts, some: Sequence[Request]) -> list[list[int]]:
+        asked.extend(each.prompt for each in some)
+        return encode(self, some)
+
+    monkeypatch.setattr(engine.Texts, "encode", counted)
+    some = [dataclasses.replace(each) for each in requests[:3]]
+    some.append(dataclasses.replace(some[0]))
+    assert writer.room(some) == [CONTEXT - each.prompt_tokens for each in [*expected, expected[0]]]
+    assert writer.generate(some) == [*expected, expected[0]]
+    assert asked == [each.prompt for each in requests[:3]]
+    # They live no longer than their requests.
+    del some
+    gc.collect()
+    assert not writer._texts._ids

@@ -1,5 +1,7 @@
 """The command evaluate: what it compares, flags and refuses, and what the report says."""
 
+import dataclasses
+import importlib.metadata
 import json
 import re
 import shutil
@@ -12,14 +14,25 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from data import manifest, models, subset
-from data.errors import GateError, ManifestError, ModelError, SourceError, SubsetError
+from data import manifest, models, shards, subset
+from data.errors import (
+    ConfigError,
+    GateError,
+    ManifestError,
+    ModelError,
+    OutputError,
+    SourceError,
+    SubsetError,
+)
 from data.manifest import Counts, Manifest
+from data.prompt import Prompt
 from data.shards import Folder
 from data.subset import SubsetConfig
-from inference import evaluate
+from inference import candidates, evaluate, samples
 from inference.__main__ import main
+from inference.candidates import Ready, Written
 from inference.criteria import EvaluateConfig, Thresholds
+from inference.samples import Side
 
 NOUNS = ("kettle", "lamp", "novel", "jacket", "violin", "clock", "tent", "mirror")
 ROWS = [
@@ -403,3 +416,202 @@ def test_ready_texts_need_no_torch(
     )
     assert told.returncode == 0, told.stderr
     assert (tmp_path / "out" / "report.html").is_file()
+
+
+# What makes a report another one -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("field", ["title", "content"])
+def test_other_held_out_titles_or_texts_under_the_same_uids_are_another_report(
+    asked: Path, tmp_path: Path, clean_of: Callable[..., Path], field: str
+) -> None:
+    held = tmp_path / "held"
+    fresh = [(f"h{i}", f"Official {i}", f"An official text, number {i}.") for i in range(9)]
+    clean_of(held, fresh, held_out=0.3)
+    texts = tmp_path / "texts.jsonl"
+    texts.write_text("".join(json.dumps({"uid": u, "description": c}) + "\n" for u, _, c in fresh))
+    _judge(texts, asked, tmp_path, held_out=str(held))
+    shutil.rmtree(held)
+    changed = [
+        (u, f"{t} anew", c) if field == "title" else (u, t, f"{c} Really.") for u, t, c in fresh
+    ]
+    clean_of(held, changed, held_out=0.3)
+    with pytest.raises(OutputError, match=r"texts="):
+        _judge(texts, asked, tmp_path, held_out=str(held))
+
+
+def test_the_identity_holds_what_changes_a_report_and_no_more(
+    trained: Path, asked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = EvaluateConfig(run=str(trained), subset=str(asked), out=str(tmp_path / "o"), **BRIEF)
+    case = evaluate.find(config)
+    first = evaluate._identify(case)
+
+    def changed(other: evaluate.Case) -> set[str]:
+        found = evaluate._identify(other)
+        return {name for name in first | found if first.get(name) != found.get(name)}
+
+    copied = tmp_path / "elsewhere"
+    shutil.copytree(trained, copied)
+    moved = dataclasses.replace(config, run=str(copied), out="x", gate=True, overwrite=True)
+    assert changed(evaluate.find(moved)) == set()
+    path, model = case.runs[0]
+    other = dataclasses.replace(model, prompt=Prompt("compact"))
+    assert changed(dataclasses.replace(case, runs=[(path, other)])) == {"prompts"}
+    other = dataclasses.replace(model, longest=50)
+    without = dataclasses.replace(config, max_new_tokens=None)
+    assert evaluate._identify(dataclasses.replace(case, config=without))["limits"] == [14]
+    found = evaluate._identify(dataclasses.replace(case, config=without, runs=[(path, other)]))
+    assert found["limits"] == [57]
+    shorter = [dataclasses.replace(side, left_out={"empty": 1}) for side in case.sides]
+    assert changed(dataclasses.replace(case, sides=shorter)) == {"texts"}
+    rows = {
+        path: [dataclasses.replace(many[0], digest="0f")] for path, many in case.trained.items()
+    }
+    assert changed(dataclasses.replace(case, trained=rows)) == {"trained"}
+    monkeypatch.setattr(evaluate.engine, "choose_device", lambda _: "cuda")
+    assert changed(case) == {"device", "precision"}
+    monkeypatch.undo()
+    monkeypatch.setattr(importlib.metadata, "version", lambda _: "99")
+    assert changed(case) == {"scorers"}
+
+
+# Whose text is whose -----------------------------------------------------------------------------
+
+
+def _ready(path: str, texts: dict[Any, Any], **fields: Any) -> Ready:
+    return Ready(path, texts, "0f", **fields)
+
+
+def _side(*rows: tuple[str, str]) -> Side:
+    return Side("unseen", [u for u, _ in rows], [t for _, t in rows], ["Real."] * len(rows))
+
+
+def test_repeated_uids_keep_the_text_of_their_own_title() -> None:
+    side = _side(("a", "Kettle"), ("a", "Lamp"), ("b", "Tent"), ("a", "Kettle"), ("c", "New"))
+    texts = {
+        "a": {"Lamp": ("Shines.", True), "Kettle": ("Boils.", True)},
+        "c": {"Old": ("C", True)},
+    }
+    ready = _ready("g", texts)
+    kept = candidates.covered(side, ready)
+    assert kept.titles == ["Kettle", "Lamp", "Kettle"]
+    assert kept.left_out == {"no_text": 1, "other_title": 1}
+    assert candidates.take_ready(ready, kept).texts == ["Boils.", "Shines.", "Boils."]
+
+
+def test_texts_without_titles_cannot_serve_a_uid_of_two_titles() -> None:
+    ready = _ready("g.jsonl", {"a": {None: ("Boils.", None)}, "b": {None: ("B.", None)}})
+    assert candidates.take_ready(ready, _side(("a", "Kettle"), ("a", "Kettle"))).texts == [
+        *("Boils.", "Boils."),
+    ]
+    with pytest.raises(SourceError, match=r"g\.jsonl: .* uid a has several; give the output"):
+        candidates.covered(_side(("b", "Tent"), ("a", "Kettle"), ("a", "Lamp")), ready)
+
+
+def test_a_uid_with_different_descriptions_is_refused_and_equal_ones_are_fine(
+    asked: Path, tmp_path: Path
+) -> None:
+    texts = _write_texts(tmp_path / "texts.jsonl", asked, lambda row: row["title"])
+    texts.write_text(texts.read_text() * 2)
+    _judge(texts, asked, tmp_path)
+    with texts.open("a") as file:
+        for text in ("Other.", "Another."):
+            file.write(json.dumps({"uid": "u3", "description": text}) + "\n")
+    with pytest.raises(SourceError, match=r"found 3 different ones for uid u3; give each row"):
+        _judge(texts, asked, tmp_path / "other")
+
+
+def _written(folder: Path, rows: list[dict[str, Any]]) -> Path:
+    """An output of generate with some rows."""
+    made = pa.Table.from_pylist(rows)
+    artefact = shards.commit_part(Folder(str(folder)), shards.part_name(0), made)
+    Manifest(
+        "generate", {}, {}, (), (artefact,), Counts(len(rows), len(rows))
+    ).write(Folder(str(folder)))  # fmt: skip
+    return folder
+
+
+def test_an_output_without_finish_reasons_does_not_say_how_texts_ended(tmp_path: Path) -> None:
+    row = {"uid": "a", "title": "Kettle", "description": "Boils."}
+    ready = candidates.read_ready(str(_written(tmp_path / "a", [row])))
+    assert candidates.take_ready(ready, _side(("a", "Kettle"))) == Written(["Boils."], None)
+    both = [row | {"finish_reason": "stop"}, row | {"uid": "b", "finish_reason": None}]
+    ready = candidates.read_ready(str(_written(tmp_path / "b", both)))
+    assert candidates.take_ready(ready, _side(("a", "Kettle"))).ended == [True]
+    assert candidates.take_ready(ready, _side(("a", "Kettle"), ("b", "Kettle"))).ended is None
+    with pytest.raises(SourceError, match="expected a column 'title'"):
+        candidates.read_ready(str(_written(tmp_path / "c", [{"uid": "a", "description": "B"}])))
+
+
+def test_texts_written_in_another_way_are_no_stand_ins(trained: Path) -> None:
+    model = evaluate.engine.find_model(str(trained))
+    how = {"temperature": 0.0, "max_new_tokens": 8, "prompt": dataclasses.asdict(model.prompt)}
+    config = EvaluateConfig(run="r", max_new_tokens=8)
+
+    def stands_in(weights: str = model.digest, **other: Any) -> bool:
+        ready = _ready("g", {}, weights=weights, settings=how | other)
+        return candidates.stands_in(ready, model, config)
+
+    assert stands_in()
+    assert not stands_in(weights="0f")
+    assert not stands_in(temperature=0.7)
+    assert not stands_in(max_new_tokens=9)
+    assert not stands_in(prompt={"template": "compact", "instruction": "x"})
+
+
+def test_files_of_one_name_keep_two_columns(asked: Path, tmp_path: Path) -> None:
+    paths = []
+    for folder, text in (("a", "A text."), ("b", "Another one.")):
+        (tmp_path / folder).mkdir()
+        paths.append(
+            str(_write_texts(tmp_path / folder / "t.jsonl", asked, lambda _, text=text: text))
+        )
+    config = EvaluateConfig(
+        generated=paths, subset=str(asked), out=str(tmp_path / "o"), resamples=100, rows=3
+    )
+    evaluate.run(config)
+    told = _report(tmp_path / "o")
+    assert [each["label"] for each in told["verdicts"]] == ["a/t.jsonl", "b/t.jsonl"]
+    texts = told["rows"][0]["texts"]
+    assert texts["generated:a/t.jsonl"]["text"] == "A text."
+    assert texts["generated:b/t.jsonl"]["text"] == "Another one."
+    with pytest.raises(ConfigError, match="each path once"):
+        EvaluateConfig(generated=["a", "a/"])
+
+
+def test_the_nearest_row_is_never_the_row_itself() -> None:
+    rows = [("a", "Kettle", "Boils."), ("a", "Lamp", "Shines."), ("b", "Kettles", "Boil.")]
+    table = pa.table(dict(zip(samples.COLUMNS, zip(*rows, strict=True), strict=True)))
+    side = Side("seen", *([each[i] for each in rows] for i in range(3)))  # type: ignore[arg-type]
+    near = candidates.nearest_by_title(side, samples.Trained("0f", table))
+    assert near[0] == "Boil."
+    assert near[1] != "Shines."
+    assert near[2] == "Boils."
+    assert candidates.nearest_by_title(side, samples.Trained("0f", table.slice(0, 0))) == []
+    own = Side("seen", ["a"], ["Kettle"], ["Boils."])
+    assert candidates.nearest_by_title(own, samples.Trained("0f", table.slice(0, 1))) == []
+
+
+def test_what_cannot_be_measured_is_said(asked: Path, tmp_path: Path) -> None:
+    texts = _write_texts(tmp_path / "texts.jsonl", asked, lambda _: "!!!")
+    out = _judge(texts, asked, tmp_path)
+    scores = _report(out)["sides"]["unseen"]["scores"]["generated:texts.jsonl"]
+    assert (scores["rougeL"]["value"], scores["bleu"]["value"]) == (0, None)
+    assert scores["unsupported"] == {"value": None, "low": None, "high": None, "rows": 0}
+    assert "no text with numbers" in (out / "report.html").read_text()
+
+
+def test_a_russian_catalogue_is_scored(tmp_path: Path, clean_of: Callable[..., Path]) -> None:
+    rows = [
+        (f"r{i}", f"Чайник {i}", f"Этот чайник {i} кипятит воду быстро, {i} раз.")
+        for i in range(40)
+    ]
+    known = _subset(tmp_path / "subset", clean_of(tmp_path / "clean", rows, held_out=0.3))
+    texts = _write_texts(tmp_path / "texts.jsonl", known, lambda row: row["content"])
+    told = _report(_judge(texts, known, tmp_path))
+    scores = told["sides"]["unseen"]["scores"]["generated:texts.jsonl"]
+    assert [scores[name]["value"] for name in ("rouge1", "rouge2", "rougeL", "bleu", "chrf")] == [
+        *(100, 100, 100, 100, 100),
+    ]
+    assert "unicode" in told["settings"]["signatures"]["rouge"]

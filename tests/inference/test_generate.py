@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 from datasets.exceptions import DatasetGenerationError
 
-from data import manifest, schema, shards
+from data import cli, manifest, schema, shards
 from data.manifest import Counts
 from data.prompt import Prompt
 from data.shards import Folder
@@ -689,3 +689,58 @@ def test_each_worker_gets_a_gpu_of_its_own_or_its_share_of_the_cores(
     assert devices == ["4", "6"]
     devices = [each["CUDA_VISIBLE_DEVICES"] for each in environments(3, device="cuda")]
     assert devices == ["4", "6", "4"]
+
+
+def test_the_bar_moves_while_the_first_part_is_in_work(
+    gen: Generate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, some_titles: Any
+) -> None:
+    moves: list[tuple[float, int]] = []
+    finished: list[int] = []
+    advance, finish = cli.Progress.advance, generate._Follower.finish
+
+    def seen(self: Any, amount: float, **shown: str) -> None:
+        moves.append((amount, int(shown["tokens_per_second"].replace(",", ""))))
+        advance(self, amount, **shown)
+
+    def ended(self: Any, block: Any, part: Any) -> None:
+        finished.append(len(moves))
+        finish(self, block, part)
+
+    monkeypatch.setattr(cli.Progress, "advance", seen)
+    monkeypatch.setattr(generate._Follower, "finish", ended)
+    path = tmp_path / "a.txt"
+    path.write_text("\n".join(some_titles(90)))
+    assert gen(path, tmp_path / "out") == 0
+    # One part: all that came before its end was told while it was in work.
+    assert finished[0] >= 1
+    assert moves[0][1] > 0
+    assert sum(amount for amount, _ in moves) == 90
+
+
+def test_the_bar_ends_right_whatever_was_told() -> None:
+    class Bar:
+        at = 0.0
+
+        def advance(self, amount: float, **_: str) -> None:
+            self.at += amount
+
+    def finish(index: int) -> None:
+        rows = pa.table({"uid": ["a"] * 10})
+        figures = {"new_tokens": 30}
+        part = generate.Part(index, Counts(), (), figures, b"")
+        follower.finish(generate.Block(index, rows), part)
+
+    bar = Bar()
+    follower = generate._Follower(bar)  # type: ignore[arg-type]
+    follower.hear((0.0, (0, 4, 12)))
+    follower.hear((0.0, (1, 2, 6)))
+    assert bar.at == 6
+    # The first part's worker died, and another began anew.
+    follower.hear((0.0, (0, 1, 3)))
+    assert bar.at == 3
+    finish(0)
+    assert bar.at == 12
+    follower.hear((0.0, (0, 9, 27)))  # late
+    assert bar.at == 12
+    finish(1)
+    assert bar.at == 20

@@ -88,3 +88,61 @@ def test_no_rows() -> None:
 
 def test_keys_are_unique() -> None:
     assert len(metrics.BY_KEY) == len(metrics.METRICS)
+
+
+SAME = {
+    "Russian": "Чайник из стали кипятит воду за две минуты.",
+    "Japanese": "この鉄瓶は二分でお湯を沸かし、長く温かさを保ちます。",
+    "Chinese": "这款不锈钢水壶两分钟内烧开水。",
+    "Thai": "กาต้มน้ำสแตนเลสต้มน้ำได้ในสองนาที",
+    "Arabic": "غلاية من الصلب تغلي الماء في دقيقتين",
+    "Hindi": "यह केतली दो मिनट में पानी उबालती है।",
+    "Korean": "이 강철 주전자는 2분 만에 물을 끓입니다.",
+    "emoji": "🎉 😀 🇧🇷 🎁",
+    "mixed": "iPhone 15 ケース for 男性, ＡＢＣ１２３ и чехол",
+}
+
+
+@pytest.mark.parametrize("text", SAME.values(), ids=SAME)
+def test_equal_texts_score_in_full_in_any_script(text: str) -> None:
+    other = "Something else altogether."
+    found = metrics.against_references([text, other], [text, text])
+    for name in ("rouge1", "rouge2", "rougeL"):
+        assert found[name].tolist() == [[1, 1], [0, 1]], name
+    for name in ("bleu", "chrf"):
+        assert _score(name, found[name][:1]) == pytest.approx(100), name
+        assert _score(name, found[name][1:]) < 10, name
+
+
+@pytest.mark.parametrize("text", [SAME["Japanese"], SAME["Thai"], SAME["Hindi"], SAME["Russian"]])
+def test_titles_are_kept_and_texts_repeat_in_any_script(text: str) -> None:
+    kept = metrics.faithful([text, "Something else."], [text, text], ["", ""])
+    assert _score("title_words", kept["title_words"][:1]) == 100
+    assert _score("title_words", kept["title_words"][1:]) == 0
+    again = metrics.of_texts([text, f"{text} {text}"])["repetition"]
+    assert _score("repetition", again[:1]) < 5
+    assert _score("repetition", again[1:]) > 35
+
+
+def test_half_a_japanese_text_is_half_kept() -> None:
+    found = metrics.against_references(["鉄瓶"], ["鉄瓶茶碗"])
+    assert found["rouge1"][0, 0] == pytest.approx(2 / 3)
+    assert found["rougeL"][0, 0] == pytest.approx(2 / 3)
+    assert found["rouge2"][0, 0] == pytest.approx(1 / 2)
+
+
+def test_what_cannot_be_measured_is_nothing_rather_than_0() -> None:
+    found = metrics.against_references(["!!!", "Lamp"], ["!!!", "Lamp"])
+    assert found["rouge1"].tolist() == [[0, 0], [1, 1]]
+    assert found["rouge2"].tolist() == [[0, 0], [0, 0]]
+    assert np.isnan(_score("bleu", found["bleu"][1:]))
+    # A text that says nothing where something was to be said is 0, though.
+    empty = metrics.against_references([""], ["A green kettle of steel."])
+    assert [_score(name, empty[name]) for name in ("rouge1", "rouge2", "rougeL", "bleu")] == [0] * 4
+
+
+def test_signatures_say_that_characters_are_words() -> None:
+    told = metrics.signatures(["A lamp", SAME["Russian"], SAME["Japanese"]])
+    assert "tok:13a+char" in told["bleu"]
+    assert told["rouge"].endswith("tok:unicode+char")
+    assert "char" not in "".join(metrics.signatures(["A lamp", SAME["Russian"]]).values())

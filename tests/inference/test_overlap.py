@@ -114,3 +114,10 @@ def test_no_texts() -> None:
     found = find_copies([], _column(["one"]), 5)
     assert isinstance(found, Copies)
     assert find_nearest([], _column(["one two three four"])).row.tolist() == []
+
+
+def test_texts_without_spaces_share_characters() -> None:
+    trained = ["茶碗を長く使う", "二分でお湯を沸かす鉄瓶です", "one two three four"]
+    found = find_nearest(["この鉄瓶は二分でお湯を沸かし", "ต้มน้ำ"], _column(trained, 2))
+    # 二分でお, 分でお湯, でお湯を, お湯を沸, 湯を沸か
+    assert (found.row.tolist(), found.shared.tolist()) == ([1, -1], [5, 0])
