@@ -9,6 +9,7 @@ import contextlib
 import os
 import signal
 import sys
+from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
@@ -54,14 +55,19 @@ def _unraisable(unraisable: Any) -> None:
 class Stopping:
     """While it lasts, the first interrupt raises ``KeyboardInterrupt``; another one leaves."""
 
+    def __init__(self) -> None:
+        self._earlier: dict[int, Any] = {}
+        self.is_deferred = False
+        self.is_asked = False
+
     def __enter__(self) -> "Stopping":
         import threading
 
-        self._earlier: dict[int, Any] = {}
         if threading.current_thread() is threading.main_thread():
             for number in _SIGNALS:
                 if signal.getsignal(number) is not signal.SIG_IGN:
                     self._earlier[number] = signal.signal(number, self._stop)
+            _lasting.append(self)
         return self
 
     def _stop(self, _number: int, _frame: FrameType | None) -> None:
@@ -70,11 +76,50 @@ class Stopping:
         if hasattr(signal, "alarm"):  # not on Windows
             signal.signal(signal.SIGALRM, leave)
             signal.alarm(_PATIENCE)
-        raise KeyboardInterrupt
+        self.is_asked = True
+        if not self.is_deferred:
+            raise KeyboardInterrupt
 
     def __exit__(self, *exception: object) -> None:
+        if self in _lasting:
+            _lasting.remove(self)
         for number, handler in self._earlier.items():
             signal.signal(number, handler)
-        if self._earlier and hasattr(signal, "alarm"):
+        if self.is_asked and hasattr(signal, "alarm"):
             signal.alarm(0)
             signal.signal(signal.SIGALRM, signal.SIG_DFL)
+
+
+_lasting: list[Stopping] = []
+
+
+@contextlib.contextmanager
+def deferred() -> Iterator[None]:
+    """Hold the first interrupt back to the end: a library that starts processes would lose them."""
+    lasting = _lasting[-1] if _lasting else None
+    if lasting is None or lasting.is_deferred or lasting.is_asked:
+        yield
+        return
+    lasting.is_deferred = True
+    try:
+        yield
+    finally:
+        lasting.is_deferred = False
+        if lasting.is_asked:
+            raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
+def shielded() -> Iterator[None]:
+    """Start threads and processes that Ctrl-C does not reach, not even while they start.
+
+    A terminal sends it to all processes at once, and each would print a traceback.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # on Windows
+        yield
+        return
+    earlier = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, earlier)

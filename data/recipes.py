@@ -56,10 +56,9 @@ def _check_recipe(path: str) -> None:
     """Check that a recipe can be read; the parser would not name it."""
     import yaml
 
+    content = _read(path)
     try:
-        found = yaml.safe_load(_read(path))
-    except OSError as error:
-        raise ConfigError(path, "a recipe", error.strerror or "none") from error
+        found = yaml.safe_load(content.decode())
     except RecursionError as error:
         raise ConfigError(path, "a recipe", "values nested too deeply") from error
     # Values such as dates and numbers of a million digits are refused by Python, not by YAML.
@@ -74,16 +73,20 @@ def _check_recipe(path: str) -> None:
     _check_size(path, found)
 
 
-def _read(path: str) -> str:
+def _read(path: str) -> bytes:
     """Read a recipe; the parser reads it once more, which a pipe does not allow."""
-    if not stat.S_ISREG(Path(path).stat().st_mode):
-        kind = "a folder" if Path(path).is_dir() else "a pipe or device"
-        raise ConfigError(path, "a recipe file", kind)
-    with open(path, "rb") as file:
-        content = file.read(_LARGEST + 1)
+    try:
+        kind = Path(path).stat().st_mode
+        if not stat.S_ISREG(kind):
+            found = "a folder" if stat.S_ISDIR(kind) else "a pipe or device"
+            raise ConfigError(path, "a recipe file", found)
+        with open(path, "rb") as file:
+            content = file.read(_LARGEST + 1)
+    except OSError as error:
+        raise ConfigError(path, "a recipe", error.strerror or "none") from error
     if len(content) > _LARGEST:
         raise ConfigError(path, f"a recipe of at most {_LARGEST:,} bytes", "a longer file")
-    return content.decode()
+    return content
 
 
 def _check_word(word: str) -> None:
