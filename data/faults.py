@@ -170,7 +170,7 @@ def _damaged(error: BaseException) -> str | None:
     text = str(error)
     is_damaged = (
         (_is(error, "pyarrow", "ArrowInvalid", "ArrowSerializationError") and _DAMAGED.search(text))
-        or _is(error, "safetensors_rust", "SafetensorError")
+        or _is(error, "safetensors", "SafetensorError")
         or isinstance(error, zlib.error | lzma.LZMAError | EOFError | json.JSONDecodeError)
         or _is(error, "isal")
         # tokenizers raises plain exceptions

@@ -89,7 +89,7 @@ def work(client: Any, midway: Callable[[], None]) -> None:
     def submit(number: int, attempt: int) -> Any:
         return client.submit(wait_a_moment, number, key=f"wait-{number}-{attempt}", pure=False)
 
-    for number, _ in results(client, iter(range(200)), submit):
+    for number, _ in results(client, iter(range(600)), submit):
         if number == 0:
             midway()
 
