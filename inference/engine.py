@@ -4,8 +4,8 @@ The only file of this stage that imports torch, transformers and peft, and only 
 Loads safetensors only, never remote code. Knows nothing of files of titles or of Dask.
 """
 
-import logging
 import functools
+import logging
 import os
 import threading
 from collections.abc import Sequence

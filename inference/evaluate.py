@@ -2,7 +2,6 @@
 
 import dataclasses
 import importlib.metadata
-import importlib.util
 import json
 import logging
 import time
@@ -10,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from data import cli, manifest
-from data.errors import GateError, ManifestError, ModelError, SourceError
+from data.errors import GateError, ManifestError, SourceError
 from data.manifest import Counts, Manifest, Parent
 from data.shards import Artefact, Folder, digest_bytes
 from inference import candidates, engine, measures, report, samples, verdict
@@ -25,7 +24,6 @@ STAGE = "evaluate"
 JSON, HTML = "report.json", "report.html"
 _SCORERS = ("rouge_score", "sacrebleu")
 """Libraries whose figures another version may change."""
-_LIBRARIES = ("pydivsufsort", "rapidfuzz", "rouge_score", "sacrebleu")
 
 
 @dataclass(frozen=True)
@@ -49,14 +47,13 @@ def run(config: EvaluateConfig) -> Manifest:
     """Evaluate runs or ready texts.
 
     Raises:
-        ModelError: a library is missing, or a run's base is not the one it was trained on.
+        ModelError: a run's base is not the one it was trained on.
         SubsetError: a run was trained on rows that were to be unseen.
         SourceError: ready texts have no uid of these rows.
         ManifestError: what a run was trained on cannot be found.
         GateError: a gate was asked for, and a threshold is not met.
     """
     began = time.perf_counter()
-    _check_installed()
     case = find(config)
     folder = Folder(config.out)
     identity = _identify(case)
@@ -85,13 +82,6 @@ def run(config: EvaluateConfig) -> Manifest:
     cli.say(f"\n{config.out}/{HTML} finished in {result.seconds:.1f} s")
     _gate(config, verdicts)
     return result
-
-
-def _check_installed() -> None:
-    missing = [name for name in _LIBRARIES if importlib.util.find_spec(name) is None]
-    if missing:
-        mend = "pip install -c constraints.txt -e '.[evaluate]'"
-        raise ModelError("evaluate", "the extra `evaluate`", f"no {', '.join(missing)}", mend)
 
 
 def _identify(case: Case) -> dict[str, Any]:
