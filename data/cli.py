@@ -9,30 +9,26 @@ gate failed, 130 interrupted (and resumable).
 """
 
 import difflib
-import errno
 import importlib
 import logging
 import os
 import re
-import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from data import extras, faults, recipes, terminal
 from data.errors import CatalogueError, ConfigError
+from data.extras import Need
+from data.interrupts import Stopping
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
 
 log = logging.getLogger("catalogue")
 
-# Clients of object stores, whose errors (no connection, no credentials) are not OSErrors.
-_STORES = {"aiobotocore", "aiohttp", "botocore"}
 _KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a text"}
-_PIPE_CLOSED = 128 + 13  # as a shell tells of a program that SIGPIPE ended
 _UNITS = {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "KB": 10**3, "MB": 10**6, "GB": 10**9}
 
 
@@ -44,6 +40,8 @@ class Command:
     """A frozen dataclass; its docstring is the help text, a docstring under each field too."""
     driver: str
     """``package.module:function``, called with the config; what it returns is ignored."""
+    needs: tuple[Need, ...] = ()
+    """Modules beyond the base install, checked before the driver is imported."""
     positional: tuple[str, ...] = ()
     """Fields given without a flag."""
 
@@ -57,58 +55,34 @@ def main(program: str, commands: Mapping[str, Command], argv: Sequence[str] | No
         argv: without the program's name; the process's own where None.
     """
     words = list(sys.argv[1:] if argv is None else argv)
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-    log.setLevel(logging.INFO)
-    parser = _parser(program, commands)
-    chosen, config = _parse(parser, commands, words)
-    previous = signal.signal(signal.SIGTERM, _interrupt) if _in_main_thread() else None
+    terminal.prepare()
+    _log_to_standard_error()
+    code = 0
     try:
-        _driver(chosen.driver)(config)
-    except KeyboardInterrupt:
-        return _fail("interrupted; the same command goes on from here", 130)
-    except CatalogueError as error:
-        return _fail(str(error), error.exit_code)
-    except OSError as error:
-        return _fail(_told(error), 1)
-    except MemoryError:
-        return _fail("memory: expected enough, found none left; use fewer workers", 1)
-    except Exception as error:
-        if type(error).__module__.partition(".")[0] not in _STORES:
-            raise
-        return _fail(f"object store: {_first_line(error)}", 1)
+        name, config = _parse(_parser(program, commands), commands, words)
+        extras.check(f"python -m {program} {name}", commands[name].needs, config)
+        with Stopping():
+            _driver(commands[name].driver)(config)
+    except (Exception, KeyboardInterrupt) as error:
+        code = _end(error)
     finally:
-        if previous is not None:
-            signal.signal(signal.SIGTERM, previous)
-    return 0
+        unwritten = terminal.settle()
+    return _end(unwritten) if unwritten and not code else code
 
 
-def _in_main_thread() -> bool:
-    import threading
+def _end(error: BaseException) -> int:
+    """Tell an error and give its exit code.
 
-    return threading.current_thread() is threading.main_thread()
-
-
-def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
-
-
-def _fail(line: str, code: int) -> int:
-    print(f"error: {line}", file=sys.stderr, flush=True)
+    Raises:
+        BaseException: the error itself, where it is a bug.
+    """
+    told = faults.tell(error)
+    if told is None:
+        raise error
+    line, code = told
+    if line:
+        terminal.complain(f"error: {line}")
     return code
-
-
-def _told(error: OSError) -> str:
-    """Tell a fault of the machine in one line."""
-    where = str(error.filename or "file system")
-    if error.errno == errno.ENOSPC:
-        mend = "free some and run the same command again: it goes on where it stopped"
-        return f"{where}: expected free space, found the disk full; {mend}"
-    reason = error.strerror or _first_line(error)
-    return f"{where}: {reason}" if error.filename else reason
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 def _driver(reference: str) -> Callable[[Any], Any]:
@@ -122,6 +96,9 @@ def _parser(program: str, commands: Mapping[str, Command]) -> "ArgumentParser":
 
     class Parser(ArgumentParser):
         """Tells what is wrong in one line, not below forty lines of usage."""
+
+        def _print_message(self, message: str, file: Any = None) -> None:
+            super()._print_message(terminal.shown(message), file)
 
         def error(self, message: str, ex: Exception | None = None) -> NoReturn:
             chosen = getattr(ex, "subcommand_parser", None) or self
@@ -146,20 +123,34 @@ def _parser(program: str, commands: Mapping[str, Command]) -> "ArgumentParser":
 
 def _parse(
     parser: "ArgumentParser", commands: Mapping[str, Command], words: list[str]
-) -> tuple[Command, Any]:
-    words = recipes_first(words)
+) -> tuple[str, Any]:
+    words = recipes.recipes_first(words)
     try:
-        for place, word in enumerate(words):
-            if word.startswith("--config") and (path := _recipe(words, place)):
-                _check_recipe(path)
+        _check_names(words)
+        recipes.check(words)
         namespace = parser.parse_args(words)
-        chosen = commands[namespace.command]
-        fields = parser.instantiate(namespace)[namespace.command].as_dict()
-        fields.pop("config", None)
-        return chosen, chosen.config(**fields)
+        name: str = namespace.command
+        given = parser.instantiate(namespace)[name].as_dict()
+        given.pop("config", None)
+        return name, commands[name].config(**given)
     except (CatalogueError, ValueError) as error:
         parser.exit(2, f"error: {error}\n")
         raise AssertionError from error
+
+
+def _check_names(words: Sequence[str]) -> None:
+    """Refuse names that are not UTF-8, which neither manifests nor Parquet can hold.
+
+    Raises:
+        ConfigError: a word, or the working folder's name, is none.
+    """
+    for word in (*words, os.getcwd()):
+        try:
+            word.encode()
+        except UnicodeEncodeError as error:
+            where = word.partition("=")[0] if word.startswith("--") else "a name"
+            mend = "rename it, or give it another name by a link"
+            raise ConfigError(where, "a name in UTF-8", repr(word), mend) from error
 
 
 def _plain(message: str) -> str:
@@ -186,66 +177,35 @@ def _meant(message: str, flags: Sequence[str]) -> str:
     return f"; did you mean {', '.join(near)}?" if near else ""
 
 
-def _recipe(words: Sequence[str], place: int) -> str:
-    """Give the path of a recipe; none where the word is another one or a path is missing."""
-    flag, _, path = words[place].partition("=")
-    return path or (words[place + 1] if flag == "--config" and place + 1 < len(words) else "")
+class _Shown(logging.Formatter):
+    """Writes what is logged as it may be shown."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return terminal.shown(super().format(record))
 
 
-def _check_recipe(path: str) -> None:
-    """Check that a recipe can be read; the parser would not name it.
-
-    Raises:
-        ConfigError: it cannot.
-    """
-    import yaml
-
-    try:
-        found = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(path, "a recipe", error.strerror or "none") from error
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" in line {mark.line + 1}" if mark else ""
-        reason = getattr(error, "problem", None) or " ".join(str(error).split())
-        raise ConfigError(path, "a recipe in YAML", f"{reason}{where}") from error
-    if not isinstance(found, dict):
-        told = "nothing" if found is None else f"a {type(found).__name__}"
-        raise ConfigError(path, "fields with values", told)
+def _log_to_standard_error() -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Shown())
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
+    log.setLevel(logging.INFO)
 
 
-def recipes_first(words: Sequence[str]) -> list[str]:
-    """Move ``--config FILE`` right behind the command, so that flags win wherever they stand.
+def say(line: str = "", end: str = "\n", is_safe: bool = False) -> None:
+    r"""Print a line of the result, or a piece of one, to standard output.
 
-    jsonargparse reads left to right, and the last word on a field wins.
-    """
-    command, rest = list(words[:1]), list(words[1:])
-    recipes: list[str] = []
-    flags: list[str] = []
-    while rest:
-        word = rest.pop(0)
-        if word == "--config" and rest:
-            recipes += [word, rest.pop(0)]
-        elif word.startswith("--config="):
-            recipes.append(word)
-        else:
-            flags.append(word)
-    return command + recipes + flags
-
-
-def say(line: str = "", end: str = "\n") -> None:
-    """Print a line of the result, or a piece of one, to standard output.
+    Control characters, which titles and texts may hold, are printed as ``\u001b``, unless the line
+    is safe: its own are meant, and what is foreign in it went through ``terminal.shown``.
 
     Raises:
         SystemExit: the reader has gone, as ``| head`` does when it has enough; no fault, so nothing
             is said.
     """
     try:
-        print(line, end=end, flush=True)
+        print(line if is_safe else terminal.shown(line), end=end, flush=True)
     except BrokenPipeError:
-        # Else Python complains when it flushes once more at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise SystemExit(_PIPE_CLOSED) from None
+        terminal.drop_output()
+        raise SystemExit(faults.OUTPUT_CLOSED) from None
 
 
 class Progress:
@@ -261,7 +221,7 @@ class Progress:
         quiet = not sys.stderr.isatty()
         self._bar = tqdm(
             total=total,
-            desc=what,
+            desc=terminal.shown(what),
             unit=unit,
             unit_scale=True,
             dynamic_ncols=True,
@@ -275,7 +235,8 @@ class Progress:
     def advance(self, amount: float, **shown: str) -> None:
         """Count an amount as done and show named figures behind the bar."""
         if shown:
-            self._bar.set_postfix(shown, refresh=False)
+            figures = {name: terminal.shown(figure) for name, figure in shown.items()}
+            self._bar.set_postfix(figures, refresh=False)
         self._bar.update(amount)
 
     @property

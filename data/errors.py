@@ -74,3 +74,7 @@ class GateError(CatalogueError, ValueError):
     """A quality gate was asked for and failed."""
 
     exit_code = 3
+
+
+class ExtraError(CatalogueError, ImportError):
+    """A package that an extra brings is not installed."""

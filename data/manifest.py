@@ -27,6 +27,10 @@ _PACKAGES = (
     "unsloth",
 )  # fmt: skip
 _Value = TypeVar("_Value")
+# Bytes of what is wrong with a manifest that an error shows.
+_QUOTED = 200
+_NOISE = "noise"
+_KINDS = {"stage": str, "config": dict, "identity": dict, "facts": dict, "versions": dict}
 
 
 def placement(default: Any) -> Any:
@@ -126,8 +130,14 @@ class Manifest:
         value = dataclasses.asdict(self)
         value["digest"] = self.digest
         value["output_digest"] = digest_all([output.digest for output in self.outputs])
-        folder.commit(NAME, json.dumps(value, indent=2, ensure_ascii=False).encode())
+        folder.commit(NAME, _encode(value))
         folder.remove(_BEGUN)
+
+
+def _encode(value: dict[str, Any]) -> bytes:
+    # Halves of surrogates, as names that are not UTF-8 have them, become JSON's own escapes.
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    return text.encode("utf-8", "backslashreplace")
 
 
 def is_output(names: Collection[str]) -> bool:
@@ -155,15 +165,24 @@ def read(folder: Folder, stage: str | None = None) -> Manifest:
         raise ManifestError(folder.url, expected, state, mend)
     try:
         manifest = _parse(json.loads(folder.read(NAME)))
-    except (KeyError, TypeError, ValueError) as error:
-        raise ManifestError(folder.path(NAME), "a manifest of ours", repr(error)) from error
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
+        found = f"{type(error).__name__}: {str(error)[:_QUOTED]}"
+        raise ManifestError(folder.path(NAME), "a manifest of ours", found) from error
     if stage and manifest.stage != stage:
         raise ManifestError(folder.url, expected, f"that of {manifest.stage}")
     return manifest
 
 
-def _parse(value: dict[str, Any]) -> Manifest:
+def _parse(value: Any) -> Manifest:
+    if not isinstance(value, dict):
+        raise TypeError("no object")
     value = {key: value[key] for key in value if key not in ("digest", "output_digest")}
+    known = {item.name for item in dataclasses.fields(Manifest)}
+    if unknown := sorted(value.keys() - known):
+        raise ValueError(f"fields of a later version ({', '.join(unknown)})")
+    for key, kind in _KINDS.items():
+        if not isinstance(value.get(key, kind()), kind):
+            raise TypeError(f"{key} is no {kind.__name__}")
     for key in ("inputs", "outputs"):
         value[key] = tuple(Artefact(**artefact) for artefact in value[key])
     value["counts"] = Counts(**value["counts"])
@@ -226,7 +245,7 @@ def begin(
         finished = read(folder) if NAME in present else None
         found = finished.stage if finished else _begun(folder)["stage"]
         earlier = finished.identity if finished else _begun(folder)["identity"]
-        if (found, earlier) != (stage, identity):
+        if found != stage or _as_recorded(identity, earlier) != earlier:
             _refuse(folder, (stage, identity), (found, earlier))
         if finished:
             folder.remove(_BEGUN)  # left by a kill right after the manifest was written
@@ -238,6 +257,21 @@ def begin(
         begun = {"stage": stage, "identity": identity}
         folder.commit(_BEGUN, json.dumps(begun, indent=2).encode())
     return None
+
+
+def _as_recorded(identity: dict[str, Any], earlier: dict[str, Any]) -> dict[str, Any]:
+    """Leave out what an earlier version did not record yet, but the noise: its absence says which.
+
+    What that version recorded and this one no longer asks stays a difference.
+    """
+    chosen: dict[str, Any] = {}
+    for key, value in identity.items():
+        old = earlier.get(key)
+        if key in earlier and isinstance(value, dict) and isinstance(old, dict):
+            chosen[key] = _as_recorded(value, old)
+        elif key in earlier or key == _NOISE:
+            chosen[key] = value
+    return chosen
 
 
 def _clear(folder: Folder, stage: str, present: list[str]) -> None:
@@ -256,18 +290,23 @@ def _clear(folder: Folder, stage: str, present: list[str]) -> None:
 
 
 def abandon(folder: Folder) -> None:
-    """Take back what a run wrote that can never be finished, as its input is at fault."""
-    for name in sorted(folder.names(), key=lambda name: name == _BEGUN):
-        folder.remove(name)
-    if folder.is_local:
-        os.rmdir(folder.path())
+    """Take back what a run wrote that can never be finished, as its input is at fault.
+
+    What cannot be taken back stays: the input's fault is to be told, not this one's. So does a
+    symbolic link to the folder, which the user made.
+    """
+    with contextlib.suppress(OSError):
+        for name in sorted(folder.names(), key=lambda name: name == _BEGUN):
+            folder.remove(name)
+        if folder.is_local and not os.path.islink(folder.path()):
+            os.rmdir(folder.path())
 
 
 def _begun(folder: Folder) -> dict[str, Any]:
     try:
         value: dict[str, Any] = json.loads(folder.read(_BEGUN))
-        return {"stage": value["stage"], "identity": value["identity"]}
-    except (KeyError, ValueError) as error:
+        return {"stage": value["stage"], "identity": dict(value["identity"])}
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         mend = "start afresh with --overwrite true"
         raise OutputError(folder.path(_BEGUN), "a file of ours", "another", mend) from error
 
@@ -279,7 +318,7 @@ def _refuse(
     if asked[0] != found[0]:
         raise OutputError(folder.url, f"the output of {asked[0]}", f"that of {found[0]}", mend)
     mend += ", or replace it with --overwrite true"
-    new, old = flatten(asked[1]), flatten(found[1])
+    new, old = flatten(_as_recorded(asked[1], found[1])), flatten(found[1])
     names = [name for name in sorted(new | old) if new.get(name) != old.get(name)]
     expected = ", ".join(f"{name}={new.get(name)}" for name in names[:3])
     other = ", ".join(f"{name}={old.get(name)}" for name in names[:3])

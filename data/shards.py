@@ -5,10 +5,12 @@ closed, read back and renamed. Knows nothing of what the columns mean.
 """
 
 import contextlib
+import errno
 import json
 import os
 import posixpath
 import re
+import stat
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -78,11 +80,9 @@ class Folder:
 
         try:
             fs, path = fsspec.core.url_to_fs(self.url)
-        except ImportError as error:
-            mend = "pip install -e '.[s3]' for s3://"
-            raise ConfigError(self.url, "a file system that is installed", str(error), mend) from (
-                error
-            )
+        except ValueError as error:
+            expected = "a local path or a URL of a known kind, such as s3://"
+            raise ConfigError(self.url, expected, str(error)) from error
         return fs, path.rstrip("/")
 
     @property
@@ -112,14 +112,30 @@ class Folder:
         return sorted(posixpath.basename(path.rstrip("/")) for path in found if path != root)
 
     def exists(self, name: str) -> bool:
-        """Tell whether a file or folder of this name is inside."""
+        """Tell whether a file or folder of this name is inside.
+
+        Raises:
+            OSError: it cannot be told, as the folder is closed to this user.
+        """
+        if self.is_local:
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                os.stat(self.path(name))
+                return True
+            return False
         fs, _ = self._located
         return bool(fs.exists(self.path(name)))
 
     def open(self, name: str) -> IO[bytes]:
-        """Open a file for reading bytes."""
+        """Open a file for reading bytes.
+
+        Raises:
+            OSError: there is none, or it is a pipe or device, which would be waited for.
+        """
+        path = self.path(name)
+        if self.is_local and not stat.S_ISREG(os.stat(path).st_mode) and not os.path.isdir(path):
+            raise OSError(errno.EINVAL, "expected a file, found a pipe or device", path)
         fs, _ = self._located
-        opened: IO[bytes] = fs.open(self.path(name), "rb")
+        opened: IO[bytes] = fs.open(path, "rb")
         return opened
 
     def read(self, name: str) -> bytes:
@@ -129,6 +145,9 @@ class Folder:
 
     def commit(self, name: str, payload: bytes | memoryview | pa.Buffer) -> None:
         """Write a file so that it is either absent or whole, and check its size before renaming.
+
+        A local one is on the disk, and not only in memory, once this returns: whatever is committed
+        later, such as the manifest, never outlives it in a power cut.
 
         Raises:
             OSError: the file system refuses, is full, or holds another number of bytes.
@@ -142,6 +161,9 @@ class Folder:
         try:
             with fs.open(target, "wb") as file:
                 file.write(memoryview(payload))
+                if self.is_local:
+                    file.flush()
+                    os.fsync(file.fileno())
         except OSError as error:
             # A failed write names no file; what there is of it would fill a full disk further.
             error.filename = error.filename or (self.path(name) if error.errno else None)
@@ -152,9 +174,12 @@ class Folder:
         written = fs.size(target)
         if written != len(memoryview(payload)):
             raise OSError(f"{target}: wrote {len(payload):,} bytes, read back {written:,}")
-        if not whole_when_visible:
+        if self.is_local:
             # os.replace is atomic; fsspec's own move may copy.
-            os.replace(target, self.path(name)) if self.is_local else fs.mv(target, self.path(name))
+            os.replace(target, self.path(name))
+            flush_names(parent)
+        elif not whole_when_visible:
+            fs.mv(target, self.path(name))
 
     def remove(self, name: str) -> None:
         """Remove a file or a folder inside; nothing happens where there is none."""
@@ -168,6 +193,20 @@ class Folder:
             for name in folder.names():
                 if name.startswith(_TEMPORARY):
                     folder.remove(name)
+
+
+def flush_names(folder: str) -> None:
+    """Write the names in a local folder to the disk, where the system can."""
+    if os.name != "posix":
+        return
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems
+            raise
+    finally:
+        os.close(opened)
 
 
 def local_path(url: str, flag: str) -> Path:

@@ -1,19 +1,29 @@
 """Commands of the inference stage: generate, evaluate, ask, serve."""
 
+from data import interrupts
+
+if __name__ == "__main__":
+    interrupts.catch()  # before the imports that take a while
+
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 
 from data import cli
 from data.cli import Command
+from data.extras import MODEL, Need
 from inference.ask_config import AskConfig, ServeConfig
 from inference.config import GenerateConfig
 from inference.criteria import EvaluateConfig
 
+_MEASURES = Need(("pydivsufsort", "rapidfuzz", "rouge_score", "sacrebleu"))
+_RUNS = replace(MODEL, when=lambda config: bool(config.runs))
+_PAGE = Need(("gradio", "fastapi", "uvicorn"))
 COMMANDS = {
-    "generate": Command(GenerateConfig, "inference.generate:run"),
-    "evaluate": Command(EvaluateConfig, "inference.evaluate:run"),
-    "ask": Command(AskConfig, "inference.ask:run", positional=("question",)),
-    "serve": Command(ServeConfig, "inference.web:run"),
+    "generate": Command(GenerateConfig, "inference.generate:run", (MODEL,)),
+    "evaluate": Command(EvaluateConfig, "inference.evaluate:run", (_MEASURES, _RUNS)),
+    "ask": Command(AskConfig, "inference.ask:run", (MODEL,), positional=("question",)),
+    "serve": Command(ServeConfig, "inference.web:run", (MODEL, _PAGE)),
 }
 _SWITCHES = ("--compare", "--anyway", "--json", "--gate")
 

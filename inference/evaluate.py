@@ -1,7 +1,6 @@
 """The driver of ``evaluate``: runs and ready texts in, one page and one JSON file out."""
 
 import dataclasses
-import importlib.util
 import json
 import logging
 import time
@@ -9,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from data import cli, manifest
-from data.errors import GateError, ModelError, SourceError
+from data.errors import GateError, SourceError
 from data.manifest import Counts, Manifest, Parent
 from data.shards import Artefact, Folder, digest_bytes
 from inference import candidates, engine, measures, report, samples, verdict
@@ -22,7 +21,6 @@ log = logging.getLogger("catalogue")
 
 STAGE = "evaluate"
 JSON, HTML = "report.json", "report.html"
-_LIBRARIES = ("pydivsufsort", "rapidfuzz", "rouge_score", "sacrebleu")
 
 
 @dataclass(frozen=True)
@@ -42,14 +40,13 @@ def run(config: EvaluateConfig) -> Manifest:
     """Evaluate runs or ready texts.
 
     Raises:
-        ModelError: a library is missing, or a run's base is not the one it was trained on.
+        ModelError: a run's base is not the one it was trained on.
         SubsetError: a run was trained on rows that were to be unseen.
         SourceError: ready texts have no uid of these rows.
         ManifestError: what a run was trained on cannot be found.
         GateError: a gate was asked for, and a threshold is not met.
     """
     began = time.perf_counter()
-    _check_installed()
     case = find(config)
     folder = Folder(config.out)
     identity = manifest.identify(
@@ -84,13 +81,6 @@ def run(config: EvaluateConfig) -> Manifest:
     cli.say(f"\n{config.out}/{HTML} finished in {result.seconds:.1f} s")
     _gate(config, verdicts)
     return result
-
-
-def _check_installed() -> None:
-    missing = [name for name in _LIBRARIES if importlib.util.find_spec(name) is None]
-    if missing:
-        mend = "pip install -c constraints.txt -e '.[evaluate]'"
-        raise ModelError("evaluate", "the extra `evaluate`", f"no {', '.join(missing)}", mend)
 
 
 def find(config: EvaluateConfig) -> Case:

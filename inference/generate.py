@@ -172,6 +172,7 @@ def _run_parts(
             threads=2 if settings.device == "cuda" else 1,
             memory_limit=0,
             env=env,
+            packages=("data", "inference"),
         ) as client,
         cli.Progress("generate", total, "rows") as progress,
     ):

@@ -38,19 +38,15 @@ def run(config: ServeConfig) -> None:
     """Serve until interrupted.
 
     Raises:
-        ConfigError: the port is taken, or Gradio is not installed.
+        ConfigError: the port is taken.
         ModelError: the model is missing.
         SourceError: the report is missing.
     """
     # Before Gradio is imported, which reads them then.
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    try:
-        import gradio  # noqa: F401
-        import uvicorn
-    except ImportError as error:
-        mend = "pip install -c constraints.txt -e '.[ui]'"
-        raise ConfigError("serve", "Gradio", "none", mend) from error
+    import uvicorn
+
     report = _report(config)
     with closing(_listen(config)) as listener, closing(Desk(config, config.queue)) as desk:
         app = make_app(desk, report, config.queue)

@@ -1,5 +1,10 @@
 """Commands of the cleaning stage: clean."""
 
+from data import interrupts
+
+if __name__ == "__main__":
+    interrupts.catch()  # before the imports that take a while
+
 import sys
 from collections.abc import Sequence
 

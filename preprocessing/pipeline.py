@@ -111,7 +111,7 @@ def _run_blocks(config: CleanConfig, files: list[SourceFile]) -> list[Part]:
     parts: list[Part] = []
     rows = 0
     with (
-        connect(config.workers, config.scheduler) as client,
+        connect(config.workers, config.scheduler, packages=("data", "preprocessing")) as client,
         cli.Progress("clean", stored, "B") as progress,
     ):
         began = time.perf_counter()

@@ -1,16 +1,34 @@
 """Commands of the training stage: plan, run, export."""
 
+from data import interrupts
+
+if __name__ == "__main__":
+    interrupts.catch()  # before the imports that take a while
+
 import sys
 from collections.abc import Sequence
 
 from data import cli
 from data.cli import Command
+from data.extras import MODEL, TRAINING, Need
 from training.config import ExportConfig, PlanConfig, TrainConfig
 
+_TRACKERS = ("tensorboard", "wandb", "mlflow", "comet_ml", "trackio", "clearml", "swanlab")
+
+
+def _tracked_by(tracker: str) -> Need:
+    return Need((tracker,), lambda config: tracker in config.report_to)
+
+
+_NEEDS = (
+    TRAINING,
+    Need(("unsloth", "unsloth_zoo"), lambda config: config.backend == "unsloth"),
+    *(_tracked_by(tracker) for tracker in _TRACKERS),
+)
 COMMANDS = {
-    "plan": Command(PlanConfig, "training.planning:run"),
-    "run": Command(TrainConfig, "training.run:run"),
-    "export": Command(ExportConfig, "training.export:run"),
+    "plan": Command(PlanConfig, "training.planning:run", _NEEDS),
+    "run": Command(TrainConfig, "training.run:run", _NEEDS),
+    "export": Command(ExportConfig, "training.export:run", (MODEL,)),
 }
 
 

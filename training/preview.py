@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from data import cli, models
+from data.terminal import shown
 from training import inputs, model, tiny
 from training.config import TrainConfig
 from training.encoder import IGNORED, Encoder, Form
@@ -30,8 +31,8 @@ def show(config: TrainConfig) -> None:
     rows = rows[: config.preview]
     is_colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
     marks = (_GREEN, _PLAIN) if is_colour else ("[[", "]]")
-    shown = "in green" if is_colour else "between [[ and ]]"
-    cli.say(f"learned: {shown}; special tokens as their names\n")
+    marked = "in green" if is_colour else "between [[ and ]]"
+    cli.say(f"learned: {marked}; special tokens as their names\n")
     for place, uid in enumerate(rows["uid"]):
         table, _ = encoder.encode_rows({name: [told[place]] for name, told in rows.items()})
         if not table.num_rows:
@@ -40,7 +41,7 @@ def show(config: TrainConfig) -> None:
         (row,) = table.to_pylist()
         learned = sum(label != IGNORED for label in row["labels"])
         cli.say(f"--- {uid}: {row['length']} tokens, {learned} learned")
-        cli.say(_mark(tokenizer, row, marks) + "\n")
+        cli.say(_mark(tokenizer, row, marks) + "\n", is_safe=True)
 
 
 def _folder(config: TrainConfig) -> Path:
@@ -65,5 +66,5 @@ def _mark(tokenizer: Any, row: dict[str, Any], marks: tuple[str, str]) -> str:
         if not pieces or pieces[-1][0] != is_learned:
             pieces.append((is_learned, []))
         pieces[-1][1].append(token)
-    texts = [(learned, tokenizer.decode(tokens)) for learned, tokens in pieces]
+    texts = [(learned, shown(tokenizer.decode(tokens))) for learned, tokens in pieces]
     return "".join(f"{marks[0]}{text}{marks[1]}" if learned else text for learned, text in texts)

@@ -14,8 +14,9 @@ from typing import Any, Literal
 import pytest
 
 from data import cli
-from data.cli import Command, recipes_first
+from data.cli import Command
 from data.errors import CatalogueError, ConfigError, GateError, SourceError
+from data.recipes import recipes_first
 from tests.conftest import ROOT
 
 

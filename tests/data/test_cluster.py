@@ -173,10 +173,11 @@ def test_a_cluster_is_started_again_where_a_worker_dies_while_it_starts(
             pass
 
 
-def test_no_scheduler_at_the_address_is_told() -> None:
+@pytest.mark.parametrize("address", ["nowhere://x", "http://127.0.0.1:8787", "https://x:1"])
+def test_an_address_of_another_kind_is_told(address: str) -> None:
     with (
-        pytest.raises(ConfigError, match="--scheduler: expected a running scheduler, found none"),
-        connect(None, "nowhere://x"),
+        pytest.raises(ConfigError, match="--scheduler: expected an address like tcp://host:8786"),
+        connect(None, address),
     ):
         pass
 

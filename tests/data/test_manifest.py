@@ -226,10 +226,10 @@ def test_another_config_is_refused_by_the_fields_that_differ(
     make().write(folder) if finished else begin(folder, "clean", IDENTITY)
     before = folder.names()
     with pytest.raises(OutputError) as caught:
-        begin(folder, "clean", {"seed": 1, "rules": {"title_min": 5}, "new": "x"})
+        begin(folder, "clean", {"seed": 1, "rules": {"title_min": 5}, "noise": "x"})
     told = str(caught.value)
-    assert "an output made with new=x, rules.title_min=5" in told
-    assert "found new=None, rules.title_min=2" in told
+    assert "an output made with noise=x, rules.title_min=5" in told
+    assert "found noise=None, rules.title_min=2" in told
     assert "--overwrite true" in told
     assert "seed" not in told
     assert folder.names() == before
@@ -352,3 +352,93 @@ def test_paths_in_lineage_are_absolute_and_urls_are_kept(monkeypatch: Any, tmp_p
 
 def test_manifests_survive_pickling() -> None:
     assert pickle.loads(pickle.dumps(make())) == make()
+
+
+@pytest.mark.parametrize("finished", [False, True])
+def test_an_output_of_an_earlier_version_is_recognised_though_it_lacks_later_keys(
+    folder: Folder, finished: bool
+) -> None:
+    made = make()
+    made.write(folder) if finished else begin(folder, "clean", IDENTITY)
+    later = {**IDENTITY, "codec": "9", "rules": {**IDENTITY["rules"], "later_rule": 3}}
+    assert begin(folder, "clean", later) == (made if finished else None)
+
+
+@pytest.mark.parametrize(
+    ("earlier", "asked"),
+    [
+        ({"seed": 1}, {"seed": 1, "noise": "v2"}),  # without it: the old noise
+        ({"seed": 1, "noise": "v1"}, {"seed": 1, "noise": "v2"}),
+        ({"seed": 1, "old_flag": 2}, {"seed": 1}),  # recorded, and no longer asked
+        ({"seed": 1, "rules": {"a": 1, "old": 2}}, {"seed": 1, "rules": {"a": 1}}),
+        ({"seed": 1, "rules": {"a": 1}}, {"seed": 1, "rules": None}),
+    ],
+)
+def test_what_an_earlier_version_recorded_must_still_be_so_and_the_noise_always(
+    folder: Folder, earlier: dict[str, Any], asked: dict[str, Any]
+) -> None:
+    begin(folder, "clean", earlier)
+    with pytest.raises(OutputError):
+        begin(folder, "clean", asked)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        b'{"later_field": 1, ',
+        b"[1, 2]",
+        b"null",
+        b"\xff\xfe",
+        b"[" * 100_000,
+        b"",
+    ],
+)
+def test_a_manifest_that_is_none_is_told_in_one_short_line(folder: Folder, damage: bytes) -> None:
+    folder.commit("manifest.json", damage)
+    with pytest.raises(ManifestError, match="expected a manifest of ours, found") as caught:
+        manifest.read(folder)
+    assert len(str(caught.value)) < 500
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "named"),
+    [
+        ("later_field", {"a": 1}, "a later version (later_field)"),
+        ("config", [], "config is no dict"),
+        ("facts", "x", "facts is no dict"),
+        ("stage", 3, "stage is no str"),
+    ],
+)
+def test_a_manifest_of_a_later_version_or_of_other_kinds_says_so(
+    folder: Folder, key: str, value: Any, named: str
+) -> None:
+    make().write(folder)
+    found = json.loads(folder.read("manifest.json"))
+    folder.commit("manifest.json", json.dumps(found | {key: value}).encode())
+    with pytest.raises(ManifestError) as caught:
+        manifest.read(folder)
+    assert named in str(caught.value)
+
+
+def test_a_name_that_is_no_utf_8_is_kept_in_the_manifest(folder: Folder) -> None:
+    made = dataclasses.replace(make(), config={"out": "a\udcff"})
+    made.write(folder)
+    folder.read("manifest.json").decode()
+    assert manifest.read(folder).config == {"out": "a\udcff"}
+
+
+def test_taking_back_hides_no_error_where_the_folder_is_a_link_or_cannot_be_emptied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target, link = tmp_path / "target", tmp_path / "link"
+    target.mkdir()
+    link.symlink_to(target)
+    begin(Folder(str(link)), "clean", IDENTITY)
+    manifest.abandon(Folder(str(link)))
+    assert link.is_symlink()
+    assert list(target.iterdir()) == []
+
+    begin(Folder(str(link)), "clean", IDENTITY)
+    monkeypatch.setattr(Folder, "remove", lambda self, name: os.remove("/no/such/file"))
+    manifest.abandon(Folder(str(link)))

@@ -2,7 +2,7 @@
 
 import os
 import pickle
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -211,16 +211,34 @@ def test_folders_that_are_mapped_must_be_local() -> None:
         shards.local_path("s3://bucket/a", "--out")
 
 
-def test_a_file_system_that_is_not_installed_is_told_with_its_extra(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    def fail(url: str) -> None:
-        raise ImportError("Install s3fs to access S3")
+def test_a_url_of_an_unknown_kind_is_told() -> None:
+    with pytest.raises(ConfigError, match="s4://bucket: expected a local path or a URL of a known"):
+        Folder("s4://bucket").names()
 
-    monkeypatch.setattr(fsspec.core, "url_to_fs", fail)
-    told = "s3://bucket: expected a file system that is installed, found Install s3fs to access S3"
-    with pytest.raises(ConfigError, match=rf"{told}; pip install -e '.\[s3\]'"):
-        Folder("s3://bucket").names()
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "manifest.json")
+    with pytest.raises(OSError, match="expected a file, found a pipe or device"):
+        Folder(str(tmp_path)).read("manifest.json")
+
+
+def test_what_is_committed_is_on_the_disk_before_its_name_and_its_name_before_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+
+    def note(name: str, real: Callable[..., Any], tell: Callable[..., str]) -> None:
+        def called(*words: Any) -> Any:
+            calls.append(f"{name} {tell(*words)}")
+            return real(*words)
+
+        monkeypatch.setattr(os, name, called)
+
+    note("fsync", os.fsync, lambda file: os.path.basename(os.readlink(f"/proc/self/fd/{file}"))[:6])
+    note("replace", os.replace, lambda old, new: os.path.basename(new))
+    (tmp_path / "out").mkdir()
+    Folder(str(tmp_path / "out")).commit("a", b"bytes")
+    assert calls == ["fsync .tmp-a", "replace a", "fsync out"]
 
 
 def test_digests_are_xxh3_128_and_that_of_many_depends_on_their_order() -> None:

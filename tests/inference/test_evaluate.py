@@ -381,15 +381,6 @@ def test_the_gate_passes_where_nothing_is_asked(asked: Path, tmp_path: Path) -> 
         _judge(texts, asked, tmp_path / "strict", gate=True)
 
 
-def test_a_missing_library_is_told_with_what_mends_it(
-    asked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(evaluate, "_LIBRARIES", ("numpy", "no_such_library"))
-    texts = _write_texts(tmp_path / "texts.jsonl", asked, lambda row: row["title"])
-    with pytest.raises(ModelError, match=r"found no no_such_library; pip install .*evaluate"):
-        _judge(texts, asked, tmp_path)
-
-
 def test_ready_texts_need_no_torch(
     asked: Path, tmp_path: Path, python: Callable[..., "subprocess.CompletedProcess[str]"]
 ) -> None:

@@ -1,0 +1,189 @@
+"""A cluster that already runs: its scheduler answers in time, its workers run this very code.
+
+A worker with other code or other libraries would write other rows under the same identity. So all
+are looked at before they get work, and each task looks once more at the worker that it came to.
+"""
+
+import functools
+import platform
+import socket
+import types
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from distributed import Client
+from distributed.comm import CommClosedError
+from distributed.comm.addressing import parse_host_port
+
+from data.errors import CatalogueError, ConfigError
+
+ANSWER = 30.0
+"""Seconds within which a scheduler must answer and at least one worker be there."""
+# Seconds for a first connection.
+_CONNECT = 10.0
+_SCHEMES = ("tcp", "tls", "ws", "wss", "ucx", "inproc")
+_MEND = "start one with `dask scheduler` and `dask worker`"
+_AGAIN = "the same command goes on from here once they run"
+_LIBRARIES = {
+    "data": ("pyarrow", "numpy", "xxhash"),
+    "preprocessing": ("ftfy",),
+    "inference": ("torch", "transformers", "tokenizers", "peft"),
+}
+"""What decides the bytes that a package's tasks write."""
+
+
+def look(packages: Sequence[str], libraries: Sequence[str]) -> dict[str, str]:
+    """Describe this process: Python, libraries and the source files of packages.
+
+    Stands alone, as it is sent to workers that may not have this module.
+    """
+    import hashlib
+    import importlib.metadata
+    import importlib.util
+    import platform
+    from pathlib import Path
+
+    found = {"Python": ".".join(platform.python_version_tuple()[:2])}
+    for library in libraries:
+        try:
+            found[library] = importlib.metadata.version(library)
+        except importlib.metadata.PackageNotFoundError:
+            found[library] = "none"
+    for package in packages:
+        spec = importlib.util.find_spec(package)
+        files = [file for place in (spec.submodule_search_locations or () if spec else ())
+                 for file in sorted(Path(place).glob("*.py"))]  # fmt: skip
+        digest = hashlib.sha256()
+        for file in files:
+            digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
+        found[f"code of {package}"] = digest.hexdigest()[:12] if files else "none"
+    return found
+
+
+@functools.cache
+def _own(packages: tuple[str, ...], libraries: tuple[str, ...]) -> dict[str, str]:
+    return look(packages, libraries)
+
+
+def checked(expected: dict[str, str], scope: tuple[Any, ...], task: Any, *args: Any) -> Any:
+    """Do a task on a worker that is like its driver.
+
+    Raises:
+        CatalogueError: it is not.
+    """
+    found = _own(*scope)
+    if found != expected:
+        raise _unlike(f"one on {platform.node()}", expected, found)
+    return task(*args)
+
+
+def _unlike(where: str, expected: dict[str, str], found: dict[str, str]) -> CatalogueError:
+    differ = [
+        f"{name} {found.get(name, 'none')} (here {value})"
+        for name, value in expected.items()
+        if found.get(name) != value
+    ]
+    mend = "install the same there and start it again"
+    return CatalogueError("workers", "the code and versions of this process",
+                          f"{where} with {', '.join(differ)}", mend)  # fmt: skip
+
+
+class Joined(Client):  # type: ignore[misc]
+    """A client of a running cluster whose tasks run only on workers that are like this process."""
+
+    expected: dict[str, str]
+    scope: tuple[tuple[str, ...], tuple[str, ...]]
+
+    def submit(self, func: Any, *args: Any, **options: Any) -> Any:
+        """Hand out a task that looks at its worker first."""
+        return super().submit(checked, self.expected, self.scope, func, *args, **options)
+
+
+def join(scheduler: str, packages: Sequence[str]) -> Joined:
+    """Connect to a running scheduler and look at its workers.
+
+    Args:
+        scheduler: its address, ``tcp://host:8786``.
+        packages: folders of this project whose code the tasks run.
+
+    Raises:
+        ConfigError: nothing answers at the address, or it has no workers.
+        CatalogueError: a worker has other code or versions.
+    """
+    scheme = scheduler.partition("://")[0] if "://" in scheduler else "tcp"
+    if scheme not in _SCHEMES:
+        raise ConfigError("--scheduler", "an address like tcp://host:8786", scheduler)
+    found = f"none at {scheduler}"
+    try:
+        if scheme == "tcp":
+            _probe(scheduler)
+        client = Joined(scheduler, timeout=_CONNECT)
+    except (OSError, TimeoutError, ValueError, ImportError) as error:
+        raise ConfigError("--scheduler", "a running scheduler", found, _MEND) from error
+    try:
+        try:
+            client.wait_for_workers(1, timeout=ANSWER)
+        except (OSError, TimeoutError) as error:
+            raise ConfigError("--scheduler", "workers", found, _MEND) from error
+        libraries = tuple(name for each in packages for name in _LIBRARIES.get(each, ()))
+        client.scope = (tuple(packages), libraries)
+        client.expected = look(*client.scope)
+        inspect(client)
+    except BaseException:
+        client.close(timeout=1)
+        raise
+    return client
+
+
+def _probe(scheduler: str) -> None:
+    """Wait for the greeting that a scheduler sends; a client waits for ever for that of others.
+
+    Raises:
+        OSError: none comes in time.
+        ValueError: the address has no port.
+    """
+    host, port = parse_host_port(scheduler.partition("://")[2] or scheduler)
+    with socket.create_connection((host, port), timeout=_CONNECT) as connection:
+        if not connection.recv(1):
+            raise ConnectionError("closed without a greeting")
+
+
+def query(client: Client, question: Callable[[], Any]) -> Any:
+    """Ask a cluster something, and wait for a bounded time.
+
+    Raises:
+        CatalogueError: it does not answer within ``ANSWER`` seconds, or is gone.
+    """
+
+    async def answer() -> Any:
+        return await question()
+
+    try:
+        return client.sync(answer, callback_timeout=ANSWER)
+    except (OSError, TimeoutError, RuntimeError, CommClosedError) as error:
+        found = f"none from {client.scheduler.address if client.scheduler else 'it'}"
+        expected = f"a scheduler that answers within {ANSWER:.0f} s"
+        raise CatalogueError("--scheduler", expected, found, _AGAIN) from error
+
+
+def inspect(client: Joined) -> None:
+    """Look at all workers of a cluster.
+
+    Raises:
+        CatalogueError: one is not like this process.
+    """
+    # By reference to Python's own library: the rest is sent as code, which differs by version.
+    pythons = query(client, lambda: client.run(platform.python_version, on_error="return"))
+    for address, version in pythons.items():
+        minor = ".".join(str(version).split(".")[:2])
+        if minor != client.expected["Python"]:
+            raise _unlike(f"that at {address}", {"Python": client.expected["Python"]},
+                          {"Python": minor})  # fmt: skip
+    alone = types.FunctionType(look.__code__, {"__builtins__": __builtins__}, "look")
+    alone.__module__ = "__main__"  # so that it is sent as it is
+    answers = query(client, lambda: client.run(alone, *client.scope, on_error="return"))
+    for address, found in answers.items():
+        if isinstance(found, BaseException):
+            raise CatalogueError("workers", "an answer", f"{found!r} at {address}") from found
+        if found != client.expected:
+            raise _unlike(f"that at {address}", client.expected, found)
