@@ -10,6 +10,7 @@ import logging
 import os
 import re
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from data.shards import digest_file
@@ -23,6 +24,16 @@ def step_of(folder: Path) -> int:
     """Give the step that a checkpoint was saved at; -1 for a folder of another name."""
     found = re.fullmatch(r"checkpoint-(\d+)", folder.name)
     return int(found[1]) if found else -1
+
+
+def of_step(folder: Path, step: int) -> Path:
+    """Give the place of a step's checkpoint.
+
+    Args:
+        folder: of all checkpoints.
+        step: it is saved at.
+    """
+    return folder / f"checkpoint-{step}"
 
 
 def unmark(folder: Path) -> None:
@@ -85,7 +96,29 @@ def newest(folder: Path) -> Path | None:
     return None
 
 
-def rotate(folder: Path, keep: int, best: str | None) -> None:
+def choose(folder: Path, ranking: Sequence[int], last: int) -> int:
+    """Choose the step of the best weights there are; damaged checkpoints are named.
+
+    Args:
+        folder: of the checkpoints.
+        ranking: steps, the best first.
+        last: step of the weights that need no checkpoint; taken where none of the ranking is there.
+    """
+    there = {*map(step_of, _all(folder)), last}
+    for step in (step for step in ranking if step in there):
+        reason = None if step == last else fault(of_step(folder, step))
+        if reason is None:
+            return step
+        log.warning("%s is passed over: %s", of_step(folder, step).name, reason)
+    return last
+
+
+def finished(folder: Path) -> set[int]:
+    """Give the steps of the checkpoints that were finished, by their markers alone."""
+    return {step_of(path) for path in _all(folder) if (path / MARKER).exists()}
+
+
+def rotate(folder: Path, keep: int, ranking: Sequence[int]) -> None:
     """Remove all but the newest checkpoints; the best one counts among those kept.
 
     Called only once the newest one is marked, so that there is always one to go on from.
@@ -93,10 +126,11 @@ def rotate(folder: Path, keep: int, best: str | None) -> None:
     Args:
         folder: of the checkpoints.
         keep: checkpoints that stay, at least 2.
-        best: name or path of the best one; None: there is none.
+        ranking: steps, the best first; those whose checkpoint is not finished do not count.
     """
-    name = Path(best).name if best else ""
-    found = sorted(_all(folder), key=lambda path: (path.name != name, -step_of(path)))
+    whole = finished(folder)
+    best = next((step for step in ranking if step in whole), None)
+    found = sorted(_all(folder), key=lambda path: (step_of(path) != best, -step_of(path)))
     newest_step = max((step_of(path) for path in found), default=-1)
     for path in found[keep:]:
         if step_of(path) != newest_step:

@@ -118,7 +118,7 @@ class Checkpoints:
     """Checkpoints kept, the best among them."""
 
     keep_best: bool = False
-    """Make the adapter from the checkpoint of lowest validation loss, not from the last."""
+    """Save whenever the validation loss is the lowest so far, and make the adapter from that."""
 
     patience: int | None = None
     """Stop after so many evaluations without a better one; none: train to the end."""
@@ -133,9 +133,6 @@ class Checkpoints:
             wanting = "keep_best chooses" if self.keep_best else "patience judges"
             expected = f"a number of steps, as {wanting} by validation loss"
             raise ConfigError("--checkpoints.eval_steps", expected, "none")
-        if self.keep_best and self.eval_steps and self.save_steps % self.eval_steps:
-            expected = f"a multiple of eval_steps={self.eval_steps}, for keep_best"
-            raise ConfigError("--checkpoints.save_steps", expected, str(self.save_steps))
 
 
 @dataclass(frozen=True)

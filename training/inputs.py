@@ -3,17 +3,18 @@
 import logging
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from data import manifest, models, shards
 from data.cli import parse_memory
-from data.errors import SubsetError
+from data.errors import ModelError, SubsetError
 from data.manifest import Manifest, Parent
 from data.models import Base
 from data.shards import Folder, digest_all
-from training import adapters, examples, model, tiny
+from training import adapters, children, examples, model, tiny
 from training.config import TrainConfig
 from training.encoder import Encoder, Form
 from training.examples import Split, Tokenised
@@ -133,16 +134,22 @@ def _with_tiny(
         return models.locate(str(out / BASE)), backend
     assert config.tiny is not None  # noqa: S101  # for the type checker
     plan = tiny.Plan(str(subset.path), str(out / BASE), config.tiny, config.max_length, config.seed)
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, spawn, initializer=children.end_with_parent) as pool:
         try:
-            building = pool.submit(tiny.build, plan)
+            with children.sheltered():
+                building = pool.submit(tiny.build, plan)
             backend = model.prepare(config.backend, compiled)
             if not building.done():
                 log.info("pre-training the tiny base: %s steps", f"{config.tiny.steps:,}")
             base = models.locate(building.result())
+        except BrokenProcessPool as error:
+            expected, found = "the process that builds it to end by itself", "it killed"
+            mend = "free some memory, or build a smaller one (--tiny.hidden, --tiny.batch_size)"
+            raise ModelError("tiny base", expected, found, mend) from error
         except BaseException:
             for child in multiprocessing.active_children():
-                child.terminate()
+                child.kill()
             raise
     ranks.wait()
     return base, backend
@@ -168,4 +175,11 @@ def precision(config: TrainConfig) -> Precision:
     asked = config.optimisation.precision
     if asked != "auto":
         return asked
-    return "bf16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "float32"
+    if not torch.cuda.is_available():
+        return "float32"
+    # With emulation, torch says yes of every card.
+    if torch.cuda.is_bf16_supported(including_emulation=False):
+        return "bf16"
+    name = torch.cuda.get_device_name()
+    log.warning("precision: float32, as %s has no bf16 of its own", name)
+    return "float32"

@@ -21,7 +21,7 @@ from training.guards import IGNORED
 from training.model import Loaded, Precision
 from training.quiet import quietly
 from training.ranks import Ranks
-from training.watcher import Mover, Stopper, Watcher, stalled
+from training.watcher import Keeper, Mover, Stopper, Watcher, losses_of, stalled
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -58,6 +58,10 @@ class Outcome:
     """Over the steps alone, without evaluation and saving; 0 where no step was left."""
     resumed_from: int
     """Step of the checkpoint that was gone on from; 0: from the start."""
+    kept_step: int
+    """That the weights to keep are of."""
+    kept_loss: float | None
+    """On the validation rows at that step; None: it was not evaluated."""
 
 
 class Epochs(transformers.TrainerCallback):  # type: ignore[misc]
@@ -183,7 +187,7 @@ class Trainer(SFTTrainer):  # type: ignore[misc]
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """Save, then mark the checkpoint as complete, then remove older ones."""
-        folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+        folder = checkpoints.of_step(Path(self.args.output_dir), self.state.global_step)
         if self.is_world_process_zero():
             checkpoints.unmark(folder)
         super()._save_checkpoint(model, trial)
@@ -191,7 +195,7 @@ class Trainer(SFTTrainer):  # type: ignore[misc]
         self.accelerator.wait_for_everyone()
         if self.is_world_process_zero():
             checkpoints.mark(folder)
-            checkpoints.rotate(folder.parent, self.keep, self.state.best_model_checkpoint)
+            checkpoints.rotate(folder.parent, self.keep, metrics.ranked(losses_of(self.state)))
         self.accelerator.wait_for_everyone()
 
 
@@ -210,49 +214,79 @@ def train(job: Job, resume: Path | None) -> Outcome:
     if resume and (done := _already_done(job, resume)):
         return done
     started_at = checkpoints.step_of(resume) if resume else 0
-    kept = job.config.checkpoints
-    batch_size = job.config.optimisation.batch_size
+    patience, batch_size = job.config.checkpoints.patience, job.config.optimisation.batch_size
     is_first = job.processes.is_first
-    watcher = Watcher(job.metrics, batch_size, kept.patience, is_first)
+    watcher = Watcher(job.metrics, batch_size, patience, is_first)
     if resume:
         log.info("going on from step %s", f"{started_at:,}")
     if is_first:
         watcher.go_on(metrics.trim(job.metrics, started_at))
     stopper = Stopper(job.processes)
     with quietly(), stopper.listening():
-        trainer = make_trainer(job, [watcher, stopper, Mover()])
+        trainer = make_trainer(job, [watcher, stopper, Mover(), *_keepers(job)])
         watcher.trainer = trainer
         try:
             trainer.train(resume_from_checkpoint=str(resume) if resume else None)
         finally:
             watcher.close()
     state = trainer.state
-    if stopper.asked and state.global_step < state.max_steps:
+    if stopper.stopped and state.global_step < state.max_steps:
         step, steps = f"{state.global_step:,}", f"{state.max_steps:,}"
         log.warning("saved at step %s of %s; the same command goes on from there", step, steps)
         raise KeyboardInterrupt
     speed = watcher.trained_samples / watcher.trained_seconds if watcher.trained_seconds else 0.0
-    epochs = float(state.epoch or 0.0)
-    return Outcome(trainer.model, state.global_step, epochs, round(speed, 2), started_at)
+    kept = _take_best(job, trainer.model, state)
+    return _outcome(trainer.model, state, round(speed, 2), started_at, kept)
+
+
+def _outcome(model: Any, state: Any, speed: float, started_at: int, kept: int) -> Outcome:
+    epochs, loss = float(state.epoch or 0.0), losses_of(state).get(kept)
+    return Outcome(model, state.global_step, epochs, speed, started_at, kept, loss)
+
+
+def _keeps_best(job: Job) -> bool:
+    return job.config.checkpoints.keep_best and job.validation is not None
+
+
+def _keepers(job: Job) -> list[Keeper]:
+    return [Keeper(job.checkpoints, job.processes)] if _keeps_best(job) else []
+
+
+def _take_best(job: Job, model: Any, state: Any) -> int:
+    """Put the best weights there are into a model that has the last ones; give their step."""
+    last, losses = state.global_step, losses_of(state)
+    if not _keeps_best(job):
+        return int(last)
+    ranking = metrics.ranked(losses)
+    step = job.processes.first(lambda: checkpoints.choose(job.checkpoints, ranking, last))
+    if step != last:
+        adapters.take_weights(model, checkpoints.of_step(job.checkpoints, step))
+    if not ranking:
+        log.warning("no validation loss is finite: the adapter is that of the last step, %d", step)
+    elif ranking[0] != step:
+        log.warning(
+            "the best weights, of step %d, are lost: the adapter is that of step %d, "
+            "validation loss %.4f",
+            ranking[0],
+            step,
+            losses[step],
+        )
+    return step
 
 
 def _already_done(job: Job, resume: Path) -> Outcome | None:
     """Take the weights of a run whose last step is saved; the Trainer would add another step."""
     state = TrainerState.load_from_json(str(resume / "trainer_state.json"))
-    losses = [line["eval_loss"] for line in state.log_history if "eval_loss" in line]
     patience = job.config.checkpoints.patience
-    stopped_early = patience is not None and stalled(losses, patience)
+    stopped_early = patience is not None and stalled(losses_of(state), patience)
     if state.global_step < state.max_steps and not stopped_early:
         return None
-    best = state.best_model_checkpoint
-    keeps_best = job.validation is not None and job.config.checkpoints.keep_best and best
-    # By its name: the run's folder may have been moved since.
-    chosen = job.checkpoints / Path(best).name if keeps_best else resume
-    adapters.take_weights(job.loaded.model, chosen)
+    model = job.loaded.model
+    adapters.take_weights(model, resume)
+    kept = _take_best(job, model, state)
     lines = [line["samples_per_second"] for line in metrics.read(job.metrics) if "loss" in line]
     speed = round(sum(lines) / len(lines), 2) if lines else 0.0
-    step = state.global_step
-    return Outcome(job.loaded.model, step, float(state.epoch or 0.0), speed, step)
+    return _outcome(model, state, speed, state.global_step, kept)
 
 
 def make_trainer(job: Job, callbacks: list[Any], order: Any = None) -> Trainer:

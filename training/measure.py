@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from data.errors import CatalogueError
-from training import inputs, model, ranks, record
+from training import children, inputs, model, ranks, record
 from training.config import TrainConfig
 from training.plan import Candidate, Measured, Shape
 from training.ranks import Ranks
@@ -83,6 +83,7 @@ class Batches:
 
 def serve(pipe: Connection, setup: Setup) -> None:
     """Load the model, tell the ground, then measure candidates until none comes."""
+    children.end_with_parent()
     logging.getLogger("catalogue").setLevel(logging.ERROR)
     os.environ.setdefault("GOMP_SPINCOUNT", "500")
     ranks.leave()
@@ -331,8 +332,10 @@ def _clock(on_gpu: bool) -> Any:
 
 
 def _free_host_bytes() -> int:
-    """Tell the memory that is free on this machine's host."""
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    """Give the memory that this machine's host can still give without swapping."""
+    import psutil
+
+    return int(psutil.virtual_memory().available)
 
 
 _STATUS = Path("/proc/self/status")

@@ -1,7 +1,9 @@
 """Figures of a run: one JSON line a logged step. Knows nothing of models."""
 
 import json
+import math
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -56,8 +58,15 @@ def final_loss(lines: list[Line]) -> float:
 
 def best_validation(lines: list[Line]) -> tuple[int, float] | None:
     """Give step and loss of the best evaluation; None where there was none."""
-    found = [(line["validation_loss"], line["step"]) for line in lines if "validation_loss" in line]
-    if not found:
-        return None
-    loss, step = min(found)
-    return int(step), float(loss)
+    found = {line["step"]: line["validation_loss"] for line in lines if "validation_loss" in line}
+    return next(((step, found[step]) for step in ranked(found)), None)
+
+
+def ranked(losses: Mapping[int, float]) -> list[int]:
+    """Order steps by their loss, the lowest first and of equal ones the earlier.
+
+    Args:
+        losses: by step; a step whose loss is not finite is left out, as it is never a best one.
+    """
+    finite = [step for step, loss in losses.items() if math.isfinite(loss)]
+    return sorted(finite, key=lambda step: (losses[step], step))

@@ -345,6 +345,23 @@ def length(config: TrainConfig, rows: int, validation_rows: int, processes: int 
     """
     how, kept = config.optimisation, config.checkpoints
     steps = how.max_steps or math.ceil(how.epochs * math.ceil(rows / how.batch_size))
-    evaluations = steps // kept.eval_steps if kept.eval_steps else 0
+    # The last step is evaluated and saved as well.
+    evaluations = math.ceil(steps / kept.eval_steps) if kept.eval_steps else 0
     saved = math.ceil(steps / kept.save_steps)
+    if kept.keep_best and kept.eval_steps and validation_rows:
+        # Where each evaluation is the best so far; those at a regular checkpoint count once.
+        both = steps // math.lcm(kept.eval_steps, kept.save_steps)
+        is_apart = steps % kept.eval_steps and steps % kept.save_steps
+        saved = steps // kept.eval_steps + steps // kept.save_steps - both + bool(is_apart)
     return Length(steps, evaluations * math.ceil(validation_rows / processes), saved)
+
+
+def memory_class(free: int, total: int, step: float) -> int:
+    """Give the class of an amount of memory: 0 for nearly all of it, each next one for less.
+
+    Args:
+        free: bytes to run in.
+        total: bytes of the device.
+        step: share by which a class may vary; within one of ``MARGIN`` a plan always fits.
+    """
+    return int(math.log(total / min(max(free, 1), total)) / -math.log(1 - step))

@@ -1,6 +1,6 @@
 """The driver of ``plan``: measure the candidates on this machine, choose, write ``plan.json``.
 
-A plan is kept under ``plans`` by what it depends on: the machine, the subset, the base and the
+A plan is kept under ``plans`` by what it depends on: the hardware, the subset, the base and the
 settings but the length of the run. ``run --plan auto`` finds it there, or makes it.
 """
 
@@ -8,7 +8,6 @@ import contextlib
 import logging
 import multiprocessing
 import os
-import platform
 import shutil
 import time
 from dataclasses import replace
@@ -20,7 +19,7 @@ from data.cli import parse_memory
 from data.errors import CatalogueError, ModelError
 from data.manifest import Counts, Manifest
 from data.shards import Artefact, Folder, digest_bytes
-from training import inputs, plan, ranks
+from training import children, hardware, inputs, plan, ranks
 from training.config import PlanConfig, TrainConfig
 from training.inputs import Subset
 from training.ledger import Ledger
@@ -159,7 +158,13 @@ def _identify(config: PlanConfig, subset: Subset) -> dict[str, Any]:
         identity.pop(name)
     identity["format"] = _FORMAT
     identity["memory_limit"] = config.memory_limit
-    identity["machine"] = [platform.node(), os.environ.get("CUDA_VISIBLE_DEVICES", "")]
+    here = hardware.look()
+    identity["hardware"] = here.facts()
+    asked = parse_memory(config.memory_limit) if config.memory_limit else here.free_bytes
+    # A host's free memory comes and goes, and a plan for a processor seldom comes near it.
+    step = plan.MARGIN if here.card else 0.5
+    room = plan.memory_class(min(asked, here.free_bytes), here.total_bytes, step)
+    identity["memory_class"] = room
     return identity
 
 
@@ -191,9 +196,9 @@ def make(config: PlanConfig, kept: Path, ledger: Ledger, processes: int = 1) -> 
     scratch = kept / f".tmp-measure-{os.getpid()}"
     share = _share(config, processes)
     rows = share.optimisation.batch_size
-    bench = Workbench(share, scratch, Candidate(rows, 1, "every", 0), ledger)
+    bench = Workbench(share, scratch, ledger)
     try:
-        ground = bench.ground
+        ground = bench.start(Candidate(rows, 1, "every", 0))
         asked = parse_memory(config.memory_limit) if config.memory_limit else ground.free_bytes
         limit = min(asked, ground.free_bytes)
         on_gpu = not ground.device.startswith("cpu")
@@ -208,8 +213,9 @@ def make(config: PlanConfig, kept: Path, ledger: Ledger, processes: int = 1) -> 
             cli.say(f"each of {processes} devices takes {rows} rows of a step; of one of them:")
         _show_estimates(search, ground, limit)
         search.run(config.exhaustive)
-    finally:
         bench.close()
+    finally:
+        bench.close(patience=0.0)
         shutil.rmtree(scratch, ignore_errors=True)
     told = plan.length(config, ground.rows, ground.validation_rows, processes)
     choice = _choose(search, ground, limit, told, ledger.starts)
@@ -243,9 +249,7 @@ def _choose(
 class Workbench:
     """The process that measures, started anew for another family or after a fault."""
 
-    def __init__(
-        self, config: PlanConfig, scratch: Path, first: Candidate, ledger: Ledger | None = None
-    ) -> None:
+    def __init__(self, config: PlanConfig, scratch: Path, ledger: Ledger | None = None) -> None:
         self._config = config
         self._scratch = scratch
         self._ledger = ledger
@@ -254,9 +258,13 @@ class Workbench:
         self._family: Any = None
         self._seen: set[Candidate] = set()
         self._is_new = True
-        self.ground = self._start(first)
 
-    def _start(self, candidate: Candidate) -> Ground:
+    def start(self, candidate: Candidate) -> Ground:
+        """Start a process for a candidate's family; give what it finds there.
+
+        Raises:
+            CatalogueError: the input is at fault, or the process died.
+        """
         self.close()
         context = multiprocessing.get_context("spawn")
         self._pipe, other = context.Pipe()
@@ -265,15 +273,18 @@ class Workbench:
         setup = Setup(config, candidate, str(self._scratch), self._config.steps)
         # Not a daemon, which may not start the process that builds a tiny base; should this one
         # be killed, the pipe's end tells the other.
-        self._process = context.Process(target=serve, args=(other, setup))
-        self._process.start()
+        process = context.Process(target=serve, args=(other, setup))
+        with children.sheltered():
+            process.start()
+            self._process = process
         other.close()
         self._family, self._is_new = candidate.family, True
         answer = self._answer()
         if isinstance(answer, Fault):
             raise answer.error
         if not isinstance(answer, Ground):
-            raise ModelError("plan", "a process that loads the model", "one that died")
+            mend = "free some memory, or lower --optimisation.batch_size"
+            raise ModelError("plan", "a process that loads the model", "one that died", mend)
         return answer
 
     def _answer(self) -> Any:
@@ -288,7 +299,7 @@ class Workbench:
             log.info("measured before the interruption: %s", candidate)
             return known
         if self._process is None or candidate.family != self._family:
-            self._start(candidate)
+            self.start(candidate)
         log.info("measuring %s%s", candidate, " again" if candidate in self._seen else "")
         self._seen.add(candidate)
         self._pipe.send(candidate)
@@ -306,12 +317,12 @@ class Workbench:
         self._is_new = False
         return answer
 
-    def close(self) -> None:
-        """End the process; one that does not answer is killed."""
+    def close(self, patience: float = _GOODBYE) -> None:
+        """End the process; one that has not ended within so many seconds is killed."""
         if self._process is not None:
             with contextlib.suppress(OSError):
                 self._pipe.send(None)
-            self._process.join(_GOODBYE)
+            self._process.join(patience)
             if self._process.is_alive():
                 self._process.kill()
                 self._process.join()

@@ -1,7 +1,6 @@
 """What a run leaves beside its checkpoints: the adapter, the picture, the facts of its manifest."""
 
 import os
-import resource
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,7 +48,7 @@ def finish(
         "backend": loaded.backend.name,
         "backend_why": loaded.backend.why,
         "trainable_parameters": loaded.trainable,
-        **_learned(lines, outcome),
+        **_learned(config, lines, outcome),
         "processes": processes,
         **machine(),
         **({"plan": compared} if compared else {}),
@@ -57,8 +56,11 @@ def finish(
     }
 
 
-def _learned(lines: list[metrics.Line], outcome: "Outcome") -> dict[str, Any]:
+def _learned(config: TrainConfig, lines: list[metrics.Line], outcome: "Outcome") -> dict[str, Any]:
     best = metrics.best_validation(lines)
+    if config.checkpoints.keep_best and outcome.kept_loss is not None:
+        # The best one that could be had: a disk may have damaged a better one.
+        best = (outcome.kept_step, outcome.kept_loss)
     return {
         "steps": outcome.steps,
         "epochs": round(outcome.epochs, 4),
@@ -66,6 +68,8 @@ def _learned(lines: list[metrics.Line], outcome: "Outcome") -> dict[str, Any]:
         "final_loss": metrics.final_loss(lines),
         "best_validation_loss": best[1] if best else None,
         "best_step": best[0] if best else None,
+        "adapter_step": outcome.kept_step,
+        "adapter_validation_loss": outcome.kept_loss,
         "samples_per_second": outcome.samples_per_second,
         "resumed_from_step": outcome.resumed_from,
     }
@@ -112,11 +116,21 @@ def machine() -> dict[str, Any]:
             "peak_memory_gib": round(torch.cuda.max_memory_reserved() / 2**30, 3),
             "peak_allocated_gib": round(torch.cuda.max_memory_allocated() / 2**30, 3),
         }
+    device = f"cpu, {torch.get_num_threads()} threads"
+    return {"device": device, "peak_memory_gib": round(_peak_resident() / 2**30, 3)}
+
+
+def _peak_resident() -> int:
+    """Give this process's largest resident set so far, in bytes."""
+    if sys.platform == "win32":
+        import psutil
+
+        return int(psutil.Process().memory_info().peak_wset)
+    import resource
+
     # Linux counts in KiB, macOS in bytes.
     unit = 1 if sys.platform == "darwin" else 2**10
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-    device = f"cpu, {torch.get_num_threads()} threads"
-    return {"device": device, "peak_memory_gib": round(peak / 2**30, 3)}
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def artefacts(out: Path) -> tuple[Artefact, ...]:

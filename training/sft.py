@@ -61,9 +61,9 @@ def settings(
         # Ours are removed by us, once the next one is known to be whole.
         save_total_limit=None,
         save_only_model=False,
-        load_best_model_at_end=evaluate and kept.keep_best,
-        metric_for_best_model="eval_loss" if evaluate else None,
-        greater_is_better=False if evaluate else None,
+        # The best ones are found, saved, checked and taken by us.
+        load_best_model_at_end=False,
+        metric_for_best_model=None,
         disable_tqdm=True,
         report_to=config.report_to or "none",
         push_to_hub=False,

@@ -4,7 +4,7 @@ import logging
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from transformers import TrainerCallback
 
 from data import cli
-from training import guards, metrics
+from training import checkpoints, guards, metrics
 from training.ranks import Ranks
 
 log = logging.getLogger("catalogue")
@@ -109,11 +109,9 @@ class Watcher(TrainerCallback):  # type: ignore[misc]
     def on_evaluate(self, _args: Any, state: Any, control: Any, **_: Any) -> None:
         """Count no evaluation as training; stop where the last ones brought nothing."""
         self.restart_clock()
-        # From the state, which a resumed run gets back, and not from a count of our own.
-        losses = [line["eval_loss"] for line in state.log_history if "eval_loss" in line]
-        if self._patience and stalled(losses, self._patience):
+        if self._patience and stalled(losses_of(state), self._patience):
             log.info("stopped early at step %s: no better evaluation", f"{state.global_step:,}")
-            control.should_training_stop = True
+            control.should_save = control.should_training_stop = True
 
     def on_save(self, *_: Any, **__: Any) -> None:
         """Count no saving as training."""
@@ -125,11 +123,36 @@ class Watcher(TrainerCallback):  # type: ignore[misc]
             self._progress.__exit__()
 
 
-def stalled(losses: list[float], patience: int) -> bool:
+def losses_of(state: Any) -> dict[int, float]:
+    """Give the validation loss by step, from the state that a resumed run gets back."""
+    return {line["step"]: line["eval_loss"] for line in state.log_history if "eval_loss" in line}
+
+
+def stalled(losses: Mapping[int, float], patience: int) -> bool:
     """Tell whether the last ``patience`` evaluations were none better than the best before."""
     if len(losses) <= patience:
         return False
-    return min(losses[-patience:]) >= min(losses[:-patience])
+    best = metrics.ranked(losses)
+    return not best or best[0] not in sorted(losses)[-patience:]
+
+
+class Keeper(TrainerCallback):  # type: ignore[misc]
+    """Has the best weights saved as they are found, however far apart the other checkpoints lie.
+
+    The best of those that can be had: a loss whose checkpoint is not there does not count.
+    """
+
+    def __init__(self, folder: Path, processes: Ranks) -> None:
+        self._folder = folder
+        self._processes = processes
+
+    def on_evaluate(self, _args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Ask for a checkpoint where this loss is the lowest, in all processes alike."""
+        there = checkpoints.finished(self._folder) | {state.global_step}
+        known = {step: loss for step, loss in losses_of(state).items() if step in there}
+        is_best = metrics.ranked(known)[:1] == [state.global_step]
+        if self._processes.any(self._processes.is_first and is_best):
+            control.should_save = True
 
 
 # One Ctrl-C reaches a process of several twice: from the terminal, and from their launcher.
@@ -141,6 +164,8 @@ class Stopper(TrainerCallback):  # type: ignore[misc]
 
     def __init__(self, processes: Ranks) -> None:
         self.asked = False
+        self.stopped = False
+        """Whether all processes stopped for it; asked later, training may end by itself."""
         self._processes = processes
         self._told_at: float | None = None
         self._together = _TOGETHER if processes.count > 1 else 0.0
@@ -171,8 +196,8 @@ class Stopper(TrainerCallback):  # type: ignore[misc]
 
     def on_step_end(self, _args: Any, _state: Any, control: Any, **_: Any) -> None:
         """Ask for a checkpoint and the end of training, in all processes at the same step."""
-        self.asked = self._processes.any(self.asked)
-        if self.asked:
+        self.asked = self.stopped = self._processes.any(self.asked)
+        if self.stopped:
             control.should_save = True
             control.should_training_stop = True
 

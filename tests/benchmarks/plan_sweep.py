@@ -37,7 +37,7 @@ class Sweep:
         self._config, self._work, self._has_time = config, work, has_time
         self._journal = work / "sweep.jsonl"
         self._bench = self._open(config)
-        ground = self._bench.ground
+        ground = self._bench.start(Candidate(config.optimisation.batch_size, 1, "every", 0))
         asked = parse_memory(config.memory_limit) if config.memory_limit else ground.free_bytes
         self._limit = min(asked, ground.free_bytes)
         self._layers = ground.shape.layers
@@ -45,8 +45,7 @@ class Sweep:
         self._grid = plan.candidates(batch, self._layers, unsloth)
 
     def _open(self, config: PlanConfig) -> planning.Workbench:
-        first = Candidate(config.optimisation.batch_size, 1, "every", 0)
-        return planning.Workbench(config, self._work / f"sweep-{os.getpid()}", first)
+        return planning.Workbench(config, self._work / f"sweep-{os.getpid()}")
 
     def run(self, share: str) -> dict[str, Any]:
         """Measure this share of the groups; compare the plan's choice with all that is known."""

@@ -2,8 +2,10 @@
 
 import os
 from multiprocessing.connection import Connection
+from pathlib import Path
 
 from data.errors import BatchError
+from training import children
 from training.measure import Fault, Ground, Setup
 from training.plan import Measured, Shape
 
@@ -39,3 +41,11 @@ def refuse(pipe: Connection, setup: Setup) -> None:
     """Find the input at fault."""
     pipe.send(Fault(BatchError("rows", "a label", "none")))
     pipe.close()
+
+
+def work_for_ever(told: str) -> None:
+    """Do what never ends, and write down by which process."""
+    children.end_with_parent()
+    Path(told).write_text(str(os.getpid()))
+    while True:
+        sum(range(10**6))

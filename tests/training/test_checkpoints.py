@@ -65,13 +65,30 @@ def test_all_damaged(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("best", "left"),
-    [(None, [8, 10]), ("/elsewhere/checkpoint-2", [2, 10]), ("checkpoint-10", [8, 10])],
+    ("ranking", "left"),
+    [([], [8, 10]), ([2, 8], [2, 10]), ([10, 2], [8, 10]), ([4, 7, 2, 8], [2, 10])],
 )
-def test_rotation_keeps_the_best_and_the_newest(
-    best: str | None, left: list[int], tmp_path: Path
+def test_rotation_keeps_the_best_that_is_finished_and_the_newest(
+    ranking: list[int], left: list[int], tmp_path: Path
 ) -> None:
     for step in (2, 8, 10, 4):
-        make(tmp_path, step)
-    checkpoints.rotate(tmp_path, 2, best)
+        make(tmp_path, step, marked=step != 4)
+    checkpoints.rotate(tmp_path, 2, ranking)
     assert sorted(checkpoints.step_of(path) for path in tmp_path.iterdir()) == left
+
+
+def test_best_whole_one_is_chosen_and_damaged_ones_are_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for step in (2, 8, 10, 4):
+        make(tmp_path, step, marked=step != 4)
+    flip(tmp_path / "checkpoint-8")
+    with caplog.at_level("WARNING", "catalogue"):
+        assert checkpoints.choose(tmp_path, [4, 6, 8, 2, 12], 12) == 2
+    assert caplog.messages == [
+        "checkpoint-4 is passed over: it was not finished",
+        "checkpoint-8 is passed over: weights is damaged",
+    ]
+    # The last weights need no checkpoint, and are taken where nothing else is left.
+    assert checkpoints.choose(tmp_path, [4, 12, 2], 12) == 12
+    assert checkpoints.choose(tmp_path, [4, 8], 12) == 12

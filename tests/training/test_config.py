@@ -34,10 +34,6 @@ from training.config import (
         (lambda: Optimisation(warmup_steps=1.5), "--optimisation.warmup_steps"),
         (lambda: Checkpoints(save_total_limit=1), "--checkpoints.save_total_limit"),
         (lambda: Checkpoints(keep_best=True), "--checkpoints.eval_steps"),
-        (
-            lambda: Checkpoints(keep_best=True, eval_steps=40, save_steps=50),
-            "--checkpoints.save_steps",
-        ),
         (lambda: TinyBase(vocabulary=200), "--tiny.vocabulary"),
         (lambda: TinyBase(hidden=60), "--tiny.hidden"),
         (lambda: TinyBase(kv_heads=3), "--tiny.kv_heads"),

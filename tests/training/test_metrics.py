@@ -45,3 +45,6 @@ def test_final_loss_is_the_mean_of_the_last_tenth() -> None:
 def test_best_validation() -> None:
     assert metrics.best_validation(LINES) == (2, 3.5)
     assert metrics.best_validation(LINES[:2]) is None
+    nan = {"step": 4, "validation_loss": float("nan")}
+    assert metrics.best_validation([nan, *LINES]) == (2, 3.5)
+    assert metrics.best_validation([nan]) is None

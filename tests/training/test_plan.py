@@ -1,5 +1,6 @@
 """Candidates, estimates and the prediction: numbers in, numbers out."""
 
+import itertools
 from dataclasses import replace
 
 import pytest
@@ -124,6 +125,23 @@ def test_start_that_varies_widens_the_interval_of_a_short_run() -> None:
             Checkpoints(eval_steps=10, save_steps=20),
             Length(50, 5 * 30, 3),
         ),
+        # The last step is evaluated as well.
+        (
+            Optimisation(batch_size=8, max_steps=51),
+            Checkpoints(eval_steps=10, save_steps=20),
+            Length(51, 6 * 30, 3),
+        ),
+        (
+            Optimisation(batch_size=8, max_steps=3),
+            Checkpoints(eval_steps=10, save_steps=20),
+            Length(3, 30, 1),
+        ),
+        # Each evaluation may find the best so far: saved at 10, 15, 20, 30, 40, 45, 50 and 51.
+        (
+            Optimisation(batch_size=8, max_steps=51),
+            Checkpoints(eval_steps=10, save_steps=15, keep_best=True),
+            Length(51, 6 * 30, 8),
+        ),
     ],
 )
 def test_length_of_a_run(how: Optimisation, kept: Checkpoints, expected: Length) -> None:
@@ -131,11 +149,62 @@ def test_length_of_a_run(how: Optimisation, kept: Checkpoints, expected: Length)
     assert plan.length(config, rows=100, validation_rows=30) == expected
 
 
+@pytest.mark.parametrize(
+    ("evaluate", "save", "steps"), [*itertools.product((1, 3, 4), (2, 4, 9), (5, 12, 24))]
+)
+def test_length_counts_what_a_run_does(evaluate: int, save: int, steps: int) -> None:
+    config = TrainConfig(
+        optimisation=Optimisation(max_steps=steps),
+        checkpoints=Checkpoints(eval_steps=evaluate, save_steps=save, keep_best=True),
+    )
+    evaluated = {*range(evaluate, steps + 1, evaluate), steps}
+    saved = evaluated | {*range(save, steps + 1, save)}
+    expected = Length(steps, len(evaluated) * 7, len(saved))
+    assert plan.length(config, rows=100, validation_rows=7) == expected
+
+
+def test_plan_of_a_memory_class_fits_wherever_it_is_taken() -> None:
+    total = 80 * GIB
+    classes: dict[int, list[int]] = {}
+    for share in range(1, 101):
+        free = total * share // 100
+        classes.setdefault(plan.memory_class(free, total, plan.MARGIN), []).append(free)
+    # What fits with the most memory of a class fits with the least of it.
+    for amounts in classes.values():
+        assert max(amounts) * (1 - plan.MARGIN) <= min(amounts) * 1.0001
+    assert plan.memory_class(total, total, plan.MARGIN) == 0
+    assert plan.memory_class(total * 2, total, plan.MARGIN) == 0
+    assert plan.memory_class(0, total, plan.MARGIN) > 100
+
+
 def choice() -> Choice:
     return Choice(
         MEASURED.candidate, "cpu", 2 * GIB, (MEASURED,), Length(10, 0, 1), 17.0, 16.0, 18.0, 100,
         30, 250, (5.0, 4.0), ("8 x 1, keep all",),
     )  # fmt: skip
+
+
+# plan.json as version 0.1.0 writes it at first: later ones must read it.
+WRITTEN = """{
+ "candidate":
+  {"micro_batch": 8, "accumulation": 1, "checkpointing": "every", "keep_layers": 1,
+   "attention": "auto"},
+ "device": "cpu", "limit_bytes": 2147483648,
+ "measured": [
+  {"candidate":
+    {"micro_batch": 8, "accumulation": 1, "checkpointing": "every", "keep_layers": 1,
+     "attention": "auto"},
+   "estimated_bytes": 0, "peak_bytes": 1073741824, "samples_per_second": 8.0,
+   "tokens_per_second": 0.0, "step_seconds": [0.9, 1.0, 1.1], "step_tokens": [90, 100, 110],
+   "cold_seconds": 5.0, "evaluation_seconds": 0.01, "saving_seconds": 2.0,
+   "measuring_seconds": 0.0, "fault": ""}],
+ "length": {"steps": 10, "evaluated_rows": 0, "checkpoints": 1},
+ "seconds": 17.0, "low": 16.0, "high": 18.0, "rows": 100, "validation_rows": 30,
+ "whole_length": 250, "starts": [5.0, 4.0], "skipped": ["8 x 1, keep all"]}"""
+
+
+def test_plan_of_an_earlier_version_is_read() -> None:
+    assert Choice.from_json(WRITTEN) == choice()
 
 
 def test_plan_survives_its_file() -> None:

@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 import pytest
 
@@ -14,6 +15,7 @@ from tests.training import serving
 from training import inputs, planning
 from training.__main__ import main
 from training.config import Optimisation, PlanConfig
+from training.hardware import Hardware
 from training.ledger import Ledger
 from training.plan import Candidate, Measured
 
@@ -98,6 +100,47 @@ def config(subset: Path, base: Path, tmp_path: Path) -> PlanConfig:
     return PlanConfig(
         subset=str(subset), base=str(base), plans=str(tmp_path / "plans"), optimisation=how
     )
+
+
+HERE = Hardware("A processor", 16, "Card A", "9.0", 132, 80 * 2**30, 79 * 2**30)
+
+
+@pytest.mark.parametrize(
+    ("changes", "is_same"),
+    [
+        ({"free_bytes": 75 * 2**30}, True),
+        ({"free_bytes": 40 * 2**30}, False),
+        ({"card": "Card B"}, False),
+        ({"total_bytes": 81 * 2**30, "free_bytes": 80 * 2**30}, False),
+        ({"multiprocessors": 114}, False),
+        ({"capability": "8.0"}, False),
+        ({"card": None, "capability": None, "multiprocessors": None}, False),
+        ({"processor": "Another processor"}, False),
+    ],
+)
+def test_plan_of_other_hardware_is_not_taken(
+    changes: dict[str, Any],
+    is_same: bool,
+    config: PlanConfig,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    subset = inputs.open_subset(config.subset)
+    monkeypatch.setattr(planning.hardware, "look", lambda: HERE)
+    before = planning._identify(config, subset)
+    monkeypatch.setattr(planning.hardware, "look", lambda: replace(HERE, **changes))
+    assert (planning._identify(config, subset) == before) == is_same
+
+
+def test_plan_does_not_depend_on_the_hosts_name(
+    config: PlanConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subset = inputs.open_subset(config.subset)
+    monkeypatch.setattr(planning.hardware, "look", lambda: HERE)
+    before = planning._identify(config, subset)
+    monkeypatch.setattr("platform.node", lambda: "elsewhere")
+    assert planning._identify(config, subset) == before
+    limited = replace(config, memory_limit="12GiB")
+    assert planning._identify(limited, subset) != before
 
 
 def test_processes_that_die_cost_only_their_candidate(

@@ -110,9 +110,35 @@ def test_checkpoints_are_capped_and_the_best_is_kept(finished: Path) -> None:
     kept = {path.name for path in (finished / "checkpoints").iterdir()}
     assert len(kept) == 2
     assert f"checkpoint-{facts['best_step']}" in kept
-    state = json.loads((finished / "checkpoints/checkpoint-6/trainer_state.json").read_text())
-    assert state["best_metric"] == pytest.approx(facts["best_validation_loss"])
-    assert "checkpoint" in state["best_model_checkpoint"]
+    best = finished / f"checkpoints/checkpoint-{facts['best_step']}/adapter_model.safetensors"
+    assert adapter(finished) == best.read_bytes()
+    assert facts["adapter_step"] == facts["best_step"]
+    assert facts["adapter_validation_loss"] == facts["best_validation_loss"]
+
+
+def test_best_between_two_checkpoints_is_the_adapter(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from training.loop import Trainer
+
+    evaluate, losses = Trainer.evaluation_loop, iter([3.0, 2.0, 2.1])
+
+    def told(self: Trainer, *given: Any, **named: Any) -> Any:
+        output = evaluate(self, *given, **named)
+        output.metrics["eval_loss"] = next(losses)
+        return output
+
+    monkeypatch.setattr(Trainer, "evaluation_loop", told)
+    out = tmp_path / "run"
+    more = ["--checkpoints.eval_steps=2", "--checkpoints.save_steps=200"]
+    assert main([*words, *more, "--checkpoints.keep_best=true", f"--out={out}"]) == 0
+    facts = facts_of(out)
+    assert (facts["best_step"], facts["adapter_step"], facts["steps"]) == (4, 4, 6)
+    assert facts["adapter_validation_loss"] == 2.0
+    kept = {path.name: path / "adapter_model.safetensors" for path in out.glob("checkpoints/*")}
+    assert set(kept) == {"checkpoint-4", "checkpoint-6"}
+    assert adapter(out) == kept["checkpoint-4"].read_bytes()
+    assert adapter(out) != kept["checkpoint-6"].read_bytes()
 
 
 def test_evaluation_changes_no_step(finished: Path, plain: Path) -> None:

@@ -1,0 +1,96 @@
+"""No process outlives the one that started it, and none is reached by its interrupts."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from data.errors import ModelError
+from training import children, inputs, tiny
+from training.config import TrainConfig
+from training.inputs import Subset
+from training.ranks import Ranks
+from training.shape import TinyBase
+
+# Starts one as the tiny base's builder and one as the measuring process, at work for ever.
+PARENT = """
+import multiprocessing, sys, time
+from concurrent.futures import ProcessPoolExecutor
+from tests.training import serving
+from training import children
+if __name__ == "__main__":
+    spawn = multiprocessing.get_context("spawn")
+    with children.sheltered():
+        pool = ProcessPoolExecutor(1, spawn, initializer=children.end_with_parent)
+        pool.submit(serving.work_for_ever, sys.argv[1] + "/builder")
+        spawn.Process(target=serving.work_for_ever, args=(sys.argv[1] + "/measuring",)).start()
+    time.sleep(600)
+"""
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def parent(root: Path, tmp_path: Path) -> Iterator["subprocess.Popen[str]"]:
+    script = tmp_path / "parent.py"
+    script.write_text(PARENT)
+    with subprocess.Popen(
+        [sys.executable, str(script), str(tmp_path)], stderr=subprocess.PIPE, text=True,
+        env=os.environ | {"PYTHONPATH": str(root)},
+    ) as process:  # fmt: skip
+        yield process
+        process.kill()
+
+
+def test_children_end_when_their_parent_is_killed_and_not_by_its_interrupts(
+    parent: "subprocess.Popen[str]", tmp_path: Path
+) -> None:
+    files = [tmp_path / "builder", tmp_path / "measuring"]
+    wait_for(lambda: all(file.exists() and file.read_text() for file in files))
+    started = [psutil.Process(int(file.read_text())) for file in files]
+    for child in started:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            child.send_signal(number)
+    time.sleep(0.2)
+    assert [child.is_running() for child in started] == [True, True]
+    parent.kill()
+    _, still = psutil.wait_procs(started, timeout=10)
+    for child in still:
+        child.kill()
+    assert not still
+    assert parent.stderr is not None
+    assert "Traceback" not in parent.stderr.read()
+
+
+def _die(_: object) -> str:
+    os.kill(os.getpid(), signal.SIGKILL)
+    return ""
+
+
+def test_builder_that_is_killed_is_told(
+    subset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tiny, "build", _die)
+    config = TrainConfig(tiny=TinyBase(), backend="transformers")
+    opened: Subset = inputs.open_subset(str(subset))
+    with pytest.raises(ModelError, match=r"tiny base: expected .*, found it killed; free some"):
+        inputs._with_tiny(config, opened, tmp_path, tmp_path / "compiled", Ranks())
+
+
+def test_first_process_of_all_has_no_parent_to_end_with() -> None:
+    children.end_with_parent()
+    with children.sheltered():
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, set())
+    assert signal.SIGINT in blocked
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, set())
