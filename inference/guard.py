@@ -23,6 +23,7 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 _log = logging.getLogger("catalogue")
 
 _BODY_SECONDS = 10.0
+_LONGEST_HEAD = 16_384
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _WILDCARDS = frozenset({"", "0.0.0.0", "::"})  # noqa: S104  # compared with, not bound to
 _NAME = r"[A-Za-z0-9_-][A-Za-z0-9._-]*"
@@ -113,6 +114,8 @@ class Guard:
             return
         try:
             headers = _headers(scope)
+            if sum(map(len, headers.values())) > _LONGEST_HEAD:
+                raise Refusal(431, f"headers: expected at most {_LONGEST_HEAD:,} bytes, found more")
             check_host(headers, self._house)
             check_origin(headers)
             if scope["method"] == "POST":
