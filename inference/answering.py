@@ -4,6 +4,8 @@ Prompts in, growing texts out. Built on the decoder's slots where it supports th
 the reference engine, whose texts come whole. Knows nothing of titles, catalogues or pages.
 """
 
+import collections
+import contextlib
 import dataclasses
 import queue
 import threading
@@ -22,6 +24,8 @@ _SLOTS = 16
 _STEPS_BETWEEN_LOOKS = 4
 _LONGEST_PROMPT = 1_024
 _WAIT = 0.1
+# An asker without news comes back after so many of them, to be stopped where it has left.
+_WAITS = 10
 
 
 class BusyError(ModelError):
@@ -67,17 +71,24 @@ def base_of(model: Model) -> Model:
 
 @dataclass
 class _Job:
-    """One answer in work; ``done`` holds all its tokens, or what went wrong."""
+    """One answer in work; its news are all its tokens so far, or what went wrong."""
 
     row: Any
     news: queue.SimpleQueue[tuple[list[int], bool] | Exception] = field(
         default_factory=queue.SimpleQueue
     )
     is_stopped: bool = False
+    written: int = 0
+    """Tokens that its asker knows of: an answer begun anew is silent until it is longer."""
 
 
 class SlotAnswerer:
-    """Continuous batching: an asker takes a free slot at any step and gives it back when done."""
+    """Continuous batching: an asker takes a free slot at any step and gives it back when done.
+
+    A fault while one answer is admitted is that answer's alone. A fault in a step, which all
+    share, ends nobody's: each answer in work is written anew, alone, and only one that fails
+    alone hears of the fault. As noise is keyed by record and step, it is the same text.
+    """
 
     def __init__(self, model: Model, settings: Settings, waiting: int) -> None:
         from inference.decoder import Shape, round_up
@@ -95,100 +106,159 @@ class SlotAnswerer:
         self._shape = Shape(_SLOTS, length, most)
         chooser = Chooser(settings.temperature, settings.top_p)
         self._decoder = _slots(loaded, chooser, self._texts.eos, self._shape)
-        self._waiting: queue.Queue[_Job] = queue.Queue(waiting)
+        # A tokenizer that two threads call at once may refuse one of them: «Already borrowed».
+        self._one_tokenises = threading.Lock()
+        self._most_waiting = waiting
+        self._ready = threading.Condition()
+        self._waiting: list[_Job] = []
         self._held: dict[int, _Job] = {}
+        self._suspects: collections.deque[_Job] = collections.deque()
         self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._work, name="answers", daemon=True)
-        self._thread.start()
+        self._one_starts = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._see_to_it()
 
     def stream(self, prompt: str, uid: str, seed: int) -> Generator[Completion, None, None]:
         """Write an answer, its beginning again and again; closing the iterator stops it.
 
         Raises:
             BusyError: too many wait already.
-            ModelError: the prompt is too long for the model.
+            ModelError: the prompt is too long for the model, or the model fails at this answer.
         """
         from inference.decoder import Row
 
-        ids = self._texts.encode([Request(uid, prompt)])[0]
+        with self._one_tokenises:
+            ids = self._texts.encode([Request(uid, prompt)])[0]
         if len(ids) > self._longest:
             expected, found = f"at most {self._longest} tokens", f"{len(ids)}"
             raise ModelError("question and title", expected, found, "shorten the question")
         limit = min(self._shape.limit, self._shape.length - len(ids))
         job = _Job(Row(ids, row_key(uid, seed), limit))
+        self._put(job)
+        tokens: list[int] = []
+        is_done = False
         try:
-            self._waiting.put_nowait(job)
-        except queue.Full:
-            expected, found = f"fewer than {self._waiting.maxsize} waiting", "as many"
-            raise BusyError("answers", expected, found, "ask again in a moment") from None
-        try:
-            while True:
-                tokens, is_done = self._next(job)
-                (written,) = self._texts.completions([ids], [tokens])
+            while not is_done:
+                tokens, is_done = self._next(job) or (tokens, False)
+                with self._one_tokenises:
+                    (written,) = self._texts.completions([ids], [tokens])
                 yield written
-                if is_done:
-                    return
         finally:
             job.is_stopped = True
 
-    def _next(self, job: _Job) -> tuple[list[int], bool]:
-        while True:
+    def _put(self, job: _Job) -> None:
+        with self._ready:
+            # Who has left takes nobody's place.
+            self._waiting = [each for each in self._waiting if not each.is_stopped]
+            if len(self._waiting) >= self._most_waiting:
+                expected, found = f"fewer than {self._most_waiting} waiting", "as many"
+                raise BusyError("answers", expected, found, "ask again in a moment")
+            self._waiting.append(job)
+            self._ready.notify()
+
+    def _next(self, job: _Job) -> tuple[list[int], bool] | None:
+        """Wait for news; none after a while, so that an asker who waits can be stopped."""
+        for _ in range(_WAITS):
             try:
-                told = job.news.get(timeout=_WAIT)
+                news = job.news.get(timeout=_WAIT)
             except queue.Empty:
                 if self._closing.is_set():
                     raise ModelError("answers", "a server that runs", "one that ends") from None
+                self._see_to_it()
                 continue
             while not job.news.empty():  # only the newest counts
-                told = job.news.get()
-            if isinstance(told, Exception):
-                raise ModelError("answers", "a model that writes", str(told)) from told
-            return told
+                news = job.news.get()
+            if isinstance(news, Exception):
+                raise fault_of_model(news) from news
+            return news
+        return None
 
     def load(self) -> tuple[int, int]:
         """Tell how many are answered now, and how many wait."""
-        return len(self._held), self._waiting.qsize()
+        waiting = [*self._waiting, *self._suspects]
+        return len(self._held), sum(not each.is_stopped for each in waiting)
 
     def close(self) -> None:
         """Stop the thread that decodes."""
         self._closing.set()
-        self._thread.join()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _see_to_it(self) -> None:
+        """Start the thread that decodes; again where it died, which loses no answer."""
+        with self._one_starts:
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = threading.Thread(target=self._work, name="answers", daemon=True)
+                self._thread.start()
 
     def _work(self) -> None:
         """Admit, step, tell; the only thread that touches the decoder."""
-        held, free = self._held, list(range(_SLOTS))[::-1]
+        self._suspect_all()  # what a thread that died held
         while not self._closing.is_set():
-            try:
-                self._admit(held, free)
-                if held:
-                    self._advance(held, free)
-            except Exception as error:  # whatever it is, who waits must hear of it
-                for job in held.values():
-                    job.news.put(error)
-                held.clear()
-                free = list(range(_SLOTS))[::-1]
+            self._admit()
+            if self._held:
+                try:
+                    self._advance()
+                except Exception as error:  # whatever it is, who waits must hear of it
+                    self._blame(error)
 
-    def _admit(self, held: dict[int, _Job], free: list[int]) -> None:
-        while free:
-            try:
-                # Idle, it sleeps until somebody asks; busy, it only looks.
-                job = self._waiting.get(block=not held, timeout=_WAIT)
-            except queue.Empty:
+    def _admit(self) -> None:
+        """Fill free slots; while there are suspects, one of them is alone."""
+        while len(self._held) < (1 if self._suspects else _SLOTS):
+            job = self._suspects.popleft() if self._suspects else self._take()
+            if job is None:
                 return
-            if not job.is_stopped:
-                slot = free.pop()
-                held[slot] = job
+            if job.is_stopped:
+                continue
+            slot = next(slot for slot in range(_SLOTS) if slot not in self._held)
+            try:
                 self._decoder.admit(job.row, slot)
+            except Exception as error:  # this answer's alone
+                job.news.put(error)
+                continue
+            self._held[slot] = job
+            if self._suspects:
+                return
 
-    def _advance(self, held: dict[int, _Job], free: list[int]) -> None:
-        for slot, (tokens, is_done) in self._decoder.advance(list(held)).items():
-            job = held[slot]
-            job.news.put((tokens, is_done))
+    def _take(self) -> _Job | None:
+        with self._ready:
+            # Idle, it sleeps until somebody asks; busy, it only looks.
+            if not self._held and not self._waiting:
+                self._ready.wait(_WAIT)
+            return self._waiting.pop(0) if self._waiting else None
+
+    def _blame(self, error: Exception) -> None:
+        """Tell a failed step to the one that was alone in it; of several, each is tried alone."""
+        if len(self._held) == 1:
+            (job,) = self._held.values()
+            job.is_stopped = True
+            job.news.put(error)
+        self._suspect_all()
+
+    def _suspect_all(self) -> None:
+        for slot, job in list(self._held.items()):
+            self._suspects.append(job)
+            del self._held[slot]
+            with contextlib.suppress(Exception):  # a slot that is not released is written over
+                self._decoder.release(slot)
+
+    def _advance(self) -> None:
+        """Step all together and tell each asker what is written."""
+        for slot, (tokens, is_done) in self._decoder.advance(list(self._held)).items():
+            job = self._held[slot]
+            if len(tokens) > job.written or is_done:
+                job.written = len(tokens)
+                job.news.put((tokens, is_done))
             if is_done or job.is_stopped:
                 if not is_done:
                     self._decoder.release(slot)
-                del held[slot]
-                free.append(slot)
+                del self._held[slot]
+
+
+def fault_of_model(error: Exception) -> ModelError:
+    """Tell a fault of a library, whatever it is, in one line."""
+    found = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return ModelError("answers", "a model that writes", found, "ask again")
 
 
 def _slots(loaded: Any, chooser: Chooser, eos: int, shape: Any) -> Any:
@@ -212,7 +282,8 @@ def _slots(loaded: Any, chooser: Chooser, eos: int, shape: Any) -> Any:
             return {slot: (out[slot][: counts[slot]], done[slot]) for slot in slots}
 
         def release(self, slot: int) -> None:
-            self._done[slot] = True
+            with torch.inference_mode():
+                self._done[slot] = True
 
     with torch.inference_mode():
         return Slots(loaded, chooser, eos, shape, compiled=False)
@@ -237,7 +308,11 @@ class WholeAnswerer:
         if room < 1:
             expected, found = "a prompt that fits the model", f"{1 - room} tokens too many"
             raise ModelError("question and title", expected, found, "shorten the question")
-        yield self._engine.generate([request])[0]
+        try:
+            written = self._engine.generate([request])[0]
+        except (RuntimeError, ValueError) as error:
+            raise error if isinstance(error, ModelError) else fault_of_model(error) from error
+        yield written
 
     def load(self) -> tuple[int, int]:
         """Tell that nobody is known to wait."""

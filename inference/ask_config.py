@@ -24,7 +24,7 @@ class DeskConfig:
     """Show so many titles that may be meant, at most."""
 
     max_characters: int = 2_500
-    """Longest question."""
+    """Longest question, and longest title."""
 
     max_new_tokens: int | None = None
     """Tokens an answer at most; none: as many as the longest description that the model was trained
@@ -103,6 +103,10 @@ class ServeConfig(DeskConfig):
 
     port: int = 7860
     """Port to listen on; 0: any that is free."""
+
+    allowed_hosts: tuple[str, ...] = ()
+    """Other names that this server is reached by, behind a proxy for instance; the address it
+    listens on and this machine's own are allowed. `[shop.example]`"""
 
     report: str | None = None
     """A report.html of `inference evaluate`, or its folder, to show on the page."""

@@ -1,5 +1,7 @@
 """The web page: its parts and what they do. Gradio's, but for what ``rendering`` draws."""
 
+import json
+import logging
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -10,6 +12,8 @@ import gradio as gr
 from data.errors import CatalogueError
 from inference import rendering
 from inference.asking import Answer, Desk
+
+log = logging.getLogger("catalogue")
 
 # Askers that are answered at a time; Gradio's threads, 40, serve suggestions too.
 _AT_ONCE = 24
@@ -111,7 +115,7 @@ def _ask_tab(desk: Desk, examples: list[str]) -> None:
             desk.config.seed, label="Seed (same seed, same answer)", precision=0, elem_id="seed"
         )
     if examples:
-        gr.Examples([[each] for each in examples], [question], label="For example")
+        _offer(examples, question)
     status = gr.HTML(rendering.status(""), elem_id="status")
     with gr.Row(elem_classes="tb-pair"):
         answer = gr.HTML(rendering.empty_card(_EMPTY), elem_id="answer")
@@ -119,6 +123,16 @@ def _ask_tab(desk: Desk, examples: list[str]) -> None:
     evidence = gr.HTML("", elem_id="evidence")
     shown = Shown(status, answer, base, evidence, titles, ask, stop, again, seed)
     _wire(desk, question, (compare, anyway), shown)
+
+
+def _offer(examples: list[str], question: Any) -> None:
+    """Offer questions; the browser itself puts the chosen one into its place."""
+    offered = gr.Dataset(
+        components=[question], samples=[[each] for each in examples], type="index",
+        label="For example",
+    )  # fmt: skip
+    held = json.dumps(examples).replace("<", "\\u003c")
+    offered.click(None, offered, question, js=f"place => ({held})[place]", api_visibility="private")
 
 
 def _wire(desk: Desk, question: Any, choices: tuple[Any, Any], shown: Shown) -> None:
@@ -135,7 +149,9 @@ def _wire(desk: Desk, question: Any, choices: tuple[Any, Any], shown: Shown) -> 
 
     inputs, outputs = [question, shown.titles, *choices, shown.seed], shown.listed()
     # Each part tells by itself that it is at work; Gradio's veil would hide the growing text.
-    quiet = {"show_progress": "hidden", "concurrency_limit": _AT_ONCE, **_AS_SENT}
+    quiet: dict[str, Any] = {"show_progress": "hidden", **_AS_SENT}
+    # One limit for all ways to ask, so that threads are left for suggestions.
+    quiet |= {"concurrency_limit": _AT_ONCE, "concurrency_id": "answers"}
     asking = [
         shown.ask.click(reply, inputs, outputs, api_name="ask", **quiet),
         question.submit(reply, inputs, outputs, api_visibility="private", **quiet),
@@ -145,10 +161,10 @@ def _wire(desk: Desk, question: Any, choices: tuple[Any, Any], shown: Shown) -> 
     shown.stop.click(
         _stopped, None, [shown.status, shown.ask, shown.stop, shown.again], cancels=asking, **halt
     )
-    # A choice is undone by the browser as soon as the question changes, not by the suggestions:
-    # they may come when the next choice is already made.
-    question.input(None, None, shown.titles, js="() => null", api_visibility="private")
-    question.input(
+    # A choice is undone by the browser as soon as the question changes, be it typed, pasted or an
+    # example, and not by the suggestions: they may come when the next choice is already made.
+    question.change(None, None, shown.titles, js="() => null", api_visibility="private")
+    question.change(
         lambda typed: _suggested(desk, typed), question, shown.titles, api_visibility="private",
         trigger_mode="always_last", show_progress="hidden", concurrency_limit=4,
     )  # fmt: skip
@@ -156,9 +172,12 @@ def _wire(desk: Desk, question: Any, choices: tuple[Any, Any], shown: Shown) -> 
 
 def _suggested(desk: Desk, typed: str) -> Any:
     """Offer the titles that a half-typed question may mean; what is chosen stays chosen."""
-    if len(typed.strip()) < _LEAST_TYPED or len(typed) > desk.config.max_characters:
-        return gr.update(choices=[], visible=False)
-    found = desk.suggest(typed)
+    try:
+        typed = str(typed or "")
+        is_one = len(typed.strip()) >= _LEAST_TYPED and len(typed) <= desk.config.max_characters
+        found = desk.suggest(typed) if is_one else []
+    except CatalogueError:  # it is told to who asks
+        found = []
     return gr.update(choices=found, visible=bool(found))
 
 
@@ -187,6 +206,9 @@ def updates(
         yield _whole(desk, last, compare)
     except CatalogueError as error:
         yield _refused(str(error), gr.skip(), chosen)
+    except Exception as error:
+        log.warning("an answer failed: %s: %s", type(error).__name__, error)
+        yield _refused("answers: expected one, found a fault here; ask again", gr.skip(), chosen)
 
 
 def _whole_number(told: Any, otherwise: int) -> int:

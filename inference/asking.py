@@ -4,8 +4,8 @@ The record that the question means, the prompt that the adapter was trained with
 grows, and what it rests on. The same question, seed and weights give the same answer as data.
 """
 
+import contextlib
 import dataclasses
-import sqlite3
 import threading
 from collections.abc import Generator
 from contextlib import closing
@@ -13,13 +13,13 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from data.errors import ConfigError
-from data.shards import Folder
 from inference import answering, catalogue, engine, evidence, questions, search
 from inference.answering import Answerer
 from inference.ask_config import DeskConfig
 from inference.catalogue import Record
 from inference.engine import Model, Settings
 from inference.evidence import Copied, Training
+from inference.shelf import Shelf
 
 TRAINED_WORDING = "the wording that the adapter was trained with"
 Status = Literal["answered", "invented", "which", "no_match"]
@@ -36,6 +36,8 @@ class Found:
     """Of the record meant; none: several may be, or none is."""
     title: str | None
     """Of the record meant, or given by the asker."""
+    catalogue: str
+    """Digest of the catalogue that the row is of."""
 
 
 @dataclass(frozen=True)
@@ -82,16 +84,17 @@ class Desk:
         self.config = config
         self._model = engine.find_model(config.run)
         self._settings = _settings(config, self._model)
-        self._clean = Folder(config.catalogue)
-        self._index = catalogue.build(config.catalogue, config.index)
-        self._digest = catalogue.digest_of(self._index)
-        self.sources = catalogue.sources_of(config.catalogue)
-        """Where each source of the catalogue lies, by its name."""
-        self._local = threading.local()
+        self._shelf = Shelf(config.catalogue, config.index)
         self._training = Training(self._model.made)
         self._waiting = waiting
         self._answerers: dict[str, Answerer] = {}
         self._one_loads = threading.Lock()
+        # Beside the model's loading, not after the first answer.
+        threading.Thread(target=self._sort_early, daemon=True).start()
+
+    def _sort_early(self) -> None:
+        with contextlib.suppress(ImportError):  # said by the first answer
+            self._training.sort()
 
     @property
     def model(self) -> Model:
@@ -99,16 +102,19 @@ class Desk:
         return self._model
 
     @property
-    def index(self) -> sqlite3.Connection:
-        """The index, opened once a thread."""
-        if not hasattr(self._local, "db"):
-            self._local.db = catalogue.open_index(self._index)
-        opened: sqlite3.Connection = self._local.db
-        return opened
+    def sources(self) -> dict[str, str]:
+        """Where each source of the catalogue lies, by its name."""
+        return self._shelf.sources
+
+    def titles(self, longest: int, most: int) -> tuple[int, list[str]]:
+        """Count the catalogue's titles and give a few short ones."""
+        with self._shelf.opened() as (db, _):
+            return catalogue.count(db), catalogue.short_titles(db, longest, most)
 
     def suggest(self, begun: str, most: int = 6) -> list[str]:
         """Give titles that a half-typed question may mean."""
-        return [match.title for match in search.find(self.index, begun, most, typing=True)]
+        with self._shelf.opened() as (db, _):
+            return [match.title for match in search.find(db, begun, most, typing=True)]
 
     def find(self, question: str, title: str | None = None) -> Found:
         """Find the record that a question means.
@@ -118,18 +124,22 @@ class Desk:
             title: the title meant, where the asker names it.
 
         Raises:
-            ConfigError: the question is empty or too long.
+            ConfigError: question or title is empty, too long or no text.
+            ManifestError: the catalogue is gone, or being made anew.
         """
         check_question(question, self.config.max_characters)
         named = title if title and title.strip() else None
-        matches = search.find(self.index, named or question, self.config.matches)
         if named:
-            whole = catalogue.row_of(self.index, named)
-            if whole is not None:
-                return Found(question, matches, whole, named)
+            check_text("title", named, self.config.max_characters)
+        with self._shelf.opened() as (db, digest):
+            matches = search.find(db, named or question, self.config.matches)
+            if named:
+                whole = catalogue.row_of(db, named)
+                if whole is not None:
+                    return Found(question, matches, whole, named, digest)
         if search.is_sure(matches):
-            return Found(question, matches, matches[0].row, matches[0].title)
-        return Found(question, matches, None, named)
+            return Found(question, matches, matches[0].row, matches[0].title, digest)
+        return Found(question, matches, None, named, digest)
 
     def answer(
         self, found: Found, seed: int | None = None, compare: bool = False, anyway: bool = False
@@ -141,6 +151,11 @@ class Desk:
             seed: of the draw; none: the config's.
             compare: let the base answer too.
             anyway: answer without a record too.
+
+        Raises:
+            ConfigError: the seed is no number of 64 bits.
+            ManifestError: the catalogue is another one by now.
+            ModelError: the prompt is too long, too many wait, or the model fails.
         """
         begun = self._begin(found, self.config.seed if seed is None else seed, anyway)
         yield begun
@@ -166,9 +181,11 @@ class Desk:
         yield written
 
     def _begin(self, found: Found, seed: int, anyway: bool) -> Answer:
+        if not -(2**63) <= seed < 2**63:
+            raise ConfigError("seed", "a signed 64-bit number", f"{seed:.3g}")
         record = None
         if found.row is not None:
-            record = catalogue.read_record(self.index, self._clean, found.row)
+            record = self._shelf.record(found.row, found.catalogue)
         status: Status = "answered"
         title = record.title if record else found.title
         if record is None:
@@ -191,7 +208,7 @@ class Desk:
             record=record,
             training=self._training.state(title, record),
             model=self._model.digest,
-            catalogue=self._digest,
+            catalogue=found.catalogue,
         )
 
     def _instruction(self, question: str, record: Record | None) -> str:
@@ -216,14 +233,15 @@ class Desk:
         return {
             "status": "ok",
             "model": self._model.digest,
-            "catalogue": self._digest,
+            "catalogue": self._shelf.digest,
             "answering": sum(busy for busy, _ in loads),
             "waiting": sum(waiting for _, waiting in loads),
         }
 
     def warm_up(self) -> None:
-        """Load the model before anybody asks."""
+        """Load the model, and sort the training texts, before anybody asks."""
         self._load("adapter")
+        self._training.sort()
 
     def close(self) -> None:
         """Stop what answers."""
@@ -235,14 +253,26 @@ def check_question(question: str, most: int) -> None:
     """Check that a question is one.
 
     Raises:
-        ConfigError: it is empty, holds no word, or is too long.
+        ConfigError: it is empty, holds no word, is too long or no text.
     """
+    check_text("question", question, most)
     if not questions.words(question):
         found = "an empty one" if not question.strip() else "no word in it"
         raise ConfigError("question", "a question about a title", found)
-    if len(question) > most:
-        expected = f"at most {most:,} characters"
-        raise ConfigError("question", expected, f"{len(question):,}", "shorten it")
+
+
+def check_text(name: str, text: str, most: int) -> None:
+    """Check a text before anything looks through it.
+
+    Raises:
+        ConfigError: it is longer than so many code points, or holds half of a character.
+    """
+    if len(text) > most:
+        raise ConfigError(name, f"at most {most:,} characters", f"{len(text):,}", "shorten it")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ConfigError(name, "text", f"half a character at {error.start}") from None
 
 
 def _settings(config: DeskConfig, model: Model) -> Settings:

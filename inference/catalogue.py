@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import xxhash
@@ -24,6 +25,7 @@ from inference.questions import words
 
 STAGE = "titles"
 _FILE = "titles.sqlite"
+_LOCK = "titles.sqlite-lock"
 # Raise it when folding or the tables change: an index of another form is made anew.
 _FORM = 1
 # A row's number: its part above these bits, its place in the part below.
@@ -102,49 +104,129 @@ def build(clean: str, place: str | None = None) -> str:
     if _is_finished(folder, identity):
         return folder.url
     Path(folder.path()).mkdir(parents=True, exist_ok=True)
-    folder.remove(manifest.NAME)
-    with contextlib.closing(_open_to_write(folder)) as db:
-        rows = _bring_up_to_date(db, Folder(clean), parts)
-    file = Path(folder.path(_FILE))
-    output = Artefact(_FILE, rows, file.stat().st_size, digest_file(file))
-    parent = made.as_parent(manifest.absolute(clean))
-    seconds = round(time.perf_counter() - began, 3)
-    Manifest(
-        stage=STAGE,
-        config={"clean": clean},
-        identity=identity,
-        inputs=tuple(parts.values()),
-        outputs=(output,),
-        counts=Counts(rows, rows),
-        made_from=(parent,),
-        versions=manifest.versions() | {"sqlite": sqlite3.sqlite_version},
-        seconds=seconds,
-    ).write(folder)
-    cli.log.info(f"{folder.url}: {rows:,} titles indexed in {seconds:.1f} s")
+    with _alone(folder):
+        if not _is_finished(folder, identity):  # else another process was quicker
+            _clear_way(folder)
+            rows = _fill(folder, Folder(clean), parts)
+            file = Path(folder.path(_FILE))
+            output = Artefact(_FILE, rows, file.stat().st_size, digest_file(file))
+            seconds = round(time.perf_counter() - began, 3)
+            Manifest(
+                stage=STAGE,
+                config={"clean": clean},
+                identity=identity,
+                inputs=tuple(parts.values()),
+                outputs=(output,),
+                counts=Counts(rows, rows),
+                made_from=(made.as_parent(manifest.absolute(clean)),),
+                versions=manifest.versions() | {"sqlite": sqlite3.sqlite_version},
+                seconds=seconds,
+            ).write(folder)
+            cli.log.info(f"{folder.url}: {rows:,} titles indexed in {seconds:.1f} s")
     return folder.url
 
 
-def _is_finished(folder: Folder, identity: dict[str, object]) -> bool:
-    names = folder.names()
-    if manifest.NAME in names:
+@contextlib.contextmanager
+def _alone(folder: Folder) -> Iterator[None]:
+    """Let one process at a time write an index; a killed one's lock goes with it."""
+    with contextlib.closing(_connect(folder.path(_LOCK))) as lock:
+        lock.execute("BEGIN EXCLUSIVE")  # of an empty database: nothing is ever written
+        yield
+
+
+def _fill(folder: Folder, clean: Folder, parts: dict[str, Artefact]) -> int:
+    """Bring an index up to date, or make it from nothing where it is damaged; give all rows."""
+    for is_last in (False, True):
         try:
-            earlier = manifest.read(folder, STAGE)
-        except ManifestError as error:
-            expected, mend = "an index of titles, or nothing", "name another --index"
-            raise OutputError(folder.url, expected, "something else", mend) from error
-        if earlier.identity["form"] != identity["form"]:
-            folder.remove(manifest.NAME)
-            folder.remove(_FILE)
-            return False
-        return earlier.identity == identity and _FILE in names
-    if names and not any(name.startswith(_FILE) for name in names):
-        mend = "name another --index"
-        raise OutputError(folder.url, "an empty or new folder", f"{names[0]!r} in it", mend)
-    return False
+            with contextlib.closing(_open_to_write(folder)) as db:
+                return _bring_up_to_date(db, clean, parts)
+        except sqlite3.DatabaseError as error:
+            is_refusal = isinstance(error, sqlite3.OperationalError) and not _is_damage(error)
+            if is_last or is_refusal:
+                raise OutputError(folder.path(_FILE), "a file to write", str(error)) from error
+            cli.log.warning(f"{folder.path(_FILE)}: damaged ({error}); it is made anew")
+            _remove_file(folder)
+    raise AssertionError
+
+
+def _is_damage(error: sqlite3.OperationalError) -> bool:
+    """Tell tables that are missing or others, and torn pages, from what a machine refuses."""
+    told = ("no such", "malformed", "has no column", "values for", "disk I/O error", "unable to")
+    return any(word in str(error) for word in told)
+
+
+def _remove_file(folder: Folder) -> None:
+    for name in folder.names():
+        if name.startswith(_FILE) and name != _LOCK:
+            folder.remove(name)
+
+
+def discard(place: str) -> None:
+    """Declare an index unfinished that turned out to be damaged, so that it is made anew."""
+    folder = Folder(place)
+    with _alone(folder):
+        folder.remove(manifest.NAME)
+        _remove_file(folder)
+
+
+def _is_finished(folder: Folder, identity: dict[str, Any]) -> bool:
+    """Tell whether the index is there, of these shards, and the bytes that were written.
+
+    Raises:
+        OutputError: the folder holds something else.
+    """
+    earlier = _earlier(folder)
+    return earlier is not None and earlier.identity == identity and _is_whole(folder, earlier)
+
+
+def _earlier(folder: Folder) -> Manifest | None:
+    """Read the manifest of an index that was finished once.
+
+    Raises:
+        OutputError: the folder holds something else.
+    """
+    names = folder.names()
+    if manifest.NAME not in names:
+        if names and not any(name.startswith((_FILE, ".tmp-")) for name in names):
+            mend = "name another --index"
+            raise OutputError(folder.url, "an empty or new folder", f"{names[0]!r} in it", mend)
+        return None
+    try:
+        return manifest.read(folder, STAGE)
+    except ManifestError as error:
+        if _FILE in names:
+            return None
+        expected, mend = "an index of titles, or nothing", "name another --index"
+        raise OutputError(folder.url, expected, "something else", mend) from error
+
+
+def _is_whole(folder: Folder, earlier: Manifest) -> bool:
+    file, written = Path(folder.path(_FILE)), earlier.outputs[0]
+    return (
+        file.is_file()
+        and file.stat().st_size == written.bytes
+        and digest_file(file) == written.digest
+    )
+
+
+def _clear_way(folder: Folder) -> None:
+    """Declare an index unfinished, and take its file away where nothing can be added to it."""
+    earlier = _earlier(folder)
+    if earlier is not None:
+        if not _is_whole(folder, earlier):
+            cli.log.warning(f"{folder.path(_FILE)}: not as it was written; it is made anew")
+            _remove_file(folder)
+        elif earlier.identity.get("form") != _FORM:
+            _remove_file(folder)
+    folder.remove(manifest.NAME)
+
+
+def _connect(path: str) -> sqlite3.Connection:
+    return sqlite3.connect(path, timeout=600, isolation_level=None)
 
 
 def _open_to_write(folder: Folder) -> sqlite3.Connection:
-    db = sqlite3.connect(folder.path(_FILE), timeout=600, isolation_level=None)
+    db = _connect(folder.path(_FILE))
     # A killed process leaves a journal that the next one rolls back; a power cut may spoil the
     # file, which has no manifest then.
     db.executescript("PRAGMA synchronous=OFF; PRAGMA cache_size=-262144;")
@@ -234,14 +316,32 @@ def open_index(place: str) -> sqlite3.Connection:
     return db
 
 
-def read_record(db: sqlite3.Connection, clean: Folder, row: int) -> Record:
+def read_record(
+    db: sqlite3.Connection, clean: Folder, row: int, parts: dict[str, str] | None = None
+) -> Record:
     """Read the record of an indexed title from its shard.
 
+    Args:
+        db: from ``open_index``.
+        clean: the shards.
+        row: of the index.
+        parts: digest of each shard now, by its name; none: not looked at.
+
     Raises:
-        ManifestError: the shard is not the one that was indexed.
+        ManifestError: the shard is not the one that was indexed, or holds another title there.
     """
-    query = "SELECT name FROM parts WHERE id = ?"
-    name = db.execute(query, (row >> _ROW_BITS,)).fetchone()[0]
+    query = "SELECT name, digest, title FROM parts, titles WHERE parts.id = ? AND titles.id = ?"
+    name, digest, title = db.execute(query, (row >> _ROW_BITS, row)).fetchone() or ("", "", "")
+    record = None
+    if name and (parts is None or parts.get(name) == digest):
+        record = _read_row(clean, name, row)
+    if record is None or record.title != title:
+        expected, found = "the shard that was indexed", "another one"
+        raise ManifestError(clean.path(name), expected, found, "ask again in a moment")
+    return record
+
+
+def _read_row(clean: Folder, name: str, row: int) -> Record | None:
     place = row & ((1 << _ROW_BITS) - 1)
     columns = ["uid", "title", "content", "split", "source", "byte_offset"]
     with shards.open_part(clean, name) as file:
@@ -251,8 +351,7 @@ def read_record(db: sqlite3.Connection, clean: Folder, row: int) -> Record:
                 table = file.read_row_group(group, columns=columns)
                 return _record(table.slice(place, 1), clean.path(name))
             place -= rows
-    expected, mend = "the shard that was indexed", "run clean again"
-    raise ManifestError(clean.path(name), expected, "fewer rows", mend)
+    return None
 
 
 def _record(row: pa.Table, where: str) -> Record:

@@ -34,8 +34,8 @@ STATES = {
 LEAST_COPIED = 40
 """Characters of the shortest stretch that counts as recited; shorter ones are turns of phrase."""
 
-# More training text than this is not looked through for every answer: a suffix array of 16 MB
-# takes about 1.5 s. The record's own text always is.
+# More training text than this is not sorted: 16 MiB take 1.5 s once, and 80 MiB. The record's own
+# text is always looked through.
 _MOST_SEARCHED = 2**24
 
 
@@ -58,12 +58,11 @@ class Training:
     """The titles and texts that a run was trained on, where its subset is still there."""
 
     def __init__(self, made: Manifest | None) -> None:
-        self._rows: list[tuple[str, str, str]] = []
+        self._rows: list[tuple[str, str]] = []
         self._contents: list[pa.Array] = []
         self._titles: dict[str, NDArray[np.uint64]] = {}
-        # One at a time: each takes some 20 times the memory of the texts for a moment, and every
-        # thread would keep its own.
-        self._one_looks = threading.Lock()
+        self._texts: overlap.Sorted | None = None
+        self._one_sorts = threading.Lock()
         folder = _subset_of(made)
         if folder is None:
             return
@@ -75,7 +74,7 @@ class Training:
             self._titles[split] = np.sort(np.array(keys, np.uint64))
             if split == "train" and rows.column("content").nbytes <= _MOST_SEARCHED:
                 self._contents = rows.column("content").chunks
-                columns = [rows.column(name).to_pylist() for name in ("uid", "title", "content")]
+                columns = [rows.column(name).to_pylist() for name in ("uid", "title")]
                 self._rows = list(zip(*columns, strict=True))
 
     def state(self, title: str | None, record: Record | None) -> str:
@@ -101,34 +100,39 @@ class Training:
     def copied(self, answer: str, record: Record | None) -> list[Copied]:
         """Find what an answer recites of training texts, in order.
 
-        Where the training texts are too many to look through at once, or not there, only the
-        record's own description is looked at.
+        Where the training texts are too many to look through, or not there, only the record's own
+        description is looked at.
         """
+        texts = self.sort()
         if len(answer) < LEAST_COPIED:
             return []
-        own = [(record.uid, record.title, record.content)] if record is not None else []
-        rows = own + self._rows
-        if not rows:
-            return []
-        searched = [pa.array([content for _, _, content in own], pa.string()), *self._contents]
-        with self._one_looks:
-            found = overlap.find_copies([answer], pa.chunked_array(searched), LEAST_COPIED)
-        told = []
-        for begin, end in _whole_words(answer, found.spans[0]):
+        own = record.content if record is not None else ""
+        copied = []
+        for begin, end in _whole_words(answer, texts.spans(answer, LEAST_COPIED, own)):
             stretch = answer[begin:end]
-            holder = next((row for row in rows if stretch in row[2]), None)
-            is_own = record is not None and holder is not None and holder[0] == record.uid
-            told.append(
-                Copied(
-                    begin=begin,
-                    end=end,
-                    text=stretch,
-                    where="record" if is_own else "training",
-                    uid=holder[0] if holder else None,
-                    title=holder[1] if holder else None,
+            where, uid, title = self._holder(stretch, record)
+            copied.append(Copied(begin, end, stretch, where, uid, title))
+        return copied
+
+    def _holder(self, stretch: str, record: Record | None) -> tuple[str, str | None, str | None]:
+        """Tell where a stretch stands: ``where``, ``uid`` and ``title`` of ``Copied``."""
+        if record is not None and stretch in record.content:
+            return "record", record.uid, record.title
+        place = self.sort().find(stretch)
+        if place < 0:
+            return "training", None, None
+        uid, title = self._rows[place]
+        return "record" if record is not None and uid == record.uid else "training", uid, title
+
+    def sort(self) -> overlap.Sorted:
+        """Sort the training texts, once, when they are first needed."""
+        with self._one_sorts:
+            if self._texts is None:
+                self._texts = overlap.Sorted(
+                    text for each in self._contents for text in each.to_pylist()
                 )
-            )
-        return told
+                self._contents = []
+            return self._texts
 
 
 def _whole_words(text: str, spans: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:

@@ -31,6 +31,9 @@ _AT_ONCE = 500
 _LEAST_LETTERS = 4
 # Words of one question looked up in other spellings: more are no title's.
 _RESPELT = 24
+# Of a question: characters looked through, different words weighed, characters whose order counts.
+# More are no title's, and each would be compared with every candidate.
+_READ, _WEIGHED, _ORDERED = 5_000, 120, 400
 # Likeness of a word to what is typed of it so far.
 _COMPLETED = 0.95
 _HALF = 0.5
@@ -78,7 +81,8 @@ def find(db: sqlite3.Connection, question: str, most: int = 5, typing: bool = Fa
         most: how many.
         typing: take the last word as half typed.
     """
-    asked = terms(question)
+    question = question[:_READ]
+    asked = terms(question)[:_WEIGHED]
     if not asked:
         return []
     total = db.execute("SELECT sum(rows) FROM parts").fetchone()[0]
@@ -177,14 +181,14 @@ def _ranked(
     roughly = sorted(by_title, key=lambda title: -_rough(groups, named[title]))[:_SCORED]
     often = _count(db, [word for title in roughly for word in named[title]])
     rarity = {word: math.log((total + 1) / (count + 0.5)) for word, count in often.items()}
-    asked = fold(question)
+    asked = fold(question)[:_ORDERED]
     matches = []
     for title in roughly:
         covered = _covered(groups, named[title])
         told = {word: rarity.get(word, 0.0) for word in named[title]}
         held = sum(told[word] * likeness.get(word, 0.0) for word in told)
         share = held / max(sum(told.values()), 1e-9)
-        order = fuzz.partial_ratio(asked, fold(title)) / 100
+        order = fuzz.partial_ratio(asked, fold(title)[:_ORDERED]) / 100
         score = _OF_QUESTION * covered + _OF_TITLE * share + _IN_ORDER * order
         own = by_title[title]
         matches.append(Match(min(own), title, round(score, 4), len(own), covered))

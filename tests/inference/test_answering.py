@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -98,10 +99,7 @@ def test_closing_a_stream_gives_its_slot_back(model: Model, long_prompt: str) ->
             stream = answers.stream(long_prompt, "", 1)
             next(stream)
             stream.close()
-        until = time.monotonic() + 20
-        while answers.load() != (0, 0) and time.monotonic() < until:
-            time.sleep(0.02)
-        assert answers.load() == (0, 0)
+        settle(answers)
         assert last(answers.stream(long_prompt, "", 1)).new_tokens >= 14
 
 
@@ -141,6 +139,119 @@ def test_a_fault_of_the_model_reaches_who_asked(
             last(answers.stream(long_prompt, "", 1))
         monkeypatch.setattr(answers._decoder, "advance", advance)
         assert last(answers.stream(long_prompt, "", 1)).new_tokens == 14
+
+
+def test_stoppers_lose_nobody_an_answer(
+    model: Model, drawn: SlotAnswerer, some_titles: Callable[[int], list[str]]
+) -> None:
+    prompts = [model.prompt.ask("What is it like?", title) for title in some_titles(12)]
+    alone = [last(drawn.stream(prompt, f"u{i}", 7)) for i, prompt in enumerate(prompts)]
+    together: dict[int, list[Completion]] = {i: [] for i in range(12)}
+    is_over = threading.Event()
+
+    def ask(i: int) -> None:
+        for _ in range(2):
+            together[i].append(last(drawn.stream(prompts[i], f"u{i}", 7)))
+
+    def stop(after: int) -> None:
+        while not is_over.is_set():
+            stream = drawn.stream(prompts[after], f"s{after}", 7)
+            for _ in zip(range(after), stream, strict=False):
+                pass
+            stream.close()
+
+    askers = [threading.Thread(target=ask, args=(i,)) for i in range(12)]
+    stoppers = [threading.Thread(target=stop, args=(i,)) for i in range(3)]
+    for thread in askers + stoppers:
+        thread.start()
+    for thread in askers:
+        thread.join(60)
+    is_over.set()
+    for thread in stoppers:
+        thread.join(20)
+    assert together == {i: [alone[i]] * 2 for i in range(12)}
+    settle(drawn)
+
+
+def settle(answers: SlotAnswerer) -> None:
+    """Wait until nobody is answered any more."""
+    until = time.monotonic() + 20
+    while answers.load() != (0, 0):
+        assert time.monotonic() < until, answers.load()
+        time.sleep(0.02)
+
+
+def all_together(answers: SlotAnswerer, prompts: list[str]) -> list[Completion | ModelError]:
+    """Ask all at once; an answer or its fault for each."""
+    told: dict[int, Completion | ModelError] = {}
+
+    def ask(i: int) -> None:
+        try:
+            told[i] = last(answers.stream(prompts[i], f"u{i}", 7))
+        except ModelError as error:
+            told[i] = error
+
+    threads = [threading.Thread(target=ask, args=(i,)) for i in range(len(prompts))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    return [told[i] for i in range(len(prompts))]
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.mark.parametrize("fails", ["one admission", "one step", "every step of one", "the thread"])
+def test_a_fault_is_that_of_one_answer_alone(
+    model: Model, drawn: SlotAnswerer, some_titles: Callable[[int], list[str]],
+    monkeypatch: pytest.MonkeyPatch, fails: str,
+) -> None:  # fmt: skip
+    prompts = [model.prompt.ask("What is it like?", title) for title in some_titles(20)]
+    alone = [last(drawn.stream(prompt, f"u{i}", 7)) for i, prompt in enumerate(prompts)]
+    culprit = drawn._texts.encode([Request("", prompts[3])])[0]
+    admit, advance = drawn._decoder.admit, drawn._decoder.advance
+    steps = iter(range(10_000))
+
+    def admits(row: Any, slot: int) -> None:
+        if fails == "one admission" and row.ids == culprit:
+            raise RuntimeError("no memory left")
+        admit(row, slot)
+
+    def advances(slots: list[int]) -> Any:
+        step = next(steps)
+        if fails == "one step" and step == 2:
+            raise RuntimeError("no memory left")
+        if fails == "every step of one" and any(
+            job.row.ids == culprit for job in drawn._held.values()
+        ):
+            raise RuntimeError("no memory left")
+        if fails == "the thread" and step == 2:
+            raise SystemExit
+        return advance(slots)
+
+    monkeypatch.setattr(drawn._decoder, "admit", admits)
+    monkeypatch.setattr(drawn._decoder, "advance", advances)
+    told = all_together(drawn, prompts)
+    if fails in ("one admission", "every step of one"):
+        assert "no memory left" in str(told.pop(3))
+        del alone[3]
+    assert told == alone
+    settle(drawn)
+
+
+def test_who_waits_can_leave_and_takes_no_place(model: Model, long_prompt: str) -> None:
+    with closing(SlotAnswerer(model, GREEDY, 2)) as answers:
+        admit = answers._admit
+        answers._admit = lambda: time.sleep(0.01)  # type: ignore[method-assign]
+        time.sleep(2 * answering._WAIT)  # for one who is just being looked for
+        streams = [answers.stream(long_prompt, "", 1) for _ in range(4)]
+        # Without news it comes back, so that it can be closed.
+        assert [next(stream).new_tokens for stream in streams[:2]] == [0, 0]
+        with pytest.raises(BusyError):
+            next(streams[2])
+        streams[1].close()
+        assert next(streams[3]).new_tokens == 0
+        answers._admit = admit  # type: ignore[method-assign]
+        assert last(streams[0]) == last(streams[3])
 
 
 def test_other_models_answer_whole(model: Model, greedy: SlotAnswerer) -> None:

@@ -1,0 +1,67 @@
+"""Connections that must get on: a request begins in time, and idlers make room for others.
+
+uvicorn waits for ever for the first line of a request. A thousand of those who connect and say
+nothing would keep everybody else out.
+"""
+
+import asyncio
+from typing import Any
+
+import h11
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+MOST = 512
+"""Connections at a time; more are answered with 503."""
+_SECONDS_TO_ASK = 10.0
+# A page opens six; who asks at once is not among the oldest of so many.
+_MOST_SILENT = 128
+
+
+class Connection(H11Protocol):
+    """uvicorn's connection with a deadline for the head of a request."""
+
+    _deadline: asyncio.TimerHandle | None = None
+
+    # Those without a whole head so far, the oldest first; of one event loop.
+    _silent: dict["Connection", None] = {}  # noqa: RUF012
+
+    def connection_made(self, transport: Any) -> None:
+        """Begin to wait for a request; too many who wait too lose the oldest one."""
+        super().connection_made(transport)
+        self._wait()
+        while len(self._silent) > _MOST_SILENT:
+            next(iter(self._silent))._drop()
+
+    def data_received(self, data: bytes) -> None:
+        """Read on; a request whose head is whole is no longer waited for."""
+        if self._deadline is None and self._is_between():
+            self._wait()
+        super().data_received(data)
+        if not self._is_between():
+            self._stop_waiting()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget it."""
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def _is_between(self) -> bool:
+        """Tell whether no request is in work."""
+        return self.cycle is None or (
+            self.cycle.response_complete and self.conn.their_state is h11.IDLE
+        )
+
+    def _wait(self) -> None:
+        self._silent[self] = None
+        self._deadline = self.loop.call_later(_SECONDS_TO_ASK, self._drop)
+
+    def _stop_waiting(self) -> None:
+        self._silent.pop(self, None)
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _drop(self) -> None:
+        self._stop_waiting()
+        if not self.transport.is_closing():
+            self.transport.abort()
