@@ -395,12 +395,13 @@ def test_room_and_texts_share_their_tokens(
         return encode(self, some)
 
     monkeypatch.setattr(engine.Texts, "encode", counted)
-    some = [dataclasses.replace(each) for each in requests[:3]]
+    some = [dataclasses.replace(each, uid=f"new {each.uid}") for each in requests[:3]]
     some.append(dataclasses.replace(some[0]))
+    before = len(writer._texts._ids)
     assert writer.room(some) == [CONTEXT - each.prompt_tokens for each in [*expected, expected[0]]]
     assert writer.generate(some) == [*expected, expected[0]]
     assert asked == [each.prompt for each in requests[:3]]
     # They live no longer than their requests.
     del some
     gc.collect()
-    assert not writer._texts._ids
+    assert len(writer._texts._ids) == before
