@@ -16,7 +16,7 @@ _EXTRA_OF = {
          "matplotlib"), "train",
     ),
     **dict.fromkeys(("unsloth", "unsloth_zoo", "bitsandbytes"), "gpu"),
-    **dict.fromkeys(("pydivsufsort", "rouge_score", "sacrebleu"), "evaluate"),
+    **dict.fromkeys(("pydivsufsort", "regex", "rouge_score", "sacrebleu"), "evaluate"),
     **dict.fromkeys(("gradio", "fastapi", "uvicorn"), "ui"),
     "tensorboard": "tensorboard",
 }  # fmt: skip

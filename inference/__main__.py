@@ -16,7 +16,7 @@ from inference.ask_config import AskConfig, ServeConfig
 from inference.config import GenerateConfig
 from inference.criteria import EvaluateConfig
 
-_MEASURES = Need(("pydivsufsort", "rapidfuzz", "rouge_score", "sacrebleu"))
+_MEASURES = Need(("pydivsufsort", "rapidfuzz", "regex", "rouge_score", "sacrebleu"))
 _RUNS = replace(MODEL, when=lambda config: bool(config.runs))
 _PAGE = Need(("gradio", "fastapi", "uvicorn"))
 COMMANDS = {

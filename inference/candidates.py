@@ -91,7 +91,8 @@ def read_ready(path: str) -> Ready:
     texts = _by_row(path, _read_parts(folder))
     by = manifest.ancestor(made.made_from, "train")
     parent = made.as_parent(manifest.absolute(path))
-    how = {name: made.identity.get(name) for name in ("temperature", "max_new_tokens", "prompt")}
+    named = ("temperature", "max_new_tokens", "prompt", "settings")
+    how = {name: made.identity.get(name) for name in named}
     return Ready(path, texts, made.digest, by, made.identity.get("weights"), how, parent)
 
 
@@ -160,6 +161,7 @@ def stands_in(ready: Ready, model: Model, config: "EvaluateConfig") -> bool:
     how = ready.settings
     return bool(
         ready.weights == model.digest
+        and how["settings"] in (None, model.settings)  # none: written by an earlier version
         and how["temperature"] == 0
         and how["max_new_tokens"] == limit(model, config)
         and Prompt(**how["prompt"]) == model.prompt

@@ -6,13 +6,12 @@ import json
 import logging
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from data import cli, manifest
 from data.errors import GateError, ManifestError, SourceError
 from data.manifest import Counts, Manifest, Parent
-from data.shards import Artefact, Folder, digest_bytes, digest_file
+from data.shards import Artefact, Folder, digest_bytes
 from inference import candidates, engine, measures, report, samples, verdict
 from inference.candidates import Candidate, Ready, Writer, Written
 from inference.criteria import EvaluateConfig
@@ -23,7 +22,6 @@ log = logging.getLogger("catalogue")
 
 STAGE = "evaluate"
 JSON, HTML = "report.json", "report.html"
-_SCALE = "adapter_config.json"
 """Says by how much an adapter's weights count."""
 _SCORERS = ("rouge_score", "sacrebleu")
 """Libraries whose figures another version may change."""
@@ -92,7 +90,7 @@ def _identify(case: Case) -> dict[str, Any]:
     models = [model for _, model in case.runs]
     device = engine.choose_device(case.config.device) if models else None
     written = {
-        "adapters": [digest_file(Path(m.adapter) / _SCALE) for m in models if m.adapter],
+        "settings": [model.settings for model in models],
         "made": [model.made.digest for model in models if model.made],
         "prompts": [dataclasses.asdict(model.prompt) for model in models],
         "limits": [candidates.limit(model, case.config) for model in models],

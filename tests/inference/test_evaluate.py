@@ -448,7 +448,7 @@ def test_the_identity_holds_what_changes_a_report_and_no_more(
     assert changed(evaluate.find(moved)) == set()
     scale = copied / "adapter" / "adapter_config.json"
     scale.write_text(scale.read_text().replace('"lora_alpha": 8', '"lora_alpha": 9'))
-    assert "adapters" in changed(evaluate.find(moved))
+    assert "settings" in changed(evaluate.find(moved))
     path, model = case.runs[0]
     other = dataclasses.replace(model, prompt=Prompt("compact"))
     assert changed(dataclasses.replace(case, runs=[(path, other)])) == {"prompts"}
