@@ -144,13 +144,14 @@ def _check_names(words: Sequence[str]) -> None:
     Raises:
         ConfigError: a word, or the working folder's name, is none.
     """
+    flag = "a name"
     for word in (*words, os.getcwd()):
+        flag = word.partition("=")[0] if word.startswith("--") else flag
         try:
             word.encode()
         except UnicodeEncodeError as error:
-            where = word.partition("=")[0] if word.startswith("--") else "a name"
             mend = "rename it, or give it another name by a link"
-            raise ConfigError(where, "a name in UTF-8", repr(word), mend) from error
+            raise ConfigError(flag, "a name in UTF-8", repr(word), mend) from error
 
 
 def _plain(message: str) -> str:

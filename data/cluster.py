@@ -83,12 +83,12 @@ def connect(
         ConfigError: nothing answers at the scheduler's address, or it has no workers.
         CatalogueError: its workers have other code or versions; or none of ours starts.
     """
+    import dask
+    import distributed  # noqa: F401  # brings settings and loggers: both are changed below
+
     # Workers that leave at the end log their closed connections; faults reach us as exceptions.
     for name in ("distributed", "tornado.application", "asyncio"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    import dask
-    import distributed  # noqa: F401  # its settings must be there before some are set for a while
-
     nanny = {"distributed.nanny.pre-spawn-environ": _ALLOCATOR}
     with dask.config.set(KEPT_MESSAGES | nanny), contextlib.ExitStack() as stack:
         with interrupts.deferred():

@@ -19,7 +19,7 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
-from data import breakage, synthetic
+from data import breakage, interrupts, synthetic
 from data.chance import MASK
 from data.cli import Progress, say
 from data.errors import CatalogueError, ConfigError
@@ -112,9 +112,10 @@ def _write_blocks(config: SynthesizeConfig, file: IO[bytes]) -> int:
         Progress("synthesize", config.rows, "lines") as progress,
     ):
         starts = iter(range(0, config.rows, _BLOCK))
-        waiting = collections.deque(
-            pool.submit(block, config, s) for s in islice(starts, 2 * workers)
-        )
+        with interrupts.shielded():
+            waiting = collections.deque(
+                pool.submit(block, config, s) for s in islice(starts, 2 * workers)
+            )
         try:
             while waiting:
                 made = waiting.popleft().result()

@@ -78,16 +78,12 @@ def _short_times(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cluster, "_PART", 1)
 
 
-def wait_a_moment(number: int) -> int:
-    time.sleep(0.2)
-    return number
-
-
 def work(client: Any, midway: Callable[[], None]) -> None:
     """Run tasks; after the first, something happens."""
 
     def submit(number: int, attempt: int) -> Any:
-        return client.submit(wait_a_moment, number, key=f"wait-{number}-{attempt}", pure=False)
+        # A function that any worker has.
+        return client.submit(time.sleep, 0.2, key=f"wait-{number}-{attempt}", pure=False)
 
     for number, _ in results(client, iter(range(600)), submit):
         if number == 0:
