@@ -106,6 +106,16 @@ def test_each_tensor_of_a_base_that_is_not_finite_is_named(
             load(broken)
 
 
+def test_weights_whose_sum_overflows_are_finite() -> None:
+    large = torch.full((4,), 6e4, dtype=torch.float16)
+    models.check_finite(
+        [("large", large), ("none", torch.empty(0)), ("ids", torch.ones(2).int())], ""
+    )
+    large[3] = torch.inf
+    with pytest.raises(ModelError, match=r"NaN or infinity in large; export"):
+        models.check_finite([("large", large)], "base", "export")
+
+
 def test_each_tensor_of_an_adapter_is_looked_at(base: Path, adapter: Path, tmp_path: Path) -> None:
     broken = Path(shutil.copytree(adapter, tmp_path / "broken"))
     file = broken / models.ADAPTER
