@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from data import faults
 from data.errors import ModelError
 from data.models import Base
 from training import adapters, guards
@@ -113,7 +114,7 @@ def load(config: TrainConfig, base: Base, backend: Backend, precision: Precision
     try:
         model = make(config, base, dtype)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
-        if "out of memory" in str(error).lower():
+        if faults.lacking(error):
             raise
         raise ModelError(base.name, "a causal language model", first_line(error)) from error
     embeddings = model.get_input_embeddings().num_embeddings
