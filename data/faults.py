@@ -33,7 +33,9 @@ _GPU_MEMORY = re.compile(
 )
 _MEMORY = re.compile(
     r"can't allocate memory|cannot allocate memory|unable to allocate|std::bad_alloc"
-    r"|not enough memory|can't start new thread|malloc of size \d+ failed",
+    r"|not enough memory|can't start new thread|malloc of size \d+ failed"
+    # a library that is loaded
+    r"|failed to map segment from shared object",
     re.IGNORECASE,
 )
 _NO_GPU = re.compile(
@@ -122,7 +124,7 @@ def lacking(error: BaseException) -> str | None:
     no_memory = isinstance(error, OSError) and error.errno == errno.ENOMEM
     no_process = isinstance(error, BlockingIOError) and error.errno == errno.EAGAIN
     from_machine = _MEMORY.search(text) and (
-        isinstance(error, RuntimeError | OSError) or _is(error, "safetensors_rust")
+        isinstance(error, RuntimeError | OSError | ImportError) or _is(error, "safetensors_rust")
     )
     if isinstance(error, MemoryError) or no_memory or no_process or from_machine:
         return "memory"
