@@ -33,7 +33,9 @@ _GPU_MEMORY = re.compile(
 )
 _MEMORY = re.compile(
     r"can't allocate memory|cannot allocate memory|unable to allocate|std::bad_alloc"
-    r"|not enough memory|can't start new thread|malloc of size \d+ failed",
+    r"|not enough memory|can't start new thread|malloc of size \d+ failed"
+    # a library that is loaded
+    r"|failed to map segment from shared object",
     re.IGNORECASE,
 )
 _NO_GPU = re.compile(
@@ -100,25 +102,40 @@ def _is(error: BaseException, module: str, *names: str) -> bool:
     )
 
 
+def fills_disk(error: BaseException) -> bool:
+    """Tell whether an error is that of a full disk, whichever library tells it."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    return isinstance(error, Exception) and _FULL.search(str(error)) is not None
+
+
 def _full_disk(error: BaseException) -> str | None:
-    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-    if not full and not (isinstance(error, Exception) and _FULL.search(str(error))):
+    if not fills_disk(error):
         return None
     where = str(getattr(error, "filename", None) or "file system")
     return f"{where}: expected free space, found the disk full; {_DISK}"
 
 
-def _memory(error: BaseException) -> str | None:
+def lacking(error: BaseException) -> str | None:
+    """Name the memory that an error tells the lack of, a card's or the host's."""
     text = str(error)
     if _is(error, "torch", "OutOfMemoryError") or _GPU_MEMORY.search(text):
-        mend = "end what else runs on it, or have fewer rows at a time"
-        return f"GPU memory: expected enough, found none left; {mend}"
+        return "GPU memory"
     no_memory = isinstance(error, OSError) and error.errno == errno.ENOMEM
     no_process = isinstance(error, BlockingIOError) and error.errno == errno.EAGAIN
-    from_machine = isinstance(error, RuntimeError | OSError) and _MEMORY.search(text)
+    from_machine = _MEMORY.search(text) and (
+        isinstance(error, RuntimeError | OSError | ImportError) or _is(error, "safetensors_rust")
+    )
     if isinstance(error, MemoryError) or no_memory or no_process or from_machine:
-        return "memory: expected enough, found none left; use fewer workers"
+        return "memory"
     return None
+
+
+def _memory(error: BaseException) -> str | None:
+    mend = "use fewer workers"
+    if (name := lacking(error)) == "GPU memory":
+        mend = "end what else runs on it, or have fewer rows at a time"
+    return f"{name}: expected enough, found none left; {mend}" if name else None
 
 
 def _gpu(error: BaseException) -> str | None:

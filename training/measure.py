@@ -18,10 +18,11 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from data.errors import CatalogueError
+from data import faults
 from training import children, inputs, model, ranks, record
 from training.config import TrainConfig
 from training.plan import Candidate, Measured, Shape
+from training.quiet import first_line
 from training.ranks import Ranks
 
 _WARM_UP = 1
@@ -60,9 +61,9 @@ class Ground:
 
 @dataclass(frozen=True)
 class Fault:
-    """A fault that the user can mend, on its way to the planner."""
+    """A fault of the input or the machine, on its way to the planner."""
 
-    error: CatalogueError
+    error: Exception
 
 
 class Batches:
@@ -95,10 +96,12 @@ def serve(pipe: Connection, setup: Setup) -> None:
             pipe.send(result)
             if result.fault:
                 break
-    except CatalogueError as error:
-        pipe.send(Fault(error))
-    except (EOFError, KeyboardInterrupt):  # the planner is gone
+    except (EOFError, BrokenPipeError, KeyboardInterrupt):  # the planner is gone
         pass
+    except Exception as error:
+        if faults.tell(error) is None:
+            raise
+        pipe.send(Fault(error))
     finally:
         pipe.close()
 
@@ -163,16 +166,17 @@ class Bench:
 
     def measure(self, candidate: Candidate) -> Measured:
         """Train a few steps this way: rows of all lengths, the longest, all lengths again."""
-        import torch
-
         began = time.perf_counter()
         try:
             told = self._measure(candidate)
-        except torch.OutOfMemoryError:
-            told = Measured(candidate, fault="out of memory")
-        except RuntimeError as error:
+        except (RuntimeError, MemoryError) as error:
+            if faults.fills_disk(error):
+                raise
             # Kernels and drivers raise what they like; the planner goes on without this one.
-            told = Measured(candidate, fault=(str(error).splitlines() or ["failed"])[0][:200])
+            lacking = faults.lacking(error)
+            told = Measured(
+                candidate, fault="out of memory" if lacking else first_line(error)[:200]
+            )
         return replace(told, measuring_seconds=round(time.perf_counter() - began, 2))
 
     def _measure(self, candidate: Candidate) -> Measured:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from data import models
+from data import faults, models
 from data.errors import ConfigError, ModelError
 from data.models import Base
 from training import adapters, guards
@@ -167,7 +167,7 @@ def load(config: TrainConfig, base: Base, backend: Backend, precision: Precision
     try:
         model = make(config, base, dtype)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
-        if "out of memory" in str(error).lower() or isinstance(error, ModelError):
+        if faults.lacking(error) or isinstance(error, ModelError):
             raise
         raise ModelError(base.name, "a causal language model", first_line(error)) from error
     if config.init_adapter:

@@ -3,13 +3,16 @@
 Splits the work among the modules and keeps the folder in order; computes nothing itself.
 """
 
+import contextlib
+import errno
 import logging
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from data import cli, manifest, shards
+from data import cli, faults, manifest, shards
 from data.errors import CatalogueError, ModelError
 from data.manifest import Counts, Manifest
 from data.shards import Folder
@@ -66,8 +69,9 @@ def _run(config: TrainConfig, subset: Subset, processes: Ranks, began: float) ->
     if choice and processes.is_first:
         folder.commit("plan.json", choice.to_json().encode())
     try:
-        prepared = inputs.prepare(config, subset, out, processes)
-        loaded, outcome = _train(config, prepared, out, processes)
+        with _machine_named(config, out, processes):
+            prepared = inputs.prepare(config, subset, out, processes)
+            loaded, outcome = _train(config, prepared, out, processes)
     except CatalogueError:
         # Nothing to go on from: leave no folder that refuses the corrected command.
         if processes.is_first and not any((out / "checkpoints").glob("checkpoint-*")):
@@ -77,7 +81,8 @@ def _run(config: TrainConfig, subset: Subset, processes: Ranks, began: float) ->
         processes.wait()
         return manifest.read(folder, STAGE)
     seen = prepared.train.seen
-    facts = record.finish(config, prepared, loaded, outcome, choice, processes.count)
+    with _machine_named(config, out, processes):
+        facts = record.finish(config, prepared, loaded, outcome, choice, processes.count)
     result = Manifest(
         stage=STAGE,
         config=manifest.config_dict(config),
@@ -100,8 +105,6 @@ def _train(
     config: TrainConfig, prepared: Prepared, out: Path, processes: Ranks
 ) -> tuple[Loaded, "Outcome"]:
     # Only now: it imports trl, which Unsloth must come before.
-    import torch
-
     from training import loop, sft
 
     asked = config.optimisation.optimizer
@@ -115,13 +118,31 @@ def _train(
         out / "checkpoints", out / "metrics.jsonl", processes,
     )  # fmt: skip
     resume = processes.first(lambda: checkpoints.newest(job.checkpoints))
+    return loaded, loop.train(job, resume)
+
+
+@contextlib.contextmanager
+def _machine_named(config: TrainConfig, out: Path, processes: Ranks) -> Iterator[None]:
+    """Let a full disk be told by the run's folder, and too little memory by what helps a run.
+
+    Raises:
+        OSError: the disk is full; libraries tell it in errors of their own.
+        ModelError: there is too little memory.
+    """
     try:
-        return loaded, loop.train(job, resume)
-    except torch.OutOfMemoryError as error:
-        rows = config.optimisation.rows_at_a_time(processes.count)
-        expected = f"room for {rows} rows of up to {prepared.train.seen.longest} tokens"
-        mend = (
-            "lower --optimisation.micro_batch_size, set --optimisation.gradient_checkpointing or "
-            "let --plan auto choose; the same command goes on from the newest checkpoint"
-        )
-        raise ModelError("GPU memory", expected, "too little", mend) from error
+        yield
+    except CatalogueError:
+        raise
+    except Exception as error:
+        if faults.fills_disk(error):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(out)) from error
+        if memory := faults.lacking(error):
+            rows = config.optimisation.rows_at_a_time(processes.count)
+            mend = (
+                "lower --optimisation.micro_batch_size, set --optimisation.gradient_checkpointing "
+                "or let --plan auto choose"
+            )
+            raise ModelError(memory, f"room for {rows} rows at a time", "too little", mend) from (
+                error
+            )
+        raise

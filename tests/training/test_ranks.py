@@ -122,7 +122,7 @@ def test_two_processes_train_as_one(words: list[str], tmp_path: Path, root: Path
     # Beyond the end of an epoch, whose last step has 4 rows of 8, all of the first process.
     more = [
         "--checkpoints.eval_steps=6",
-        "--checkpoints.save_steps=6",
+        "--checkpoints.save_steps=9",
         "--optimisation.max_steps=24",
     ]
     more += ["--checkpoints.keep_best=true"]
