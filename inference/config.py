@@ -13,7 +13,8 @@ class GenerateConfig:
     """Write a description for every title, into Parquet.
 
     Reads titles from a subset, clean shards, Parquet, CSV, JSON lines or text. A title that
-    cannot be read or written for is kept in quarantine. Run it again after an interruption: it goes on.
+    cannot be read or written for is kept in quarantine. Run it again after an interruption: it
+    goes on.
     """
 
     run: str = placement("data/store/runs/all")
