@@ -122,6 +122,12 @@ def no_text(start: bytes) -> Kind | None:
     return None
 
 
+def other_table(start: bytes) -> Kind | None:
+    """Tell a table whose values are not separated by commas; None for anything else."""
+    found = _table(start.removeprefix(_MARK).decode("utf-8", "replace").lstrip())
+    return found if found and not found.name.startswith("a table (CSV)") else None
+
+
 def _is_utf8(start: bytes) -> bool:
     """Tell whether bytes are UTF-8, which may be cut at their end."""
     try:

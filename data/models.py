@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from data import faults
 from data.errors import ModelError
 from data.shards import digest_all, digest_file
 
@@ -90,7 +91,7 @@ def load(folder: str | Path, auto: Any, **how: Any) -> Any:
             where, use_safetensors=True, trust_remote_code=False, output_loading_info=True, **how
         )
     except Exception as error:
-        if "out of memory" in str(error).lower():
+        if faults.lacking(error):
             raise
         # Of safetensors, transformers or torch: each has errors of its own.
         raise ModelError(where, _WHOLE, _reason(error)) from error
@@ -188,7 +189,7 @@ def with_adapter(loaded: Any, folder: str | Path, peft: Any) -> Any:
             warnings.simplefilter("ignore")  # of missing tensors, which are refused below
             both = peft.PeftModel.from_pretrained(loaded, where).eval()
     except Exception as error:
-        if "out of memory" in str(error).lower():
+        if faults.lacking(error):
             raise
         raise ModelError(where, expected, _reason(error)) from error
     check_adapter(both, names, where, peft)

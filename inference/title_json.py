@@ -3,6 +3,7 @@
 Only the columns that are asked for are looked at; numbers are taken by their digits.
 """
 
+import contextlib
 import json
 from collections.abc import Iterator
 from typing import IO, Any
@@ -14,6 +15,9 @@ from inference.title_files import SHOWN, Asked, Row, is_unicode, lines, refused
 
 _MARK = b"\xef\xbb\xbf"
 _ROWS = 4_096
+# Python makes no number of more: it would take too long.
+_DIGITS = 4_300
+_TOO_DEEP = Row("nested too deeply", None, "invalid_json")
 
 
 class _Number(str):
@@ -38,8 +42,11 @@ def json_rows(file: IO[bytes], asked: Asked, kept: pa.Schema) -> Iterator[Row]:
     """
     forms = [_as_text if each.type == pa.string() else _as_value for each in kept]
     for record in _records(file):
-        row = record if isinstance(record, Row) else _row(record, asked)
-        row.kept = [form(value) for form, value in zip(forms, row.kept, strict=False)]
+        try:
+            row = record if isinstance(record, Row) else _row(record, asked)
+            row.kept = [form(value) for form, value in zip(forms, row.kept, strict=False)]
+        except RecursionError:
+            row = _TOO_DEEP
         yield row
 
 
@@ -64,7 +71,8 @@ def survey_json(file: IO[bytes], asked: Asked) -> pa.Schema:
         names.update(dict.fromkeys(record))
         if not asked.kept and all(name in names for name in asked.needed):
             break
-        held.append(_row(record, asked).kept)
+        with contextlib.suppress(RecursionError):
+            held.append(_row(record, asked).kept)
         if len(held) == _ROWS:
             _widen(types, held)
             held = []
@@ -73,21 +81,23 @@ def survey_json(file: IO[bytes], asked: Asked) -> pa.Schema:
     if names:
         asked.check(list(names))
     _widen(types, held)
-    return pa.schema([(n, pa.string() if t == pa.null() else t) for n, t in types.items()])
+    # Parquet holds no object without a name.
+    texts = {name for name, kind in types.items() if kind == pa.null() or "struct<>" in str(kind)}
+    return pa.schema([(name, pa.string() if name in texts else types[name]) for name in types])
 
 
 def _widen(types: dict[str, pa.DataType], rows: list[list[Any]]) -> None:
     """Widen the types of columns, in place, to hold more rows' values."""
     for place, name in enumerate(types):
-        values = [_as_value(row[place]) for row in rows if row]
-        is_number = any(isinstance(value, float) for value in values)
         try:
-            if is_number:  # Arrow refuses large whole numbers among others
+            values = [_as_value(row[place]) for row in rows if row]
+            if any(isinstance(value, float) for value in values):
+                # Arrow refuses large whole numbers among others.
                 values = [float(value) if type(value) is int else value for value in values]
             both = [types[name], pa.array(values).type]
             schemas = [pa.schema([(name, kind)]) for kind in both]
             types[name] = pa.unify_schemas(schemas, promote_options="permissive").field(name).type
-        except (pa.ArrowException, TypeError, ValueError, OverflowError):
+        except (pa.ArrowException, TypeError, ValueError, OverflowError, RecursionError):
             types[name] = pa.string()
 
 
@@ -156,6 +166,8 @@ def _scalar(value: Any) -> str | None:
 def _as_value(value: Any) -> Any:
     """Return a value with its numbers as such, at any depth."""
     if isinstance(value, _Number):
+        if len(value) > _DIGITS:
+            return str(value)
         return float(value) if set(value) & set(".eE") else int(value)
     if isinstance(value, list):
         return [_as_value(each) for each in value]

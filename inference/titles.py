@@ -171,9 +171,14 @@ def _check_start(where: str, file: IO[bytes], ending: str) -> None:
         if ending not in TABLES:
             is_json = _READERS[ending] is _JSON
             kind = kinds.recognise(start) if is_json else kinds.no_text(start)
+            if ending == ".csv" and (table := kinds.other_table(start)):
+                kind = table
             if kind is not None and kind.name != kinds.LINES:
-                expected = kinds.LINES if is_json else "text in UTF-8"
-                mend = kind.mend(where, is_gzip, to=f"titles{ending}")
+                expected = {".txt": "text in UTF-8", ".csv": "CSV in UTF-8"}.get(
+                    ending, kinds.LINES
+                )
+                to = "titles.jsonl" if kind.record else f"titles{ending}"
+                mend = kind.mend(where, is_gzip, to=to)
                 raise SourceError(where, expected, kind.name, mend)
         while is_gzip and unpacked.read(2**22):
             pass

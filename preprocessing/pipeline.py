@@ -261,13 +261,15 @@ def _is_too_broken(config: CleanConfig, counts: Counts, unread: int) -> bool:
 def _too_broken(
     config: CleanConfig, files: list[SourceFile], parts: list[Part], counts: Counts
 ) -> QuarantineError:
-    in_order = sorted(parts, key=lambda part: part.index)
-    lines = itertools.chain.from_iterable(part.shown for part in in_order)
-    shown = "\n  ".join(itertools.islice(lines, _SHOWN_LINES))
     found = f"{sum(counts.quarantined.values()):,} of {counts.read:,} lines read so far"
     expected = f"at most {config.max_quarantined_share:.2%} broken lines"
-    mend = _mend_lines(files, parts) or "accept more with --max_quarantined_share"
-    return QuarantineError(config.source, expected, found, f"{mend}; the first of them:\n  {shown}")
+    mend = _mend_lines(files, parts)
+    if not mend:
+        in_order = sorted(parts, key=lambda part: part.index)
+        lines = itertools.chain.from_iterable(part.shown for part in in_order)
+        shown = "\n  ".join(itertools.islice(lines, _SHOWN_LINES))
+        mend = f"accept more with --max_quarantined_share; the first of them:\n  {shown}"
+    return QuarantineError(config.source, expected, found, mend)
 
 
 def _mend_lines(files: list[SourceFile], parts: list[Part]) -> str:

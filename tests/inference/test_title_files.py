@@ -138,6 +138,8 @@ KEPT = {
     "flag or number": ([True, 1, False, 0], pa.string(), ["true", "1", "false", "0"]),
     "text": (["2020-01-01", "a", None, "b"], pa.string(), ["2020-01-01", "a", None, "b"]),
     "list": ([[], None, ["a"], ["b", "c"]], pa.list_(pa.string()), [[], None, ["a"], ["b", "c"]]),
+    "empty objects": ([{}, None, {}, {}], pa.string(), ["{}", None, "{}", "{}"]),
+    "endless": ([1, 2, 10**4_299, 4], pa.string(), ["1", "2", "1" + "0" * 4_299, "4"]),
     "nothing": ([None] * 4, pa.string(), [None] * 4),
 }
 
@@ -156,6 +158,15 @@ def test_a_kept_column_has_one_type_and_is_text_where_its_values_are_of_several_
     made = pa.Table.from_batches(found.batches())
     assert made.schema.field("it").type == expected
     assert made.column("it").to_pylist() == kept
+
+
+@pytest.mark.parametrize("depth", [200, 400, 600, 900, 5_000])
+def test_a_kept_value_of_any_depth_ends_no_run(depth: int, file: Any) -> None:
+    deep = b'{"title": "deep", "it": ' + b"[" * depth + b"]" * depth + b"}"
+    path = file("a.jsonl", b'{"title": "Lamp", "it": "x"}\n' + deep + b"\n")
+    first, second = records(path, keep_columns=["it"])
+    assert (first["title"], first["it"]) == ("Lamp", "x")
+    assert second["refused"] in (None, "invalid_json")
 
 
 def _with(config: GenerateConfig, **settings: Any) -> GenerateConfig:
@@ -302,6 +313,8 @@ def test_a_time_out_of_the_network_is_no_fault_of_the_titles(
         ("a.jsonl", b'{"title": "a"}{"title": "b"}', "objects without line breaks"),
         ("a.jsonl", b"title,uid\na,1\nb,2\n", r"a table \(CSV\) with columns title, uid"),
         ("a.csv", b"PK\x03\x04....", "a zip archive; convert it: funzip < .* > titles.csv"),
+        ("a.csv", b"title;uid\nA;1\nB;2\n", r"semicolons\) .*delimiter=';'.* > titles.jsonl"),
+        ("a.csv", b"title\tuid\nA\t1\nB\t2\n", r"tab-separated\) with columns title, uid"),
         ("a.txt", "Lamp\n".encode("utf-16-le"), "UTF-16 without its mark"),
         ("a.txt", b"<!DOCTYPE html><html>", "a web page"),
         ("a.txt.gz", b"version https://git-lfs.github.com/spec/v1\n", "pointer .*; git lfs pull"),
