@@ -54,8 +54,9 @@ from fastapi import FastAPI
 def walk(app, before=""):
     for route in app.routes:
         path = before + getattr(route, "path", "")
-        if getattr(route, "routes", None):
-            yield from walk(route, path.rstrip("/"))
+        inner = getattr(route, "original_router", route)
+        if getattr(inner, "routes", None):
+            yield from walk(inner, path.rstrip("/"))
         for method in getattr(route, "methods", None) or ():
             yield method, path
 
