@@ -26,6 +26,8 @@ from inference.questions import words
 STAGE = "titles"
 _FILE = "titles.sqlite"
 _LOCK = "titles.sqlite-lock"
+# What SQLite says where the machine is at fault, not the file.
+_REFUSALS = ("full", "locked", "readonly", "out of memory")
 # Raise it when folding or the tables change: an index of another form is made anew.
 _FORM = 1
 # A row's number: its part above these bits, its place in the part below.
@@ -141,18 +143,11 @@ def _fill(folder: Folder, clean: Folder, parts: dict[str, Artefact]) -> int:
             with contextlib.closing(_open_to_write(folder)) as db:
                 return _bring_up_to_date(db, clean, parts)
         except sqlite3.DatabaseError as error:
-            is_refusal = isinstance(error, sqlite3.OperationalError) and not _is_damage(error)
-            if is_last or is_refusal:
+            if is_last or any(word in str(error) for word in _REFUSALS):
                 raise OutputError(folder.path(_FILE), "a file to write", str(error)) from error
             cli.log.warning(f"{folder.path(_FILE)}: damaged ({error}); it is made anew")
             _remove_file(folder)
     raise AssertionError
-
-
-def _is_damage(error: sqlite3.OperationalError) -> bool:
-    """Tell tables that are missing or others, and torn pages, from what a machine refuses."""
-    told = ("no such", "malformed", "has no column", "values for", "disk I/O error", "unable to")
-    return any(word in str(error) for word in told)
 
 
 def _remove_file(folder: Folder) -> None:

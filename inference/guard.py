@@ -264,8 +264,8 @@ def check_post(path: str, body: bytes, policy: Policy) -> None:
     trigger = told.get("trigger_id")
     if trigger is not None and (type(trigger) is not int or trigger not in policy.triggers):
         raise Refusal(422, "trigger_id: expected a part of the page, found another")
-    if told.get("event_data") is not None:
-        raise Refusal(422, "event_data: expected none, found some")
+    if not isinstance(told.get("event_data"), str | None):
+        raise Refusal(422, "event_data: expected a text or none, found another")
     if "data" in told:
         _check_data(told["data"], call)
 

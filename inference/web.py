@@ -112,8 +112,9 @@ def _policy(config: DeskConfig, blocks: Any) -> guard.Policy:
     return guard.Policy(
         hosts=hosts,
         any_address=any_address,
-        # Two texts of the longest that may be asked, each letter written as two escapes.
-        largest=2 * 12 * config.max_characters + 4_096,
+        # Two texts of the longest that may be asked, one of them told twice, each letter written
+        # as two escapes.
+        largest=3 * 12 * config.max_characters + 4_096,
         calls=calls,
         triggers=frozenset(blocks.blocks),
         asks=next(number for number, each in blocks.fns.items() if each.api_name == "ask"),

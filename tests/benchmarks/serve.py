@@ -1,8 +1,9 @@
 """A load on the page: ``python -m tests.benchmarks.serve RUN CLEAN [CLIENTS] [SECONDS]``.
 
 Clients ask through the page's own queue, one question after the other; first one of them, then all
-at once. Told are answers a second, waiting times, errors, answers lost or not the same as alone,
-and the server's memory along the way.
+at once, among people who stop, close, reload, send rubbish or connect and say nothing. Told are
+answers a second, waiting times, errors, answers lost or not the same as alone, the slowest
+``/health`` and the server's memory along the way. Ends with 1 where one is not as promised.
 """
 
 import base64
@@ -10,6 +11,7 @@ import json
 import random
 import re
 import secrets
+import socket
 import sys
 import threading
 import time
@@ -26,6 +28,11 @@ from tests.serving import serving
 QUESTIONS = 40
 ALONE_SECONDS = 15.0
 WARM_UP_SHARE = 0.25
+RUDE_SHARE = 0.2
+SILENT = 1_000
+SLOWEST_HEALTH = 0.2
+GROWN = 1.1
+ASK = "/gradio_api/call/ask"
 
 
 class Tally:
@@ -35,6 +42,9 @@ class Tally:
         self.seconds: list[float] = []
         self.errors: list[str] = []
         self.answers: dict[str, set[str]] = {}
+        self.health: list[float] = []
+        self.served: list[str] = []
+        self.rude = 0
         self._lock = threading.Lock()
 
     def add(self, question: str, seconds: float, told: dict[str, Any]) -> None:
@@ -50,9 +60,9 @@ class Tally:
 def one_answer(client: httpx.Client, question: str, visitor: str) -> dict[str, Any]:
     """Ask as the page does, and read the stream to its end."""
     data = {"data": [question, None, False, True, 7], "session_hash": visitor}
-    event = client.post("/gradio_api/call/ask", json=data).raise_for_status().json()["event_id"]
+    event = client.post(ASK, json=data).raise_for_status().json()["event_id"]
     last, kind = "", ""
-    with client.stream("GET", f"/gradio_api/call/ask/{event}") as stream:
+    with client.stream("GET", f"{ASK}/{event}") as stream:
         for line in stream.iter_lines():
             if line.startswith("event: "):
                 kind = line.removeprefix("event: ")
@@ -81,33 +91,145 @@ def work(address: str, asked: list[str], until: float, tally: Tally) -> None:
                 tally.fail(f"{type(error).__name__}: {error}")
 
 
-def load(address: str, asked: list[str], clients: int, seconds: float, process: int) -> Tally:
-    """Let clients ask for so many seconds and watch the server's memory."""
+def disturb(address: str, asked: list[str], until: float, tally: Tally, seed: int) -> None:
+    """Stop, close, reload and send rubbish until the time is over."""
+    draw = random.Random(seed)  # noqa: S311
+    while time.monotonic() < until:
+        trick = draw.choice([close_early, press_stop, reload_page, leave_unread, send_rubbish])
+        try:
+            with httpx.Client(base_url=address, timeout=30) as client:
+                for path, status in trick(client, draw, draw.choice(asked)):
+                    if not 400 <= status < 500:
+                        tally.served.append(f"{path}: {status}")
+        except httpx.HTTPError:
+            pass  # dropped
+        tally.rude += 1
+
+
+def begin(client: httpx.Client, question: str, visitor: str) -> str:
+    data = {"data": [question, None, False, True, 7], "session_hash": visitor}
+    answer = client.post(ASK, json=data)
+    event: str = answer.json()["event_id"] if answer.status_code == 200 else ""
+    return event
+
+
+def close_early(client: httpx.Client, draw: random.Random, question: str) -> list[Any]:
+    event = begin(client, question, secrets.token_hex(8))
+    with client.stream("GET", f"{ASK}/{event}") as stream:
+        for _ in zip(range(draw.randrange(12)), stream.iter_lines(), strict=False):
+            pass
+    return []
+
+
+def press_stop(client: httpx.Client, draw: random.Random, question: str) -> list[Any]:
+    visitor = secrets.token_hex(8)
+    event = begin(client, question, visitor)
+    time.sleep(draw.random() / 2)
+    told = {"event_id": event, "session_hash": visitor, "fn_index": 1}
+    client.post("/gradio_api/cancel", json=told)
+    return []
+
+
+def reload_page(client: httpx.Client, _: random.Random, question: str) -> list[Any]:
+    begin(client, question, secrets.token_hex(8))
+    client.get("/").raise_for_status()
+    return []
+
+
+def leave_unread(client: httpx.Client, _: random.Random, question: str) -> list[Any]:
+    begin(client, question, secrets.token_hex(8))
+    return []
+
+
+def send_rubbish(client: httpx.Client, draw: random.Random, question: str) -> list[Any]:
+    """Send what must be refused; give what was tried with its status."""
+    long = draw.choice(["a", "\u201c", "'", "a b "]) * 15_000
+    data = [[long, None, False, True, 7], [question, long, False, True, 7], [question] * 9, "x"]
+    posts = [client.post(ASK, json={"data": each}) for each in data[2:]]
+    posts.append(client.post(ASK, json={"data": data[0]}, headers={"host": "evil.example"}))
+    posts.append(
+        client.post(ASK, json={"data": data[0]}, headers={"origin": "http://evil.example"})
+    )
+    posts.append(client.post("/gradio_api/upload", files={"files": b"x" * 100_000}))
+    posts.append(client.get("/gradio_api/file=/etc/passwd"))
+    posts.append(client.post(ASK, content=b"[" * 10_000))
+    for fields in data[:2]:  # long fields are refused in the stream, or at the door
+        answer = client.post(ASK, json={"data": fields})
+        if answer.status_code == 200:
+            said = client.get(f"{ASK}/{answer.json()['event_id']}").text
+            posts.append(httpx.Response(400 if "expected at most" in said else 200))
+        elif answer.status_code != 503:
+            posts.append(answer)
+    if draw.random() < 0.1:
+        posts.append(client.post(ASK, content=b"x" * 100_000_000))
+    return [(str(place), each.status_code) for place, each in enumerate(posts)]
+
+
+def look(address: str, until: float, tally: Tally) -> None:
+    """Ask for /health again and again."""
+    with httpx.Client(base_url=address, timeout=60) as client:
+        while time.monotonic() < until:
+            began = time.perf_counter()
+            client.get("/health").raise_for_status()
+            tally.health.append(time.perf_counter() - began)
+            time.sleep(0.1)
+
+
+def connect_silently(address: str, many: int) -> list[socket.socket]:
+    """Open connections that say nothing, or half of a request."""
+    host, port = address.removeprefix("http://").split(":")
+    opened = [socket.create_connection((host, int(port))) for _ in range(many)]
+    for each in opened[::2]:
+        each.sendall(b"POST / HTTP/1.1\r\nHost: localhost\r\n")
+    return opened
+
+
+def load(
+    address: str, asked: list[str], clients: int, seconds: float, process: int, rude: int = 0
+) -> Tally:
+    """Let clients ask for so many seconds, some of them rude, and watch the server."""
     tally, until = Tally(), time.monotonic() + seconds
-    threads = []
-    for i in range(clients):
-        own = asked[i:] + asked[:i]
+    silent = connect_silently(address, SILENT) if rude else []
+    threads = [threading.Thread(target=look, args=(address, until, tally))]
+    for i in range(clients - rude):
+        own = asked[i % len(asked) :] + asked[: i % len(asked)]
         threads.append(threading.Thread(target=work, args=(address, own, until, tally)))
+    for i in range(rude):
+        threads.append(threading.Thread(target=disturb, args=(address, asked, until, tally, i)))
     for thread in threads:
         thread.start()
     memory = []
     while any(thread.is_alive() for thread in threads):
         memory.append(resident(process))
         time.sleep(1)
-    for thread in threads:
-        thread.join()
-    times = sorted(tally.seconds)
-    rate = len(times) / seconds
+    for each in silent:
+        each.close()
     early = memory[int(len(memory) * WARM_UP_SHARE)]
-    print(
-        f"{clients} clients, {seconds:.0f} s: {len(times)} answers, {rate:.2f} a second, median "
-        f"{times[len(times) // 2]:.2f} s, 95th percentile {times[int(len(times) * 0.95)]:.2f} s, "
-        f"errors {len(tally.errors)}; memory {early:,.0f} MiB after a quarter, "
-        f"{memory[-1]:,.0f} MiB at the end, {max(memory):,.0f} MiB at most"
-    )
+    tell(tally, clients, rude, seconds, memory)
+    if rude and memory[-1] > GROWN * early:
+        tally.fail(f"memory grew from {early:,.0f} to {memory[-1]:,.0f} MiB")
+    if rude and max(tally.health) > SLOWEST_HEALTH:
+        tally.fail(f"/health took {max(tally.health):.3f} s")
+    for line in tally.served:
+        tally.fail(f"rubbish was served: {line}")
     for error in tally.errors[:5]:
         print(f"  {error}")
     return tally
+
+
+def tell(tally: Tally, clients: int, rude: int, seconds: float, memory: list[float]) -> None:
+    """Print what was seen."""
+    times, health = sorted(tally.seconds), sorted(tally.health)
+    early = memory[int(len(memory) * WARM_UP_SHARE)]
+    print(
+        f"{clients} clients, {rude} of them rude, {seconds:.0f} s: {len(times)} answers, "
+        f"{len(times) / seconds:.2f} a second, median {times[len(times) // 2]:.2f} s, "
+        f"95th percentile {times[int(len(times) * 0.95)]:.2f} s, errors {len(tally.errors)}, "
+        f"disturbances {tally.rude}; /health median {health[len(health) // 2] * 1e3:.0f} ms, "
+        f"99th percentile {health[int(len(health) * 0.99)] * 1e3:.0f} ms, at most "
+        f"{health[-1] * 1e3:.0f} ms; memory {early:,.0f} MiB after a quarter, "
+        f"{memory[-1]:,.0f} MiB at the end, {max(memory):,.0f} MiB at most"
+    )
 
 
 def resident(process: int) -> float:
@@ -117,7 +239,16 @@ def resident(process: int) -> float:
     return int(found[1]) / 1024 if found else 0.0
 
 
-def main(run: str, clean: str, clients: int = 20, seconds: float = 60.0) -> int:
+def settle(address: str) -> None:
+    """Wait until what was left unread is written."""
+    for _ in range(300):
+        told = httpx.get(f"{address}/health").json()
+        if not told["answering"] and not told["waiting"]:
+            return
+        time.sleep(0.1)
+
+
+def main(run: str, clean: str, clients: int = 50, seconds: float = 60.0) -> int:
     draw = random.Random(5)  # noqa: S311
     with closing(catalogue.open_index(catalogue.build(clean))) as db:
         titles = [row[0] for row in db.execute("SELECT title FROM titles ORDER BY id")]
@@ -126,7 +257,8 @@ def main(run: str, clean: str, clients: int = 20, seconds: float = 60.0) -> int:
     ]
     with serving(f"--run={run}", f"--catalogue={clean}", "--device=cpu") as (address, server):
         alone = load(address, asked, 1, ALONE_SECONDS, server.pid)
-        together = load(address, asked, clients, seconds, server.pid)
+        together = load(address, asked, clients, seconds, server.pid, int(clients * RUDE_SHARE))
+        settle(address)
         health = httpx.get(f"{address}/health").json()
     both = {**alone.answers}
     for question, told in together.answers.items():
@@ -134,7 +266,8 @@ def main(run: str, clean: str, clients: int = 20, seconds: float = 60.0) -> int:
     differ = sum(len(told) > 1 for told in both.values())
     print(f"questions whose answer was not always the same: {differ} of {len(both)}")
     print(f"still answering: {health['answering']}, waiting: {health['waiting']}")
-    return 1 if alone.errors or together.errors or differ else 0
+    busy = health["answering"] or health["waiting"]
+    return 1 if alone.errors or together.errors or differ or busy else 0
 
 
 if __name__ == "__main__":

@@ -221,3 +221,53 @@ def test_a_choice_is_undone_by_typing_on(page: Visitor) -> None:
     page.page.type("#question textarea", " and the quiet violin", delay=10)
     page.page.wait_for_selector("#titles label:has-text('The Quiet Violin')")
     assert page.page.locator("#titles input:checked").count() == 0
+
+
+def paste(page: Visitor, text: str) -> None:
+    """Put a text into the question as the clipboard does."""
+    page.page.evaluate(
+        """text => {
+            const area = document.querySelector('#question textarea');
+            area.focus(); area.select();
+            document.execCommand('insertText', false, text);
+        }""",
+        text,
+    )
+
+
+def fill(page: Visitor, text: str) -> None:
+    page.page.fill("#question textarea", text)
+
+
+def drop(page: Visitor, text: str) -> None:
+    """Set the text as a script or an extension of the browser does."""
+    page.page.evaluate(
+        """text => {
+            const area = document.querySelector('#question textarea');
+            area.value = text;
+            const how = {bubbles: true, inputType: 'insertFromPaste'};
+            area.dispatchEvent(new InputEvent('input', how));
+        }""",
+        text,
+    )
+
+
+def click_example(page: Visitor, _: str) -> None:
+    page.page.click("text=/(What is|about|é) The Quiet Violin/")
+
+
+@pytest.mark.parametrize("change", [paste, fill, drop, click_example])
+def test_another_question_is_not_about_the_title_chosen_before(
+    page: Visitor, change: Callable[[Visitor, str], None]
+) -> None:
+    page.page.type("#question textarea", "what is the green cop", delay=15)
+    page.page.click("#titles label:has-text('Green Copper Kettle, 3-Litre')")
+    page.page.click("#ask")
+    page.status("Done")
+    assert downloaded(page)["record"]["uid"] == "u1"
+    page.page.evaluate("document.querySelector('.tb-status').textContent = ''")
+    change(page, "O que é The Quiet Violin?")
+    page.page.click("#ask")
+    page.status("Done")
+    assert downloaded(page)["record"]["uid"] == "u2"
+    assert page.complaints == []

@@ -2,8 +2,10 @@
 
 import gzip
 import json
+import shutil
 import sqlite3
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -105,6 +107,81 @@ def test_an_index_of_another_form_is_made_anew(
     made = manifest.read(Folder(place))
     assert made.identity["form"] == catalogue._FORM
     assert len(titles_of(place)) == 30
+
+
+@pytest.mark.parametrize("damage", ["empty", "cut", "garbage", "a bit", "gone", "other tables"])
+def test_a_damaged_index_is_made_anew(
+    clean_of: CleanOf, tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    clean = str(clean_of(tmp_path / "clean", ROWS))
+    file = Path(catalogue.build(clean), "titles.sqlite")
+    harm(file, damage)
+    caplog.clear()
+    place = catalogue.build(clean)
+    assert titles_of(place) == sorted(title for _, title, _ in ROWS)
+    assert find(place, "Kettle No. 7 of Copper")[0] == "Kettle No. 7 of Copper"
+    said = [each.message for each in caplog.records if "made anew" in each.message]
+    assert len(said) == 1
+
+
+def harm(file: Path, damage: str) -> None:
+    whole = file.read_bytes()
+    if damage == "gone":
+        file.unlink()
+    elif damage == "other tables":
+        file.unlink()
+        with closing(sqlite3.connect(file)) as db:
+            db.execute("CREATE TABLE titles (x)")
+    else:
+        changed = bytearray(whole)
+        changed[len(whole) // 2] ^= 4
+        to = {"empty": b"", "cut": whole[: len(whole) // 3], "garbage": b"x" * len(whole)}
+        file.write_bytes(to.get(damage, bytes(changed)))
+
+
+@pytest.mark.parametrize("damage", ["empty", "cut", "garbage", "other tables"])
+def test_a_half_written_index_is_made_anew(clean_of: CleanOf, tmp_path: Path, damage: str) -> None:
+    clean = str(clean_of(tmp_path / "clean", ROWS))
+    place = Path(catalogue.build(clean))
+    (place / manifest.NAME).unlink()
+    harm(place / "titles.sqlite", damage)
+    assert titles_of(catalogue.build(clean)) == sorted(title for _, title, _ in ROWS)
+
+
+def test_a_manifest_that_is_cut_off_is_made_anew(clean_of: CleanOf, tmp_path: Path) -> None:
+    clean = str(clean_of(tmp_path / "clean", ROWS))
+    place = Path(catalogue.build(clean))
+    (place / manifest.NAME).write_text("{")
+    assert len(titles_of(catalogue.build(clean))) == len(ROWS)
+
+
+def test_two_who_build_at_once_make_one_index(
+    clean_of: CleanOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clean = str(clean_of(tmp_path / "clean", ROWS))
+    filled: list[str] = []
+    real = catalogue._fill
+    monkeypatch.setattr(catalogue, "_fill", lambda *a: (filled.append("x"), real(*a))[1])
+    with ThreadPoolExecutor(4) as pool:
+        places = list(pool.map(lambda _: catalogue.build(clean), range(4)))
+    assert len(set(places)) == 1
+    assert filled == ["x"]
+    assert len(titles_of(places[0])) == len(ROWS)
+
+
+def test_a_record_of_another_shard_is_never_given(clean_of: CleanOf, tmp_path: Path) -> None:
+    clean = clean_of(tmp_path / "clean", ROWS, parts=1)
+    with closing(catalogue.open_index(catalogue.build(str(clean)))) as db:
+        row = catalogue.row_of(db, "Kettle No. 7 of Copper")
+        assert row is not None
+        assert catalogue.read_record(db, Folder(str(clean)), row).uid == "u7"
+        parts = {"part-00000.parquet": "another"}
+        with pytest.raises(ManifestError, match="the shard that was indexed"):
+            catalogue.read_record(db, Folder(str(clean)), row, parts)
+        shutil.rmtree(clean)
+        clean_of(clean, [(f"v{i}", f"Book No. {i}", "Read.") for i in range(30)], parts=1)
+        with pytest.raises(ManifestError, match="the shard that was indexed"):
+            catalogue.read_record(db, Folder(str(clean)), row)
 
 
 def test_what_cannot_be_indexed_is_told(clean_of: CleanOf, tmp_path: Path) -> None:

@@ -4,7 +4,10 @@ import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from data import manifest
 from data.manifest import Counts, Manifest
@@ -107,3 +110,30 @@ def test_a_stretch_of_several_texts_names_none() -> None:
     found = training.copied(halves, row)
     assert "".join(each.text for each in found).replace(" ", "") in halves.replace(" ", "")
     assert all(each.uid == "a" or each.uid is None for each in found)
+
+
+def test_training_texts_are_sorted_once(
+    subset: Path, made: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from inference import overlap
+
+    sorts: list[int] = []
+    real = overlap.Sorted
+    monkeypatch.setattr(overlap, "Sorted", lambda texts: (sorts.append(1), real(texts))[1])
+    training = Training(made)
+    for row in ROWS[:5]:
+        assert training.copied(row[2], record(row))[0].where == "record"
+    assert sorts == [1]
+
+
+@given(st.lists(st.text("abé ", min_size=1, max_size=30), max_size=6), st.text("abé ", max_size=40))
+def test_spans_are_those_of_the_exact_search(texts: list[str], text: str) -> None:
+    from inference import overlap
+
+    found = overlap.Sorted(texts)
+    exact = overlap.find_copies([text], pa.chunked_array([pa.array(texts, pa.string())]), 4)
+    assert found.spans(text, 4) == exact.spans[0]
+    for begin in range(len(text) - 3):
+        piece = text[begin : begin + 4]
+        first = next((i for i, each in enumerate(texts) if piece in each), -1)
+        assert found.find(piece) == first

@@ -1,5 +1,9 @@
 """What a question names: folding, weights, quotes, spans."""
 
+import re
+import time
+import unicodedata
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -88,3 +92,33 @@ def test_the_title_is_guessed_from_the_question(question: str, expected: str) ->
 
 def test_frame_words_are_folded_themselves() -> None:
     assert all(words(word) == [word] for word in FRAME)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("\u201c", "\u00ab", "'", '"', "a'", " 'a", '"a ', "what ", "\u0301\u0323", "a b c "),
+        *("a", "1", "\0", "<", "&#", "\u202e"),
+    ],
+)
+def test_a_long_text_takes_time_in_its_length_alone(text: str) -> None:
+    long = (text * 60_000)[:60_000]
+    began = time.process_time()
+    for look in (terms, quoted, named_title, spans):
+        look(long)
+    # Some 0.1 s; what is quadratic took from 3 to 40 s.
+    assert time.process_time() - began < 1.5
+
+
+@given(st.text(alphabet="ab \"'_\u201c\u201d", max_size=16))
+def test_plain_marks_quote_as_an_expression_would(text: str) -> None:
+    plain = text.replace("\u201c", "").replace("\u201d", "")
+    one = re.compile(r"(?<!\w)[\"']([^\"]+?)[\"'](?!\w)")
+    assert quoted(plain) == [each for each in one.findall(plain) if words(each)]
+
+
+@given(st.text(max_size=20))
+def test_accents_fold_as_in_the_whole_text(text: str) -> None:
+    parts = unicodedata.normalize("NFKD", text)
+    plain = "".join(each for each in parts if not unicodedata.combining(each))
+    assert fold(text) == fold(plain)

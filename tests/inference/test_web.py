@@ -5,6 +5,8 @@ import re
 import signal
 import socket
 import subprocess
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -171,6 +173,32 @@ def test_what_cannot_be_served_is_told(
         port = taken.getsockname()[1]
         assert main(["serve", f"--catalogue={clean}", f"--run={run}", f"--port={port}"]) == 2
         assert "free port" in capsys.readouterr().err
+
+
+def test_rude_clients_lose_nobody_an_answer(server: tuple[str, Any]) -> None:
+    from tests.benchmarks.serve import Tally, disturb, work
+
+    address = server[0]
+    asked = ["What is The Quiet Violin like?", "Green Copper Kettle, 2-Litre?"]
+    alone, together = Tally(), Tally()
+    work(address, asked, time.monotonic() + 1.5, alone)
+    until = time.monotonic() + 4
+    threads = [
+        *(threading.Thread(target=work, args=(address, asked, until, together)) for _ in range(4)),
+        *(
+            threading.Thread(target=disturb, args=(address, asked, until, together, i))
+            for i in (1, 2)
+        ),
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert together.errors == together.served == []
+    assert together.answers
+    for question, told in together.answers.items():
+        assert told == alone.answers.get(question, told)
+        assert len(told) == 1
 
 
 def test_the_server_ends_when_it_is_told_to(server: tuple[str, "subprocess.Popen[str]"]) -> None:
