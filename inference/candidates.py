@@ -161,7 +161,7 @@ def stands_in(ready: Ready, model: Model, config: "EvaluateConfig") -> bool:
     how = ready.settings
     return bool(
         ready.weights == model.digest
-        and how["settings"] in (None, model.settings)  # none: written by an earlier version
+        and how.get("settings") in (None, model.settings)  # none: written by an earlier version
         and how["temperature"] == 0
         and how["max_new_tokens"] == limit(model, config)
         and Prompt(**how["prompt"]) == model.prompt

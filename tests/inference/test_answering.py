@@ -156,12 +156,13 @@ def test_stoppers_lose_nobody_an_answer(
     def stop(after: int) -> None:
         while not is_over.is_set():
             stream = drawn.stream(prompts[after], f"s{after}", 7)
+            time.sleep(0.01)
             for _ in zip(range(after), stream, strict=False):
                 pass
             stream.close()
 
     askers = [threading.Thread(target=ask, args=(i,)) for i in range(12)]
-    stoppers = [threading.Thread(target=stop, args=(i,)) for i in range(3)]
+    stoppers = [threading.Thread(target=stop, args=(i,)) for i in (1, 2, 3)]
     for thread in askers + stoppers:
         thread.start()
     for thread in askers:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from data import terminal
 from data.errors import ConfigError
 from data.prompt import Prompt
 from inference import asking
@@ -75,8 +76,9 @@ def test_the_text_on_the_terminal_is_the_answer(
     told = json.loads(capsys.readouterr().out)["answer"]
     assert ask(*question) == 0
     said = capsys.readouterr().out.removeprefix("The Quiet Violin\n\n")
-    assert said.startswith(told)
-    assert said[len(told) :].startswith(("\n", " [cut at the limit]\n"))
+    printed = terminal.shown(told)
+    assert said.startswith(printed)
+    assert said[len(printed) :].startswith(("\n", " [cut at the limit]\n"))
 
 
 ASKED = "Is the quiet violin sad?"

@@ -443,7 +443,7 @@ def test_no_scheduler_at_the_address_is_a_usage_error(
 ) -> None:
     asked = (f"--source={raw}", f"--out={tmp_path / 'clean'}", "--scheduler=nowhere://x")
     assert main(["clean", *asked, *RULES]) == 2
-    assert "--scheduler: expected a running scheduler" in told_in_one_message(capsys)
+    assert "--scheduler: expected an address like tcp://host:8786" in told_in_one_message(capsys)
 
 
 # Parts and resumption --------------------------------------------------------------------------
