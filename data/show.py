@@ -11,21 +11,24 @@ import textwrap
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import chain, islice
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from data import cli, manifest, plots, schema, shards
+from data import charts, console
+from data.artefacts import manifest, schema
+from data.artefacts.dataset import Subset
+from data.artefacts.folder import QUARANTINE, Folder
+from data.artefacts.manifest import Manifest, Parent
+from data.artefacts.parts import read_batches
 from data.errors import ConfigError
-from data.manifest import Manifest, Parent
-from data.shards import Folder
 
 _HIDDEN_CONFIG = {"overwrite"}
 _BEGINNING = 80
 """Bytes of a quarantined line that are listed."""
+_ROWS_AT_ONCE = 100
 _LENGTHS = "content_lengths"
 """The fact that says how long the texts were, read and kept: drawn, not printed."""
 _TEXT_OF = {"clean": "content", "subset": "content", "generate": "description"}
@@ -64,17 +67,17 @@ def run(config: ShowConfig) -> Manifest:
     folder = Folder(config.path)
     found = manifest.read(folder)
     size = sum(output.bytes for output in found.outputs)
-    cli.say(f"{config.path}: {found.stage}, {found.seconds:.1f} s, digest {found.digest}")
+    console.say(f"{config.path}: {found.stage}, {found.seconds:.1f} s, digest {found.digest}")
     files = len(found.outputs)
-    cli.say(f"{files:,} file{'s' if files != 1 else ''}, {_bytes(size)}\n")
-    cli.say(manifest.funnel(found))
+    console.say(f"{files:,} file{'s' if files != 1 else ''}, {_bytes(size)}\n")
+    console.say(manifest.funnel(found))
     _section("Settings", _settings(found))
     facts = {name: value for name, value in found.facts.items() if name != _LENGTHS}
     _section("Facts", _pairs(manifest.flatten(facts)))
     _section("Lineage", _lineage(found))
     _section("Versions", [", ".join(f"{name} {v}" for name, v in found.versions.items())])
     _section("Quarantined lines", _quarantined(folder, found, config.quarantined))
-    _section("First rows", _first_rows(folder, config.rows))
+    _section("First rows", _first_rows(folder, found, config.rows))
     _draw(config, folder, found)
     return found
 
@@ -82,9 +85,9 @@ def run(config: ShowConfig) -> Manifest:
 def _section(title: str, lines: Iterable[str]) -> None:
     lines = iter(lines)
     for first in lines:
-        cli.say(f"\n{title}")
+        console.say(f"\n{title}")
         for line in chain([first], lines):
-            cli.say(f"  {line}")
+            console.say(f"  {line}")
 
 
 def _bytes(size: int) -> str:
@@ -136,7 +139,9 @@ def _quarantined(folder: Folder, found: Manifest, most: int | Literal["all"]) ->
     yield ", ".join(f"{count:,} {reason}" for reason, count in by_reason)
     shown = total if most == "all" else min(most, total)
     first: dict[str, Any] = {}
-    for row in islice(_rows_of(folder.inside(shards.QUARANTINE)), shown):
+    broken = [part for part in found.outputs if part.path.startswith(f"{QUARANTINE}/")]
+    rows = (row for batch in read_batches(folder, listed=broken) for row in batch.to_pylist())
+    for row in islice(rows, shown):
         first = first or row
         where = f"{row['source']} byte {row['byte_offset']:,} " if "source" in row else ""
         text = row.get("line") or row.get("title") or ""
@@ -163,63 +168,58 @@ def _seen_by(found: Manifest, row: dict[str, Any]) -> str:
     return f"{begin} {name} | head -n 1"
 
 
-def _first_rows(folder: Folder, rows: int) -> list[str]:
+def _first_rows(folder: Folder, found: Manifest, rows: int) -> list[str]:
     lines: list[str] = []
-    for number, row in enumerate(islice(_rows(folder), rows), 1):
+    for number, row in enumerate(islice(_rows(folder, found), rows), 1):
         lines.append(f"row {number}")
         for name, value in row.items():
             shown = textwrap.shorten(str(value), 240, placeholder=" …")
             lines += textwrap.wrap(
-                f"{name}: {shown}", cli.terminal_width() - 4, initial_indent="  ",
+                f"{name}: {shown}", console.terminal_width() - 4, initial_indent="  ",
                 subsequent_indent="    ",
             )  # fmt: skip
     return lines
 
 
-def _rows(folder: Folder) -> Iterator[dict[str, Any]]:
-    """Stream rows of Parquet parts, or of the Arrow streams of a dataset."""
-    yield from _rows_of(folder)
-    for batch in _memory_mapped(folder):
-        yield from batch.slice(0, 100).to_pylist()
+def _rows(folder: Folder, found: Manifest) -> Iterator[dict[str, Any]]:
+    """Stream rows of Parquet parts, or of a subset."""
+    for batch in _batches(folder, found):
+        for start in range(0, batch.num_rows, _ROWS_AT_ONCE):
+            yield from batch.slice(start, _ROWS_AT_ONCE).to_pylist()
 
 
-def _rows_of(folder: Folder) -> Iterator[dict[str, Any]]:
-    for batch in shards.read_batches(folder):
-        yield from batch.to_pylist()
-
-
-def _memory_mapped(folder: Folder) -> Iterator[pa.RecordBatch]:
-    """Stream the batches of a dataset's Arrow files, where the folder holds some."""
-    if folder.is_local:
-        root = Path(folder.path())
-        places = ("", *(f"{split}/" for split in schema.SPLITS))
-        inside = [sorted(root.glob(f"{place}*.arrow")) for place in places]
-        for file in chain.from_iterable(inside):
-            with pa.memory_map(str(file)) as source, pa.ipc.open_stream(source) as reader:
-                yield from reader
+def _batches(
+    folder: Folder, found: Manifest, columns: list[str] | None = None
+) -> Iterator[pa.RecordBatch]:
+    if found.stage == "subset":
+        subset = Subset.open(folder.url)
+        for split in schema.SPLITS:
+            yield from subset.batches(split)
+    else:
+        yield from read_batches(folder, columns, listed=found.parts)
 
 
 def _draw(config: ShowConfig, folder: Folder, found: Manifest) -> None:
     """Draw the funnel and the lengths into a PNG, or say in a line why not."""
     if found.stage not in _TEXT_OF:
         return
-    if not plots.available():
-        cli.say("\nno picture: it needs matplotlib (pip install -e '.[train]')")
+    if not charts.available():
+        console.say("\nno picture: it needs matplotlib (pip install -e '.[train]')")
         return
     if config.plot is None and not folder.is_local:
-        cli.say("\nno picture in a remote folder: name a file with --plot")
+        console.say("\nno picture in a remote folder: name a file with --plot")
         return
-    figure = plots.draw(_title(config, found), _funnel(found), _lengths(folder, found))
+    figure = charts.draw(_title(config, found), _funnel(found), _lengths(folder, found))
     path = config.plot or folder.path("show.png")
     directory, name = os.path.split(path)
     try:
-        Folder(directory or ".").commit(name, plots.picture(figure))
+        Folder(directory or ".").commit(name, charts.picture(figure))
     except OSError as error:
         if config.plot:
             raise
-        cli.say(f"\nno picture in {path} ({error.strerror}): name another file with --plot")
+        console.say(f"\nno picture in {path} ({error.strerror}): name another file with --plot")
         return
-    cli.say(f"\npicture: {path}")
+    console.say(f"\npicture: {path}")
 
 
 def _title(config: ShowConfig, found: Manifest) -> str:
@@ -237,16 +237,16 @@ def _funnel(found: Manifest) -> list[tuple[str, int]]:
     return [("read", counts.read), *taken, ("kept", counts.kept)]
 
 
-def _lengths(folder: Folder, found: Manifest) -> plots.Lengths | None:
+def _lengths(folder: Folder, found: Manifest) -> charts.Lengths | None:
     """Give the lengths that the manifest tells, or else count those of the rows."""
     rules = found.config.get("rules", {})
     low, high = rules.get("content_min"), rules.get("content_max")
     if told := found.facts.get(_LENGTHS):
-        return plots.Lengths(told["edges"], told["kept"], told["read"], low, high)
+        return charts.Lengths(told["edges"], told["kept"], told["read"], low, high)
     column = _TEXT_OF[found.stage]
-    batches = chain(shards.read_batches(folder, columns=[column]), _memory_mapped(folder))
+    batches = _batches(folder, found, [column])
     counted = [pc.utf8_length(batch.column(column)).to_numpy() for batch in batches]
     lengths = np.concatenate(counted) if counted else np.array([], dtype=np.int64)
     if not len(lengths):
         return None
-    return replace(plots.bins(lengths, "description"), low=low, high=high)
+    return replace(charts.bins(lengths, "description"), low=low, high=high)

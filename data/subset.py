@@ -7,8 +7,7 @@ the index, and one range of rows at a time for their text.
 
 import os
 import shutil
-import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -17,10 +16,13 @@ import numpy as np
 import pyarrow as pa
 import xxhash
 
-from data import cli, manifest, schema, shards
+from data import console
+from data.artefacts import manifest, schema
+from data.artefacts.folder import Artefact, Folder, digest_all, digest_file, local_path
+from data.artefacts.manifest import Counts, Manifest, placement
+from data.artefacts.parts import open_part, read_part
+from data.artefacts.stage import stage
 from data.errors import ConfigError, ManifestError, SubsetError
-from data.manifest import Counts, Manifest, placement
-from data.shards import Artefact, Folder, digest_file
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
@@ -88,47 +90,32 @@ def run(config: SubsetConfig) -> Manifest:
         SubsetError: the catalogue holds fewer train rows than asked for.
         OutputError: the folder holds another output.
     """
-    began = time.perf_counter()
     clean = Folder(config.clean)
     parent = manifest.read(clean, "clean")
-    out = shards.local_path(config.out, "--out")
-    folder = Folder(str(out))
+    out = local_path(config.out, "--out")
     identity = manifest.identify(config, clean=parent.digest)
     # What is asked for may not be there: to be known before an earlier output is removed.
-    found = _find(clean, config, parent) if config.overwrite else None
-    done = manifest.begin(folder, STAGE, identity, config.overwrite)
-    if done:
-        cli.say(f"{config.out} is already finished for this catalogue and config")
-        return done
-    try:
-        chosen, counts = found or _find(clean, config, parent)
-    except (ManifestError, SubsetError):
-        manifest.abandon(folder)
-        raise
-    outputs, facts = _write(clean, chosen, out, manifest.identity_digest(identity))
-    result = Manifest(
-        stage=STAGE,
-        config=manifest.config_dict(config),
-        identity=identity,
-        inputs=parent.outputs,
-        outputs=outputs,
-        counts=counts,
-        made_from=(parent.as_parent(manifest.absolute(config.clean)),),
-        facts=facts,
-        versions=manifest.versions(),
-        seconds=round(time.perf_counter() - began, 3),
-    )
-    result.write(folder)
-    cli.say(manifest.funnel(result))
+    earlier = _find(clean, config, parent) if config.overwrite else None
+    with stage(STAGE, config, config.out, identity) as work:
+        if work.finished:
+            console.say(f"{config.out} is already finished for this catalogue and config")
+            return work.finished
+        chosen, counts = earlier or _find(clean, config, parent)
+        outputs, facts = _write(
+            clean, parent.parts, chosen, out, manifest.identity_digest(identity)
+        )
+        made_from = (parent.as_parent(manifest.absolute(config.clean)),)
+        result = work.finish(outputs, counts, parent.outputs, made_from, facts)
+    console.say(manifest.funnel(result))
     rows = ", ".join(f"{facts['rows'][split]:,} {split}" for split in facts["rows"])
-    cli.say(f"{config.out} finished in {result.seconds:.1f} s: {rows}")
+    console.say(f"{config.out} finished in {result.seconds:.1f} s: {rows}")
     return result
 
 
 def _find(
     clean: Folder, config: SubsetConfig, parent: Manifest
 ) -> tuple[dict[str, Chosen], Counts]:
-    index = build_index(clean)
+    index = build_index(clean, parent.parts)
     _check_whole(config, parent, index.num_rows)
     return choose(index, config)
 
@@ -141,12 +128,12 @@ def load(path: str) -> "DatasetDict":
     """
     import datasets
 
-    manifest.read(Folder(path), STAGE)
-    loaded: DatasetDict = datasets.load_from_disk(str(shards.local_path(path, "--subset")))
+    manifest.read(Folder(path), STAGE).check(Folder(path))
+    loaded: DatasetDict = datasets.load_from_disk(str(local_path(path, "--subset")))
     return loaded
 
 
-def build_index(clean: Folder) -> pa.Table:
+def build_index(clean: Folder, parts: Sequence[Artefact]) -> pa.Table:
     """Index every row of the catalogue by what decides whether it is taken.
 
     Returns:
@@ -155,11 +142,11 @@ def build_index(clean: Folder) -> pa.Table:
         Two texts among a million share a hash with a chance of 3 in 10^8.
     """
     tables = []
-    with cli.Progress("index", None, "rows") as progress:
-        for part, name in enumerate(shards.list_parts(clean)):
-            table = shards.read_part(clean, name, _INDEXED)
-            schema.check(table, schema.CLEAN, clean.path(name))
-            tables.append(_index_part(table, part))
+    with console.Progress("index", None, "rows") as progress:
+        for place, part in enumerate(parts):
+            table = read_part(clean, part.path, _INDEXED, listed=part)
+            schema.check(table, schema.CLEAN, clean.path(part.path))
+            tables.append(_index_part(table, place))
             progress.advance(table.num_rows)
     return pa.concat_tables(tables)
 
@@ -243,7 +230,7 @@ def _check_size(config: SubsetConfig, available: int) -> None:
 
 
 def _write(
-    clean: Folder, chosen: dict[str, Chosen], out: Path, digest: str
+    clean: Folder, parts: Sequence[Artefact], chosen: dict[str, Chosen], out: Path, digest: str
 ) -> tuple[tuple[Artefact, ...], dict[str, Any]]:
     """Write the dataset beside its final place, then move it there."""
     work = out / _WORK
@@ -251,7 +238,7 @@ def _write(
     work.mkdir(parents=True)
     lengths: dict[str, int] = {"longest_title": 0, "longest_content": 0}
     for split, rows in chosen.items():
-        batches = _read_chosen(clean, rows)
+        batches = _read_chosen(clean, parts, rows)
         _write_stream(work / f"{split}.arrow", batches, lengths)
     _save(work, list(chosen), digest)
     for name in sorted(os.listdir(work / "dataset")):
@@ -264,26 +251,25 @@ def _write(
     return _artefacts(out, rows_of), {"rows": rows_of, **lengths}
 
 
-def _read_chosen(clean: Folder, rows: Chosen) -> Iterator[pa.Table]:
+def _read_chosen(clean: Folder, parts: Sequence[Artefact], rows: Chosen) -> Iterator[pa.Table]:
     """Read the chosen rows in order, a range at a time, touching only their row groups."""
-    names = shards.list_parts(clean)
-    with cli.Progress("write", len(rows.row), "rows") as progress:
+    with console.Progress("write", len(rows.row), "rows") as progress:
         for start in range(0, len(rows.row), _ROWS_AT_ONCE):
             part = rows.part[start : start + _ROWS_AT_ONCE]
             row = rows.row[start : start + _ROWS_AT_ONCE]
             pieces, places = [], []
             for each in np.unique(part):
                 place = np.flatnonzero(part == each)
-                pieces.append(_read_rows(clean, names[each], row[place]))
+                pieces.append(_read_rows(clean, parts[each], row[place]))
                 places.append(place)
             order = np.argsort(np.concatenate(places), kind="stable")
             yield pa.concat_tables(pieces).take(order)
             progress.advance(len(row))
 
 
-def _read_rows(clean: Folder, name: str, rows: np.ndarray) -> pa.Table:
+def _read_rows(clean: Folder, part: Artefact, rows: np.ndarray) -> pa.Table:
     """Read single rows of one shard through the row groups that hold them."""
-    with shards.open_part(clean, name) as file:
+    with open_part(clean, part.path, part) as file:
         sizes = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
         ends = np.cumsum(sizes)
         groups = np.searchsorted(ends, rows, side="right")
@@ -319,7 +305,7 @@ def _save(work: Path, splits: list[str], digest: str) -> None:
     for split in splits:
         table = MemoryMappedTable.from_file(str(work / f"{split}.arrow"))
         # A fingerprint by content, where the library's own holds the file's time.
-        fingerprint = shards.digest_all([digest, split])[:16]
+        fingerprint = digest_all([digest, split])[:16]
         made[split] = datasets.Dataset(table, fingerprint=fingerprint)
     datasets.DatasetDict(made).save_to_disk(str(work / "dataset"))
     if bars:

@@ -7,8 +7,8 @@ transformers that is handed in; imports no model library.
 from functools import cached_property
 from typing import Any
 
+from data.artefacts.folder import digest_bytes
 from data.errors import ModelError
-from data.shards import digest_bytes
 
 # Texts that a description is set behind where it cannot be encoded alone; the first that shares
 # no token with it is taken.

@@ -1,36 +1,34 @@
 """Commands of the inference stage: generate, evaluate, ask, serve."""
 
-from data import interrupts
-
-if __name__ == "__main__":
-    interrupts.catch()  # before the imports that take a while
-
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
 
-from data import cli
-from data.cli import Command
-from data.extras import MODEL, Need
-from inference.ask_config import AskConfig, ServeConfig
-from inference.config import GenerateConfig
-from inference.criteria import EvaluateConfig
+from data.cli import command_line, interrupts
+from data.cli.command_line import Command
+from data.cli.extras import MODEL, Need
+from inference.config import AskConfig, EvaluateConfig, GenerateConfig, ServeConfig
+
+if __name__ == "__main__":
+    interrupts.catch()  # before the imports that take a while
 
 _MEASURES = Need(("pydivsufsort", "rapidfuzz", "regex", "rouge_score", "sacrebleu"))
 _RUNS = replace(MODEL, when=lambda config: bool(config.runs))
 _PAGE = Need(("gradio", "fastapi", "uvicorn"))
 COMMANDS = {
-    "generate": Command(GenerateConfig, "inference.generate:run", (MODEL,)),
-    "evaluate": Command(EvaluateConfig, "inference.evaluate:run", (_MEASURES, _RUNS)),
-    "ask": Command(AskConfig, "inference.ask:run", (MODEL,), positional=("question",)),
-    "serve": Command(ServeConfig, "inference.web:run", (MODEL, _PAGE)),
+    "generate": Command(GenerateConfig, "inference.generate.command:run", (MODEL,)),
+    "evaluate": Command(EvaluateConfig, "inference.evaluate.command:run", (_MEASURES, _RUNS)),
+    "ask": Command(AskConfig, "inference.ask.command:run", (MODEL,), positional=("question",)),
+    "serve": Command(ServeConfig, "inference.serve.command:run", (MODEL, _PAGE)),
 }
 _SWITCHES = ("--compare", "--anyway", "--json", "--gate")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and give its exit code."""
-    return cli.main("inference", COMMANDS, switches(sys.argv[1:] if argv is None else argv))
+    return command_line.main(
+        "inference", COMMANDS, switches(sys.argv[1:] if argv is None else argv)
+    )
 
 
 def switches(words: Sequence[str]) -> list[str]:

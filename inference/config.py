@@ -1,11 +1,13 @@
 """Settings of the inference stage. Imports nothing heavy, so that ``--help`` is quick."""
 
+import dataclasses
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
-from data.cli import parse_memory
+from data.artefacts.manifest import placement
+from data.console import parse_memory
 from data.errors import ConfigError
-from data.manifest import placement
 
 
 @dataclass(frozen=True)
@@ -109,3 +111,273 @@ class GenerateConfig:
         if len(set(self.keep_columns)) < len(self.keep_columns):
             found = ", ".join(self.keep_columns)
             raise ConfigError("--keep_columns", "each name once", found)
+
+
+@dataclass(frozen=True)
+class AssistantConfig:
+    """Ask about titles of a catalogue."""
+
+    run: str = "data/store/runs/all"
+    """Folder of a training run, or of a merged model; local."""
+
+    catalogue: str = "data/store/clean"
+    """Folder of the clean shards with the titles; local or an fsspec URL."""
+
+    index: str | None = None
+    """Local folder for the index of titles; none: beside the catalogue, its name with `-titles`."""
+
+    matches: int = 5
+    """Show so many titles that may be meant, at most."""
+
+    max_characters: int = 2_500
+    """Longest question, and longest title."""
+
+    max_new_tokens: int | None = None
+    """Tokens an answer at most; none: as many as the longest description that the model was trained
+    on, or 256 where that is not known."""
+
+    wording: Literal["auto", "question", "trained"] = "auto"
+    """What the model is told to do with the title: the question as it stands, or what it was
+    trained with. auto: the question, unless it was trained on one instruction alone and so knows
+    no other."""
+
+    temperature: float = 0.3
+    """0 always takes the likeliest token; above, the higher the more daring."""
+
+    top_p: float = 1.0
+    """Draw from the likeliest tokens that together hold this probability."""
+
+    seed: int = 3407
+    """An answer depends on this, the question, the record and the settings alone."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where the model runs; auto: on a GPU where there is one."""
+
+    memory_limit: str | None = None
+    """Use no more GPU memory than this, 11.65GiB for instance."""
+
+    def __post_init__(self) -> None:
+        for name in ("matches", "max_characters", "max_new_tokens"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigError(f"--{name}", "at least 1", str(value))
+        if self.temperature and not 0.01 <= self.temperature <= 100:
+            found = str(self.temperature)
+            raise ConfigError("--temperature", "0 for greedy, or 0.01 to 100", found)
+        if not 0 < self.top_p <= 1:
+            raise ConfigError("--top_p", "more than 0, at most 1", str(self.top_p))
+        if not -(2**63) <= self.seed < 2**63:
+            raise ConfigError("--seed", "a signed 64-bit number", str(self.seed))
+        if self.memory_limit is not None:
+            parse_memory(self.memory_limit)
+
+
+@dataclass(frozen=True)
+class AskConfig(AssistantConfig):
+    """Ask a question about a title and see what the answer rests on.
+
+    Finds the record that the question means, lets the adapter answer, and shows the record, whether
+    its title was trained on, and what of the answer is recited. `-` reads questions from standard
+    input, a line each, and writes JSON lines.
+    """
+
+    question: str = "-"
+    """In English, Portuguese or whatever the model understands; `-` reads lines of them."""
+
+    title: str | None = None
+    """The title meant, where the question does not tell."""
+
+    compare: bool = False
+    """Show what the base says without the adapter, too."""
+
+    anyway: bool = False
+    """Answer also where no title of the catalogue is meant; marked as invented."""
+
+    json: bool = False
+    """Write the answer with its evidence as one line of JSON."""
+
+
+@dataclass(frozen=True)
+class ServeConfig(AssistantConfig):
+    """Serve a web page to ask about titles, with the evidence for each answer.
+
+    Works offline. Several people may ask at once: their answers are written together.
+    """
+
+    host: str = "127.0.0.1"
+    """Address to listen on; the default lets only this machine in."""
+
+    port: int = 7860
+    """Port to listen on; 0: any that is free."""
+
+    allowed_hosts: tuple[str, ...] = ()
+    """Other names that this server is reached by, behind a proxy for instance; the address it
+    listens on and this machine's own are allowed. `[shop.example]`"""
+
+    report: str | None = None
+    """A report.html of `inference evaluate`, or its folder, to show on the page."""
+
+    queue: int = 64
+    """So many may wait for an answer; others are asked to come back."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.port < 65_536:
+            raise ConfigError("--port", "0 to 65535", str(self.port))
+        if self.queue < 1:
+            raise ConfigError("--queue", "at least 1", str(self.queue))
+
+
+# As manifest.placement, for a default that is made anew.
+_PLACE = {"identity": False}
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """What a run must reach to be called fit; none: told, but not judged."""
+
+    perplexity_drop: float | None = 0.05
+    """Perplexity of unseen descriptions must fall from base to adapter by at least this share."""
+
+    gain_over_base: float | None = 0.0
+    """Points of ROUGE-L on unseen titles by which the adapter must surely beat its base."""
+
+    gain_over_title: float | None = 0.0
+    """Points of ROUGE-L by which it must surely beat the title itself."""
+
+    gain_over_nearest: float | None = None
+    """Points of ROUGE-L by which it must surely beat the description of the trained row whose
+    title is nearest."""
+
+    recited_unseen: float | None = 0.05
+    """Share of the texts for unseen titles that may almost equal a training text."""
+
+    recited_seen: float | None = 0.3
+    """The same for trained titles."""
+
+    perplexity_gap: float | None = 2.0
+    """How many times the perplexity of trained descriptions that of unseen ones may be."""
+
+    excess_copied: float | None = 0.25
+    """By how much the share of copied characters may exceed that of real descriptions."""
+
+    title_kept: float | None = 0.8
+    """Content words of the title kept, at least this share of what real descriptions keep."""
+
+    unsupported: float | None = None
+    """Share of the texts' numbers that neither title nor record may hold."""
+
+    ended: float | None = 0.95
+    """Share of texts that must end by themselves."""
+
+    repetition: float | None = 0.1
+    """Share of word 4-grams that may repeat earlier ones of the same text."""
+
+    def __post_init__(self) -> None:
+        for item in dataclasses.fields(self):
+            value = getattr(self, item.name)
+            if value is not None and not (math.isfinite(value) and value >= 0):
+                raise ConfigError(f"--thresholds.{item.name}", "0 or more, or null", str(value))
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """Judge whether a run learned, recites or invents: one page and one JSON file.
+
+    Compares adapter, base, the title itself and the trained row of the nearest title, on rows
+    never trained on and on trained ones. With --generated alone no model is needed.
+    """
+
+    run: list[str] | str = field(default_factory=list, metadata=_PLACE)
+    """Folder of a training run, or a list of them, '[a,b]'; none: judge --generated alone."""
+
+    subset: str = placement("data/store/subsets/all")
+    """Subset whose held-out rows are asked about; local."""
+
+    out: str = placement("data/store/reports/all")
+    """Folder for report.html and report.json; local or an fsspec URL."""
+
+    generated: list[str] | str = field(default_factory=list, metadata=_PLACE)
+    """Ready texts, one or a list: outputs of generate, or files with uid and description. Those
+    that a --run wrote at temperature 0 and this limit stand in for writing them anew."""
+
+    split: Literal["validation", "test"] = "test"
+    """Held-out rows of the subset to ask about."""
+
+    held_out: str | None = placement(None)
+    """Other rows never trained on, such as the dataset's own test file after cleaning: clean
+    shards or a subset. Rows that a run was trained on are left out and counted."""
+
+    rows: int | None = None
+    """Held-out rows at most, and as many trained ones; none: all of the split."""
+
+    base: bool = True
+    """Have the base write too; without, it is judged by its perplexity alone."""
+
+    resamples: int = 2_000
+    """Bootstrap resamples of the rows."""
+
+    seed: int = 3407
+    """Of the resamples."""
+
+    copied_span: int = 50
+    """Characters from which a span that also stands in a training text counts as copied."""
+
+    recited_alike: float = 0.9
+    """Likeness (0 to 1, of edits) to a training text from which a text counts as recited."""
+
+    shown_rows: int = 500
+    """Rows a side in the page; report.json holds all."""
+
+    thresholds: Thresholds = field(default_factory=Thresholds)
+    """What a run must reach."""
+
+    gate: bool = placement(False)
+    """End with exit code 3 where a threshold is not met."""
+
+    max_new_tokens: int | None = None
+    """Tokens a text at most; none: as generate would."""
+
+    batch_size: int | None = None
+    """Texts written at a time; none: as many as memory allows."""
+
+    device: Literal["auto", "cpu", "cuda"] = placement("auto")
+    """Where the models run."""
+
+    memory_limit: str | None = placement(None)
+    """Use no more GPU memory than this, 11.65GiB for instance."""
+
+    overwrite: bool = placement(False)
+    """Replace the report of an earlier evaluation."""
+
+    def __post_init__(self) -> None:
+        for name in ("rows", "max_new_tokens", "batch_size", "copied_span"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigError(f"--{name}", "at least 1", str(value))
+        if self.shown_rows < 0:
+            raise ConfigError("--shown_rows", "0 or more", str(self.shown_rows))
+        if self.resamples < 100:
+            found = str(self.resamples)
+            raise ConfigError("--resamples", "at least 100", found)
+        if not 0 < self.recited_alike <= 1:
+            found = str(self.recited_alike)
+            raise ConfigError("--recited_alike", "more than 0, at most 1", found)
+        if not self.runs and not self.ready:
+            expected = "a run, or ready texts with --generated"
+            raise ConfigError("--run", expected, "neither")
+        for name, paths in (("run", self.runs), ("generated", self.ready)):
+            if len({path.rstrip("/") for path in paths}) < len(paths):
+                raise ConfigError(f"--{name}", "each path once", ", ".join(paths))
+        if self.memory_limit is not None:
+            parse_memory(self.memory_limit)
+
+    @property
+    def runs(self) -> list[str]:
+        """The runs to judge."""
+        return [self.run] if isinstance(self.run, str) else list(self.run)
+
+    @property
+    def ready(self) -> list[str]:
+        """The ready texts."""
+        return [self.generated] if isinstance(self.generated, str) else list(self.generated)

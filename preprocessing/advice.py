@@ -3,8 +3,8 @@
 Reads the start of a file; decides nothing.
 """
 
-from data import kinds
-from data.kinds import Kind
+from data.sources import kinds
+from data.sources.kinds import Kind
 from preprocessing import source
 from preprocessing.source import SourceFile
 

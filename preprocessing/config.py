@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+from data.artefacts.manifest import placement
 from data.errors import ConfigError
-from data.manifest import placement
 from data.sampling import SplitShares
 
 MIB = 2**20

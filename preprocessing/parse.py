@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json as pj
 
-from data import schema
+from data.artefacts import schema
 
 _FIELDS = ("uid", "title", "content")
 _TEXT = pa.schema([pa.field(name, pa.string()) for name in _FIELDS])

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data import text
-from preprocessing import bounds
+from preprocessing import length_bounds
 from preprocessing.config import RowRules
 
 LENGTH_EDGES = [0, *sorted({round(10 ** (step / 10)) for step in range(54)})]
@@ -68,14 +68,14 @@ def _drop_unrepaired(table: pa.Table, rules: RowRules, drops: Drops) -> pa.Table
     untitled = _is_empty(title) & (rules.title_min > 0)
     # Whoever has no title falls to that, whatever the description. Of the others, only those with
     # a title surely within its bounds fall to their description.
-    titled = bounds.shortest(title, rules.title_min) >= rules.title_min
+    titled = length_bounds.shortest(title, rules.title_min) >= rules.title_min
     if rules.title_max is not None:
-        titled &= bounds.longest(title) <= rules.title_max
+        titled &= length_bounds.longest(title) <= rules.title_max
     titled &= ~untitled
     undescribed = titled & _is_empty(content) & (rules.content_min > 0)
     low, high = rules.content_min, rules.content_max
-    least = bounds.shortest(content, 1 if high is None else high + 1)
-    short = titled & (least > 0) & (bounds.longest(content) < low)
+    least = length_bounds.shortest(content, 1 if high is None else high + 1)
+    short = titled & (least > 0) & (length_bounds.longest(content) < low)
     long = titled & (least > (np.inf if high is None else high))
     for reason, fallen in (
         ("title_empty", untitled),

@@ -16,9 +16,9 @@ from typing import IO, Any
 
 import xxhash
 
-from data import kinds, streams
+from data.artefacts.folder import Folder, digest_all, digest_bytes
 from data.errors import SourceError
-from data.shards import Folder, digest_all, digest_bytes
+from data.sources import kinds, streams
 
 log = logging.getLogger("catalogue")
 

@@ -16,10 +16,12 @@ import pyarrow as pa
 import pytest
 from hypothesis import settings
 
-from data import sampling, schema, shards
-from data.manifest import Counts, Manifest
+from data import sampling
+from data.artefacts import schema
+from data.artefacts.folder import Artefact, Folder
+from data.artefacts.manifest import Counts, Manifest
+from data.artefacts.parts import commit_part, part_name
 from data.sampling import SplitShares
-from data.shards import Folder
 
 ROOT = Path(__file__).resolve().parents[1]
 WORDS = (
@@ -257,12 +259,12 @@ def make_clean(
             for column, field in zip(columns, schema.CLEAN, strict=True)
         ]
         table = pa.table(arrays, schema=schema.CLEAN)
-        outputs.append(shards.commit_part(to, shards.part_name(index), table))
+        outputs.append(commit_part(to, part_name(index), table))
     Manifest(
         stage="clean",
         config={"seed": 3407},
         identity={"seed": 3407},
-        inputs=(shards.Artefact("/raw.json", len(rows), 1, "0f"),),
+        inputs=(Artefact("/raw.json", len(rows), 1, "0f"),),
         outputs=tuple(outputs),
         counts=Counts(len(rows), len(rows)),
     ).write(to)

@@ -7,10 +7,12 @@ Reads artefacts only; fails where the model visibly learned nothing.
 import sys
 import textwrap
 
-from data import cli, manifest, shards
-from data.shards import Folder
+from data import console
+from data.artefacts import manifest
+from data.artefacts.folder import Folder
+from data.artefacts.parts import read_batches
 from data.subset import load
-from data.synthetic import noun_of
+from data.synthetic.records import noun_of
 
 STORE = "data/store"
 STAGES = {
@@ -35,21 +37,21 @@ def main() -> int:
     folders = {name: Folder(path) for name, path in STAGES.items()}
     clean = manifest.read(folders["clean shards"], "clean")
     real = {row["uid"]: row["content"] for row in load(STAGES["subset"])["test"]}
-    rows = [row for batch in shards.read_batches(folders["generated"]) for row in batch.to_pylist()]
-    cli.say("\nWhere the 5,000 lines of the sample went\n")
-    cli.say(manifest.funnel(clean))
-    cli.say(f"\n{SHOWN} of {len(rows)} test titles, which the model never saw\n")
+    rows = [row for batch in read_batches(folders["generated"]) for row in batch.to_pylist()]
+    console.say("\nWhere the 5,000 lines of the sample went\n")
+    console.say(manifest.funnel(clean))
+    console.say(f"\n{SHOWN} of {len(rows)} test titles, which the model never saw\n")
     for row in rows[:SHOWN]:
-        cli.say(f"title      {row['title']}")
+        console.say(f"title      {row['title']}")
         for name, text in (("real", real[row["uid"]]), ("generated", row["description"])):
-            cli.say(textwrap.fill(f"{name:<10} {text[:300]}", 98, subsequent_indent=" " * 11))
-        cli.say()
+            console.say(textwrap.fill(f"{name:<10} {text[:300]}", 98, subsequent_indent=" " * 11))
+        console.say()
     generated = {row["uid"]: row["description"] for row in rows}
     named, with_noun = named_nouns(generated, {row["uid"]: row["title"] for row in rows})
-    cli.say(f"{named} of {with_noun} generated descriptions name their title's own noun\n")
+    console.say(f"{named} of {with_noun} generated descriptions name their title's own noun\n")
     for name, path in STAGES.items():
-        cli.say(f"{name:<24} {path}")
-    cli.say(f"\nlook closer: .venv/bin/python -m data show {STAGES['generated']}")
+        console.say(f"{name:<24} {path}")
+    console.say(f"\nlook closer: .venv/bin/python -m data show {STAGES['generated']}")
     return 0 if named >= LEARNED * with_noun else 1
 
 

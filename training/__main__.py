@@ -1,17 +1,15 @@
 """Commands of the training stage: plan, run, export."""
 
-from data import interrupts
-
-if __name__ == "__main__":
-    interrupts.catch()  # before the imports that take a while
-
 import sys
 from collections.abc import Sequence
 
-from data import cli
-from data.cli import Command
-from data.extras import MODEL, TRAINING, Need
+from data.cli import command_line, interrupts
+from data.cli.command_line import Command
+from data.cli.extras import MODEL, TRAINING, Need
 from training.config import ExportConfig, PlanConfig, TrainConfig
+
+if __name__ == "__main__":
+    interrupts.catch()  # before the imports that take a while
 
 _TRACKERS = ("tensorboard", "wandb", "mlflow", "comet_ml", "trackio", "clearml", "swanlab")
 
@@ -26,7 +24,7 @@ _NEEDS = (
     *(_tracked_by(tracker) for tracker in _TRACKERS),
 )
 COMMANDS = {
-    "plan": Command(PlanConfig, "training.planning:run", _NEEDS),
+    "plan": Command(PlanConfig, "training.plan.command:run", _NEEDS),
     "run": Command(TrainConfig, "training.run:run", _NEEDS),
     "export": Command(ExportConfig, "training.export:run", (MODEL,)),
 }
@@ -34,7 +32,7 @@ COMMANDS = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and give its exit code."""
-    return cli.main("training", COMMANDS, argv)
+    return command_line.main("training", COMMANDS, argv)
 
 
 if __name__ == "__main__":

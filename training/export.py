@@ -6,18 +6,20 @@ Loaded with transformers alone: who uses the result needs neither Unsloth nor PE
 import json
 import os
 import shutil
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from data import cli, manifest, models, shards
+from data import console
+from data.artefacts import manifest
+from data.artefacts.folder import Artefact, Folder, digest_file, local_path
+from data.artefacts.manifest import Manifest
+from data.artefacts.run import check_finite, load, locate, with_adapter
+from data.artefacts.stage import stage
 from data.errors import ModelError
-from data.manifest import Counts, Manifest
-from data.shards import Artefact, Folder, digest_file
 from data.tokens import TextTokenizer
-from training import model
 from training.config import ExportConfig
-from training.inputs import BASE
+from training.job import BASE
+from training.model.backend import load_tokenizer
 from training.quiet import hush, quietly
 
 if TYPE_CHECKING:
@@ -40,48 +42,37 @@ def run(config: ExportConfig) -> Manifest:
         ModelError: its base is missing or has changed, or the merged model says something else.
         OutputError: the folder holds another output.
     """
-    began = time.perf_counter()
     made = manifest.read(Folder(config.run), "train")
+    made.check(Folder(config.run))
     parent = made.as_parent(manifest.absolute(config.run))
-    out = shards.local_path(config.out, "--out")
-    folder = Folder(str(out))
+    out = local_path(config.out, "--out")
     identity = manifest.identify(config, run=made.digest)
-    if done := manifest.begin(folder, STAGE, identity, config.overwrite):
-        cli.say(f"{config.out} is already exported from this run")
-        return done
-    try:
-        apart = _write(config, made, out)
-    except BaseException:
-        manifest.abandon(folder)
-        raise
-    files = sorted(path for path in out.iterdir() if path.name != "begun.json")
-    result = Manifest(
-        stage=STAGE,
-        config=manifest.config_dict(config),
-        identity=identity,
-        inputs=made.outputs,
-        outputs=tuple(Artefact(f.name, 0, f.stat().st_size, digest_file(f)) for f in files),
-        counts=Counts(),
-        made_from=(parent,),
-        facts={
-            # How the model wants to be asked, for whoever has no more than this folder.
-            **{name: made.facts[name] for name in _TOLD if name in made.facts},
-            "logits_apart": apart,
-            "tolerance": TOLERANCE[config.precision],
-        },
-        versions=manifest.versions(),
-        seconds=round(time.perf_counter() - began, 3),
-    )
-    result.write(folder)
-    cli.say(
+    with stage(STAGE, config, config.out, identity, spoiled_by=(BaseException,)) as work:
+        if work.finished:
+            console.say(f"{config.out} is already exported from this run")
+            return work.finished
+        apart, names = _write(config, made, out)
+        files = [out / name for name in names]
+        result = work.finish(
+            inputs=made.outputs,
+            outputs=tuple(Artefact(f.name, 0, f.stat().st_size, digest_file(f)) for f in files),
+            made_from=(parent,),
+            facts={
+                # How the model wants to be asked, for whoever has no more than this folder.
+                **{name: made.facts[name] for name in _TOLD if name in made.facts},
+                "logits_apart": apart,
+                "tolerance": TOLERANCE[config.precision],
+            },
+        )
+    console.say(
         f"{config.out} written in {result.seconds:.1f} s: {config.precision}, logits "
         f"{apart:.2e} apart from adapter and base (at most {TOLERANCE[config.precision]:.0e})"
     )
     return result
 
 
-def _write(config: ExportConfig, made: Manifest, out: Path) -> float:
-    """Merge, save, load what was saved and compare; give the distance of the logits."""
+def _write(config: ExportConfig, made: Manifest, out: Path) -> tuple[float, list[str]]:
+    """Merge, save, load what was saved; return how far its logits are apart, and its files."""
     import peft
     import torch
     from transformers import AutoModelForCausalLM
@@ -89,22 +80,20 @@ def _write(config: ExportConfig, made: Manifest, out: Path) -> float:
     hush()
     run = Path(config.run)
     told = made.facts["base"]
-    base = models.locate(str(run / BASE) if told == BASE else told)
+    base = locate(str(run / BASE) if told == BASE else told)
     if base.digest != made.facts["base_digest"]:
         expected = "the base that the adapter was trained on"
         raise ModelError(told, expected, "one of other weights", "bring back the base")
     dtype = {"bf16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
     with quietly():
         # In float32, so that merging rounds once, at the end.
-        loaded = models.load(base.folder, AutoModelForCausalLM, dtype=torch.float32)
-        both = models.with_adapter(loaded, run / "adapter", peft)
-        tokenizer = model.load_tokenizer(run / "adapter")
+        loaded = load(base.folder, AutoModelForCausalLM, dtype=torch.float32)
+        both = with_adapter(loaded, run / "adapter", peft)
+        tokenizer = load_tokenizer(run / "adapter")
         ids = _probe(tokenizer, both)
         wanted = _logits(both, ids)
         merged = both.merge_and_unload(safe_merge=True).to(dtype[config.precision])
-        models.check_finite(
-            merged.named_parameters(), str(out), "export with --precision bf16 or float32"
-        )
+        check_finite(merged.named_parameters(), str(out), "export with --precision bf16 or float32")
         # All that a plain ``generate`` needs to write what a run does: greedily, to the end.
         merged.generation_config.update(
             eos_token_id=tokenizer.eos_token_id,
@@ -115,16 +104,17 @@ def _write(config: ExportConfig, made: Manifest, out: Path) -> float:
         merged.save_pretrained(str(work), safe_serialization=True)
         _without_ending(tokenizer).save_pretrained(str(work))
         del merged, both, loaded
-        saved = models.load(work, AutoModelForCausalLM, dtype="auto").eval()
+        saved = load(work, AutoModelForCausalLM, dtype="auto").eval()
     apart = float((_logits(saved, ids) - wanted).norm() / wanted.norm())
     if not apart <= TOLERANCE[config.precision]:  # a NaN as well
         shutil.rmtree(work)
         expected = f"logits within {TOLERANCE[config.precision]:.0e} of adapter and base"
         raise ModelError(str(out), expected, f"{apart:.2e}", "export with --precision float32")
-    for file in sorted(work.iterdir()):
-        os.replace(file, out / file.name)
+    names = sorted(file.name for file in work.iterdir())
+    for name in names:
+        os.replace(work / name, out / name)
     work.rmdir()
-    return apart
+    return apart, names
 
 
 def _without_ending(tokenizer: Any) -> Any:

@@ -21,7 +21,7 @@ from pathlib import Path
 import psutil
 import pyarrow.dataset as ds
 
-from data import cli
+from data import console
 from tests.benchmarks.peers import PEERS
 
 NEEDS = {"datatrove": "datatrove", "Polars + ftfy": "polars", "DuckDB (no repair)": "duckdb"}
@@ -95,7 +95,7 @@ def measure(tools: list[str], options: argparse.Namespace, work: Path) -> Figure
             words = command(tool, options.source, out, tuple(options.bounds), options.workers)
             figures[tool].append(timed(words))
             seconds, peak = figures[tool][-1]
-            cli.say(f"round {number + 1}  {tool:<20} {seconds:8.2f} s  {peak:5.2f} GiB")
+            console.say(f"round {number + 1}  {tool:<20} {seconds:8.2f} s  {peak:5.2f} GiB")
             if number == 0 and tool == OURS:
                 expected = rows(out)
             elif number == 0 and expected and "no repair" not in tool and rows(out) != expected:
@@ -114,14 +114,14 @@ def report(figures: Figures, options: argparse.Namespace) -> None:
         peak = f"{max(gib for _, gib in each):.2f}"
         lines.append([tool, f"{median:.2f}", spread, f"{median / ours:.2f}", peak])
     machine = f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"
-    cli.say(f"\n{options.rows:,} lines, {options.source.stat().st_size / 1e6:,.0f} MB, "
+    console.say(f"\n{options.rows:,} lines, {options.source.stat().st_size / 1e6:,.0f} MB, "
             f"{options.bounds[0]} to {options.bounds[1]} characters, {options.workers} workers, "
             f"{machine}, medians of {options.rounds}\n")  # fmt: skip
-    cli.say(cli.table(lines, ("tool", "seconds", "range", "times ours", "peak GiB")))
+    console.say(console.table(lines, ("tool", "seconds", "range", "times ours", "peak GiB")))
     saved = vars(options) | {"source": str(options.source), "machine": machine, "figures": figures}
     options.report.parent.mkdir(parents=True, exist_ok=True)
     options.report.write_text(json.dumps(saved, indent=2, default=str))
-    cli.say(f"\nsaved as {options.report}")
+    console.say(f"\nsaved as {options.report}")
 
 
 def main() -> None:
@@ -141,7 +141,7 @@ def main() -> None:
     tools = []
     for tool in options.tools:
         if tool in NEEDS and importlib.util.find_spec(NEEDS[tool]) is None:
-            cli.say(f"{tool} left out: not installed (make bench-clean installs it)")
+            console.say(f"{tool} left out: not installed (make bench-clean installs it)")
             continue
         tools.append(tool)
     report(measure(tools, options, options.work), options)

@@ -17,8 +17,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from data import cli
-from data.cli import parse_memory
+from data import console
+from data.console import parse_memory
 from data.prompt import Prompt
 from tests.benchmarks import tinyllama
 
@@ -32,15 +32,16 @@ Write = Callable[[], list[str]]
 
 
 def ours(options: argparse.Namespace, size: int, prompts: list[str]) -> Write:
-    from inference import engine, fast
-    from inference.engine import Request, Settings
+    from inference.engine import weights
+    from inference.engine.batch import FastEngine
+    from inference.engine.requests import Request, Settings
 
     settings = Settings(
         max_new_tokens=options.new_tokens, temperature=options.temperature, top_p=1.0, seed=0,
         batch_size=size or None, engine="fast", device=options.device,
         memory_limit=options.memory_limit, threads=None,
     )  # fmt: skip
-    writer = fast.FastEngine(engine.find_model(str(options.work / "base")), settings)
+    writer = FastEngine(weights.find_model(str(options.work / "base")), settings)
     writer._texts.eos = -1  # no row ends before its limit
     requests = [Request(str(place), prompt) for place, prompt in enumerate(prompts)]
 
@@ -188,10 +189,10 @@ def main() -> None:
             )
         except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
             said = error.stderr if isinstance(error.stderr, str) else str(error.stderr)
-            cli.say(f"{way}: no result ({type(error).__name__})\n{said[-2000:]}")
+            console.say(f"{way}: no result ({type(error).__name__})\n{said[-2000:]}")
             continue
         found.append(json.loads(done.stdout.splitlines()[-1]))
-        cli.say(f"{way}: {found[-1]['seconds']}  {done.stderr.splitlines()[-1:]}")
+        console.say(f"{way}: {found[-1]['seconds']}  {done.stderr.splitlines()[-1:]}")
     report(found, roofline(options), options)
 
 
@@ -212,9 +213,9 @@ def report(found: list[dict[str, Any]], card: dict[str, float], options: Any) ->
     header = ("way", "rows", "seconds", "tokens/s", "first s", "peak GiB", "rows equal")
     cap = options.memory_limit or "no cap"
     device = found[0]["device"] if found else options.device
-    cli.say(f"\n{device}, {cap}, {options.new_tokens} new tokens, medians of {options.rounds}")
-    cli.say(f"ceilings measured: {json.dumps(card)}\n")
-    cli.say(cli.table(lines, header))
+    console.say(f"\n{device}, {cap}, {options.new_tokens} new tokens, medians of {options.rounds}")
+    console.say(f"ceilings measured: {json.dumps(card)}\n")
+    console.say(console.table(lines, header))
     if options.report:
         options.report.write_text(json.dumps({"card": card, "ways": found}, indent=2))
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pyarrow.dataset as ds
 
-from data import cli
+from data import console
 from tests.benchmarks import tinyllama
 from tests.benchmarks.generate import SMALL
 
@@ -60,7 +60,7 @@ def main() -> None:
                 check=True,
             )  # fmt: skip
             rates.setdefault(gpus, []).append(rate(out, gpus, options.part_rows))
-            cli.say(
+            console.say(
                 f"{gpus} GPUs: {time.perf_counter() - began:.1f} s, {rates[gpus][-1]:.0f} rows/s"
             )
             texts[gpus] = ds.dataset(sorted(map(str, out.glob("part-*.parquet")))).to_table()
@@ -76,7 +76,7 @@ def main() -> None:
             )
         )  # fmt: skip
         lines.append([str(gpus), f"{median:.0f}", f"{median / one:.2f}", f"{same:,}"])
-    cli.say(cli.table(lines, ("GPUs", "rows/s", "times the first", "rows the same")))
+    console.say(console.table(lines, ("GPUs", "rows/s", "times the first", "rows the same")))
 
 
 if __name__ == "__main__":

@@ -24,9 +24,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from data import cli, manifest
-from data.cli import Command
-from data.shards import Folder
+from data import console
+from data.artefacts import manifest
+from data.artefacts.folder import Folder
+from data.cli import command_line
+from data.cli.command_line import Command
 from tests.benchmarks import tinyllama
 from tests.benchmarks.plan_sweep import Sweep
 from training.config import PlanConfig
@@ -81,7 +83,7 @@ class Bench:
         except (RuntimeError, OSError, subprocess.TimeoutExpired, KeyError) as error:
             self.found["failed"][name] = str(error)[-1500:]
         self._took[kind] = time.monotonic() - began
-        cli.say(f"{spent:5.0f} s  {name}: {self._took[kind]:.0f} s")
+        console.say(f"{spent:5.0f} s  {name}: {self._took[kind]:.0f} s")
         self.write()
         return result
 
@@ -213,9 +215,9 @@ class Bench:
 
     def sweep(self) -> dict[str, Any]:
         """Set the choice of the plan against all its candidates."""
-        command = {"plan": Command(PlanConfig, "training.planning:run")}
-        parser = cli._parser("training", command)
-        _, config = cli._parse(parser, command, ["plan", *self.ours()])
+        command = {"plan": Command(PlanConfig, "training.plan.command:run")}
+        parser = command_line._parser("training", command)
+        _, config = command_line._parse(parser, command, ["plan", *self.ours()])
         last = self.options.budget - 30
         return Sweep(config, self.work, lambda: self.spent() < last).run(self.options.share)
 
@@ -255,7 +257,7 @@ class Bench:
     def plan(self, name: str, *more: str) -> dict[str, Any]:
         """Plan; give what was chosen and all that was measured."""
         self.run(name, "training", "plan", *self.ours(*more), timeout=500)
-        cli.say((self.options.out / f"{name}.log").read_text())
+        console.say((self.options.out / f"{name}.log").read_text())
         plans = sorted(self.work.glob("plans/*/plan.json"), key=lambda path: path.stat().st_mtime)
         told: dict[str, Any] = json.loads(plans[-1].read_text())
         return told
@@ -283,19 +285,19 @@ def show(found: dict[str, Any]) -> None:
         peak = max(each["peak_gib"] for each in runs)
         times = f"{speed / statistics.median(base):.2f}" if base else ""
         rows.append([setting, f"{speed:.1f}", times, f"{peak:.2f}", str(len(runs))])
-    cli.say(cli.table(rows, ("setting", "samples/s", "x notebook", "peak GiB", "runs")))
+    console.say(console.table(rows, ("setting", "samples/s", "x notebook", "peak GiB", "runs")))
     for setting, runs in found["speeds"].items():
         for each in runs:
             if told := each.get("plan"):
                 ratio = told["actual_seconds"] / told["predicted_seconds"] - 1
-                cli.say(f"{setting}: {told['candidate']}, time {ratio:+.1%} of the prediction")
+                console.say(f"{setting}: {told['candidate']}, time {ratio:+.1%} of the prediction")
     for name in ("sweep", "kills"):
         if told := found.get(name):
-            cli.say(f"{name}: {json.dumps(told)}")
+            console.say(f"{name}: {json.dumps(told)}")
     for key, told in found.get("ranks", {}).items():
         losses = ", ".join(f"{loss:.4f}" for loss in told["losses"][::5])
-        cli.say(f"{key}: {told['samples_per_second']:.1f} samples/s; losses {losses}")
-    cli.say(f"left out: {found['left_out']}; failed: {json.dumps(found['failed'], indent=1)}")
+        console.say(f"{key}: {told['samples_per_second']:.1f} samples/s; losses {losses}")
+    console.say(f"left out: {found['left_out']}; failed: {json.dumps(found['failed'], indent=1)}")
 
 
 def parse() -> argparse.Namespace:

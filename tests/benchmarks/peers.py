@@ -134,19 +134,19 @@ def duckdb_floor(source: str, out: Path, low: int, high: int, workers: int) -> N
 
 def parse_floor(source: str, out: Path, low: int, high: int, workers: int) -> None:
     """Run our own driver with parsing alone: no repair, keys, splits, digests or balance."""
-    from data.cluster import connect, results
-    from preprocessing import pipeline
-    from preprocessing import source as raw
+    from data.cluster.client import connect, results
+    from preprocessing import clean
     from preprocessing.config import CleanConfig
+    from preprocessing.source import find
 
     config = CleanConfig(source=source, out=str(out))
     with connect(workers, None) as client:
 
-        def submit(block: pipeline.Block, attempt: int) -> object:
+        def submit(block: clean.RawBlock, attempt: int) -> object:
             name = f"parse-{block.index}-{attempt}"
             return client.submit(parse_block, block, out, low, high, key=name, pure=False)
 
-        blocks = pipeline._blocks(config, raw.find(source))
+        blocks = clean._blocks(config, find(source))
         for _ in results(client, blocks, submit):
             pass
 
@@ -158,10 +158,10 @@ def parse_block(block: Any, out: Path, low: int, high: int) -> int:
     import pyarrow.json as pj
     import pyarrow.parquet as pq
 
-    from preprocessing import source as raw
+    from preprocessing.source import read_lines
 
     with block.file.open() as file:
-        data = raw.read_lines(file, block.start, block.stop, 4 * 2**20).data
+        data = read_lines(file, block.start, block.stop, 4 * 2**20).data
     fields = pa.schema([(name, pa.string()) for name in ("uid", "title", "content")])
     table = pj.read_json(
         pa.BufferReader(data),

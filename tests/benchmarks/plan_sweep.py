@@ -12,12 +12,13 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from data import cli
-from data.cli import parse_memory
-from training import plan, planning
+from data import console
+from data.console import parse_memory
 from training.config import PlanConfig
-from training.plan import Candidate, Choice, Measured
-from training.search import together
+from training.plan import candidates, worker
+from training.plan.candidates import Candidate, Measured
+from training.plan.plan import Plan
+from training.plan.search import together
 
 # Keeping all activations saves a third of the arithmetic at most, so of a group whose first
 # candidate is slower than this share of the best none should win: a glance shows whether one does.
@@ -42,10 +43,10 @@ class Sweep:
         self._limit = min(asked, ground.free_bytes)
         self._layers = ground.shape.layers
         batch, unsloth = config.optimisation.batch_size, ground.backend == "unsloth"
-        self._grid = plan.candidates(batch, self._layers, unsloth)
+        self._grid = candidates.candidates(batch, self._layers, unsloth)
 
-    def _open(self, config: PlanConfig) -> planning.Workbench:
-        return planning.Workbench(config, self._work / f"sweep-{os.getpid()}")
+    def _open(self, config: PlanConfig) -> worker.WorkerHandle:
+        return worker.WorkerHandle(config, self._work / f"sweep-{os.getpid()}")
 
     def run(self, share: str) -> dict[str, Any]:
         """Measure this share of the groups; compare the plan's choice with all that is known."""
@@ -118,7 +119,7 @@ class Sweep:
         speed, took = f"{told.samples_per_second:.1f}", f"{told.measuring_seconds:.0f} s"
         peak = f"{told.peak_bytes / 2**30:.2f} GiB"
         look = "glanced at" if glance else "measured"
-        cli.say(f"{candidate}: {speed}, {peak}, {look} in {took} {told.fault}")
+        console.say(f"{candidate}: {speed}, {peak}, {look} in {took} {told.fault}")
         return told
 
     def _read(self) -> tuple[dict[Candidate, Measured], dict[Candidate, Measured]]:
@@ -160,4 +161,4 @@ class Sweep:
     def _chosen(self) -> Candidate | None:
         """The choice of the first plan made; none: it is still being made."""
         plans = sorted(self._work.glob("plans/*/plan.json"), key=lambda path: path.stat().st_mtime)
-        return Choice.from_json(plans[0].read_text()).candidate if plans else None
+        return Plan.from_json(plans[0].read_text()).candidate if plans else None

@@ -19,7 +19,7 @@ import time
 
 import torch
 
-from inference.choice import Chooser, gumbel, noise, row_key
+from inference.engine.sampler import Sampler, gumbel, noise, row_key
 
 _VOCABULARY = 32_000
 _AT_ONCE = 2**24
@@ -70,7 +70,7 @@ def certain_rows(rows: int, device: str) -> bool:
     for temperature, top_p in CONTROLS:
         scores = torch.full((1, _VOCABULARY), -69.0 * temperature, device=device)
         scores[:, 17] = 0.0
-        choose = Chooser(temperature, top_p).choose
+        choose = Sampler(temperature, top_p).choose
         is_fused = device != "cpu" and top_p == 1
         if is_fused:
             choose = torch.compile(choose, dynamic=False)
@@ -93,7 +93,7 @@ def few_tokens(draws: int) -> bool:
     for temperature, top_p in CONTROLS:
         counts, rows = torch.zeros(8), 2**20
         scores = logits.repeat(rows, 1)
-        chooser, one = Chooser(temperature, top_p), keys(1).expand(rows, 2)
+        chooser, one = Sampler(temperature, top_p), keys(1).expand(rows, 2)
         for start in range(0, draws, rows):
             chosen = chooser.choose(scores, one, torch.arange(start, start + rows))
             counts += torch.bincount(chosen, minlength=8)

@@ -9,9 +9,9 @@ import sys
 import time
 from pathlib import Path
 
-from data import shards
-from data.shards import Folder
-from inference import catalogue, search
+from data.artefacts.folder import Folder
+from data.artefacts.parts import list_parts, read_part
+from inference.ask import index, search
 from tests.phrasings import questions
 
 SEED = 11
@@ -19,10 +19,10 @@ SEED = 11
 
 def main(clean: str, count: int = 200) -> None:
     began = time.perf_counter()
-    place = catalogue.build(clean)
+    place = index.build(clean)
     print(f"index ready in {time.perf_counter() - began:.1f} s")
     size = Path(place, "titles.sqlite").stat().st_size
-    db = catalogue.open_index(place)
+    db = index.open_index(place)
     titles = sample_titles(Folder(clean), 20 * count)
     search.find(db, "warm up")
     tally: dict[bool, list[int]] = {True: [], False: []}
@@ -51,10 +51,10 @@ def main(clean: str, count: int = 200) -> None:
 def sample_titles(clean: Folder, count: int) -> list[str]:
     """Draw titles from a few parts."""
     draw = random.Random(SEED)  # noqa: S311
-    names = shards.list_parts(clean)
+    names = list_parts(clean)
     held: list[str] = []
     for name in draw.sample(names, min(len(names), 12)):
-        held += shards.read_part(clean, name, ["title"]).column(0).to_pylist()
+        held += read_part(clean, name, ["title"]).column(0).to_pylist()
     return draw.sample(held, min(count, len(held)))
 
 

@@ -21,7 +21,7 @@ from typing import Any
 
 import httpx
 
-from inference import catalogue
+from inference.ask import index
 from tests.phrasings import ask
 from tests.serving import serving
 
@@ -250,7 +250,7 @@ def settle(address: str) -> None:
 
 def main(run: str, clean: str, clients: int = 50, seconds: float = 60.0) -> int:
     draw = random.Random(5)  # noqa: S311
-    with closing(catalogue.open_index(catalogue.build(clean))) as db:
+    with closing(index.open_index(index.build(clean))) as db:
         titles = [row[0] for row in db.execute("SELECT title FROM titles ORDER BY id")]
     asked = [
         ask(title, draw, slips=i % 3 == 0) for i, title in enumerate(draw.sample(titles, QUESTIONS))

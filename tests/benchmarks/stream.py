@@ -15,11 +15,11 @@ from pathlib import Path
 
 import psutil
 
-from data import cli
-from data.cluster import KEPT_MESSAGES
-from inference import generate
+from data import console
+from data.cluster.client import KEPT_MESSAGES
 from inference.config import GenerateConfig
-from inference.engine import Completion, Request
+from inference.engine.requests import Completion, Request
+from inference.generate import command
 from tests.benchmarks import tinyllama
 from tests.benchmarks.generate import SMALL
 
@@ -42,7 +42,7 @@ def watch(out: Path, rows: int, stop: threading.Event) -> None:
         written = min(parts * 2_048, rows)
         if written >= (shown + 1) * rows / 10:
             shown = int(written * 10 / rows)
-            cli.say(f"{written:>10,} rows  {process.memory_info().rss / 2**20:7.0f} MiB")
+            console.say(f"{written:>10,} rows  {process.memory_info().rss / 2**20:7.0f} MiB")
 
 
 def main() -> None:
@@ -60,7 +60,7 @@ def main() -> None:
     with titles.open("w") as file:
         for row in range(options.rows):
             file.write(f"{kinds[row % len(kinds)]} No. {row}\n")
-    generate._load = lambda *_: Echo()  # type: ignore[assignment]
+    command._load = lambda *_: Echo()  # type: ignore[assignment]
     stop = threading.Event()
     watcher = threading.Thread(target=watch, args=(out, options.rows, stop))
     began = time.perf_counter()
@@ -69,7 +69,7 @@ def main() -> None:
         LocalCluster(n_workers=1, processes=False, dashboard_address=None) as cluster,
     ):
         watcher.start()
-        generate.run(
+        command.run(
             GenerateConfig(
                 run=str(options.work / "base"), titles=str(titles), out=str(out), device="cpu",
                 scheduler=cluster.scheduler_address,
@@ -78,7 +78,7 @@ def main() -> None:
         stop.set()
     watcher.join()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
-    cli.say(f"{time.perf_counter() - began:.1f} s, peak {peak:.0f} MiB")
+    console.say(f"{time.perf_counter() - began:.1f} s, peak {peak:.0f} MiB")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 from data.prompt import Prompt
-from data.synthetic import lines
+from data.synthetic.records import lines
 
 SHAPE = {
     "vocab_size": 32_000, "hidden_size": 2048, "intermediate_size": 5632, "num_hidden_layers": 22,

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from statistics import median
 
-from data import cli
+from data import console
 
 SIZES = (10_000, 100_000)
 
@@ -76,12 +76,12 @@ def main() -> None:
             run(
                 "data", "subset", "--clean", clean, "--size", size, "--out", work / f"subset-{size}"
             )
-    from training import tiny
-    from training.shape import TinyBase
+    from training.config import TinyBase
+    from training.model import tiny
 
     shape = TinyBase(vocabulary=2_000, hidden=32, intermediate=64, steps=0)
     subset = str(work / f"subset-{SIZES[0]}")
-    tiny.build(tiny.Plan(subset, str(work / "base"), shape, positions=1024, seed=1))
+    tiny.build(tiny.TinyJob(subset, str(work / "base"), shape, positions=1024, seed=1))
     # Once each before, so that the tokenised rows are there and only training is measured.
     rows = []
     for name in ("tokenising", "tokenised before"):
@@ -92,7 +92,7 @@ def main() -> None:
                 [f"{name}, {what}", f"{small:.0f}", f"{large:.0f}", f"{large - small:+.0f}"]
             )
     header = ("anonymous memory, MiB", *(f"{size:,} rows" for size in SIZES), "difference")
-    cli.say(cli.table(rows, header))
+    console.say(console.table(rows, header))
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from data.cli import parse_memory
+from data.console import parse_memory
 
 PROJECTIONS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 ALPACA = """Below is an instruction that describes a task, paired with an input that provides \

@@ -9,7 +9,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from inference import catalogue
+from inference.ask import index
 from tests.browser.conftest import find_browser
 from tests.serving import serving
 
@@ -70,8 +70,8 @@ def main() -> None:
         parser.exit(1, "error: browser: expected Chromium or Chrome, found none; install one\n")
     folder = Path(told.folder)
     folder.mkdir(parents=True, exist_ok=True)
-    with closing(catalogue.open_index(catalogue.build(told.clean))) as db:
-        title = catalogue.short_titles(db, 60, 1)[0]
+    with closing(index.open_index(index.build(told.clean))) as db:
+        title = index.short_titles(db, 60, 1)[0]
     part = " ".join(title.split()[:4])
     words = [f"--run={told.run}", f"--catalogue={told.clean}"]
     words += [f"--report={told.report}"] if told.report else []

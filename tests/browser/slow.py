@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from inference.__main__ import main
-from inference.answering import SlotAnswerer
+from inference.engine.stream import SlotAnswerer
 
 _SECONDS = 0.12
 

@@ -12,12 +12,14 @@ import fsspec
 import pyarrow as pa
 import pytest
 
-from data import manifest, plots, schema, shards, show, subset
+from data import show, subset
 from data.__main__ import main
+from data.artefacts import manifest, schema
+from data.artefacts.folder import Artefact, Folder
+from data.artefacts.manifest import Counts, Manifest
+from data.artefacts.parts import commit_part, read_part
+from data.charts import Lengths
 from data.errors import ConfigError
-from data.manifest import Counts, Manifest
-from data.plots import Lengths
-from data.shards import Artefact, Folder
 from data.show import ShowConfig
 from data.subset import SubsetConfig
 
@@ -44,7 +46,7 @@ def test_a_catalogue_shows_its_rows_settings_source_and_first_rows(
     assert re.search(r"^kept +40 +100\.00%$", told, re.MULTILINE)
     assert "seed: 3407" in told
     assert "from /raw.json  40 lines, 1 bytes, digest 0f" in told
-    first = shards.read_part(Folder(str(clean)), "part-00000.parquet").to_pylist()
+    first = read_part(Folder(str(clean)), "part-00000.parquet").to_pylist()
     for row in first[:2]:
         assert f"uid: {row['uid']}\n" in told
         assert f"content: {row['content']}\n" in told
@@ -70,15 +72,14 @@ def quarantined(tmp_path: Path) -> Folder:
     lines = [["raw.json"] * 3, [0, 1_000, 2_000], [b"broken \xff", b"null", b"x" * 100],
              ["invalid_utf8", "not_an_object", "invalid_json"]]  # fmt: skip
     arrays = [pa.array(c, f.type) for c, f in zip(lines, schema.QUARANTINE, strict=True)]
-    shards.commit_part(
-        folder, "quarantine/part-00000.parquet", pa.table(arrays, schema=schema.QUARANTINE)
-    )
+    table = pa.table(arrays, schema=schema.QUARANTINE)
+    output = commit_part(folder, "quarantine/part-00000.parquet", table)
     Manifest(
         stage="clean",
         config={"rules": {"content_min": 400, "content_max": 500}},
         identity={},
         inputs=(Artefact("/a b/raw.json", 5, 2_048, "0f"),),
-        outputs=(),
+        outputs=(output,),
         counts=Counts(
             5,
             1,
@@ -161,7 +162,7 @@ def test_a_remote_folder_is_shown_and_drawn_where_asked_for(
 def test_without_matplotlib_everything_else_is_shown(
     quarantined: Folder, capsys: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(plots, "available", lambda: False)
+    monkeypatch.setattr("data.charts.available", lambda: False)
     told = shown(capsys, quarantined.url)
     assert "byte 1,000 not_an_object" in told
     assert "no picture: it needs matplotlib" in told

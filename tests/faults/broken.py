@@ -13,7 +13,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 
-from data import breakage, cli, schema
+from data import console
+from data.artefacts import schema
+from data.synthetic import broken
 from tests.faults.cleaning import OPEN, command, counts, expect, parts, quarantined, synthesize
 
 SEED = 3407
@@ -56,7 +58,7 @@ def known(raw: Path, share: float) -> tuple[dict[int, str], np.ndarray, dict[str
     offset = 0
     with raw.open("rb") as file:
         for place, line in enumerate(file):
-            if way := breakage.choose(SEED, place, share):
+            if way := broken.choose(SEED, place, share):
                 expected[offset] = way.reason
                 ways[f"{way.reason}: {way.form}"] += 1
             else:
@@ -79,16 +81,18 @@ def main() -> None:
     subprocess.run(command(raw, out, *OPEN, *loose), check=True)
     seconds = time.perf_counter() - began
     ways = check(raw, out, options.share)
-    every = {f"{way.reason}: {way.form}" for forms in breakage.FORMS.values() for way in forms}
+    every = {f"{way.reason}: {way.form}" for forms in broken.FORMS.values() for way in forms}
     missing = every - ways.keys()
-    cli.say(
-        cli.table([(way, f"{count:,}") for way, count in sorted(ways.items())], ("way", "lines"))
+    console.say(
+        console.table(
+            [(way, f"{count:,}") for way, count in sorted(ways.items())], ("way", "lines")
+        )
     )
-    cli.say(f"\n{sum(ways.values()):,} broken lines of {options.rows:,}, in {len(ways)} of "
+    console.say(f"\n{sum(ways.values()):,} broken lines of {options.rows:,}, in {len(ways)} of "
             f"{len(every)} ways: all quarantined with their reason and exact offset, all others "
             f"kept, balance exact; cleaned in {seconds:.1f} s")  # fmt: skip
     if missing:
-        cli.say(f"too few lines for: {', '.join(sorted(missing))}")
+        console.say(f"too few lines for: {', '.join(sorted(missing))}")
 
 
 if __name__ == "__main__":

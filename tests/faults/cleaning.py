@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from data import manifest
-from data.manifest import Counts, Manifest
-from data.shards import QUARANTINE, Folder
+from data.artefacts import manifest
+from data.artefacts.folder import QUARANTINE, Folder
+from data.artefacts.manifest import Counts, Manifest
 
 OPEN = ("--rules.title_min=0", "--rules.content_min=0", "--rules.content_max=null")
 """Rules that keep every row."""

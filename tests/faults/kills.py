@@ -23,7 +23,7 @@ from pathlib import Path
 
 import psutil
 
-from data import cli
+from data import console
 from tests.faults.cleaning import command, counts, digests, expect, parts, synthesize
 
 SOURCES = ("kills-{rows}.json", "kills-{rows}.json.gz")
@@ -141,11 +141,11 @@ def main() -> None:
         words, reference, out, seconds = prepared[number % 2]
         each = play(words, reference, out, KINDS[number // 2 % 3], seconds)
         told.append(each)
-        cli.say(f"round {number + 1}: {Path(each.form).name}, {each.kind} killed after "
+        console.say(f"round {number + 1}: {Path(each.form).name}, {each.kind} killed after "
                 f"{each.at:.2f} s with {each.done} parts: the same files in the end")  # fmt: skip
     kinds = ", ".join(f"{kind} {sum(each.kind == kind for each in told)}" for kind in KINDS)
     longest = max((each.orphaned for each in told), default=0.0)
-    cli.say(f"\n{len(told)} rounds ({kinds}), killed with {min(each.done for each in told)} to "
+    console.say(f"\n{len(told)} rounds ({kinds}), killed with {min(each.done for each in told)} to "
             f"{max(each.done for each in told)} of {len(parts(prepared[0][1]))} parts done: all "
             f"ended in the bytes and counts of an uninterrupted run, no stray file; workers gone "
             f"at most {longest:.1f} s after their driver")  # fmt: skip

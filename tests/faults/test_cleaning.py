@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from data import breakage
 from data.__main__ import main as data
+from data.synthetic.broken import _COMMON, FORMS
 from preprocessing.__main__ import main as preprocessing
 from tests.faults import broken, texts
 from tests.faults.cleaning import OPEN, digests
@@ -29,8 +29,8 @@ def test_lines_broken_in_every_way_are_quarantined_where_they_stand_and_all_othe
     words = (f"--source={lines}", f"--scheduler={scheduler}", *OPEN, "--max_quarantined_share=1")
     assert preprocessing(["clean", *words, f"--out={tmp_path}", "--block_bytes=500000"]) == 0
     ways = broken.check(lines, tmp_path, share=0.1)
-    common = {f"{way.reason}: {way.form}" for reason in breakage._COMMON
-              for way in breakage.FORMS[reason]}  # fmt: skip
+    common = {f"{way.reason}: {way.form}" for reason in _COMMON
+              for way in FORMS[reason]}  # fmt: skip
     assert common < set(ways)
     # Against other lines than were broken, the check fails.
     with pytest.raises(SystemExit, match="other lines stand in quarantine"):

@@ -16,7 +16,7 @@ from pathlib import Path
 import ftfy
 import pyarrow.parquet as pq
 
-from data import cli
+from data import console
 from tests.faults.cleaning import OPEN, command, expect, finished, parts, synthesize
 
 
@@ -66,7 +66,7 @@ def main() -> None:
     out = options.work / "texts"
     subprocess.run(command(raw, out, *OPEN, "--overwrite=true"), check=True)
     rows, changed = check(raw, out)
-    cli.say(f"{rows:,} rows, {2 * rows:,} texts, {changed:,} of them changed by repair: "
+    console.say(f"{rows:,} rows, {2 * rows:,} texts, {changed:,} of them changed by repair: "
             "all as the definition has them")  # fmt: skip
 
 

@@ -23,7 +23,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from data import cli
+from data import console
 
 KINDS = ("training", "saving", "finishing")
 MARKER = "complete.json"
@@ -134,8 +134,8 @@ def play(options: argparse.Namespace, number: int, draw: random.Random) -> dict[
 
 def invent(work: Path) -> tuple[Path, Path]:
     """A small catalogue and a tiny base, with the project's own commands."""
-    from training import tiny
-    from training.shape import TinyBase
+    from training.config import TinyBase
+    from training.model import tiny
 
     raw, clean, subset = work / "trn.json", work / "clean", work / "subset"
     for words in (
@@ -149,7 +149,7 @@ def invent(work: Path) -> tuple[Path, Path]:
         if done.returncode:
             raise SystemExit(done.stderr)
     shape = TinyBase(vocabulary=600, hidden=32, intermediate=64, steps=40)
-    tiny.build(tiny.Plan(str(subset), str(work / "base"), shape, positions=1024, seed=3407))
+    tiny.build(tiny.TinyJob(str(subset), str(work / "base"), shape, positions=1024, seed=3407))
     return subset, work / "base"
 
 
@@ -189,7 +189,7 @@ def main() -> int:
             ]  # fmt: skip
         whole = command(options, options.work / "whole", options.more)
         seconds = finish(whole, options.work / "whole.log")
-        cli.say(f"uninterrupted: {seconds:.1f} s")
+        console.say(f"uninterrupted: {seconds:.1f} s")
         draw = random.Random(options.seed)  # noqa: S311
         rounds: list[dict[str, Any]] = []
         for number in range(options.rounds):
@@ -198,11 +198,11 @@ def main() -> int:
                 options.report.write_text(json.dumps(rounds, indent=2))
         device = json.loads((options.work / "whole" / "manifest.json").read_text())["facts"]
     header = tuple(rounds[0])
-    cli.say(cli.table([[str(each[name]) for name in header] for each in rounds], header))
+    console.say(console.table([[str(each[name]) for name in header] for each in rounds], header))
     worst = max(each["difference"] for each in rounds)
     same = sum(each["difference"] == 0 for each in rounds)
     told = f"{same} of {len(rounds)} adapters are the same byte for byte"
-    cli.say(f"{told}; largest difference {worst:g} ({device['device']})")
+    console.say(f"{told}; largest difference {worst:g} ({device['device']})")
     return int(worst > 0 and device["device"].startswith("cpu"))
 
 

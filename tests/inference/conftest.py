@@ -13,10 +13,12 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from data import models, schema, shards
-from data.manifest import Counts, Manifest
+from data.artefacts import schema
+from data.artefacts.folder import Artefact, Folder, digest_file
+from data.artefacts.manifest import Counts, Manifest
+from data.artefacts.parts import commit_part, part_name
+from data.artefacts.run import locate
 from data.prompt import Prompt
-from data.shards import Artefact, Folder, digest_file
 
 CONTEXT = 256
 NOUNS = ("kettle", "lamp", "novel", "jacket", "violin", "clock", "tent", "mirror")
@@ -115,7 +117,7 @@ def make_adapter(folder: Path, base: Path, seed: int = 1) -> None:
 
 def finish_run(run: Path, **facts: Any) -> Path:
     """Write the manifest that a training run ends with."""
-    base = models.locate(str(run / "base"))
+    base = locate(str(run / "base"))
     told = {
         "base": "base",
         "base_digest": base.digest,
@@ -207,6 +209,6 @@ def clean(tmp_path_factory: pytest.TempPathFactory) -> Path:
             ],
             schema=schema.CLEAN,
         )
-        outputs.append(shards.commit_part(Folder(str(folder)), shards.part_name(index), table))
+        outputs.append(commit_part(Folder(str(folder)), part_name(index), table))
     Manifest("clean", {}, {"seed": 1}, (), tuple(outputs), Counts(6, 6)).write(Folder(str(folder)))
     return folder

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from data import manifest
+from data.artefacts import manifest
 from data.errors import ConfigError
 from inference.config import GenerateConfig
 

@@ -8,7 +8,7 @@ import yaml
 
 from data.errors import ConfigError
 from inference.__main__ import switches
-from inference.criteria import EvaluateConfig, Thresholds
+from inference.config import EvaluateConfig, Thresholds
 
 
 def _load(recipe: Path) -> EvaluateConfig:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data import schema
+from data.artefacts import schema
 from preprocessing.parse import Parsed, parse_lines
 
 GOOD = b'{"uid": "9", "title": "Lamp", "content": "Bright."}'

@@ -16,7 +16,7 @@ RECIPES = sorted((Path(preprocessing.__file__).parent / "recipes").iterdir())
 def given(monkeypatch: pytest.MonkeyPatch) -> list[CleanConfig]:
     """The configs that the driver is called with, in place of the driver."""
     configs: list[CleanConfig] = []
-    monkeypatch.setattr("preprocessing.pipeline.run", configs.append)
+    monkeypatch.setattr("preprocessing.clean.run", configs.append)
     return configs
 
 

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data import schema, text
+from data import text
+from data.artefacts import schema
 from preprocessing import rules
 from preprocessing.config import RowRules
 

@@ -14,8 +14,8 @@ from fsspec.exceptions import FSTimeoutError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from data.artefacts.folder import Folder
 from data.errors import NetworkError, SourceError
-from data.shards import Folder
 from preprocessing import source
 from preprocessing.parse import parse_lines
 from preprocessing.source import Lines, cut_stream, find, ranges, read_gzip, read_lines

@@ -13,9 +13,8 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["UNSLOTH_DISABLE_STATISTICS"] = "1"
 os.environ.setdefault("GOMP_SPINCOUNT", "500")
 
-from data import subset as subsets
-from data import synthetic
-from data.subset import SubsetConfig
+from data.subset import SubsetConfig, run
+from data.synthetic.records import lines
 
 ROWS = 330
 
@@ -24,34 +23,34 @@ ROWS = 330
 def subset(tmp_path_factory: pytest.TempPathFactory, clean_of: Callable[..., Path]) -> Path:
     """Some 180 train rows, and held-out ones."""
     folder = tmp_path_factory.mktemp("training")
-    records = [json.loads(line) for line in synthetic.lines(3407, 0, ROWS, ROWS)]
+    records = [json.loads(line) for line in lines(3407, 0, ROWS, ROWS)]
     rows = [
         (r["uid"], r["title"][:80].strip(), r["content"][:500].strip())
         for r in records
         if r["title"] and r["content"]
     ]
     clean = clean_of(folder / "clean", rows)
-    subsets.run(SubsetConfig(clean=str(clean), out=str(folder / "subset")))
+    run(SubsetConfig(clean=str(clean), out=str(folder / "subset")))
     return folder / "subset"
 
 
 @pytest.fixture(scope="session")
 def base(subset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny base, hardly pre-trained."""
-    from training import tiny
     from training.config import TinyBase
+    from training.model import tiny
 
     folder = tmp_path_factory.mktemp("base") / "base"
     shape = TinyBase(vocabulary=600, hidden=32, intermediate=64, steps=40)
-    tiny.build(tiny.Plan(str(subset), str(folder), shape, positions=640, seed=3407))
+    tiny.build(tiny.TinyJob(str(subset), str(folder), shape, positions=640, seed=3407))
     return folder
 
 
 @pytest.fixture(scope="session")
 def tokenizer(base: Path) -> Any:
-    from training import model
+    from training.model.backend import load_tokenizer
 
-    return model.load_tokenizer(base)
+    return load_tokenizer(base)
 
 
 @pytest.fixture(scope="session")

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from data.errors import BatchError
 from training import children
-from training.measure import Fault, Ground, Setup
-from training.plan import Measured, Shape
+from training.plan.candidates import Measured, ModelShape
+from training.plan.worker import Fault, Host, Setup
 
-GROUND = Ground(
-    Shape(2, 32, 64, 16, 600, 10**5, 10**4, 4, 400, False), "cpu", 2**34, 500,
+GROUND = Host(
+    ModelShape(2, 32, 64, 16, 600, 10**5, 10**4, 4, 400, False), "cpu", 2**34, 500,
     "transformers", False, 100, 0,
 )  # fmt: skip
 

@@ -11,12 +11,11 @@ from pathlib import Path
 import psutil
 import pytest
 
+from data.artefacts.dataset import Subset
 from data.errors import ModelError
-from training import children, inputs, tiny
-from training.config import TrainConfig
-from training.inputs import Subset
-from training.ranks import Ranks
-from training.shape import TinyBase
+from training import children, job
+from training.config import TinyBase, TrainConfig
+from training.distributed import Ranks
 
 # Starts one as the tiny base's builder and one as the measuring process, at work for ever.
 PARENT = """
@@ -81,11 +80,11 @@ def _die(_: object) -> str:
 def test_builder_that_is_killed_is_told(
     subset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tiny, "build", _die)
+    monkeypatch.setattr("training.model.tiny.build", _die)
     config = TrainConfig(tiny=TinyBase(), backend="transformers")
-    opened: Subset = inputs.open_subset(str(subset))
+    opened: Subset = job.open_subset(str(subset))
     with pytest.raises(ModelError, match=r"tiny base: expected .*, found it killed; free some"):
-        inputs._with_tiny(config, opened, tmp_path, tmp_path / "compiled", Ranks())
+        job._with_tiny(config, opened, tmp_path, tmp_path / "compiled", Ranks())
 
 
 def test_first_process_of_all_has_no_parent_to_end_with() -> None:

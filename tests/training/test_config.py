@@ -3,17 +3,11 @@ from dataclasses import replace
 
 import pytest
 
-from data import manifest
+from data.artefacts import manifest
+from data.console import parse_memory
 from data.errors import ConfigError
 from training.__main__ import main
-from training.config import (
-    Checkpoints,
-    LoraSettings,
-    Optimisation,
-    TinyBase,
-    TrainConfig,
-    parse_memory,
-)
+from training.config import Checkpoints, LoraSettings, Optimisation, TinyBase, TrainConfig
 
 
 @pytest.mark.parametrize(

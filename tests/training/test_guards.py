@@ -7,7 +7,7 @@ import pytest
 
 from data.errors import BatchError, ModelError
 from training import guards
-from training.encoder import TOKENISED
+from training.examples.encoder import TOKENISED
 from training.guards import IGNORED
 
 EOS = 2

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from data import faults
+from data.cli import faults
 from data.errors import BatchError, ModelError
 from training import run
 from training.config import TrainConfig
-from training.ranks import Ranks
+from training.distributed import Ranks
 
 FULL = [
     OSError(errno.ENOSPC, "No space left on device"),

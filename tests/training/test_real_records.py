@@ -10,8 +10,9 @@ import pytest
 import yaml
 
 from data.prompt import SHOPPER, Prompt
-from training import guards, tiny
-from training.encoder import Encoder, Form
+from training import guards
+from training.examples.encoder import Encoder, TokenisationConfig
+from training.model import tiny
 
 RECIPES = sorted((Path(__file__).parents[2] / "training" / "recipes").glob("*.yaml"))
 
@@ -31,7 +32,7 @@ def test_no_guard_fires(recipe: Path, real_records: Path) -> None:
     prompt = Prompt(**{"instruction": list(SHOPPER)} | config.get("prompt", {}))
     texts = (f"{row['title']}\n{row['content']}" for row in rows)
     tokenizer = tiny.train_tokenizer(texts, 4_000, config["max_length"])
-    form = Form(prompt, config.get("loss_on", "completion"), config["max_length"])
+    form = TokenisationConfig(prompt, config.get("loss_on", "completion"), config["max_length"])
     columns = {name: [row[name] for row in rows] for name in rows[0]}
     table, seen = Encoder(tokenizer, form).encode_rows(columns)
     guards.check_truncated(seen.truncated, seen.left_out, len(rows), [], 0.01)

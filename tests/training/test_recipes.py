@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from data import cli, manifest
+from data.artefacts import manifest
 from training.__main__ import COMMANDS, main
 from training.config import TrainConfig
 
@@ -14,7 +14,7 @@ RECIPES = sorted((Path(__file__).parents[2] / "training" / "recipes").glob("*.ya
 
 def load(monkeypatch: pytest.MonkeyPatch, *words: str) -> TrainConfig:
     seen: list[TrainConfig] = []
-    monkeypatch.setattr(cli, "_driver", lambda _: seen.append)
+    monkeypatch.setattr("data.cli.command_line._driver", lambda _: seen.append)
     assert main(["run", *words]) == 0
     return seen[0]
 

@@ -13,12 +13,13 @@ from typing import Any
 
 import pytest
 
-from data import manifest, models
+from data.artefacts import manifest
+from data.artefacts.folder import Folder
+from data.artefacts.run import locate
 from data.prompt import SHOPPER
-from data.shards import Folder
 from tests.faults import train_kills
-from training import metrics
 from training.__main__ import main
+from training.loop import metrics
 
 # In float32 on a CPU; Unsloth sums the cross-entropy in chunks, transformers at once.
 TOLERANCE = 2e-5
@@ -26,11 +27,11 @@ STEPS = 4
 
 BACKEND_SCRIPT = """
 import json, sys
-from training import model, __main__
-load = model.load
+from training import run, __main__
+load = run.load_model
 def load_and_watch(*given):
     loaded = load(*given)
-    from training import loop
+    from training.loop import trainer as loop
     step = loop.Trainer.training_step
     def watched(self, of, inputs, *more, **named):
         print("labels", json.dumps(inputs["labels"].tolist()), file=sys.__stdout__)
@@ -40,7 +41,7 @@ def load_and_watch(*given):
         return step(self, of, inputs, *more, **named)
     loop.Trainer.training_step = watched
     return loaded
-model.load = load_and_watch
+run.load_model = load_and_watch
 sys.exit(__main__.main(sys.argv[1:]))
 """
 
@@ -78,7 +79,7 @@ def test_what_a_run_leaves(finished: Path, base: Path, subset: Path) -> None:
     assert record.made_from[0].digest == parent.digest
     assert record.counts.read == record.counts.kept == parent.facts["rows"]["train"]
     assert facts["base"] == str(base)
-    assert facts["base_digest"] == models.locate(str(base)).digest
+    assert facts["base_digest"] == locate(str(base)).digest
     assert facts["prompt"] == {"template": "alpaca", "instruction": list(SHOPPER)}
     assert (facts["steps"], facts["max_length"], facts["backend"]) == (6, 640, "transformers")
     assert facts["truncated"] == 0
@@ -119,7 +120,7 @@ def test_checkpoints_are_capped_and_the_best_is_kept(finished: Path) -> None:
 def test_best_between_two_checkpoints_is_the_adapter(
     words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from training.loop import Trainer
+    from training.loop.trainer import Trainer
 
     evaluate, losses = Trainer.evaluation_loop, iter([3.0, 2.0, 2.1])
 
@@ -187,16 +188,16 @@ def test_interrupted_run_goes_on_to_the_same_adapter(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    from training.loop import Watcher
+    from training.loop.callbacks import MetricsCallback
 
-    def stop(self: Watcher, args: Any, state: Any, control: Any, **_: Any) -> None:
+    def stop(self: MetricsCallback, args: Any, state: Any, control: Any, **_: Any) -> None:
         if state.global_step == step:
             raise KeyboardInterrupt
 
     out = tmp_path / "run"
     with monkeypatch.context() as patched:
         # After step 6 everything is saved, but the manifest is missing.
-        patched.setattr(Watcher, "on_train_end" if step == 6 else "on_step_end", stop)
+        patched.setattr(MetricsCallback, "on_train_end" if step == 6 else "on_step_end", stop)
         assert main([*words, f"--out={out}"]) == 130
     assert "goes on from here" in capsys.readouterr().err
     assert not (out / "manifest.json").exists()
@@ -244,7 +245,7 @@ def test_interrupt_saves_and_says_how_to_go_on(
     caplog: pytest.LogCaptureFixture,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    from training.loop import Trainer
+    from training.loop.trainer import Trainer
 
     out, steps = tmp_path / "run", 0
     train = Trainer.training_step
@@ -313,7 +314,7 @@ def test_adapter_that_does_not_move_is_refused(
     """An optimizer that holds other weights than the model: the loss stays, all else looks well."""
     import torch
 
-    from training.loop import Trainer
+    from training.loop.trainer import Trainer
 
     def create(self: Trainer, *_: Any) -> Any:
         copies = [p.detach().clone() for p in self.model.parameters() if p.requires_grad]
@@ -340,7 +341,7 @@ def test_loss_at_fault_stops_the_run(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    from training.loop import Trainer
+    from training.loop.trainer import Trainer
 
     compute = Trainer.compute_loss
 
@@ -412,7 +413,7 @@ def test_tiny_base_is_built_into_the_run(
     assert "backend: transformers (unsloth does not import" in done.stderr
     facts = facts_of(out)
     assert facts["base"] == "base"
-    assert facts["base_digest"] == models.locate(str(out / "base")).digest
+    assert facts["base_digest"] == locate(str(out / "base")).digest
     told = json.loads((out / "adapter" / "adapter_config.json").read_text())
     assert (out / "adapter" / told["base_model_name_or_path"]).resolve() == out / "base"
     assert not [path for path in out.iterdir() if path.name.startswith(".tmp-")]
@@ -469,6 +470,7 @@ def test_subset_without_validation_rows_is_not_evaluated(
     datasets.DatasetDict(train=rows["train"]).save_to_disk(str(smaller))
     record = json.loads((subset / "manifest.json").read_text())
     record["outputs"] = [o for o in record["outputs"] if o["path"].startswith("train/")]
+    del record["checksum"], record["digest"]
     (smaller / "manifest.json").write_text(json.dumps(record))
     more = ["--checkpoints.eval_steps=2", "--optimisation.max_steps=2", f"--subset={smaller}"]
     with caplog.at_level("WARNING", "catalogue"):

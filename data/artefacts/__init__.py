@@ -1,0 +1,1 @@
+"""What lies on disk between the stages: folders, parts, manifests, subsets, runs."""

@@ -1,0 +1,68 @@
+"""A finished subset, memory-mapped: the one way to open it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from data.artefacts import manifest, schema
+from data.artefacts.folder import Folder, digest_all, local_path
+from data.artefacts.manifest import Manifest, Parent
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+
+@dataclass(frozen=True)
+class Subset:
+    """A subset on disk, whose files are those that its manifest lists."""
+
+    path: Path
+    record: Manifest
+
+    @classmethod
+    def open(cls, url: str) -> "Subset":
+        """Open a finished subset.
+
+        Raises:
+            ConfigError: it lies on another machine.
+            ManifestError: it is none, or a file of it was changed.
+        """
+        path = local_path(url, "--subset")
+        record = manifest.read(Folder(url), "subset")
+        record.check(Folder(url))
+        return cls(path, record)
+
+    @property
+    def parent(self) -> Parent:
+        """The subset as a manifest names what it was made from."""
+        return self.record.as_parent(manifest.absolute(str(self.path)))
+
+    def count(self, split: str) -> int:
+        """Count the rows of a split; 0 where the subset has none."""
+        return sum(file.rows for file in self.record.outputs if file.path.startswith(f"{split}/"))
+
+    def digest(self, split: str) -> str:
+        """Digest the files of a split."""
+        files = [file for file in self.record.outputs if file.path.startswith(f"{split}/")]
+        return digest_all([file.digest for file in files])
+
+    def batches(self, split: str) -> Iterator[pa.RecordBatch]:
+        """Stream the rows of a split: schema ``SUBSET``, in order."""
+        for file in sorted((self.path / split).glob("*.arrow")):
+            with pa.memory_map(str(file)) as source, pa.ipc.open_stream(source) as reader:
+                yield from reader
+
+    def rows(self, split: str, columns: list[str]) -> pa.Table:
+        """Map columns of a split into memory; maybe no rows."""
+        plain = [pa.field(name, schema.SUBSET.field(name).type) for name in columns]
+        batches = [batch.select(columns) for batch in self.batches(split)]
+        return pa.Table.from_batches(batches, pa.schema(plain) if not batches else None)
+
+    def dataset(self, split: str) -> "Dataset":
+        """Open a split as ``datasets`` does."""
+        import datasets
+
+        return datasets.load_from_disk(str(self.path))[split]

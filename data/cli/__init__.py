@@ -1,0 +1,1 @@
+"""Commands from frozen dataclasses: flags, recipes, extras, faults, interrupts."""

@@ -1,0 +1,192 @@
+"""Commands from frozen dataclasses: flags, recipes, exit codes, logging, progress.
+
+``python -m FOLDER COMMAND --config recipe.yaml --any.field value``. A recipe may set any field,
+the command line wins wherever it stands, an unknown key is an error. A command's driver is
+imported only once it is chosen, so that ``--help`` is quick. Knows nothing of any stage.
+
+Exit codes: 0 done, 1 a fault of the input or the machine told in one line, 2 usage, 3 a quality
+gate failed, 130 interrupted (and resumable).
+"""
+
+import difflib
+import importlib
+import logging
+import os
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from data import console
+from data.cli import extras, faults, recipes
+from data.cli.extras import Need
+from data.cli.interrupts import Stopping
+from data.errors import CatalogueError, ConfigError
+
+if TYPE_CHECKING:
+    from jsonargparse import ArgumentParser
+
+log = logging.getLogger("catalogue")
+
+_KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a text"}
+
+
+@dataclass(frozen=True)
+class Command:
+    """One command: its config and where its driver is."""
+
+    config: type
+    """A frozen dataclass; its docstring is the help text, a docstring under each field too."""
+    driver: str
+    """``package.module:function``, called with the config; what it returns is ignored."""
+    needs: tuple[Need, ...] = ()
+    """Modules beyond the base install, checked before the driver is imported."""
+    positional: tuple[str, ...] = ()
+    """Fields given without a flag."""
+
+
+def main(program: str, commands: Mapping[str, Command], argv: Sequence[str] | None = None) -> int:
+    """Run one command and give its exit code.
+
+    Args:
+        program: name of the folder, as in ``python -m FOLDER``.
+        commands: by name.
+        argv: without the program's name; the process's own where None.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    console.prepare()
+    _log_to_standard_error()
+    code = 0
+    try:
+        name, config = _parse(_parser(program, commands), commands, words)
+        extras.check(f"python -m {program} {name}", commands[name].needs, config)
+        with Stopping():
+            _driver(commands[name].driver)(config)
+    except (Exception, KeyboardInterrupt) as error:
+        code = _end(error)
+    finally:
+        unwritten = console.settle()
+    return _end(unwritten) if unwritten and not code else code
+
+
+def _end(error: BaseException) -> int:
+    """Tell an error and give its exit code.
+
+    Raises:
+        BaseException: the error itself, where it is a bug.
+    """
+    told = faults.tell(error)
+    if told is None:
+        raise error
+    line, code = told
+    if line:
+        console.complain(f"error: {line}")
+    return code
+
+
+def _driver(reference: str) -> Callable[[Any], Any]:
+    module, function = reference.split(":")
+    driver: Callable[[Any], Any] = getattr(importlib.import_module(module), function)
+    return driver
+
+
+def _parser(program: str, commands: Mapping[str, Command]) -> "ArgumentParser":
+    from jsonargparse import ArgumentParser, set_parsing_settings
+
+    class Parser(ArgumentParser):
+        """Tells what is wrong in one line, not below forty lines of usage."""
+
+        def _print_message(self, message: str, file: Any = None) -> None:
+            super()._print_message(console.printable(message), file)
+
+        def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+            chosen = getattr(ex, "subcommand_parser", None) or self
+            asked = chosen.prog.replace(" [options]", "")
+            flags = [flag for action in chosen._actions for flag in action.option_strings]
+            told = _plain(message) + _meant(message, flags)
+            self.exit(2, f"error: {told}; see {asked} --help\n")
+
+    set_parsing_settings(docstring_parse_attribute_docstrings=True)
+    parser = Parser(prog=f"python -m {program}", allow_abbrev=False)
+    subcommands = parser.add_subcommands(dest="command", required=True)
+    for name, command in commands.items():
+        about = command.config.__doc__ or ""
+        sub = Parser(description=about, allow_abbrev=False)
+        sub.add_argument("--config", action="config", help="a recipe: YAML with any of the fields")
+        for field in command.positional:
+            sub.add_argument(field, type=str)
+        sub.add_class_arguments(command.config, as_positional=False, skip=set(command.positional))
+        subcommands.add_subcommand(name, sub, help=about.splitlines()[0] if about else "")
+    return parser
+
+
+def _parse(
+    parser: "ArgumentParser", commands: Mapping[str, Command], words: list[str]
+) -> tuple[str, Any]:
+    words = recipes.recipes_first(words)
+    try:
+        _check_names(words)
+        recipes.check(words)
+        namespace = parser.parse_args(words)
+        name: str = namespace.command
+        given = parser.instantiate(namespace)[name].as_dict()
+        given.pop("config", None)
+        return name, commands[name].config(**given)
+    except (CatalogueError, ValueError) as error:
+        parser.exit(2, f"error: {error}\n")
+        raise AssertionError from error
+
+
+def _check_names(words: Sequence[str]) -> None:
+    """Refuse names that are not UTF-8, which neither manifests nor Parquet can hold.
+
+    Raises:
+        ConfigError: a word, or the working folder's name, is none.
+    """
+    flag = "a name"
+    for word in (*words, os.getcwd()):
+        flag = word.partition("=")[0] if word.startswith("--") else flag
+        try:
+            word.encode()
+        except UnicodeEncodeError as error:
+            mend = "rename it, or give it another name by a link"
+            raise ConfigError(flag, "a name in UTF-8", repr(word), mend) from error
+
+
+def _plain(message: str) -> str:
+    """Give the parser's message as one line in our words."""
+    line = " ".join(message.split()).rstrip(".")
+    line = re.sub(r'^Parser key "([\w.]+)":', r"--\1:", line)
+    for theirs, ours in _KINDS.items():
+        line = line.replace(f"Expected a <class '{theirs}'>", f"expected {ours}")
+    line = re.sub(r"Expected a typing\.Literal\[(.*?)\]", r"expected \1", line)
+    line = line.replace(". Got value:", ", found")
+    # Of a field that may be none: what is wrong with it as the other kind.
+    if union := re.search(r"Does not validate .*? Errors: - (.*?) - .* Given value: (.*)", line):
+        found = "" if ", found" in union[1] else f", found {union[2]}"
+        line = line[: union.start()] + union[1] + found
+    return line
+
+
+def _meant(message: str, flags: Sequence[str]) -> str:
+    """Name the flags that unknown ones may be meant for."""
+    if not message.lower().startswith("unrecognized"):
+        return ""
+    unknown = [word.partition("=")[0] for word in message.split() if word.startswith("--")]
+    near = [name for word in unknown for name in difflib.get_close_matches(word, flags, 1)]
+    return f"; did you mean {', '.join(near)}?" if near else ""
+
+
+class _Shown(logging.Formatter):
+    """Writes what is logged as it may be shown."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return console.printable(super().format(record))
+
+
+def _log_to_standard_error() -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Shown())
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
+    log.setLevel(logging.INFO)

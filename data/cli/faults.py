@@ -1,0 +1,210 @@
+"""What becomes of an error that nobody caught: a line and an exit code, or a traceback.
+
+Libraries tell a full disk, too little memory or a damaged file in a hundred ways. Those are told
+in one line; what is none of them is a bug, and keeps its traceback.
+"""
+
+import errno
+import json
+import lzma
+import re
+import zlib
+from collections.abc import Callable, Iterator
+
+from data.cli import extras, interrupts
+from data.console import OUTPUT_CLOSED, first_line
+from data.errors import CatalogueError
+
+# Their errors (no connection, no credentials) are often no OSErrors.
+_STORES = {
+    "adlfs", "aiobotocore", "aiohttp", "azure", "botocore", "gcsfs", "google", "httpcore", "httpx",
+    "huggingface_hub", "requests", "s3fs", "urllib3",
+}  # fmt: skip
+_FULL = re.compile(
+    r"no space left on device|disk quota exceeded|os error (28|122)\b|disk is full"
+    # torch.save: what it wrote is shorter than it should be
+    r"|PytorchStreamWriter failed|inline_container.*unexpected pos",
+    re.IGNORECASE | re.DOTALL,
+)
+_GPU_MEMORY = re.compile(
+    r"(CUDA|HIP|XPU|MPS)\b.*out of memory|CU(BLAS|DNN|SPARSE)_STATUS_ALLOC_FAILED"
+)
+_MEMORY = re.compile(
+    r"can't allocate memory|cannot allocate memory|unable to allocate|std::bad_alloc"
+    r"|not enough memory|can't start new thread|malloc of size \d+ failed"
+    # a library that is loaded
+    r"|failed to map segment from shared object",
+    re.IGNORECASE,
+)
+_NO_GPU = re.compile(
+    r"No CUDA GPUs are available|NVIDIA driver on your system is too old|Found no NVIDIA driver"
+    r"|CUDA driver version is insufficient|no kernel image is available"
+)
+_DAMAGED = re.compile(
+    r"parquet|magic|footer|thrift|deserializ|decompress|zstd|snappy|lz4|corrupt|truncated"
+    r"|unexpected end|\bIPC\b|not an arrow file|flatbuffer|buffer.*size|end of (file|stream)"
+    r"|expected to (be able to )?read|malformed|invalid metadata",
+    re.IGNORECASE,
+)
+_RUST_JSON = re.compile(r"at line \d+ column \d+|\(os error \d+\)")
+_DATABASE = re.compile(r"SQLITE_(CORRUPT|NOTADB|IOERR|CANTOPEN|READONLY|BUSY|LOCKED|PROTOCOL)")
+_PARSERS = {"yaml", "json", "jsonargparse", "ast", "copy", "omegaconf"}
+_DISK = "free some and run the same command again: it goes on where it stopped"
+
+
+def tell(error: BaseException) -> tuple[str, int] | None:
+    """Tell a fault of the input or the machine.
+
+    Returns:
+        The line, empty where nothing is to be said, and the exit code; None for a bug.
+    """
+    if isinstance(error, CatalogueError):
+        return str(error), error.exit_code
+    if isinstance(error, BaseExceptionGroup):
+        told = [tell(each) for each in error.exceptions]
+        return told[0] if all(told) else None
+    for each in _causes(error):
+        if isinstance(each, KeyboardInterrupt) or _is(each, "pyarrow", "ArrowCancelled"):
+            return interrupts.LINE, interrupts.CODE
+        if isinstance(each, CatalogueError):
+            return str(each), each.exit_code
+        if isinstance(each, BrokenPipeError) and not each.filename:
+            return "", OUTPUT_CLOSED
+        for rule in _RULES:
+            if line := rule(each):
+                return line, 1
+    return None
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error and what it was raised from; not what it only came up beside."""
+    seen: set[int] = set()
+    each: BaseException | None = error
+    while each is not None and id(each) not in seen:
+        seen.add(id(each))
+        yield each
+        each = each.__cause__
+
+
+def _is(error: BaseException, module: str, *names: str) -> bool:
+    """Tell whether an error is of a library's class, without importing the library."""
+    return any(
+        kind.__module__.partition(".")[0] == module and (not names or kind.__name__ in names)
+        for kind in type(error).__mro__
+    )
+
+
+def fills_disk(error: BaseException) -> bool:
+    """Tell whether an error is that of a full disk, whichever library tells it."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    return isinstance(error, Exception) and _FULL.search(str(error)) is not None
+
+
+def _full_disk(error: BaseException) -> str | None:
+    if not fills_disk(error):
+        return None
+    where = str(getattr(error, "filename", None) or "file system")
+    return f"{where}: expected free space, found the disk full; {_DISK}"
+
+
+def lacking(error: BaseException) -> str | None:
+    """Name the memory that an error tells the lack of, a card's or the host's."""
+    text = str(error)
+    if _is(error, "torch", "OutOfMemoryError") or _GPU_MEMORY.search(text):
+        return "GPU memory"
+    no_memory = isinstance(error, OSError) and error.errno == errno.ENOMEM
+    no_process = isinstance(error, BlockingIOError) and error.errno == errno.EAGAIN
+    from_machine = _MEMORY.search(text) and (
+        isinstance(error, RuntimeError | OSError | ImportError) or _is(error, "safetensors_rust")
+    )
+    if isinstance(error, MemoryError) or no_memory or no_process or from_machine:
+        return "memory"
+    return None
+
+
+def _memory(error: BaseException) -> str | None:
+    mend = "use fewer workers"
+    if (name := lacking(error)) == "GPU memory":
+        mend = "end what else runs on it, or have fewer rows at a time"
+    return f"{name}: expected enough, found none left; {mend}" if name else None
+
+
+def _gpu(error: BaseException) -> str | None:
+    if isinstance(error, RuntimeError) and _NO_GPU.search(str(error)):
+        return f"GPU: expected one that this torch can use, found {first_line(error)}"
+    return None
+
+
+def _import(error: BaseException) -> str | None:
+    return extras.explain(error) if isinstance(error, ImportError) else None
+
+
+def _nested(error: BaseException) -> str | None:
+    """Tell input that is nested too deeply: where a parser gave up, not code of ours."""
+    if not isinstance(error, RecursionError):
+        return None
+    last = error.__traceback__
+    while last is not None and last.tb_next is not None:
+        last = last.tb_next
+    module = last.tb_frame.f_globals.get("__name__", "") if last else ""
+    if "JSON" in str(error) or module.partition(".")[0] in _PARSERS:
+        return "input: expected values within each other a few deep, found hundreds"
+    return None
+
+
+def _text(error: BaseException) -> str | None:
+    if isinstance(error, UnicodeDecodeError):
+        byte = error.object[error.start]
+        return f"input: expected text in UTF-8, found byte 0x{byte:02x} at {error.start:,}"
+    if isinstance(error, UnicodeEncodeError) and "surrogates" in error.reason:
+        found = error.object[max(error.start - 40, 0) : error.end + 40]
+        return f"name or text: expected UTF-8, found {found!r}; rename it"
+    return None
+
+
+def _system(error: BaseException) -> str | None:
+    if not isinstance(error, OSError):
+        return None
+    if _is(error, "distributed"):
+        return f"workers: expected them within reach, found {first_line(error)}"
+    if isinstance(error, TimeoutError) and not str(error):
+        return "network or process: expected an answer in time, found none"
+    reason = error.strerror or first_line(error)
+    return f"{error.filename}: {reason}" if error.filename else reason
+
+
+def _damaged(error: BaseException) -> str | None:
+    """Tell a file whose bytes are not what they were."""
+    text = str(error)
+    is_damaged = (
+        (_is(error, "pyarrow", "ArrowInvalid", "ArrowSerializationError") and _DAMAGED.search(text))
+        or _is(error, "safetensors", "SafetensorError")
+        or isinstance(error, zlib.error | lzma.LZMAError | EOFError | json.JSONDecodeError)
+        or _is(error, "isal")
+        # tokenizers raises plain exceptions
+        or (type(error) is Exception and _RUST_JSON.search(text))
+        or _DATABASE.match(getattr(error, "sqlite_errorname", ""))
+    )
+    mend = "make it again by the command that made it"
+    return (
+        f"input: expected a whole file, found {first_line(error)}; {mend}" if is_damaged else None
+    )
+
+
+def _store(error: BaseException) -> str | None:
+    root = type(error).__module__.partition(".")[0]
+    return f"object store: {first_line(error)}" if root in _STORES else None
+
+
+def _workers(error: BaseException) -> str | None:
+    lost = ("KilledWorker", "CommClosedError", "FutureCancelledError", "ClosedClientError")
+    if _is(error, "distributed", *lost) or _is(error, "concurrent", "BrokenExecutor"):
+        return f"workers: expected them to stay alive, found {first_line(error)}"
+    return None
+
+
+_RULES: tuple[Callable[[BaseException], str | None], ...] = (
+    _full_disk, _memory, _gpu, _import, _nested, _text, _store, _system, _damaged, _workers,
+)  # fmt: skip
+"""Asked in order; the first that answers wins."""

@@ -1,0 +1,1 @@
+"""Dask: workers of this machine, or a cluster that already runs."""

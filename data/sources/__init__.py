@@ -1,0 +1,1 @@
+"""Files of users: what they are, and their bytes."""

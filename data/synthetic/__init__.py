@@ -1,0 +1,1 @@
+"""An invented catalogue with the real file's fields, defects and proportions."""

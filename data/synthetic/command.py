@@ -1,0 +1,174 @@
+"""The driver of ``synthesize``: an invented catalogue as a raw file, broken lines among it.
+
+Blocks of records are made by worker processes and written in order, a bounded number at a time.
+The file appears only when whole.
+"""
+
+import collections
+import concurrent.futures
+import contextlib
+import gzip
+import math
+import multiprocessing
+import os
+import signal
+import threading
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import IO, Any
+
+from data.cli import interrupts
+from data.console import Progress, say
+from data.errors import CatalogueError, ConfigError
+from data.synthetic import broken, records
+from data.synthetic.draws import MASK
+
+_BLOCK = 8192
+"""Records a task of the process pool: some 7 MB."""
+
+
+@dataclass(frozen=True)
+class SynthesizeConfig:
+    """What to invent, and where it goes."""
+
+    out: str = "data/store/raw/trn.json"
+    """File to write; compressed where the name ends in `.gz`."""
+
+    rows: int = records.ROWS
+    """Lines; the default is the real file's number."""
+
+    seed: int = 3407
+    """Same seed, same bytes."""
+
+    defects: float = 1.0
+    """Factor on the real shares of entities, mojibake and odd white space; 0 gives clean text."""
+
+    broken_share: float = 0.0
+    """Share of lines broken in the ways that end in quarantine, 0 to 1."""
+
+    workers: int | None = None
+    """Processes; one a core where null."""
+
+    def __post_init__(self) -> None:
+        if not self.out or self.out.endswith("/"):
+            raise ConfigError("--out", "a file name", repr(self.out))
+        if not 1 <= self.rows <= records.ROWS_LIMIT:
+            raise ConfigError("--rows", f"1 to {records.ROWS_LIMIT}", str(self.rows))
+        if not 0 <= self.seed <= MASK:
+            raise ConfigError("--seed", "0 to 2**64 - 1", str(self.seed))
+        if not 0 <= self.defects < math.inf:
+            raise ConfigError("--defects", "a factor of at least 0", str(self.defects))
+        if not 0 <= self.broken_share <= 1:
+            raise ConfigError("--broken_share", "0 to 1", str(self.broken_share))
+        if self.workers is not None and self.workers < 1:
+            raise ConfigError("--workers", "at least 1", str(self.workers))
+
+
+def run(config: SynthesizeConfig) -> None:
+    """Invent a catalogue.
+
+    Raises:
+        CatalogueError: a worker process died.
+        ConfigError: a folder stands where the file is to go.
+        OSError: the file system refuses or is full; nothing is left behind.
+    """
+    count, size = write(config)
+    say(f"{config.out}: {count:,} lines, {size / 1e6:,.1f} MB before compression")
+
+
+def write(config: SynthesizeConfig) -> tuple[int, int]:
+    """Write the file, in order and with bounded memory.
+
+    Returns:
+        Lines and bytes, before compression.
+    """
+    target = Path(config.out)
+    if target.is_dir():
+        raise ConfigError("--out", "a file name", f"the folder {config.out}")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # The same name each time: what a kill leaves behind, the next run writes over.
+    temporary = target.with_name(f".tmp-{target.name}")
+    try:
+        with temporary.open("wb") as raw, _stream(raw, target.suffix == ".gz") as file:
+            written = _write_blocks(config, file)
+        os.replace(temporary, target)
+    except BaseException as error:
+        temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = config.out  # a failed write does not say of which file
+        raise
+    return config.rows, written
+
+
+def _write_blocks(config: SynthesizeConfig, file: IO[bytes]) -> int:
+    """Write all blocks; give their bytes."""
+    workers = config.workers or _cores()
+    written = 0
+    # Spawned, as a fork of a process with threads may hang (and Python 3.12 warns of it).
+    context = multiprocessing.get_context("spawn")
+    with (
+        concurrent.futures.ProcessPoolExecutor(workers, context, _start_worker) as pool,
+        Progress("synthesize", config.rows, "lines") as progress,
+    ):
+        starts = iter(range(0, config.rows, _BLOCK))
+        with interrupts.shielded():
+            waiting = collections.deque(
+                pool.submit(block, config, s) for s in islice(starts, 2 * workers)
+            )
+        try:
+            while waiting:
+                made = waiting.popleft().result()
+                waiting.extend(pool.submit(block, config, s) for s in islice(starts, 1))
+                file.write(made)
+                written += len(made)
+                progress.advance(made.count(b"\n"))
+        except BrokenProcessPool as error:
+            mend = "run the same command again, with fewer --workers where memory ran out"
+            raise CatalogueError(
+                "workers", "processes that stay alive", "one dead", mend
+            ) from error
+        finally:
+            pool.shutdown(cancel_futures=True)
+    return written
+
+
+def _cores() -> int:
+    """Count the cores that this process may use, where the system tells."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _start_worker() -> None:
+    """Leave Ctrl-C, which reaches the workers too, to the driver, and do not outlive it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_driver, daemon=True).start()
+
+
+def _end_with_driver() -> None:
+    driver = multiprocessing.parent_process()
+    if driver:
+        driver.join()  # a pool's workers would wait for ever on a driver that was killed
+        os._exit(1)
+
+
+def block(config: SynthesizeConfig, start: int) -> bytes:
+    """Make the lines of one block, broken ones among them: the task of a worker process."""
+    stop = min(start + _BLOCK, config.rows)
+    made = records.lines(config.seed, start, stop, config.rows, config.defects)
+    if not config.broken_share:
+        return b"".join(made)
+    kept = []
+    for place, line in enumerate(made, start):
+        chosen = broken.choose(config.seed, place, config.broken_share)
+        kept.append(chosen.apply(line[:-1]) + b"\n" if chosen else line)
+    return b"".join(kept)
+
+
+def _stream(raw: IO[bytes], compress: bool) -> Any:
+    """Compress without a name or time in the header, so that the bytes are the same each time."""
+    if not compress:
+        return contextlib.nullcontext(raw)
+    return gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0)

@@ -1,0 +1,128 @@
+"""Choose the next token: the likeliest, or a draw whose chance is keyed by row and step.
+
+Pure tensor arithmetic, the same on every device and in every engine: no generator, no state. The
+noise of a token is a hash of (run seed, uid, step, token), so a row gets the same text in any
+batch, order, worker or restart.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import xxhash
+
+from data.sampling import derive_key
+
+if TYPE_CHECKING:
+    import torch
+
+NOISE = 2
+"""Version of the noise: with another one, the same seed draws other texts."""
+
+_WORD = 0xFFFFFFFF
+# Odd constants of a multiplicative hash: 2**32 divided by the golden ratio, and two primes. The
+# first as a signed word, as compiled code counts tokens in 32 bits: the same modulo 2**32.
+_TOKEN, _STEP, _OTHER = 0x9E3779B1 - 2**32, 0x85EBCA77, 0xC2B2AE3D
+
+
+def row_key(uid: str, seed: int) -> tuple[int, int]:
+    """Derive a row's key from the run's seed and its uid: two words of 32 bits."""
+    key = xxhash.xxh3_64_intdigest(uid.encode(), derive_key("generate", seed))
+    return key & _WORD, key >> 32
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """How tokens are chosen."""
+
+    temperature: float
+    """0: the likeliest."""
+    top_p: float
+
+    def choose(
+        self, logits: "torch.Tensor", keys: "torch.Tensor", steps: "torch.Tensor"
+    ) -> "torch.Tensor":
+        """Choose a token a row.
+
+        The likeliest token after adding Gumbel noise to ``logits / temperature`` is a draw from
+        their softmax (Gumbel-max, Gumbel 1954).
+
+        Args:
+            logits: [rows, vocabulary].
+            keys: [rows, 2] int64, from ``row_key``.
+            steps: [rows] int64, new tokens before this one.
+
+        Returns:
+            [rows] int64.
+        """
+        if not self.temperature:
+            return logits.argmax(-1)
+        scores = _scale(logits.float(), self.temperature)
+        if self.top_p < 1:
+            scores = _likeliest(scores, self.top_p)
+        return (scores + gumbel(keys, steps, scores.shape[-1])).argmax(-1)
+
+
+def gumbel(keys: "torch.Tensor", steps: "torch.Tensor", vocabulary: int) -> "torch.Tensor":
+    """Make standard Gumbel noise: float32 [rows, vocabulary] for keys [rows, 2], steps [rows]."""
+    import torch
+
+    tokens = torch.arange(vocabulary, device=keys.device)
+    return noise(hashes(keys, steps, tokens))
+
+
+def hashes(keys: "torch.Tensor", steps: "torch.Tensor", tokens: "torch.Tensor") -> "torch.Tensor":
+    """Hash to words of 32 bits in int64: [rows, tokens] for keys [rows, 2], steps [rows]."""
+    first = _mix(keys[:, 0] ^ _mix(steps * _STEP & _WORD))
+    second = _mix((keys[:, 1] + steps * _OTHER) & _WORD)
+    spread = tokens * _TOKEN & _WORD
+    return _mix((_mix(spread[None] ^ first[:, None]) + second[:, None]) & _WORD)
+
+
+def noise(words: "torch.Tensor") -> "torch.Tensor":
+    """Turn words of 32 bits, held in int64, into standard Gumbel noise: -2.8 to 22.9, float32.
+
+    Finite for every word: infinite noise would choose its token, or none, whatever the scores.
+    The chance that noise exceeds a draw is what becomes small, so it is that which the word
+    tells: near 0 float32 keeps all 32 bits, near 1 only 24 are left of them.
+    """
+    import torch
+
+    exceeded = ((words.float() + 0.5) * 2.0**-32).clamp_max(1 - 2.0**-24)
+    return -torch.log(-torch.log1p(-exceeded))
+
+
+def _mix(word: "torch.Tensor") -> "torch.Tensor":
+    """Mix 32 bits held in int64: lowbias32 (https://github.com/skeeto/hash-prospector)."""
+    word = ((word ^ (word >> 16)) * 0x7FEB352D) & _WORD
+    word = ((word ^ (word >> 15)) * 0x846CA68B) & _WORD
+    return word ^ (word >> 16)
+
+
+def _scale(logits: "torch.Tensor", temperature: float) -> "torch.Tensor":
+    """Divide by the temperature, measured from the likeliest token, which is at 0.
+
+    However small the temperature, nothing but the others' distance can become infinite.
+    """
+    import torch
+
+    highest = logits.amax(-1, keepdim=True)
+    # A GPU multiplies by the inverse, which is infinite below the smallest normal number.
+    apart = (logits - highest) / max(temperature, torch.finfo(torch.float32).tiny)
+    return torch.where(logits == highest, 0.0, apart)
+
+
+def _likeliest(scores: "torch.Tensor", top_p: float) -> "torch.Tensor":
+    """Mask all but the likeliest tokens that together hold this probability, one at least.
+
+    Of equally likely ones the first are taken, on any device.
+    """
+    import torch
+
+    ordered, places = scores.sort(dim=-1, descending=True, stable=True)
+    shares = ordered.softmax(-1)
+    before = torch.nn.functional.pad(shares.cumsum(-1)[:, :-1], (1, 0))
+    # Float32 knows no top_p below 1e-45: the likeliest, before which nothing stands, stays.
+    is_beyond = (before >= top_p) & (before > 0)
+    return scores.masked_fill(
+        torch.zeros_like(is_beyond).scatter(-1, places, is_beyond), -torch.inf
+    )

@@ -1,0 +1,1 @@
+"""``inference evaluate``: runs and ready texts in, a report with a verdict out."""

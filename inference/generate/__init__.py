@@ -1,0 +1,1 @@
+"""``inference generate``: titles in, descriptions as Parquet out."""

@@ -1,0 +1,1 @@
+"""``inference serve``: the same as ``ask`` on a web page."""

@@ -1,0 +1,1 @@
+"""Titles and texts from whatever a user has: tables, JSON lines, CSV, text."""

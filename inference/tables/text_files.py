@@ -1,0 +1,226 @@
+"""Rows of users' CSV and text files: each row's uid, title and kept columns.
+
+A row that cannot be read has the reason in ``refused`` and never stops those after it; what is
+wrong with the file as a whole is found by its survey, before anything is written. Rows are read
+one by one with Python's parsers: a title is short, and a model is slower by far.
+"""
+
+import contextlib
+import csv
+import io
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import IO, Any
+
+import pyarrow as pa
+
+from data.errors import SourceError
+
+TITLES = pa.schema(
+    [
+        pa.field("uid", pa.string()),
+        pa.field("title", pa.string()),
+        pa.field("refused", pa.string()),
+    ]
+)
+"""``uid`` and ``title`` hold no nulls; ``refused``: why the row could not be read, else null."""
+
+MEND = "name the columns with --title_column and --uid_column"
+_ROWS, _BYTES = 4_096, 16 * 2**20
+LONGEST = 4 * 2**20
+SHOWN = 1_000
+_SHOWN_COLUMNS = 8
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is wanted of a file."""
+
+    where: str
+    """The file, for errors."""
+    title: str
+    uid: str | None
+    """None: ``uid`` where there is one."""
+    kept: tuple[str, ...] = ()
+    limit: int | None = None
+
+    @property
+    def needed(self) -> list[str]:
+        """Columns that must be there."""
+        return [name for name in (self.title, self.uid, *self.kept) if name is not None]
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Columns that are read where they are there."""
+        return self.title, self.uid or "uid", *self.kept
+
+    def check(self, names: Sequence[str]) -> None:
+        """Check that a file's columns hold those asked for, once.
+
+        Raises:
+            SourceError: one is missing or there twice.
+        """
+        twice = ["uid"] if self.uid is None and names.count("uid") > 1 else []
+        for name in (*self.needed, *twice):
+            if names.count(name) != 1:
+                more = ", …" if len(names) > _SHOWN_COLUMNS else ""
+                found = (", ".join(names[:_SHOWN_COLUMNS]) or "none") + more
+                raise SourceError(self.where, f"one column {name!r}", found, MEND)
+
+
+@dataclass(slots=True)
+class Row:
+    """One row of a file."""
+
+    title: str = ""
+    uid: str | None = None
+    refused: str | None = None
+    kept: list[Any] = field(default_factory=list)
+
+
+def batches(rows: Iterator[Row], kept: pa.Schema) -> Iterator[pa.RecordBatch]:
+    """Gather rows to batches of schema TITLES, followed by the kept columns.
+
+    Positions from 0 stand in for uids.
+    """
+    held: list[Row] = []
+    position = size = 0
+    for row in rows:
+        held.append(row)
+        size += len(row.title)
+        if len(held) == _ROWS or size > _BYTES:
+            yield _batch(held, position, kept)
+            position += len(held)
+            held, size = [], 0
+    if held:
+        yield _batch(held, position, kept)
+
+
+def _batch(rows: list[Row], position: int, kept: pa.Schema) -> pa.RecordBatch:
+    columns: list[list[Any]] = [
+        [str(position + i) if row.uid is None else row.uid for i, row in enumerate(rows)],
+        [row.title for row in rows],
+        [row.refused for row in rows],
+    ]
+    for place, each in enumerate(kept):
+        values = [row.kept[place] if row.kept else None for row in rows]
+        columns.append(values)
+        if pa.types.is_floating(each.type):
+            columns[-1] = [None if value is None else float(value) for value in columns[-1]]
+    names = pa.schema([*TITLES, *kept])
+    arrays = [pa.array(values, each.type) for values, each in zip(columns, names, strict=True)]
+    return pa.record_batch(arrays, schema=names)
+
+
+def limited(batches: Iterator[pa.RecordBatch], limit: int | None) -> Iterator[pa.RecordBatch]:
+    """Pass on the first rows; ``limit`` None: all."""
+    left = limit
+    for batch in batches:
+        yield batch if left is None else batch.slice(0, left)
+        if left is not None and (left := left - batch.num_rows) <= 0:
+            return
+
+
+def refused(reason: str, line: str, uid: str | None = None) -> Row:
+    """Make the row of what could not be read, with what there is of it as its title."""
+    return Row(line[:SHOWN], uid, reason)
+
+
+def lines(file: IO[bytes]) -> Iterator[tuple[bytes, bool]]:
+    """Read lines, and of a longer one than ``LONGEST`` its start: (line, whether it is whole)."""
+    while line := file.readline(LONGEST + 1):
+        is_whole = len(line) <= LONGEST or line.endswith(b"\n")
+        rest = b"" if is_whole else b" "
+        while rest and not rest.endswith(b"\n"):
+            rest = file.readline(2**20)
+        yield line, is_whole
+
+
+def is_unicode(values: list[Any]) -> bool:
+    """Tell whether texts hold no half of a surrogate pair, which JSON can write as an escape."""
+    for value in values:
+        if value is None or (isinstance(value, str) and value.isascii()):
+            continue
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            return False
+    return True
+
+
+def csv_rows(file: IO[bytes], asked: Asked, _kept: pa.Schema) -> Iterator[Row]:
+    """Read the rows of a CSV table; every column is text."""
+    with _table(file) as table:
+        header: list[str] = next(table, [])
+        title, uid = (header.index(name) if name in header else None for name in asked.columns[:2])
+        kept = [header.index(name) for name in asked.kept]
+        for fields in table:
+            if not fields:
+                continue
+            if len(fields) != len(header):
+                yield refused("wrong_field_count", _shown(",".join(fields)))
+                continue
+            own = None if uid is None else fields[uid]
+            row = Row(fields[title or 0], own, None, [fields[place] for place in kept])
+            is_utf8 = is_unicode([row.title, row.uid, *row.kept])
+            yield row if is_utf8 else refused("invalid_utf8", _shown(",".join(fields)))
+
+
+def survey_csv(file: IO[bytes], asked: Asked) -> pa.Schema:
+    """Check the header, and that every quote closes: an open one would hide the rows after it.
+
+    Raises:
+        SourceError: a column is missing, or a quoted field does not end before a comma or the end
+            of the line.
+    """
+    whole = 0
+    with _table(file) as table:
+        try:
+            header: list[str] = next(table, [])
+            asked.check([_shown(name) for name in header])
+            whole = table.line_num
+            for _ in table:
+                whole = table.line_num
+        except csv.Error as error:
+            expected = "quotes that close before a comma or the end of the line"
+            if "field limit" in str(error):
+                expected = f"fields of at most {LONGEST:,} characters, and quotes that close"
+            found = f"in the row from line {whole + 1:,} on: {error}"
+            mend = 'write a quote within a quoted field as ""'
+            raise SourceError(asked.where, expected, found, mend) from error
+    return pa.schema([(name, pa.string()) for name in asked.kept])
+
+
+@contextlib.contextmanager
+def _table(file: IO[bytes]) -> Iterator[Any]:
+    csv.field_size_limit(LONGEST)
+    # Bytes that are no UTF-8 become lone surrogates, which mark their row.
+    with io.TextIOWrapper(file, "utf-8-sig", errors="surrogateescape", newline="") as text:
+        yield csv.reader(text, strict=True)
+
+
+def _shown(text: str) -> str:
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def text_rows(file: IO[bytes], _asked: Asked, _kept: pa.Schema) -> Iterator[Row]:
+    """Read a title a line, empty ones too."""
+    for line, is_whole in lines(file):
+        if not is_whole:
+            yield refused("line_too_long", line[:SHOWN].decode("utf-8", "replace"))
+            continue
+        try:
+            yield Row(line.decode("utf-8-sig").rstrip("\r\n"))
+        except UnicodeDecodeError:
+            yield refused("invalid_utf8", line.decode("utf-8", "replace").rstrip("\r\n"))
+
+
+def survey_text(_file: IO[bytes], asked: Asked) -> pa.Schema:
+    """Check that nothing but titles is asked for.
+
+    Raises:
+        SourceError: another column is.
+    """
+    asked.check(["title"])
+    return pa.schema([])

@@ -1,0 +1,186 @@
+"""Clusters: started here with what was asked for, or joined; gone at the end."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import distributed
+import psutil
+import pytest
+from distributed.comm import CommClosedError
+
+from data.cluster.client import connect, local_workers, results
+from data.errors import CatalogueError, ConfigError, SourceError
+
+
+def environment() -> tuple[str | None, int, bool]:
+    ignores = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    return os.environ.get("CATALOGUE_TEST_CARD"), os.getpid(), ignores
+
+
+def test_workers_are_processes_with_their_own_environment_that_leave_interrupts_to_the_driver() -> (
+    None
+):
+    cards = [{"CATALOGUE_TEST_CARD": "0"}, {"CATALOGUE_TEST_CARD": "1"}]
+    with connect(None, None, threads=1, env=cards) as client:
+        assert list(client.nthreads().values()) == [1, 1]
+        found = list(client.run(environment).values())
+        assert {card for card, _, _ in found} == {"0", "1"}
+        assert len({process for _, process, _ in found} | {os.getpid()}) == 3
+        assert all(ignores for _, _, ignores in found)
+    assert client.status == "closed"
+    for _, process, _ in found:
+        with pytest.raises(ProcessLookupError):
+            os.kill(process, 0)
+
+
+def test_nothing_of_a_cluster_here_is_reached_from_another_machine() -> None:
+    def listening() -> set[str]:
+        own = psutil.Process()
+        processes = [own, *own.children(recursive=True)]
+        found = [each for process in processes for each in process.net_connections("tcp")]
+        return {f"{each.laddr.ip}" for each in found if each.status == psutil.CONN_LISTEN}
+
+    with connect(1, None):
+        assert listening() == {"127.0.0.1"}
+
+
+def test_two_clusters_run_beside_each_other_without_a_warning() -> None:
+    with connect(1, None) as one, connect(1, None) as other:
+        assert one.scheduler.address != other.scheduler.address
+
+
+def test_a_running_scheduler_is_joined_and_left_running(scheduler: str) -> None:
+    for _ in range(2):
+        with connect(None, scheduler) as client:
+            assert client.submit(sum, [1, 2], pure=False).result() == 3
+            assert len(client.nthreads()) == 2
+
+
+def fail_on_three(number: int) -> int:
+    if number == 3:
+        raise SourceError("a.json", "lines", "none")
+    return number * 2
+
+
+def test_results_come_for_every_item_and_items_are_read_no_further_than_needed(
+    scheduler: str,
+) -> None:
+    read: list[int] = []
+
+    def items() -> Iterator[int]:
+        for number in range(20):
+            read.append(number)
+            yield number
+
+    with connect(None, scheduler) as client:
+        found = {}
+        submit = partial(start, client, abs)
+        for item, result in results(client, items(), submit, ahead=2):
+            found[item] = result
+            assert len(read) <= len(found) + 4  # two workers and two ahead
+    assert found == {number: number for number in range(20)}
+
+
+def test_no_items_are_no_results(scheduler: str) -> None:
+    with connect(None, scheduler) as client:
+        assert list(results(client, iter([]), partial(start, client, abs))) == []
+
+
+def test_what_a_task_raises_reaches_the_driver_as_it_was_raised(scheduler: str) -> None:
+    with connect(None, scheduler) as client, pytest.raises(SourceError) as caught:
+        list(results(client, iter(range(9)), partial(start, client, fail_on_three)))
+    assert str(caught.value) == "a.json: expected lines, found none"
+
+
+def note(number: int, path: str) -> None:
+    time.sleep(number / 10)
+    with open(path, "a") as file:
+        file.write(f"{number}\n")
+
+
+def test_once_the_driver_gives_up_no_task_goes_on_writing(scheduler: str, tmp_path: Path) -> None:
+    path = tmp_path / "notes"
+
+    def give_up(client: Any) -> None:
+        def submit(number: int, attempt: int) -> Any:
+            return client.submit(note, number, str(path), pure=False)
+
+        for _ in results(client, iter(range(4)), submit):
+            raise SourceError("a.json", "lines", "none")
+
+    with connect(None, scheduler) as client:
+        with pytest.raises(SourceError):
+            give_up(client)
+        assert sorted(path.read_text().split()) == list("0123")
+
+
+def start(client: Any, task: Any, item: Any, attempt: int) -> Any:
+    return client.submit(task, item, key=f"{task.__name__}-{id(client)}-{item}-{attempt}")
+
+
+@pytest.mark.parametrize("deaths", [2, 99])
+def test_a_task_is_handed_out_again_where_the_worker_that_gets_its_data_dies(
+    scheduler: str, monkeypatch: pytest.MonkeyPatch, deaths: int
+) -> None:
+    monkeypatch.setattr("data.cluster.client._PAUSE", 0.0)
+    attempts: list[int] = []
+
+    def submit(number: int, attempt: int) -> Any:
+        attempts.append(attempt)
+        if len(attempts) <= deaths:
+            raise CommClosedError("in <TCP (closed)>: Stream is closed")
+        return start(client, abs, number, attempt)
+
+    with connect(None, scheduler) as client:
+        if deaths == 2:
+            assert list(results(client, iter([5]), submit)) == [(5, 5)]
+            assert attempts == [0, 1, 2]
+        else:
+            with pytest.raises(CatalogueError, match="workers: expected workers within reach"):
+                list(results(client, iter([5]), submit))
+            assert attempts == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("deaths", [1, 99])
+def test_a_cluster_is_started_again_where_a_worker_dies_while_it_starts(
+    monkeypatch: pytest.MonkeyPatch, deaths: int
+) -> None:
+    whole = distributed.SpecCluster
+    started: list[int] = []
+
+    def fragile(**options: Any) -> Any:
+        started.append(1)
+        if len(started) <= deaths:
+            raise RuntimeError("Nanny failed to start.")
+        return whole(**options)
+
+    monkeypatch.setattr(distributed, "SpecCluster", fragile)
+    if deaths == 1:
+        with connect(1, None) as client:
+            assert client.submit(sum, [1, 2], pure=False).result() == 3
+        assert len(started) == 2
+    else:
+        with (
+            pytest.raises(CatalogueError, match="expected processes that start"),
+            connect(1, None),
+        ):
+            pass
+
+
+@pytest.mark.parametrize("address", ["nowhere://x", "http://127.0.0.1:8787", "https://x:1"])
+def test_an_address_of_another_kind_is_told(address: str) -> None:
+    with (
+        pytest.raises(ConfigError, match="--scheduler: expected an address like tcp://host:8786"),
+        connect(None, address),
+    ):
+        pass
+
+
+def test_workers_are_as_many_as_asked_or_one_a_core() -> None:
+    assert local_workers(5) == 5
+    assert 1 <= local_workers(None) <= (os.cpu_count() or 1)

@@ -1,0 +1,192 @@
+"""What a file is from its first bytes: its name, and a command that does what it says."""
+
+import bz2
+import gzip
+import io
+import json
+import lzma
+import os
+import shutil
+import subprocess
+import tarfile
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.feather
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from data.sources import kinds
+
+RECORDS = [{"uid": str(i), "title": f"Lamp {i}, caf\u00e9", "content": "Bright."} for i in range(9)]
+LINES = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in RECORDS)
+PLAIN = LINES.encode()
+THEIRS = [{"asin": r["uid"], "title": r["title"], "description": [r["content"]]} for r in RECORDS]
+
+
+def zipped() -> bytes:
+    sink = io.BytesIO()
+    with zipfile.ZipFile(sink, "w") as file:
+        file.writestr("trn.json", PLAIN)
+    return sink.getvalue()
+
+
+def tarred() -> bytes:
+    sink = io.BytesIO()
+    with tarfile.open(fileobj=sink, mode="w") as file:
+        held = tarfile.TarInfo("trn.json")
+        held.size = len(PLAIN)
+        file.addfile(held, io.BytesIO(PLAIN))
+    return sink.getvalue()
+
+
+def table(write: Any) -> bytes:
+    sink = io.BytesIO()
+    write(pa.Table.from_pylist(RECORDS), sink)
+    return sink.getvalue()
+
+
+def csv(separator: str) -> bytes:
+    rows = [f'{r["uid"]}{separator}"{r["title"]}"{separator}{r["content"]}\n' for r in RECORDS]
+    return (separator.join(RECORDS[0]) + "\n" + "".join(rows)).encode()
+
+
+OTHERS: dict[str, tuple[bytes, str]] = {
+    "zip": (zipped(), "a zip archive"),
+    "bz2": (bz2.compress(PLAIN), "bzip2"),
+    "xz": (lzma.compress(PLAIN), "xz"),
+    "tar": (tarred(), "a tar archive"),
+    "gzip twice": (gzip.compress(PLAIN), "gzip inside gzip"),
+    "Parquet": (table(pq.write_table), "Parquet"),
+    "Arrow": (
+        table(lambda rows, to: pyarrow.feather.write_feather(rows, to, compression="uncompressed")),
+        "an Arrow file",
+    ),
+    "UTF-16": (LINES.encode("utf-16"), "UTF-16"),
+    "UTF-16, big": (b"\xfe\xff" + LINES.encode("utf-16-be"), "UTF-16"),
+    "UTF-16, no mark": (LINES.encode("utf-16-le"), "UTF-16 without its mark"),
+    "UTF-16, big, no mark": (LINES.encode("utf-16-be"), "UTF-16 without its mark"),
+    "UTF-32": (LINES.encode("utf-32"), "UTF-32"),
+    "array": (json.dumps(RECORDS).encode(), "one JSON array"),
+    "array of lines": (f"[{LINES.strip()}]".replace("\n", ",\n").encode(), "one JSON array"),
+    "pretty array": (json.dumps(RECORDS, indent=2).encode(), "one JSON array"),
+    "pretty objects": (
+        "\n".join(json.dumps(row, indent=1) for row in RECORDS).encode(),
+        "pretty-printed JSON, an object over several lines",
+    ),
+    "dictionaries": (
+        "".join(f"{row}\n" for row in RECORDS).encode(),
+        "Python dictionaries, one a line",
+    ),
+    "run together": (
+        LINES.replace("\n", "").encode(),
+        "objects without line breaks between them",
+    ),
+    "spaced": (LINES.replace("\n", " ").encode(), "objects without line breaks between them"),
+    "CR": (LINES.replace("\n", "\r").encode(), "lines that end in a bare CR"),
+    "commas": (LINES.replace("}\n", "},\n").encode(), "objects with a comma after each line"),
+    "CSV": (csv(","), "a table (CSV) with columns uid, title, content"),
+    "TSV": (csv("\t"), "a table (tab-separated) with columns uid, title, content"),
+    "semicolons": (csv(";"), "a table (CSV with semicolons) with columns uid, title, content"),
+}
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("kind", OTHERS)
+def test_the_command_for_a_kind_gives_its_records_as_lines(
+    kind: str, packed: bool, tmp_path: Path
+) -> None:
+    payload, name = OTHERS[kind]
+    found = kinds.recognise(payload[: 2**16])
+    assert found.name == name
+    path = tmp_path / "a file's name.json"
+    path.write_bytes(gzip.compress(payload) if packed else payload)
+    mend = found.mend(str(path), packed)
+    assert mend.startswith("convert it: ")
+    assert len(mend.splitlines()) == 1
+    if not shutil.which(found.filter.split()[0]):
+        pytest.skip(f"{found.filter.split()[0]} is not installed")
+    if "pandas" in mend and packed:
+        return  # as plain, and pandas takes its time
+    command = mend.removeprefix("convert it: ").replace("python3", os.sys.executable)
+    subprocess.run(["bash", "-ec", command], check=True, cwd=tmp_path)
+    lines = (tmp_path / "lines.jsonl").read_text("utf-8").split("\n")
+    assert [json.loads(line) for line in lines if line] == RECORDS
+
+
+@pytest.mark.parametrize(
+    ("payload", "name", "advice"),
+    [
+        (b"<!DOCTYPE html><html>", "a web page or XML", "fetch"),
+        (b'\n<?xml version="1.0"?><Error>', "a web page or XML", "fetch"),
+        (b"version https://git-lfs.github.com/spec/v1\noid", "the pointer to a large", "git lfs"),
+        (b"\x89PNG\r\n\x1a\n\0\0\0", "binary data", "fetch"),
+    ],
+)
+def test_what_no_command_turns_into_lines_has_an_advice(
+    payload: bytes, name: str, advice: str
+) -> None:
+    found = kinds.recognise(payload)
+    assert found.name.startswith(name)
+    assert found.mend("x").startswith(advice)
+
+
+GOOD = '{"uid": "1", "title": "t", "content": "c"}'
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "\n\n", "{}", "Kettle", "null\n17", '["a"]\n["b"]', "[1]\n" + GOOD, "{'a'\n" + GOOD,
+        GOOD, GOOD + "\n", GOOD + "\n{", "\ufeff" + GOOD + "\r\n" + GOOD,
+        GOOD + "\n\n" + GOOD, f"{GOOD}\n{GOOD}\n{GOOD}\nrubbish\nrubbish\nrubbish\nrubbish",
+        '{"uid": "1", "title": "' + "x" * 70_000, '{"a": "[\\r{"}\n',
+    ],
+)  # fmt: skip
+def test_what_is_or_may_be_json_lines_is_left_to_the_parser(text: str) -> None:
+    assert kinds.recognise(text.encode()[: 2**16]).name == kinds.LINES
+
+
+@settings(max_examples=150)
+@given(st.binary(max_size=60), st.sampled_from([b"", b"{", b"[", b"[{", b"a,b\n", b"\xef\xbb\xbf"]))
+def test_any_bytes_are_some_kind(payload: bytes, start: bytes) -> None:
+    found = kinds.recognise(start + payload)
+    assert found.name
+    assert found.name == kinds.LINES or found.mend("x")
+
+
+@settings(max_examples=100)
+@given(
+    st.lists(
+        st.fixed_dictionaries({"uid": st.text(), "title": st.text(), "content": st.text()}),
+        min_size=1,
+        max_size=6,
+    ),
+    st.integers(0, 300),
+)
+def test_good_json_lines_are_never_another_kind_wherever_they_are_cut(
+    rows: list[dict[str, str]], cut: int
+) -> None:
+    payload = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
+    assert kinds.recognise(payload).name == kinds.LINES
+    assert kinds.recognise(payload[:cut]).name == kinds.LINES
+
+
+def test_the_fields_of_others_are_named_as_ours() -> None:
+    assert kinds.to_fields(RECORDS[0]) == ""
+    assert kinds.to_fields({"a": 1}) is None
+    command = kinds.to_fields(THEIRS[0])
+    assert command == (
+        "jq -c '{uid: .asin, title: .title, content: (.description | join(\" \"))}'"
+    )  # fmt: skip
+    assert kinds.to_fields({"id": 7, "Product Name": "x", "name": "y", "text": "z"}) == (
+        "jq -c '{uid: (.id // \"\" | tostring), title: .name, content: .text}'"
+    )
+    if shutil.which("jq"):
+        lines = "".join(json.dumps(row) + "\n" for row in THEIRS).encode()
+        made = subprocess.run(["bash", "-c", command], input=lines, capture_output=True).stdout
+        assert [json.loads(line) for line in made.splitlines()] == RECORDS

@@ -1,0 +1,240 @@
+"""The command: answers, evidence, questions back, JSON, lines of questions, refusals."""
+
+import gzip
+import io
+import json
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from data import console
+from data.errors import ConfigError
+from data.prompt import Prompt
+from inference.__main__ import main, switches
+from inference.ask import assistant
+from inference.ask.command import line_command
+from inference.config import AskConfig, AssistantConfig, ServeConfig
+
+Ask = Callable[..., int]
+ROWS = [
+    ("u0", "Green Copper Kettle, 2-Litre", "Boils two litres of water and whistles a green tune."),
+    ("u1", "Green Copper Kettle, 3-Litre", "Boils three litres of water and whistles twice."),
+    ("u2", "The Quiet Violin", "A novel of a violin that nobody plays until the storm comes."),
+    ("u3", "<b>Bold</b> & Sons", "<script>alert(1)</script> is the name of this book, oddly."),
+    ("u4", "The Quiet Clock", "A clock without a tick."),
+]
+
+
+@pytest.fixture(scope="module")
+def clean(clean_of: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return clean_of(tmp_path_factory.mktemp("ask") / "clean", ROWS, parts=2)
+
+
+@pytest.fixture
+def ask(clean: Path, run: Path) -> Ask:
+    def go(*words: str) -> int:
+        return main(["ask", *words, f"--run={run}", f"--catalogue={clean}", "--device=cpu"])
+
+    return go
+
+
+def test_an_answer_comes_with_its_evidence(ask: Ask, capsys: pytest.CaptureFixture[str]) -> None:
+    assert ask("What is the quiet violin about?", "--compare") == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith("The Quiet Violin\n\n")
+    for name in ("base says", "record", "line", "training", "recited", "seed"):
+        assert f"\n{name}" in shown
+    assert "A novel of a violin that nobody plays" in shown
+    assert "raw.json, byte 200" in shown
+
+
+def test_json_holds_the_same_every_time(ask: Ask, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ("me fale sobre o Quiet Violn", "--json", "--seed=5")
+    assert ask(*words) == 0
+    first = capsys.readouterr().out
+    assert ask(*words) == 0
+    assert capsys.readouterr().out == first
+    told = json.loads(first)
+    assert (told["status"], told["title"], told["seed"]) == ("answered", "The Quiet Violin", 5)
+    assert told["record"] == {
+        **{"uid": "u2", "title": "The Quiet Violin", "content": ROWS[2][2]},
+        **{"split": told["record"]["split"], "source": "raw.json", "byte_offset": 200},
+    }
+    assert told["new_tokens"] > 0
+    assert told["base_answer"] is None
+
+
+def test_the_text_on_the_terminal_is_the_answer(
+    ask: Ask, capsys: pytest.CaptureFixture[str]
+) -> None:
+    question = ("What is the quiet violin about?", "--seed=9")
+    assert ask(*question, "--json") == 0
+    told = json.loads(capsys.readouterr().out)["answer"]
+    assert ask(*question) == 0
+    said = capsys.readouterr().out.removeprefix("The Quiet Violin\n\n")
+    printed = console.printable(told)
+    assert said.startswith(printed)
+    assert said[len(printed) :].startswith(("\n", " [cut at the limit]\n"))
+
+
+ASKED = "Is the quiet violin sad?"
+TRAINED = "Write a product description."
+SEVERAL = ["What is it like?", "What does it offer?", TRAINED]
+
+
+@pytest.mark.parametrize(
+    ("known", "wording", "told"),
+    [
+        (TRAINED, "auto", TRAINED),
+        (TRAINED, "question", ASKED),
+        (SEVERAL, "auto", ASKED),
+        (SEVERAL, "trained", Prompt(instruction=SEVERAL).choose("u2")),
+    ],
+)
+def test_the_adapter_is_asked_in_words_that_it_knows(
+    known: Any, wording: str, told: str, clean: Path, run: Path, tmp_path: Path,
+    finished: Callable[..., Path], capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    own = Path(shutil.copytree(run, tmp_path / "run"))
+    finished(own, prompt={"template": "alpaca", "instruction": known})
+    seen: list[tuple[str, str]] = []
+    real = Prompt.ask
+    monkeypatch.setattr(
+        Prompt, "ask", lambda self, *told: (seen.append(told), real(self, *told))[1]
+    )
+    words = [f"--run={own}", f"--catalogue={clean}", "--device=cpu", f"--wording={wording}"]
+    assert main(["ask", f" {ASKED} ", *words]) == 0
+    assert seen == [(told, "The Quiet Violin")]
+    said = f"asked as    {told} (the wording that the adapter was trained with)"
+    assert (said in capsys.readouterr().out) == (told != ASKED)
+    assert main(["ask", ASKED, *words, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["instruction"] == told
+
+
+def test_several_titles_are_asked_about(ask: Ask, capsys: pytest.CaptureFixture[str]) -> None:
+    assert ask("Tell me about the green copper kettle") == 1
+    told = capsys.readouterr()
+    assert "1. Green Copper Kettle, 2-Litre" in told.out
+    assert "2. Green Copper Kettle, 3-Litre" in told.out
+    assert "name it with --title" in told.err
+    assert ask("Tell me about it", "--title", "green copper kettle 3 litre", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["record"]["uid"] == "u1"
+
+
+def test_on_a_terminal_a_number_chooses(
+    ask: Ask, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("inference.ask.command._is_terminal", lambda: True)
+    monkeypatch.setattr("builtins.input", lambda _: "2")
+    assert ask("Tell me about the green copper kettle") == 0
+    assert "byte 100" in capsys.readouterr().out
+    monkeypatch.setattr("builtins.input", lambda _: "7")
+    assert ask("Tell me about the green copper kettle") == 2
+
+
+def test_what_is_not_there_is_not_answered(ask: Ask, capsys: pytest.CaptureFixture[str]) -> None:
+    assert ask("What is the Zanzibar Teapot like?", "--json") == 1
+    told = capsys.readouterr()
+    assert "expected a title of the catalogue, found none" in told.err
+    answer = json.loads(told.out)
+    assert (answer["status"], answer["answer"], answer["record"]) == ("no_match", None, None)
+
+
+def test_an_invention_is_marked(ask: Ask, capsys: pytest.CaptureFixture[str]) -> None:
+    assert ask("What is the Zanzibar Teapot like?", "--anyway", "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["status"], told["title"], told["training"]) == (
+        *("invented", "Zanzibar Teapot", "unknown"),
+    )
+    assert told["record"] is None
+    assert told["finish_reason"]
+    assert ask("What is the Zanzibar Teapot like?", "--anyway") == 0
+    assert "what follows is invented" in capsys.readouterr().out
+
+
+def test_markup_is_only_text(ask: Ask, capsys: pytest.CaptureFixture[str]) -> None:
+    assert ask("what is <b>bold</b> & sons", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["record"]["uid"] == "u3"
+
+
+@pytest.mark.parametrize(
+    ("question", "told"),
+    [("", "an empty one"), ("  ", "an empty one"), ("?!", "no word"), ("a " * 5_000, "10,000")],
+)
+def test_what_is_no_question_is_refused(
+    ask: Ask, question: str, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert ask(question) == 2
+    assert told in capsys.readouterr().err
+
+
+def test_a_line_of_json_for_every_line(
+    ask: Ask, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = "the quiet violin\n\nthe zanzibar teapot\n???\nThe Quiet Clock, please\n"
+    monkeypatch.setattr("sys.stdin", io.StringIO(asked))
+    assert ask("-") == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line.get("status") for line in lines] == ["answered", "no_match", None, "answered"]
+    assert "no word" in lines[2]["error"]
+    assert ask("the quiet violin", "--json") == 0
+    assert json.loads(capsys.readouterr().out) == lines[0]
+
+
+def test_the_command_shown_prints_the_line(tmp_path: Path) -> None:
+    lines = b"".join(json.dumps({"uid": f"u{i}", "title": "é"}).encode() + b"\n" for i in range(9))
+    offset = lines.index(b'{"uid": "u5"')
+    for name, held in (("raw 'x'.json", lines), ("raw.json.gz", gzip.compress(lines))):
+        (tmp_path / name).write_bytes(held)
+        command = line_command(str(tmp_path / name), offset)
+        done = subprocess.run(["bash", "-c", command], capture_output=True, check=True)
+        assert json.loads(done.stdout)["uid"] == "u5"
+
+
+def test_a_missing_model_or_catalogue_is_told(
+    clean: Path, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nothing = str(tmp_path / "none")
+    assert main(["ask", "kettle", f"--run={nothing}", f"--catalogue={clean}"]) == 1
+    assert "the folder of a run or of a model" in capsys.readouterr().err
+    assert main(["ask", "kettle", f"--run={run}", f"--catalogue={nothing}"]) == 1
+    assert "the finished output of clean" in capsys.readouterr().err
+
+
+def test_switches_stand_alone() -> None:
+    told = switches(["ask", "q", "--compare", "--json", "false", "--anyway", "--title", "--json"])
+    assert told == [
+        *("ask", "q", "--compare", "true", "--json", "false", "--anyway", "true"),
+        *("--title", "--json", "true"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"matches": 0}, {"max_characters": 0}, {"max_new_tokens": 0}, {"temperature": -1.0},
+        {"top_p": 0.0}, {"seed": 2**63}, {"memory_limit": "much"}, {"temperature": 1e-9},
+    ],
+)  # fmt: skip
+def test_a_value_that_cannot_be_meant_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError):
+        AssistantConfig(**wrong)
+    with pytest.raises(ConfigError):
+        AskConfig(**wrong)
+
+
+@pytest.mark.parametrize("wrong", [{"port": 70_000}, {"port": -1}, {"queue": 0}, {"top_p": 2.0}])
+def test_a_server_that_cannot_be_meant_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError):
+        ServeConfig(**wrong)
+
+
+def test_questions_are_checked_by_words_and_length() -> None:
+    assistant.check_question("ok?", 3)
+    with pytest.raises(ConfigError, match="at most 2 characters"):
+        assistant.check_question("ok?", 2)

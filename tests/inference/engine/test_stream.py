@@ -1,0 +1,276 @@
+"""Answers streamed from slots: the engine's own texts, whoever else asks, stopped or refused."""
+
+import dataclasses
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from data.errors import ModelError
+from inference.engine import weights
+from inference.engine.reference import ReferenceEngine
+from inference.engine.requests import Completion, Request, Settings
+from inference.engine.stream import _WAIT, BusyError, SlotAnswerer, WholeAnswerer, answerer, base_of
+from inference.engine.weights import Model
+
+GREEDY = Settings(14, 0.0, 1.0, 0, None, "fast", "cpu", None, 1)
+DRAWN = dataclasses.replace(GREEDY, temperature=0.8)
+
+
+@pytest.fixture(scope="module")
+def model(run: Path) -> Model:
+    return weights.find_model(str(run))
+
+
+@pytest.fixture(scope="module")
+def greedy(model: Model) -> Iterator[SlotAnswerer]:
+    with closing(SlotAnswerer(model, GREEDY, 64)) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def drawn(model: Model) -> Iterator[SlotAnswerer]:
+    with closing(SlotAnswerer(model, DRAWN, 64)) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def long_prompt(model: Model, greedy: SlotAnswerer, some_titles: Callable[[int], list[str]]) -> str:
+    """A prompt whose answer goes on to the limit."""
+    prompts = [model.prompt.ask("What is it like?", title) for title in some_titles(12)]
+    whole = {prompt: last(greedy.stream(prompt, "", 1)) for prompt in prompts}
+    return next(prompt for prompt in prompts if whole[prompt].finish_reason == "length")
+
+
+def last(stream: Iterator[Completion]) -> Completion:
+    *_, whole = stream
+    return whole
+
+
+def test_the_texts_are_those_of_generate(
+    model: Model, greedy: SlotAnswerer, some_titles: Callable[[int], list[str]]
+) -> None:
+    prompts = [model.prompt.ask("What is it like?", title) for title in some_titles(12)]
+    reference = ReferenceEngine(model, GREEDY)
+    expected = reference.generate([Request("", prompt) for prompt in prompts])
+    assert [last(greedy.stream(prompt, "", 1)) for prompt in prompts] == expected
+    assert {each.finish_reason for each in expected} == {"stop", "length"}
+
+
+def test_a_text_grows(greedy: SlotAnswerer, long_prompt: str) -> None:
+    seen = list(greedy.stream(long_prompt, "", 1))
+    assert len(seen) > 1
+    lengths = [each.new_tokens for each in seen]
+    assert lengths == sorted(lengths)
+
+
+def test_a_text_does_not_depend_on_who_else_asks(
+    model: Model, drawn: SlotAnswerer, some_titles: Callable[[int], list[str]]
+) -> None:
+    prompts = [model.prompt.ask("What is it like?", title) for title in some_titles(40)]
+    alone = [last(drawn.stream(prompt, f"u{i}", 7)) for i, prompt in enumerate(prompts)]
+    together: dict[int, Completion] = {}
+
+    def ask(i: int) -> None:
+        together[i] = last(drawn.stream(prompts[i], f"u{i}", 7))
+
+    threads = [threading.Thread(target=ask, args=(i,)) for i in range(40)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert [together[i] for i in range(40)] == alone
+
+
+def test_the_seed_and_the_record_draw_the_text(model: Model, drawn: SlotAnswerer) -> None:
+    prompt = model.prompt.ask("What is it like?", "Green kettle No. 0")
+    texts = {seed: last(drawn.stream(prompt, "u", seed)).text for seed in range(6)}
+    assert last(drawn.stream(prompt, "u", 3)).text == texts[3]
+    assert len(set(texts.values())) > 1
+    assert len({last(drawn.stream(prompt, f"u{i}", 3)).text for i in range(6)}) > 1
+
+
+def test_closing_a_stream_gives_its_slot_back(model: Model, long_prompt: str) -> None:
+    settings = dataclasses.replace(GREEDY, max_new_tokens=120)
+    with closing(SlotAnswerer(model, settings, 64)) as answers:
+        for _ in range(20):  # more than there are slots
+            stream = answers.stream(long_prompt, "", 1)
+            next(stream)
+            stream.close()
+        settle(answers)
+        assert last(answers.stream(long_prompt, "", 1)).new_tokens >= 14
+
+
+def test_too_many_and_too_long_are_refused(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SlotAnswerer, "_work", lambda self: None)
+    monkeypatch.setattr("inference.engine.stream._WAIT", 0.01)
+    answers = SlotAnswerer(model, GREEDY, 1)
+    waiting = threading.Thread(target=_ask_and_fail, args=(answers,))
+    waiting.start()
+    while answers.load() != (0, 1):
+        time.sleep(0.01)
+    with pytest.raises(BusyError, match="fewer than 1 waiting"):
+        next(answers.stream("a kettle", "", 1))
+    with pytest.raises(ModelError, match="tokens"):
+        next(answers.stream("ß" * 300, "", 1))
+    answers.close()
+    waiting.join(20)
+    assert not waiting.is_alive()
+
+
+def _ask_and_fail(answers: SlotAnswerer) -> None:
+    with pytest.raises(ModelError, match="one that ends"):
+        next(answers.stream("a kettle", "", 1))
+
+
+def test_a_fault_of_the_model_reaches_who_asked(
+    model: Model, long_prompt: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with closing(SlotAnswerer(model, GREEDY, 4)) as answers:
+        advance = answers._decoder.advance
+
+        def fails(_: list[int]) -> None:
+            raise RuntimeError("no memory left")
+
+        monkeypatch.setattr(answers._decoder, "advance", fails)
+        with pytest.raises(ModelError, match="no memory left"):
+            last(answers.stream(long_prompt, "", 1))
+        monkeypatch.setattr(answers._decoder, "advance", advance)
+        assert last(answers.stream(long_prompt, "", 1)).new_tokens == 14
+
+
+def test_stoppers_lose_nobody_an_answer(
+    model: Model, drawn: SlotAnswerer, some_titles: Callable[[int], list[str]]
+) -> None:
+    prompts = [model.prompt.ask("What is it like?", title) for title in some_titles(12)]
+    alone = [last(drawn.stream(prompt, f"u{i}", 7)) for i, prompt in enumerate(prompts)]
+    together: dict[int, list[Completion]] = {i: [] for i in range(12)}
+    is_over = threading.Event()
+
+    def ask(i: int) -> None:
+        for _ in range(2):
+            together[i].append(last(drawn.stream(prompts[i], f"u{i}", 7)))
+
+    def stop(after: int) -> None:
+        while not is_over.is_set():
+            stream = drawn.stream(prompts[after], f"s{after}", 7)
+            time.sleep(0.01)
+            for _ in zip(range(after), stream, strict=False):
+                pass
+            stream.close()
+
+    askers = [threading.Thread(target=ask, args=(i,)) for i in range(12)]
+    stoppers = [threading.Thread(target=stop, args=(i,)) for i in (1, 2, 3)]
+    for thread in askers + stoppers:
+        thread.start()
+    for thread in askers:
+        thread.join(60)
+    is_over.set()
+    for thread in stoppers:
+        thread.join(20)
+    assert together == {i: [alone[i]] * 2 for i in range(12)}
+    settle(drawn)
+
+
+def settle(answers: SlotAnswerer) -> None:
+    """Wait until nobody is answered any more."""
+    until = time.monotonic() + 20
+    while answers.load() != (0, 0):
+        assert time.monotonic() < until, answers.load()
+        time.sleep(0.02)
+
+
+def all_together(answers: SlotAnswerer, prompts: list[str]) -> list[Completion | ModelError]:
+    """Ask all at once; an answer or its fault for each."""
+    told: dict[int, Completion | ModelError] = {}
+
+    def ask(i: int) -> None:
+        try:
+            told[i] = last(answers.stream(prompts[i], f"u{i}", 7))
+        except ModelError as error:
+            told[i] = error
+
+    threads = [threading.Thread(target=ask, args=(i,)) for i in range(len(prompts))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    return [told[i] for i in range(len(prompts))]
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.mark.parametrize("fails", ["one admission", "one step", "every step of one", "the thread"])
+def test_a_fault_is_that_of_one_answer_alone(
+    model: Model, drawn: SlotAnswerer, some_titles: Callable[[int], list[str]],
+    monkeypatch: pytest.MonkeyPatch, fails: str,
+) -> None:  # fmt: skip
+    prompts = [model.prompt.ask("What is it like?", title) for title in some_titles(20)]
+    alone = [last(drawn.stream(prompt, f"u{i}", 7)) for i, prompt in enumerate(prompts)]
+    culprit = drawn._texts.encode([Request("", prompts[3])])[0]
+    admit, advance = drawn._decoder.admit, drawn._decoder.advance
+    steps = iter(range(10_000))
+
+    def admits(row: Any, slot: int) -> None:
+        if fails == "one admission" and row.ids == culprit:
+            raise RuntimeError("no memory left")
+        admit(row, slot)
+
+    def advances(slots: list[int]) -> Any:
+        step = next(steps)
+        if fails == "one step" and step == 2:
+            raise RuntimeError("no memory left")
+        if fails == "every step of one" and any(
+            job.row.ids == culprit for job in drawn._held.values()
+        ):
+            raise RuntimeError("no memory left")
+        if fails == "the thread" and step == 2:
+            raise SystemExit
+        return advance(slots)
+
+    monkeypatch.setattr(drawn._decoder, "admit", admits)
+    monkeypatch.setattr(drawn._decoder, "advance", advances)
+    told = all_together(drawn, prompts)
+    if fails in ("one admission", "every step of one"):
+        assert "no memory left" in str(told.pop(3))
+        del alone[3]
+    assert told == alone
+    settle(drawn)
+
+
+def test_who_waits_can_leave_and_takes_no_place(model: Model, long_prompt: str) -> None:
+    with closing(SlotAnswerer(model, GREEDY, 2)) as answers:
+        admit = answers._admit
+        answers._admit = lambda: time.sleep(0.01)  # type: ignore[method-assign]
+        time.sleep(2 * _WAIT)  # for one who is just being looked for
+        streams = [answers.stream(long_prompt, "", 1) for _ in range(4)]
+        # Without news it comes back, so that it can be closed.
+        assert [next(stream).new_tokens for stream in streams[:2]] == [0, 0]
+        with pytest.raises(BusyError):
+            next(streams[2])
+        streams[1].close()
+        assert next(streams[3]).new_tokens == 0
+        answers._admit = admit  # type: ignore[method-assign]
+        assert last(streams[0]) == last(streams[3])
+
+
+def test_other_models_answer_whole(model: Model, greedy: SlotAnswerer) -> None:
+    whole = WholeAnswerer(model, dataclasses.replace(GREEDY, engine="reference"))
+    prompt = model.prompt.ask("What is it like?", "Green kettle No. 0")
+    assert list(whole.stream(prompt, "", 1)) == [last(greedy.stream(prompt, "", 1))]
+    with pytest.raises(ModelError, match="tokens too many"):
+        next(whole.stream("ß" * 300, "", 1))
+    whole.close()
+
+
+def test_the_base_answers_without_the_adapter(model: Model) -> None:
+    base = base_of(model)
+    assert base.adapter is None
+    prompt = model.prompt.ask("What is it like?", "Green kettle No. 0")
+    with closing(answerer(base, GREEDY, 4)) as answers:
+        said = last(answers.stream(prompt, "", 1))
+    expected = ReferenceEngine(base, GREEDY).generate([Request("", prompt)])
+    assert [said] == expected

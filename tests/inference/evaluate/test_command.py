@@ -1,0 +1,615 @@
+"""The command evaluate: what it compares, flags and refuses, and what the report says."""
+
+import dataclasses
+import importlib.metadata
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from data import subset
+from data.artefacts import manifest, stage
+from data.artefacts.folder import Folder
+from data.artefacts.manifest import Counts, Manifest
+from data.artefacts.parts import commit_part, part_name
+from data.artefacts.run import locate
+from data.errors import (
+    ConfigError,
+    GateError,
+    ManifestError,
+    ModelError,
+    OutputError,
+    SourceError,
+    SubsetError,
+)
+from data.prompt import Prompt
+from data.subset import SubsetConfig
+from inference.__main__ import main
+from inference.config import EvaluateConfig, Thresholds
+from inference.engine import weights
+from inference.evaluate import command, samples, systems
+from inference.evaluate.samples import EvalSet
+from inference.evaluate.systems import Ready, Written
+
+NOUNS = ("kettle", "lamp", "novel", "jacket", "violin", "clock", "tent", "mirror")
+ROWS = [
+    (f"u{i}", f"{NOUNS[i % 8].title()} No. {i}",
+     f"This {NOUNS[i % 8]} is the {i} th of its kind and lasts {i * 7} years; nobody says more.")
+    for i in range(90)
+]  # fmt: skip
+BRIEF = {"max_new_tokens": 8, "resamples": 100}
+
+
+def _subset(folder: Path, clean: Path, **sizes: Any) -> Path:
+    subset.run(SubsetConfig(clean=str(clean), out=str(folder), **sizes))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def clean(tmp_path_factory: pytest.TempPathFactory, clean_of: Callable[..., Path]) -> Path:
+    return clean_of(tmp_path_factory.mktemp("evaluate") / "clean", ROWS, held_out=0.2)
+
+
+@pytest.fixture(scope="module")
+def asked(clean: Path) -> Path:
+    """A subset: some 50 train rows and some 20 test rows."""
+    return _subset(clean.parent / "subset", clean)
+
+
+def _train(folder: Path, run: Path, asked: Path, **config: Any) -> Path:
+    """A run that was trained on a subset: the tiny model of the fixture with that lineage."""
+    shutil.copytree(run, folder)
+    base = locate(str(folder / "base"))
+    facts = {
+        "base": "base", "base_digest": base.digest, "longest_completion_tokens": 12,
+        "prompt": {"template": "alpaca", "instruction": "Write a product description."},
+    }  # fmt: skip
+    parent = manifest.read(Folder(str(asked)), "subset").as_parent(str(asked))
+    made = Manifest("train", config, {"run": folder.name}, (), (), Counts(), (parent,), facts=facts)
+    made.write(Folder(str(folder)))
+    lines = [{"step": i, "loss": 3.0 - i / 10} for i in range(1, 9)]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(run: Path, asked: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return _train(tmp_path_factory.mktemp("runs") / "ten", run, asked)
+
+
+def _report(out: Path) -> dict[str, Any]:
+    told: dict[str, Any] = json.loads((out / "report.json").read_text())
+    return told
+
+
+def _line(told: dict[str, Any], key: str) -> dict[str, Any]:
+    return next(line for line in told["verdicts"][0]["lines"] if line["key"] == key)
+
+
+@pytest.fixture(scope="module")
+def reported(trained: Path, asked: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("reports") / "out"
+    command.run(EvaluateConfig(run=str(trained), subset=str(asked), out=str(out), **BRIEF))
+    return out
+
+
+def test_seen_and_unseen_rows_side_by_side(reported: Path, asked: Path) -> None:
+    told = _report(reported)
+    splits = {name: set(subset.load(str(asked))[name]["uid"]) for name in ("train", "test")}
+    for side, split in (("unseen", "test"), ("seen", "train")):
+        uids = {row["uid"] for row in told["rows"] if row["side"] == side}
+        assert uids
+        assert uids <= splits[split]
+    assert told["sides"]["seen"]["rows"] == told["sides"]["unseen"]["rows"]
+    kinds = [each["kind"] for each in told["candidates"]]
+    assert sorted(kinds) == ["adapter", "base", "nearest", "reference", "title"]
+    unseen = told["sides"]["unseen"]["scores"]
+    assert unseen["title"]["title_words"]["value"] == 100
+    assert unseen["adapter"]["perplexity"]["value"] != unseen["base"]["perplexity"]["value"]
+    assert unseen["adapter"]["rougeL"]["low"] is not None
+
+
+def test_the_page_is_whole_and_needs_nothing_else(reported: Path) -> None:
+    page = (reported / "report.html").read_text()
+    assert not re.search(r"""(?:src|href)\s*=|url\(|@import|https?://""", page.split("<main>")[0])
+    assert "NaN" not in page
+    data = re.search(r'id="data">(.*?)</script>', page, re.DOTALL)
+    assert data
+    assert len(json.loads(data[1])["rows"]) == len(_report(reported)["rows"])
+    assert page.index('class="verdict') < page.index("<table>")
+
+
+def test_texts_cannot_break_out_of_the_page(trained: Path, asked: Path, tmp_path: Path) -> None:
+    texts = _write_texts(tmp_path / "texts.jsonl", asked, lambda _: "</script><script>alert(1)")
+    out = _judge(texts, asked, tmp_path)
+    page = (out / "report.html").read_text()
+    assert "<script>alert" not in page
+    assert page.count("</script>") == 2
+
+
+def test_a_finished_report_is_left_alone(
+    reported: Path, trained: Path, asked: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = (reported / "report.json").read_bytes()
+    config = EvaluateConfig(run=str(trained), subset=str(asked), out=str(reported), **BRIEF)
+    command.run(config)
+    assert "already finished" in capsys.readouterr().out
+    assert (reported / "report.json").read_bytes() == before
+
+
+def test_an_adapter_of_zeros_has_not_learned(
+    trained: Path, asked: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from safetensors.torch import load_file, save_file
+
+    run = tmp_path / "zeros"
+    shutil.copytree(trained, run)
+    file = run / "adapter" / "adapter_model.safetensors"
+    save_file({name: each * 0 for name, each in load_file(file).items()}, file)
+    words = ["evaluate", "--run", str(run), "--subset", str(asked), "--out", str(tmp_path / "out"),
+             "--max_new_tokens", "8", "--resamples", "100", "--rows", "12"]  # fmt: skip
+    assert main(words) == 0
+    told = _report(tmp_path / "out")
+    assert "it has not learned to describe" in told["verdicts"][0]["headline"]
+    for key in ("perplexity_drop", "gain_over_base"):
+        assert _line(told, key)["passed"] is False
+    assert "0.0% lower" in _line(told, "perplexity_drop")["told"]
+    capsys.readouterr()
+    # The gate holds for a finished report too.
+    assert main([*words, "--gate"]) == 3
+    assert "perplexity_drop met" in capsys.readouterr().err
+
+
+def _write_texts(path: Path, asked: Path, text: Callable[[dict[str, str]], str]) -> Path:
+    loaded = subset.load(str(asked))
+    rows = [row for split in ("train", "test") for row in loaded[split]]
+    lines = [json.dumps({"uid": row["uid"], "description": text(row)}) + "\n" for row in rows]
+    path.write_text("".join(lines))
+    return path
+
+
+def _judge(texts: Path, asked: Path, tmp_path: Path, **fields: Any) -> Path:
+    out = tmp_path / "out"
+    command.run(
+        EvaluateConfig(
+            generated=str(texts), subset=str(asked), out=str(out), resamples=100, **fields
+        )
+    )
+    return out
+
+
+def test_reciting_is_flagged_and_describing_is_not(asked: Path, tmp_path: Path) -> None:
+    learned = subset.load(str(asked))["train"]["content"]
+    recited = _write_texts(tmp_path / "recited.jsonl", asked, lambda _: learned[0])
+    told = _report(_judge(recited, asked, tmp_path))
+    assert _line(told, "recited_unseen")["passed"] is False
+    assert "it recites" in told["verdicts"][0]["headline"]
+    assert told["sides"]["unseen"]["scores"]["generated:recited.jsonl"]["copied"]["value"] == 100
+    own = _write_texts(
+        tmp_path / "own.jsonl", asked, lambda row: f"Behold our {row['title']}, new!"
+    )
+    told = _report(_judge(own, asked, tmp_path / "other"))
+    assert _line(told, "recited_unseen")["passed"] is True
+    assert _line(told, "title_kept")["passed"] is True
+
+
+def test_no_model_is_needed_for_ready_texts(asked: Path, tmp_path: Path) -> None:
+    texts = _write_texts(tmp_path / "texts.jsonl", asked, lambda row: row["title"])
+    told = _report(_judge(texts, asked, tmp_path))
+    assert _line(told, "perplexity_drop")["told"] == "not measured"
+    assert _line(told, "ended")["passed"] is None
+    pairs = told["sides"]["unseen"]["differences"]
+    gain = next(pair["scores"]["rougeL"] for pair in pairs if pair["other"] == "title")
+    assert (gain["value"], gain["low"], gain["high"]) == (0, 0, 0)
+
+
+def test_texts_of_the_run_stand_in_for_writing(
+    trained: Path,
+    asked: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    adapter_of: Callable[..., None],
+) -> None:
+    from inference.config import GenerateConfig
+    from inference.generate import command as generate
+
+    out = tmp_path / "generated"
+    settings = GenerateConfig(
+        run=str(trained), titles=str(asked), out=str(out), max_new_tokens=8, device="cpu"
+    )
+    generate.run(settings)
+    asked_for: list[str] = []
+    write = systems.Writer.write
+
+    def counted(self: Any, side: Any, ready: Any, what: str) -> Any:
+        asked_for.append(f"{what}: {len(side) - len(ready)}")
+        return write(self, side, ready, what)
+
+    monkeypatch.setattr(systems.Writer, "write", counted)
+    config = EvaluateConfig(
+        run=str(trained), generated=str(out), subset=str(asked), out=str(tmp_path / "o"), **BRIEF
+    )
+    command.run(config)
+    assert "adapter, unseen titles: 0" in asked_for
+    told = _report(tmp_path / "o")
+    assert [each["kind"] for each in told["candidates"]].count("generated") == 0
+    assert [each["stage"] for each in told["lineage"]][:3] == ["generate", "train", "subset"]
+    # The same run with another adapter: its texts are not those.
+    other = tmp_path / "other"
+    shutil.copytree(trained, other)
+    adapter_of(other / "adapter", other / "base", seed=7)
+    again = EvaluateConfig(
+        run=str(other), generated=str(out), subset=str(asked), out=str(tmp_path / "p"), **BRIEF
+    )
+    command.run(again)
+    told = _report(tmp_path / "p")
+    assert [each["kind"] for each in told["candidates"]].count("generated") == 1
+
+
+def test_several_runs_share_their_base(
+    trained: Path, run: Path, asked: Path, tmp_path: Path
+) -> None:
+    other = _train(tmp_path / "again", run, asked)
+    runs = [str(trained), str(other)]
+    out = tmp_path / "out"
+    command.run(EvaluateConfig(run=runs, subset=str(asked), out=str(out), rows=6, **BRIEF))
+    told = _report(out)
+    keys = [each["key"] for each in told["candidates"]]
+    assert keys == ["base", "adapter:ten", "adapter:again", "nearest", "title", "reference"]
+    pairs = [(p["one"], p["other"]) for p in told["sides"]["unseen"]["differences"]]
+    assert ("adapter:again", "adapter:ten") in pairs
+    assert len(told["verdicts"]) == 2
+
+
+@pytest.mark.parametrize("goes_on", [False, True], ids=["the run", "the one before"])
+def test_rows_that_a_run_was_trained_on_are_refused(
+    clean: Path,
+    run: Path,
+    asked: Path,
+    tmp_path: Path,
+    clean_of: Callable[..., Path],
+    goes_on: bool,
+) -> None:
+    trained_rows = subset.load(str(asked))["test"].to_list()
+    everything = [(row["uid"], row["title"], row["content"]) for row in trained_rows]
+    others = [(f"x{i}", f"Other {i}", f"Text number {i}.") for i in range(20)]
+    all_train = _subset(
+        tmp_path / "leaky", clean_of(tmp_path / "c", everything + others, held_out=0.01)
+    )
+    leaky = _train(tmp_path / "run", run, all_train)
+    if goes_on:
+        first = str(leaky / "adapter")
+        leaky = _train(tmp_path / "second", run, asked, init_adapter=first)
+    config = EvaluateConfig(run=str(leaky), subset=str(asked), out=str(tmp_path / "o"), **BRIEF)
+    with pytest.raises(SubsetError, match="that no run was trained on"):
+        command.run(config)
+    assert not (tmp_path / "o").exists()
+
+
+def test_other_held_out_rows_lose_those_that_were_trained_on(
+    trained: Path, asked: Path, tmp_path: Path, clean_of: Callable[..., Path]
+) -> None:
+    known = subset.load(str(asked))["train"][0]
+    rows = [(f"t{i}", f"Official {i}", f"An official text, number {i}.") for i in range(9)]
+    rows.append(("t9", known["title"].upper(), "Same title, other words."))
+    official = clean_of(tmp_path / "official", rows, held_out=0.3)
+    out = tmp_path / "out"
+    command.run(
+        EvaluateConfig(
+            run=str(trained), subset=str(asked), held_out=str(official), out=str(out), **BRIEF
+        )
+    )
+    unseen = _report(out)["sides"]["unseen"]
+    assert (unseen["rows"], unseen["left_out"]) == (9, {"trained_on": 1})
+
+
+def test_a_missing_training_subset_is_refused(
+    run: Path, clean: Path, asked: Path, tmp_path: Path
+) -> None:
+    small = _subset(tmp_path / "small", clean, size=10)
+    trained = _train(tmp_path / "run", run, small)
+    config = EvaluateConfig(run=str(trained), subset=str(asked), out=str(tmp_path / "o"), **BRIEF)
+    shutil.rmtree(small)
+    with pytest.raises(ManifestError, match="cannot be told without it"):
+        command.run(config)
+
+
+def test_another_base_is_refused(
+    trained: Path, asked: Path, tmp_path: Path, base_of: Callable[..., Path]
+) -> None:
+    other = tmp_path / "run"
+    shutil.copytree(trained, other)
+    shutil.rmtree(other / "base")
+    base_of(other / "base", seed=9)
+    config = EvaluateConfig(run=str(other), subset=str(asked), out=str(tmp_path / "o"), **BRIEF)
+    with pytest.raises(ModelError, match="the base that the adapter was trained on"):
+        command.run(config)
+
+
+def test_texts_for_other_rows_are_refused(asked: Path, tmp_path: Path) -> None:
+    texts = tmp_path / "texts.jsonl"
+    texts.write_text('{"uid": "elsewhere", "description": "A text."}\n')
+    with pytest.raises(SourceError, match=r"first: elsewhere"):
+        _judge(texts, asked, tmp_path)
+
+
+def test_texts_without_their_columns_are_told_what_is_wanted(asked: Path, tmp_path: Path) -> None:
+    texts = tmp_path / "texts.jsonl"
+    texts.write_text('{"uid": "a", "text": "A text."}\n')
+    with pytest.raises(SourceError, match=r"'description', found uid, text; give the output"):
+        _judge(texts, asked, tmp_path)
+
+
+def test_unfinished_texts_are_refused(asked: Path, tmp_path: Path) -> None:
+    """Its parts are whole, but more were to come."""
+    texts = Folder(str(tmp_path / "texts"))
+    rows = {"uid": ["a"], "description": ["A text."]}
+    stage.begin(texts, "generate", {})
+    pq.write_table(pa.table(rows), tmp_path / "texts" / "part-00000.parquet")
+    with pytest.raises(ManifestError, match=r"found an unfinished one"):
+        _judge(tmp_path / "texts", asked, tmp_path)
+
+
+def test_a_merged_model_alone_is_refused(run: Path, asked: Path, tmp_path: Path) -> None:
+    config = EvaluateConfig(
+        run=str(run / "base"), subset=str(asked), out=str(tmp_path / "o"), **BRIEF
+    )
+    with pytest.raises(ManifestError, match="--generated"):
+        command.run(config)
+
+
+@pytest.mark.parametrize("text", ["", "A text of some words."])
+def test_one_row_and_empty_texts(asked: Path, tmp_path: Path, text: str) -> None:
+    texts = _write_texts(tmp_path / "texts.jsonl", asked, lambda _: text)
+    told = _report(_judge(texts, asked, tmp_path, rows=1))
+    scores = told["sides"]["unseen"]["scores"]["generated:texts.jsonl"]
+    assert scores["rougeL"]["value"] is not None
+    assert scores["rougeL"]["low"] is None
+    assert _line(told, "gain_over_title")["passed"] is False
+    assert "no interval" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_missing_pictures_are_told_in_words(trained: Path, asked: Path, tmp_path: Path) -> None:
+    bare = tmp_path / "bare"
+    shutil.copytree(trained, bare)
+    (bare / "metrics.jsonl").unlink()
+    out = tmp_path / "out"
+    command.run(
+        EvaluateConfig(run=str(bare), subset=str(asked), out=str(out), rows=3, base=False, **BRIEF)
+    )
+    assert "so no loss is drawn" in (out / "report.html").read_text()
+    scores = _report(out)["sides"]["unseen"]["scores"]["base"]
+    assert list(scores) == ["perplexity"]
+
+
+def test_the_gate_passes_where_nothing_is_asked(asked: Path, tmp_path: Path) -> None:
+    texts = _write_texts(tmp_path / "texts.jsonl", asked, lambda row: row["title"])
+    nothing = Thresholds(*[None] * 12)
+    told = _report(_judge(texts, asked, tmp_path, gate=True, thresholds=nothing))
+    assert told["verdicts"][0]["headline"] == "Nothing could be judged"
+    with pytest.raises(GateError):
+        _judge(texts, asked, tmp_path / "strict", gate=True)
+
+
+def test_ready_texts_need_no_torch(
+    asked: Path, tmp_path: Path, python: Callable[..., "subprocess.CompletedProcess[str]"]
+) -> None:
+    texts = _write_texts(tmp_path / "texts.jsonl", asked, lambda row: row["title"])
+    told = python(
+        "-c",
+        "import sys; sys.modules['torch'] = sys.modules['transformers'] = None; "
+        "from inference.__main__ import main; sys.exit(main(sys.argv[1:]))",
+        *("evaluate", "--generated", str(texts), "--subset", str(asked)),
+        *("--out", str(tmp_path / "out"), "--resamples", "100"),
+    )
+    assert told.returncode == 0, told.stderr
+    assert (tmp_path / "out" / "report.html").is_file()
+
+
+# What makes a report another one -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("field", ["title", "content"])
+def test_other_held_out_titles_or_texts_under_the_same_uids_are_another_report(
+    asked: Path, tmp_path: Path, clean_of: Callable[..., Path], field: str
+) -> None:
+    held = tmp_path / "held"
+    fresh = [(f"h{i}", f"Official {i}", f"An official text, number {i}.") for i in range(9)]
+    clean_of(held, fresh, held_out=0.3)
+    texts = tmp_path / "texts.jsonl"
+    texts.write_text("".join(json.dumps({"uid": u, "description": c}) + "\n" for u, _, c in fresh))
+    _judge(texts, asked, tmp_path, held_out=str(held))
+    shutil.rmtree(held)
+    changed = [
+        (u, f"{t} anew", c) if field == "title" else (u, t, f"{c} Really.") for u, t, c in fresh
+    ]
+    clean_of(held, changed, held_out=0.3)
+    with pytest.raises(OutputError, match=r"texts="):
+        _judge(texts, asked, tmp_path, held_out=str(held))
+
+
+def test_the_identity_holds_what_changes_a_report_and_no_more(
+    trained: Path, asked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = EvaluateConfig(run=str(trained), subset=str(asked), out=str(tmp_path / "o"), **BRIEF)
+    case = command.find(config)
+    first = command._identify(case)
+
+    def changed(other: command.Case) -> set[str]:
+        found = command._identify(other)
+        return {name for name in first | found if first.get(name) != found.get(name)}
+
+    copied = tmp_path / "elsewhere"
+    shutil.copytree(trained, copied)
+    moved = dataclasses.replace(config, run=str(copied), out="x", gate=True, overwrite=True)
+    assert changed(command.find(moved)) == set()
+    scale = copied / "adapter" / "adapter_config.json"
+    scale.write_text(scale.read_text().replace('"lora_alpha": 8', '"lora_alpha": 9'))
+    assert "settings" in changed(command.find(moved))
+    path, model = case.runs[0]
+    other = dataclasses.replace(model, prompt=Prompt("compact"))
+    assert changed(dataclasses.replace(case, runs=[(path, other)])) == {"prompts"}
+    other = dataclasses.replace(model, longest=50)
+    without = dataclasses.replace(config, max_new_tokens=None)
+    assert command._identify(dataclasses.replace(case, config=without))["limits"] == [14]
+    found = command._identify(dataclasses.replace(case, config=without, runs=[(path, other)]))
+    assert found["limits"] == [57]
+    shorter = [dataclasses.replace(side, left_out={"empty": 1}) for side in case.sides]
+    assert changed(dataclasses.replace(case, sides=shorter)) == {"texts"}
+    rows = {
+        path: [dataclasses.replace(many[0], digest="0f")] for path, many in case.trained.items()
+    }
+    assert changed(dataclasses.replace(case, trained=rows)) == {"trained"}
+    monkeypatch.setattr("inference.engine.choose_device", lambda _: "cuda")
+    assert changed(case) == {"device", "precision"}
+    monkeypatch.undo()
+    monkeypatch.setattr(importlib.metadata, "version", lambda _: "99")
+    assert changed(case) == {"scorers"}
+
+
+# Whose text is whose -----------------------------------------------------------------------------
+
+
+def _ready(path: str, texts: dict[Any, Any], **fields: Any) -> Ready:
+    return Ready(path, texts, "0f", **fields)
+
+
+def _side(*rows: tuple[str, str]) -> EvalSet:
+    return EvalSet("unseen", [u for u, _ in rows], [t for _, t in rows], ["Real."] * len(rows))
+
+
+def test_repeated_uids_keep_the_text_of_their_own_title() -> None:
+    side = _side(("a", "Kettle"), ("a", "Lamp"), ("b", "Tent"), ("a", "Kettle"), ("c", "New"))
+    texts = {
+        "a": {"Lamp": ("Shines.", True), "Kettle": ("Boils.", True)},
+        "c": {"Old": ("C", True)},
+    }
+    ready = _ready("g", texts)
+    kept = systems.covered(side, ready)
+    assert kept.titles == ["Kettle", "Lamp", "Kettle"]
+    assert kept.left_out == {"no_text": 1, "other_title": 1}
+    assert systems.take_ready(ready, kept).texts == ["Boils.", "Shines.", "Boils."]
+
+
+def test_texts_without_titles_cannot_serve_a_uid_of_two_titles() -> None:
+    ready = _ready("g.jsonl", {"a": {None: ("Boils.", None)}, "b": {None: ("B.", None)}})
+    assert systems.take_ready(ready, _side(("a", "Kettle"), ("a", "Kettle"))).texts == [
+        *("Boils.", "Boils."),
+    ]
+    with pytest.raises(SourceError, match=r"g\.jsonl: .* uid a has several; give the output"):
+        systems.covered(_side(("b", "Tent"), ("a", "Kettle"), ("a", "Lamp")), ready)
+
+
+def test_a_uid_with_different_descriptions_is_refused_and_equal_ones_are_fine(
+    asked: Path, tmp_path: Path
+) -> None:
+    texts = _write_texts(tmp_path / "texts.jsonl", asked, lambda row: row["title"])
+    texts.write_text(texts.read_text() * 2)
+    _judge(texts, asked, tmp_path)
+    with texts.open("a") as file:
+        for text in ("Other.", "Another."):
+            file.write(json.dumps({"uid": "u3", "description": text}) + "\n")
+    with pytest.raises(SourceError, match=r"found 3 different ones for uid u3; give each row"):
+        _judge(texts, asked, tmp_path / "other")
+
+
+def _written(folder: Path, rows: list[dict[str, Any]]) -> Path:
+    """An output of generate with some rows."""
+    made = pa.Table.from_pylist(rows)
+    artefact = commit_part(Folder(str(folder)), part_name(0), made)
+    Manifest(
+        "generate", {}, {}, (), (artefact,), Counts(len(rows), len(rows))
+    ).write(Folder(str(folder)))  # fmt: skip
+    return folder
+
+
+def test_an_output_without_finish_reasons_does_not_say_how_texts_ended(tmp_path: Path) -> None:
+    row = {"uid": "a", "title": "Kettle", "description": "Boils."}
+    ready = systems.read_ready(str(_written(tmp_path / "a", [row])))
+    assert systems.take_ready(ready, _side(("a", "Kettle"))) == Written(["Boils."], None)
+    both = [row | {"finish_reason": "stop"}, row | {"uid": "b", "finish_reason": None}]
+    ready = systems.read_ready(str(_written(tmp_path / "b", both)))
+    assert systems.take_ready(ready, _side(("a", "Kettle"))).ended == [True]
+    assert systems.take_ready(ready, _side(("a", "Kettle"), ("b", "Kettle"))).ended is None
+    with pytest.raises(SourceError, match="expected a column 'title'"):
+        systems.read_ready(str(_written(tmp_path / "c", [{"uid": "a", "description": "B"}])))
+
+
+def test_texts_written_in_another_way_are_no_stand_ins(trained: Path) -> None:
+    model = weights.find_model(str(trained))
+    how = {"temperature": 0.0, "max_new_tokens": 8, "prompt": dataclasses.asdict(model.prompt)}
+    config = EvaluateConfig(run="r", max_new_tokens=8)
+
+    def stands_in(weights: str = model.digest, **other: Any) -> bool:
+        ready = _ready("g", {}, weights=weights, settings=how | other)
+        return systems.stands_in(ready, model, config)
+
+    assert stands_in()
+    assert not stands_in(weights="0f")
+    assert not stands_in(temperature=0.7)
+    assert not stands_in(max_new_tokens=9)
+    assert not stands_in(prompt={"template": "compact", "instruction": "x"})
+
+
+def test_files_of_one_name_keep_two_columns(asked: Path, tmp_path: Path) -> None:
+    paths = []
+    for folder, text in (("a", "A text."), ("b", "Another one.")):
+        (tmp_path / folder).mkdir()
+        paths.append(
+            str(_write_texts(tmp_path / folder / "t.jsonl", asked, lambda _, text=text: text))
+        )
+    config = EvaluateConfig(
+        generated=paths, subset=str(asked), out=str(tmp_path / "o"), resamples=100, rows=3
+    )
+    command.run(config)
+    told = _report(tmp_path / "o")
+    assert [each["label"] for each in told["verdicts"]] == ["a/t.jsonl", "b/t.jsonl"]
+    texts = told["rows"][0]["texts"]
+    assert texts["generated:a/t.jsonl"]["text"] == "A text."
+    assert texts["generated:b/t.jsonl"]["text"] == "Another one."
+    with pytest.raises(ConfigError, match="each path once"):
+        EvaluateConfig(generated=["a", "a/"])
+
+
+def test_the_nearest_row_is_never_the_row_itself() -> None:
+    rows = [("a", "Kettle", "Boils."), ("a", "Lamp", "Shines."), ("b", "Kettles", "Boil.")]
+    table = pa.table(dict(zip(samples.COLUMNS, zip(*rows, strict=True), strict=True)))
+    side = EvalSet("seen", *([each[i] for each in rows] for i in range(3)))  # type: ignore[arg-type]
+    near = systems.nearest_by_title(side, samples.Trained("0f", table))
+    assert near[0] == "Boil."
+    assert near[1] != "Shines."
+    assert near[2] == "Boils."
+    assert systems.nearest_by_title(side, samples.Trained("0f", table.slice(0, 0))) == []
+    own = EvalSet("seen", ["a"], ["Kettle"], ["Boils."])
+    assert systems.nearest_by_title(own, samples.Trained("0f", table.slice(0, 1))) == []
+
+
+def test_what_cannot_be_measured_is_said(asked: Path, tmp_path: Path) -> None:
+    texts = _write_texts(tmp_path / "texts.jsonl", asked, lambda _: "!!!")
+    out = _judge(texts, asked, tmp_path)
+    scores = _report(out)["sides"]["unseen"]["scores"]["generated:texts.jsonl"]
+    assert (scores["rougeL"]["value"], scores["bleu"]["value"]) == (0, None)
+    assert scores["unsupported"] == {"value": None, "low": None, "high": None, "rows": 0}
+    assert "no text with numbers" in (out / "report.html").read_text()
+
+
+def test_a_russian_catalogue_is_scored(tmp_path: Path, clean_of: Callable[..., Path]) -> None:
+    rows = [
+        (f"r{i}", f"Чайник {i}", f"Этот чайник {i} кипятит воду быстро, {i} раз.")
+        for i in range(40)
+    ]
+    known = _subset(tmp_path / "subset", clean_of(tmp_path / "clean", rows, held_out=0.3))
+    texts = _write_texts(tmp_path / "texts.jsonl", known, lambda row: row["content"])
+    told = _report(_judge(texts, known, tmp_path))
+    scores = told["sides"]["unseen"]["scores"]["generated:texts.jsonl"]
+    assert [scores[name]["value"] for name in ("rouge1", "rouge2", "rougeL", "bleu", "chrf")] == [
+        *(100, 100, 100, 100, 100),
+    ]
+    assert "unicode" in told["settings"]["signatures"]["rouge"]

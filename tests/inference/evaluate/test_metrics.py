@@ -1,0 +1,148 @@
+"""Scores equal the libraries' own on fixed pairs; what needs no library equals a hand count."""
+
+import numpy as np
+import pytest
+from rouge_score.rouge_scorer import RougeScorer
+from sacrebleu.metrics.bleu import BLEU
+from sacrebleu.metrics.chrf import CHRF
+
+from inference.evaluate import metrics
+
+TEXTS = [
+    "A green kettle of steel that boils water in two minutes.",
+    "The novel tells of a quiet river, of a lamp and of 3,000 small boats.",
+    "Bright lamp.",
+    "",
+]
+REAL = [
+    "This steel kettle, in green, boils a litre of water within two minutes!",
+    "A novel about a quiet river and the boats on it.",
+    "A copper lamp for the garden, small and bright.",
+    "A jacket that lasts.",
+]
+
+
+def _score(name: str, table: np.ndarray) -> float:
+    return float(metrics.BY_KEY[name].score(table.sum(axis=0, keepdims=True))[0])
+
+
+def test_bleu_and_chrf_are_sacrebleus() -> None:
+    found = metrics.against_references(TEXTS, REAL)
+    assert _score("bleu", found["bleu"]) == BLEU().corpus_score(TEXTS, [REAL]).score
+    chrf = CHRF(word_order=2)
+    assert _score("chrf", found["chrf"]) == chrf.corpus_score(TEXTS, [REAL]).score
+    rows = metrics.BY_KEY["chrf"].score(found["chrf"])
+    for row, text, real in zip(rows, TEXTS, REAL, strict=True):
+        assert row == chrf.sentence_score(text, [real]).score
+
+
+@pytest.mark.parametrize("kind", ["rouge1", "rouge2", "rougeL"])
+def test_rouge_is_rouge_scores(kind: str) -> None:
+    found = metrics.against_references(TEXTS, REAL)[kind]
+    scorer = RougeScorer([kind])
+    own = [scorer.score(real, text)[kind].fmeasure for text, real in zip(TEXTS, REAL, strict=True)]
+    assert found[:, 0].tolist() == own
+    assert _score(kind, found) == pytest.approx(100 * np.mean(own))
+    assert own[0] > 0
+
+
+def test_signatures_tell_the_settings() -> None:
+    told = metrics.signatures()
+    assert "|nw:2|" in told["chrf"]
+    assert "tok:13a" in told["bleu"]
+
+
+def test_length_is_characters_over_characters() -> None:
+    found = metrics.against_references(["abcd", ""], ["ab", "cd"])
+    assert _score("length", found["length"]) == 1.0
+
+
+def test_distinct_counts_different_ngrams_of_all_texts() -> None:
+    found = metrics.of_texts(["A lamp", "a lamp lamp", ""])
+    # a, lamp of five words; (a, lamp), (lamp, lamp) of three pairs.
+    assert _score("distinct1", found["distinct1"]) == pytest.approx(2 / 5)
+    assert _score("distinct2", found["distinct2"]) == pytest.approx(2 / 3)
+
+
+def test_repetition_counts_what_the_same_text_said_before() -> None:
+    found = metrics.of_texts(["one two three four one two three four", "one two three four"])
+    # Five runs of four words with one of them twice, and one run.
+    assert found["repetition"].tolist() == [[1, 5], [0, 1]]
+
+
+def test_faithful_adds_up_what_rows_keep() -> None:
+    found = metrics.faithful(
+        ["A kettle of 2 litres.", "Some lamp, 7 watts."],
+        ["Green Kettle", "Lamp 7W"],
+        ["Boils.", "Shines."],
+    )
+    assert found["title_words"].tolist() == [[1, 2], [1, 1]]
+    assert found["title_numbers"].tolist() == [[0, 0], [1, 1]]
+    assert found["unsupported"].tolist() == [[1, 1], [0, 1]]
+
+
+def test_no_rows() -> None:
+    for name, table in metrics.of_texts([]).items():
+        assert table.shape == (0, 2), name
+
+
+def test_keys_are_unique() -> None:
+    assert len(metrics.BY_KEY) == len(metrics.METRICS)
+
+
+SAME = {
+    "Russian": "Чайник из стали кипятит воду за две минуты.",
+    "Japanese": "この鉄瓶は二分でお湯を沸かし、長く温かさを保ちます。",
+    "Chinese": "这款不锈钢水壶两分钟内烧开水。",
+    "Thai": "กาต้มน้ำสแตนเลสต้มน้ำได้ในสองนาที",
+    "Arabic": "غلاية من الصلب تغلي الماء في دقيقتين",
+    "Hindi": "यह केतली दो मिनट में पानी उबालती है।",
+    "Korean": "이 강철 주전자는 2분 만에 물을 끓입니다.",
+    "emoji": "🎉 😀 🇧🇷 🎁",
+    "mixed": "iPhone 15 ケース for 男性, ＡＢＣ１２３ и чехол",
+}
+
+
+@pytest.mark.parametrize("text", SAME.values(), ids=SAME)
+def test_equal_texts_score_in_full_in_any_script(text: str) -> None:
+    other = "Something else altogether."
+    found = metrics.against_references([text, other], [text, text])
+    for name in ("rouge1", "rouge2", "rougeL"):
+        assert found[name].tolist() == [[1, 1], [0, 1]], name
+    for name in ("bleu", "chrf"):
+        assert _score(name, found[name][:1]) == pytest.approx(100), name
+        assert _score(name, found[name][1:]) < 10, name
+
+
+@pytest.mark.parametrize("text", [SAME["Japanese"], SAME["Thai"], SAME["Hindi"], SAME["Russian"]])
+def test_titles_are_kept_and_texts_repeat_in_any_script(text: str) -> None:
+    kept = metrics.faithful([text, "Something else."], [text, text], ["", ""])
+    assert _score("title_words", kept["title_words"][:1]) == 100
+    assert _score("title_words", kept["title_words"][1:]) == 0
+    again = metrics.of_texts([text, f"{text} {text}"])["repetition"]
+    assert _score("repetition", again[:1]) < 5
+    assert _score("repetition", again[1:]) > 35
+
+
+def test_half_a_japanese_text_is_half_kept() -> None:
+    found = metrics.against_references(["鉄瓶"], ["鉄瓶茶碗"])
+    assert found["rouge1"][0, 0] == pytest.approx(2 / 3)
+    assert found["rougeL"][0, 0] == pytest.approx(2 / 3)
+    assert found["rouge2"][0, 0] == pytest.approx(1 / 2)
+
+
+def test_what_cannot_be_measured_is_nothing_rather_than_0() -> None:
+    found = metrics.against_references(["!!!", "Lamp"], ["!!!", "Lamp"])
+    assert found["rouge1"].tolist() == [[0, 0], [1, 1]]
+    assert found["rouge2"].tolist() == [[0, 0], [0, 0]]
+    assert np.isnan(_score("bleu", found["bleu"][1:]))
+    # A text that says nothing where something was to be said is 0, though.
+    empty = metrics.against_references([""], ["A green kettle of steel."])
+    assert [_score(name, empty[name]) for name in ("rouge1", "rouge2", "rougeL", "bleu")] == [0] * 4
+
+
+def test_signatures_say_that_characters_are_words() -> None:
+    told = metrics.signatures(["A lamp", SAME["Russian"], SAME["Japanese"]])
+    assert "tok:13a+char" in told["bleu"]
+    assert told["rouge"].endswith("tok:unicode+char")
+    assert "char" not in "".join(metrics.signatures(["A lamp", SAME["Russian"]]).values())

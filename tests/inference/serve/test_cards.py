@@ -1,0 +1,94 @@
+"""Pieces of the page: everything said by people, records and models is escaped."""
+
+import base64
+import json
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from inference.ask.assistant import Answer
+from inference.ask.attribution import STATES, Copied
+from inference.ask.index import Record
+from inference.serve import cards
+
+EVIL = """<script>alert('x')</script><img src=x onerror=alert(1)>"&amp;"""
+
+
+def answer(**changed: object) -> Answer:
+    told = {
+        "question": EVIL, "status": "answered", "title": EVIL, "seed": 1, "temperature": 0.3,
+        "matches": [{"title": EVIL, "score": 0.9, "records": 1},
+                    {"title": EVIL + "2", "score": 0.5, "records": 1}],
+        "answer": EVIL, "finish_reason": "length", "new_tokens": 3, "base_answer": EVIL,
+        "record": Record(EVIL, EVIL, EVIL, "train", EVIL, 12), "training": "trained",
+        "copied": [Copied(3, 9, EVIL[3:9], "training", EVIL, EVIL)],
+    }  # fmt: skip
+    return Answer(**(told | changed))  # type: ignore[arg-type]
+
+
+class Tags(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: set[str] = set()
+        self.attributes: set[str] = set()
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.seen.add(tag)
+        self.attributes |= {name for name, _ in attrs}
+        if tag != "br":
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize("status", ["answered", "invented"])
+def test_markup_is_shown_as_text(state: str, status: str) -> None:
+    made = answer(training=state, status=status)
+    html = "".join(
+        [
+            cards.status(EVIL, is_error=True),
+            cards.answer_card(made, is_whole=True),
+            cards.base_card(made, is_whole=False),
+            cards.evidence_card(made, {EVIL: EVIL}),
+            cards.heading(7, EVIL),
+            cards.empty_card(EVIL),
+        ]
+    )
+    tags = Tags()
+    tags.feed(html)
+    assert tags.open == []
+    assert not tags.seen & {"script", "img"}
+    assert not {name for name in tags.attributes if name.startswith("on")}
+
+
+def test_copied_stretches_are_marked() -> None:
+    copied = [Copied(4, 8, "red ", "record", "u", "T"), Copied(10, 14, "<b> ", "training")]
+    html = cards.marked("the red ke<b> tle", copied)
+    assert re.findall("<mark[^>]*>([^<]*)</mark>", html) == ["red ", "&lt;b&gt; "]
+    assert "in this title&#x27;s own record" in html
+    assert "in several texts" in html
+    assert re.sub("</?mark[^>]*>", "", html) == "the red ke&lt;b&gt; tle"
+
+
+def test_the_download_is_the_answer() -> None:
+    made = answer()
+    html = cards.evidence_card(made, {})
+    held = re.search('href="data:application/json;base64,([^"]+)"', html)
+    assert held is not None
+    assert json.loads(base64.b64decode(held[1])) == json.loads(json.dumps(made.as_data()))
+    assert "download=" not in cards.evidence_card(made, {}, is_whole=False)
+
+
+def test_an_answer_says_how_it_ended() -> None:
+    assert "limit" in cards.answer_card(answer(), is_whole=True)
+    assert "limit" not in cards.answer_card(answer(finish_reason="stop"), is_whole=True)
+    assert "nothing to say" in cards.answer_card(answer(answer=" ", copied=[]), is_whole=True)
+    assert "invented" in cards.answer_card(answer(status="invented"), is_whole=True)
+
+
+def test_nothing_is_loaded_from_elsewhere() -> None:
+    assert not re.search(r"https?://|url\(|@import", cards.STYLE)

@@ -1,0 +1,660 @@
+"""The cleaning stage as its command runs it: rows, balance, bad input, resumption after a kill."""
+
+import dataclasses
+import gzip
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from fsspec.exceptions import FSTimeoutError
+
+from data import sampling
+from data.artefacts import manifest, schema
+from data.artefacts.folder import Folder, digest_bytes
+from data.artefacts.manifest import Counts
+from data.artefacts.parts import list_parts
+from data.errors import OutputError
+from preprocessing.__main__ import main
+from preprocessing.clean import (
+    CleanPart,
+    RawBlock,
+    _is_too_broken,
+    clean_part,
+    order_rows,
+    verify_part,
+)
+from preprocessing.config import CleanConfig, RowRules
+from preprocessing.source import cut_stream, find
+
+RULES = ("--rules.content_min=20", "--rules.content_max=200")
+ROWS = 600
+
+
+def read(folder: Path, inside: str = "") -> list[dict[str, Any]]:
+    """All rows of a folder, in file order."""
+    files = sorted((folder / inside).glob("part-*.parquet"))
+    rows = [row for file in files for row in pq.read_table(file).to_pylist()]
+    return sorted(rows, key=lambda row: (row["source"], row["byte_offset"]))
+
+
+def without_source(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{name: value for name, value in row.items() if name != "source"} for row in rows]
+
+
+@pytest.fixture
+def clean(scheduler: str) -> Callable[..., int]:
+    """Run the command on the shared cluster, with rules that suit the invented records."""
+
+    def run(source: Path, out: Path, *words: str) -> int:
+        asked = (f"--source={source}", f"--out={out}", f"--scheduler={scheduler}")
+        return main(["clean", *asked, *RULES, *words])
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def raw(tmp_path_factory: pytest.TempPathFactory, lines: Any, write: Any) -> Path:
+    """A raw file of invented records, one in a hundred broken."""
+    return Path(write(tmp_path_factory.mktemp("raw") / "trn.json", lines(ROWS)))
+
+
+@pytest.fixture(scope="session")
+def reference(raw: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """That file cleaned by one worker in one block."""
+    out = tmp_path_factory.mktemp("reference") / "clean"
+    assert main(["clean", f"--source={raw}", f"--out={out}", "--workers=1", *RULES, *LOOSE]) == 0
+    return out
+
+
+LOOSE = ("--max_quarantined_share=0.02",)
+
+
+def test_every_line_is_kept_dropped_or_quarantined_for_the_reason_it_should(
+    reference: Path, raw: Path
+) -> None:
+    result = manifest.read(Folder(str(reference)), "clean")
+    assert result.counts.quarantined == {"invalid_json": 6}
+    assert result.counts.dropped == {
+        "title_empty": 18,
+        "content_empty": 18,
+        "content_too_short": 6,
+        "content_too_long": 6,
+    }
+    assert (result.counts.read, result.counts.kept) == (ROWS, ROWS - 54)
+    assert [(each.rows, each.bytes) for each in result.inputs] == [(ROWS, raw.stat().st_size)]
+    assert result.inputs[0].path == str(raw)
+    assert [each.path for each in result.outputs] == [
+        "quarantine/part-00000.parquet",
+        "part-00000.parquet",
+    ]
+    for each in result.outputs:
+        payload = (reference / each.path).read_bytes()
+        assert (each.bytes, each.digest) == (len(payload), digest_bytes(payload))
+    assert len(read(reference)) == result.counts.kept
+    assert sorted(os.listdir(reference)) == ["manifest.json", "part-00000.parquet", "quarantine"]
+
+
+def test_rows_are_repaired_and_have_the_schema_key_split_and_line_of_the_design(
+    reference: Path, raw: Path
+) -> None:
+    table = pq.read_table(reference / "part-00000.parquet")
+    assert table.schema.remove_metadata() == schema.CLEAN
+    schema.check(table, schema.CLEAN, "part")
+    keys = table.column("sample_key").to_pylist()
+    assert keys == sorted(keys)
+    data = raw.read_bytes()
+    shares = CleanConfig().shares
+    for row in table.to_pylist():
+        record = json.loads(data[row["byte_offset"] :].split(b"\n")[0])
+        assert record["uid"] == row["uid"]
+        assert row["title"] == record["title"].replace("&amp;", "&")
+        assert "  " not in row["content"]
+        assert [row["sample_key"]] == sampling.sample_keys([row["uid"]], 3407)
+        assert [row["split"]] == sampling.splits([row["title"]], 3407, shares)
+    repaired = next(row["content"] for row in table.to_pylist() if "DuNord" in row["content"])
+    assert repaired.startswith("Café DuNord '")
+
+
+def test_quarantine_holds_the_broken_lines_as_they_stand(reference: Path, raw: Path) -> None:
+    data = raw.read_bytes()
+    table = pq.read_table(reference / "quarantine" / "part-00000.parquet")
+    assert table.schema.remove_metadata() == schema.QUARANTINE
+    for row in table.to_pylist():
+        assert row["line"] == data[row["byte_offset"] :].split(b"\n")[0]
+        assert (row["reason"], row["source"]) == ("invalid_json", "trn.json")
+
+
+@pytest.mark.parametrize(("workers", "block"), [(2, 10_000), (3, 3_001)])
+def test_any_number_of_workers_and_any_block_size_give_the_same_rows(
+    raw: Path, reference: Path, tmp_path: Path, workers: int, block: int
+) -> None:
+    out = tmp_path / "clean"
+    asked = (f"--source={raw}", f"--out={out}", f"--workers={workers}", f"--block_bytes={block}")
+    assert main(["clean", *asked, *RULES, *LOOSE]) == 0
+    assert len(list_parts(Folder(str(out)))) == -(-raw.stat().st_size // block)
+    assert read(out) == read(reference)
+    assert read(out, "quarantine") == read(reference, "quarantine")
+
+
+def test_gzip_gives_the_same_rows_and_the_same_parts_but_for_the_name(
+    raw: Path, reference: Path, tmp_path: Path, clean: Callable[..., int], write: Any
+) -> None:
+    packed = tmp_path / "trn.json.gz"
+    packed.write_bytes(gzip.compress(raw.read_bytes()))
+    assert clean(packed, tmp_path / "clean", "--block_bytes=5000", *LOOSE) == 0
+    assert without_source(read(tmp_path / "clean")) == without_source(read(reference))
+    plain, compressed = (
+        manifest.read(Folder(str(folder))).inputs[0] for folder in (reference, tmp_path / "clean")
+    )
+    assert (compressed.rows, compressed.bytes) == (plain.rows, plain.bytes)
+
+
+def test_two_files_of_a_folder_give_their_rows_under_their_names(
+    lines: Any, reference: Path, tmp_path: Path, clean: Callable[..., int], write: Any
+) -> None:
+    cut = lines(ROWS)
+    write(tmp_path / "raw" / "a.json", cut[:250])
+    write(tmp_path / "raw" / "b.json.gz", cut[250:])
+    assert clean(tmp_path / "raw", tmp_path / "clean", "--block_bytes=7000", *LOOSE) == 0
+    rows = read(tmp_path / "clean")
+    assert {row["source"] for row in rows} == {"a.json", "b.json.gz"}
+    names = ("uid", "title", "content", "split", "sample_key")
+    assert [[row[name] for name in names] for row in rows] == [
+        [row[name] for name in names] for row in read(reference)
+    ]
+    offset = sum(len(each) + 1 for each in cut[:250])
+    expected = [row["byte_offset"] for row in read(reference)]
+    assert [row["byte_offset"] + (row["source"] != "a.json") * offset for row in rows] == expected
+
+
+def test_every_odd_line_among_good_ones_gets_the_verdict_that_it_gets_alone(
+    tmp_path: Path, clean: Callable[..., int], kept: Any, refused: Any, line: Any
+) -> None:
+    good = [line(f"good {i}", "Lamp", "Bright and small and green.") for i in range(300)]
+    odd = [each for each, _ in refused.values()] + [each for each, _ in kept.values()]
+    shuffled = [*good[:100], b"", *odd, *good[100:], b"x" * 70_000]
+    path = tmp_path / "trn.json"
+    path.write_bytes(b"\xef\xbb\xbf" + b"\r\n".join(shuffled))
+    words = ("--max_quarantined_share=1", "--max_line_bytes=60000", "--block_bytes=4096")
+    loose = ("--rules.title_min=0", "--rules.content_min=0", "--rules.content_max=null")
+    assert clean(path, tmp_path / "clean", *words, *loose) == 0
+    counts = manifest.read(Folder(str(tmp_path / "clean"))).counts
+    expected: dict[str, int] = {"line_too_long": 1}
+    for _, reason in refused.values():
+        expected[reason] = expected.get(reason, 0) + 1
+    assert counts.quarantined == expected
+    assert counts.dropped == {"blank_line": 1}
+    assert counts.kept == len(good) + len(kept)
+    assert counts.read == len(shuffled)
+    data = path.read_bytes()
+    for row in read(tmp_path / "clean", "quarantine"):
+        assert data[row["byte_offset"] :].startswith(row["line"])
+        assert row["byte_offset"] == 3 or data[row["byte_offset"] - 1 :][:1] == b"\n"
+
+
+def test_output_at_a_url_equals_local_output(
+    raw: Path, reference: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Workers are other processes, whose memory this one cannot see: run the tasks here.
+    out = "memory://test_pipeline/clean"
+    config = CleanConfig(source=str(raw), out=out, rules=RowRules(content_min=20, content_max=200))
+    [file] = find(str(raw))
+    block = RawBlock(0, file, 0, file.size)
+    part = clean_part(block, None, config)
+    local = manifest.read(Folder(str(reference)))
+    assert part.outputs == local.outputs
+    fs = fsspec.filesystem("memory")
+    for each in part.outputs:
+        stored = fs.cat(f"/test_pipeline/clean/{each.path}")
+        assert stored == (reference / each.path).read_bytes()
+    assert verify_part(block, None, config) == part
+    assert not [path for path in fs.find("/test_pipeline") if ".tmp-" in path]
+
+
+def test_the_digest_of_a_run_is_the_same_in_another_folder_and_for_other_workers(
+    raw: Path, reference: Path, tmp_path: Path, clean: Callable[..., int]
+) -> None:
+    moved = tmp_path / "elsewhere" / "trn.json"
+    moved.parent.mkdir()
+    moved.write_bytes(raw.read_bytes())
+    assert clean(moved, tmp_path / "clean", *LOOSE) == 0
+    one, two = (manifest.read(Folder(str(each))) for each in (reference, tmp_path / "clean"))
+    assert one.digest == two.digest
+    assert one.inputs[0].path != two.inputs[0].path
+
+
+def test_a_finished_output_is_left_as_it_is_and_says_so(
+    raw: Path, reference: Path, capsys: Any, digests: Any
+) -> None:
+    before = digests(reference) | {"manifest": (reference / "manifest.json").read_bytes()}
+    asked = (f"--source={raw}", f"--out={reference}", "--workers=1")
+    assert main(["clean", *asked, *RULES, *LOOSE]) == 0
+    assert "already finished" in capsys.readouterr().out
+    after = digests(reference) | {"manifest": (reference / "manifest.json").read_bytes()}
+    assert after == before
+
+
+def test_output_of_another_config_is_refused_by_field_and_replaced_when_asked(
+    raw: Path, tmp_path: Path, clean: Callable[..., int], capsys: Any
+) -> None:
+    out = tmp_path / "clean"
+    assert clean(raw, out, "--block_bytes=10000", *LOOSE) == 0
+    first = len(read(out))
+    capsys.readouterr()
+    other = ("--rules.title_min=19", *LOOSE)
+    assert clean(raw, out, *other) == 1
+    told = capsys.readouterr().err
+    assert "rules.title_min=19" in told
+    assert "--overwrite true" in told
+    assert len(read(out)) == first
+    assert clean(raw, out, *other, "--overwrite=true") == 0
+    assert 0 < len(read(out)) < first
+    assert list_parts(Folder(str(out))) == ["part-00000.parquet"]
+
+
+# Bad input -------------------------------------------------------------------------------------
+
+
+def told_in_one_message(capsys: Any) -> str:
+    told: str = capsys.readouterr().err
+    errors = [each for each in told.splitlines() if each.startswith("error: ")]
+    assert len(errors) == 1, told
+    assert "Traceback" not in told
+    return told[told.index("error: ") :]
+
+
+def make_bad_source(kind: str, folder: Path, lines: list[bytes]) -> Path:
+    path = folder / "raw" / "trn.json"
+    path.parent.mkdir()
+    match kind:
+        case "missing":
+            pass
+        case "empty":
+            path.write_bytes(b"")
+        case "empty gzip":
+            path = path.with_suffix(".json.gz")
+            path.write_bytes(gzip.compress(b""))
+        case "directory of other things":
+            (path.parent / "notes.txt").write_text("no lines here")
+            path = path.parent
+        case "truncated gzip":
+            path = path.with_suffix(".json.gz")
+            payload = gzip.compress(b"\n".join(lines))
+            path.write_bytes(payload[: len(payload) * 2 // 3])
+        case "only blank lines":
+            path.write_bytes(b"\n \n\r\n")
+        case "only the mark":
+            path.write_bytes(b"\xef\xbb\xbf")
+        case "no row left":
+            path.write_bytes(b'{"uid": "1", "title": "", "content": "c"}\n' * 5)
+        case "a picture":
+            path.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 40)
+        case "UTF-16":
+            path.write_bytes(b"\n".join(lines).decode().encode("utf-16"))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("kind", "found"),
+    [
+        ("missing", "expected a file or folder, found none"),
+        ("empty", "expected JSON lines, found an empty file"),
+        ("empty gzip", "expected JSON lines, found no line"),
+        ("directory of other things", "found notes.txt"),
+        ("truncated gzip", "expected a whole gzip stream"),
+        ("only blank lines", "expected rows that pass the rules, found none of 3"),
+        ("only the mark", "expected JSON lines, found no line"),
+        ("no row left", "expected rows that pass the rules, found none of 5"),
+        ("a picture", "expected JSON lines, found binary data"),
+        ("UTF-16", "expected JSON lines, found UTF-16; convert it: iconv -f UTF-16 -t UTF-8"),
+    ],
+)
+def test_bad_input_ends_in_one_message_and_leaves_no_output(
+    tmp_path: Path, clean: Callable[..., int], capsys: Any, lines: Any, kind: str, found: str
+) -> None:
+    path = make_bad_source(kind, tmp_path, lines(400))
+    assert clean(path, tmp_path / "clean", "--block_bytes=4096", *LOOSE) == 1
+    told = told_in_one_message(capsys)
+    assert found in told
+    assert str(path) in told
+    assert not (tmp_path / "clean").exists()
+
+
+@pytest.mark.parametrize("share", ["0.01", "1"])
+@pytest.mark.parametrize(
+    ("line", "mend"),
+    [
+        (
+            {"asin": "1", "title": "t", "description": ["c"]},
+            "fields asin, title, description; convert it: gzip -dc PATH | jq -c '{uid: .asin",
+        ),
+        (
+            {"uid": 7, "title": "t", "content": "c"},
+            "fields uid, title, content; convert it: gzip -dc PATH | jq -c '{uid: (.uid // ",
+        ),
+        ({"a": 1}, "the fields a: rename or fill those that are meant by uid, title and content"),
+    ],
+)
+def test_records_with_other_fields_are_told_with_the_command_that_renames_them(
+    tmp_path: Path, clean: Callable[..., int], capsys: Any, line: Any, mend: str, share: str
+) -> None:
+    path = tmp_path / "trn.json.gz"
+    path.write_bytes(gzip.compress(json.dumps(line).encode() + b"\n") * 9)
+    assert clean(path, tmp_path / "clean", f"--max_quarantined_share={share}") == 1
+    told = told_in_one_message(capsys)
+    assert mend.replace("PATH", str(path)) in told
+    assert len(told.splitlines()) == 1
+    assert "--max_quarantined_share" not in told
+    assert "--rules" not in told
+
+
+def test_lines_in_another_encoding_are_told_with_the_command_that_converts_them(
+    tmp_path: Path, clean: Callable[..., int], capsys: Any, line: Any
+) -> None:
+    path = tmp_path / "trn.json"
+    good = [line(str(i), content="Bright and small and green.") for i in range(50)]
+    path.write_bytes(b"\n".join([*good, good[0].replace(b"Bright", b"Gr\xfcn")]))
+    assert clean(path, tmp_path / "clean") == 1
+    told = told_in_one_message(capsys)
+    assert f"iconv -f WINDOWS-1252 -t UTF-8 < {path} > lines.jsonl\n" in told
+
+
+def test_after_a_time_out_of_the_network_the_same_command_goes_on(
+    raw: Path, reference: Path, tmp_path: Path, clean: Any, capsys: Any, monkeypatch: Any
+) -> None:
+    path, out = tmp_path / "trn.json.gz", tmp_path / "clean"
+    path.write_bytes(gzip.compress(raw.read_bytes(), 1))
+    real = cut_stream
+
+    def failing(*words: Any) -> Any:
+        for place, block in enumerate(real(*words)):
+            if place == 5:
+                raise FSTimeoutError
+            yield block
+
+    words = ("--block_bytes=10000", *LOOSE)
+    with monkeypatch.context() as patch:
+        patch.setattr("preprocessing.source.cut_stream", failing)
+        assert clean(path, out, *words) == 1
+    told = told_in_one_message(capsys)
+    assert f"{path}: expected an answer of the network, found FSTimeoutError; run the same" in told
+    assert list_parts(Folder(str(out)))
+    assert clean(path, out, *words) == 0
+    assert without_source(read(out)) == without_source(read(reference))
+
+
+def test_too_many_broken_lines_stop_the_run_with_the_first_three_shown(
+    tmp_path: Path, clean: Callable[..., int], capsys: Any, line: Any, write: Any
+) -> None:
+    good = [line(str(i), content="Bright and small and green.") for i in range(90)]
+    bad = [b"broken %d" % i for i in range(10)]
+    path = write(tmp_path / "trn.json", [*good, *bad])
+    # In blocks so small that the first ones hold no broken line, and others just one.
+    words = ("--block_bytes=64", "--max_quarantined_share=0.09")
+    assert clean(path, tmp_path / "clean", *words) == 1
+    told = told_in_one_message(capsys)
+    assert "expected at most 9.00% broken lines, found 10 of 100" in told
+    assert all(f"b'broken {i}'" in told for i in range(3))
+    assert "b'broken 3'" not in told
+    assert "--max_quarantined_share" in told
+    assert not (tmp_path / "clean").exists()
+    assert clean(path, tmp_path / "clean", "--block_bytes=64", "--max_quarantined_share=0.1") == 0
+
+
+@pytest.mark.parametrize("name", ["trn.json", "trn.json.gz"])
+def test_broken_lines_that_the_rest_makes_up_for_do_not_stop_the_run(
+    tmp_path: Path, clean: Callable[..., int], line: Any, write: Any, name: str
+) -> None:
+    # One long broken line first: most of the bytes, but one line in 301.
+    good = [line(str(i), content="Bright and small and green.") for i in range(300)]
+    path = write(tmp_path / name, [b"x" * 200_000, *good])
+    words = ("--block_bytes=4096", "--max_line_bytes=5000")
+    assert clean(path, tmp_path / "clean", *words) == 0
+    counts = manifest.read(Folder(str(tmp_path / "clean"))).counts
+    assert counts == Counts(301, 300, {}, {"line_too_long": 1})
+
+
+def test_a_file_where_the_output_folder_should_be_is_told(
+    raw: Path, tmp_path: Path, clean: Callable[..., int], capsys: Any
+) -> None:
+    out = tmp_path / "clean"
+    out.write_text("mine")
+    assert clean(raw, out) == 1
+    assert str(out) in told_in_one_message(capsys)
+    assert out.read_text() == "mine"
+
+
+@pytest.mark.parametrize("words", [(), ("--overwrite=true",)])
+def test_a_folder_with_other_things_is_never_written_into(
+    raw: Path, tmp_path: Path, clean: Callable[..., int], capsys: Any, words: tuple[str, ...]
+) -> None:
+    out = tmp_path / "clean"
+    out.mkdir()
+    (out / "thesis.txt").write_text("mine")
+    assert clean(raw, out, *words) == 1
+    told = told_in_one_message(capsys)
+    assert "'thesis.txt' in it" in told
+    assert "--out" in told
+    assert os.listdir(out) == ["thesis.txt"]
+
+
+def test_no_scheduler_at_the_address_is_a_usage_error(
+    raw: Path, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = (f"--source={raw}", f"--out={tmp_path / 'clean'}", "--scheduler=nowhere://x")
+    assert main(["clean", *asked, *RULES]) == 2
+    assert "--scheduler: expected an address like tcp://host:8786" in told_in_one_message(capsys)
+
+
+# Parts and resumption --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def one_part(raw: Path, tmp_path: Path) -> tuple[RawBlock, CleanConfig, CleanPart]:
+    """One block cleaned in this process."""
+    rules = RowRules(content_min=20, content_max=200)
+    config = CleanConfig(source=str(raw), out=str(tmp_path / "clean"), rules=rules)
+    [file] = find(str(raw))
+    block = RawBlock(2, file, 40_000, 80_000)
+    return block, config, clean_part(block, None, config)
+
+
+def test_a_finished_part_is_described_as_it_was_and_not_written_again(
+    one_part: tuple[RawBlock, CleanConfig, CleanPart],
+) -> None:
+    block, config, part = one_part
+    path = Path(config.out) / "part-00002.parquet"
+    before = path.stat().st_mtime_ns
+    assert verify_part(block, None, config) == part
+    assert path.stat().st_mtime_ns == before
+    assert part.counts.quarantined
+    assert [each.path for each in part.outputs] == [
+        "quarantine/part-00002.parquet",
+        "part-00002.parquet",
+    ]
+
+
+def test_cleaning_a_block_again_writes_the_same_bytes(
+    one_part: tuple[RawBlock, CleanConfig, CleanPart], digests: Any
+) -> None:
+    block, config, part = one_part
+    before = digests(Path(config.out))
+    assert clean_part(block, None, config) == part
+    assert digests(Path(config.out)) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        *[("part-00002.parquet", how) for how in ("cut", "garbage", "removed", "foreign")],
+        *[("quarantine/part-00002.parquet", how) for how in ("cut", "garbage", "removed")],
+    ],
+)
+def test_a_damaged_part_is_made_again(
+    one_part: tuple[RawBlock, CleanConfig, CleanPart],
+    digests: Any,
+    name: str,
+    damage: str,
+) -> None:
+    block, config, part = one_part
+    before = digests(Path(config.out))
+    path = Path(config.out) / name
+    payload = path.read_bytes()
+    match damage:
+        case "cut":
+            path.write_bytes(payload[: len(payload) // 2])
+        case "garbage":
+            path.write_bytes(b"no parquet here")
+        case "removed":
+            path.unlink()
+        case "foreign":
+            pq.write_table(pa.table({"a": [1]}), path)
+    assert verify_part(block, None, config) == part
+    assert digests(Path(config.out)) == before
+
+
+def test_a_part_of_other_input_is_refused_and_the_mending_flag_named(
+    one_part: tuple[RawBlock, CleanConfig, CleanPart], raw: Path, tmp_path: Path
+) -> None:
+    block, config, _ = one_part
+    changed = tmp_path / "trn.json"
+    changed.write_bytes(raw.read_bytes().replace(b"Lamp", b"Pump"))
+    file = dataclasses.replace(block.file, url=str(changed))
+    with pytest.raises(OutputError, match="other bytes; use --overwrite true"):
+        verify_part(dataclasses.replace(block, file=file), None, config)
+
+
+def test_rows_of_one_key_are_ordered_by_uid_and_then_by_offset() -> None:
+    columns = [["b", "a", "a", "c"], ["t"] * 4, ["c"] * 4, ["train"] * 4, [5, 5, 5, 1], ["s"] * 4]
+    arrays = [
+        pa.array(values, field.type)
+        for values, field in zip([*columns, [1, 9, 2, 3]], schema.CLEAN, strict=True)
+    ]
+    ordered = order_rows(pa.table(arrays, schema=schema.CLEAN))
+    found = [(row["uid"], row["byte_offset"]) for row in ordered.to_pylist()]
+    assert found == [("c", 3), ("a", 2), ("a", 9), ("b", 1)]
+
+
+def start(root: Path, path: Path, out: Path) -> "subprocess.Popen[str]":
+    asked = (f"--source={path}", f"--out={out}", "--workers=2", "--block_bytes=32768")
+    return subprocess.Popen(
+        [sys.executable, "-m", "preprocessing", "clean", *asked, *RULES, *LOOSE],
+        cwd=root,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def wait_for_parts(process: "subprocess.Popen[str]", out: Path, parts: int) -> None:
+    """Wait until so many parts are committed and the process still runs."""
+    give_up = time.monotonic() + 60
+    while len(list(out.glob("part-*.parquet"))) < parts:
+        assert process.poll() is None, "it ended before it could be stopped"
+        assert time.monotonic() < give_up, "no parts within a minute"
+        time.sleep(0.002)
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory, lines: Any, write: Any) -> dict[str, Path]:
+    """A file of 20,000 records, plain and gzip: over 80 blocks of 32 KiB."""
+    folder = tmp_path_factory.mktemp("large")
+    made = lines(20_000)
+    return {name: write(folder / name, made) for name in ("trn.json", "trn.json.gz")}
+
+
+@pytest.mark.parametrize("name", ["trn.json", "trn.json.gz"])
+def test_after_a_kill_the_same_command_ends_in_the_bytes_of_an_uninterrupted_run(
+    large: dict[str, Path], root: Path, tmp_path: Path, clean: Any, digests: Any, name: str
+) -> None:
+    whole, out = tmp_path / "whole", tmp_path / "clean"
+    process = start(root, large[name], out)
+    try:
+        wait_for_parts(process, out, 5)
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+    assert (out / "begun.json").exists()
+    assert not (out / "manifest.json").exists()
+    done = list_parts(Folder(str(out)))
+    written = {each: (out / each).stat().st_mtime_ns for each in done}
+    # What a kill in the middle of a write leaves behind, were it not so rare.
+    for stray in (
+        ".tmp-part-00001.parquet-0badbad0",
+        "quarantine/.tmp-part-00001.parquet-0badbad0",
+    ):
+        (out / stray).parent.mkdir(exist_ok=True)
+        (out / stray).write_bytes(b"PAR1")
+    words = ("--block_bytes=32768", *LOOSE)
+    assert clean(large[name], whole, *words) == 0
+    assert clean(large[name], out, *words) == 0
+    assert len(done) < len(list_parts(Folder(str(whole))))
+    assert digests(out) == digests(whole)
+    assert {each: (out / each).stat().st_mtime_ns for each in done} == written
+    assert {file.name for file in out.iterdir() if not file.name.startswith("part-")} == {
+        "manifest.json", "quarantine",
+    }  # fmt: skip
+    one, two = (manifest.read(Folder(str(each))) for each in (whole, out))
+    assert (one.digest, one.counts, one.outputs) == (two.digest, two.counts, two.outputs)
+
+
+def test_an_interrupted_run_says_that_it_goes_on_and_ends_with_130(
+    large: dict[str, Path], root: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "clean"
+    process = start(root, large["trn.json"], out)
+    try:
+        wait_for_parts(process, out, 3)
+        os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C does: the workers get it too
+        _, told = process.communicate(timeout=60)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode == 130
+    assert "error: interrupted; the same command goes on from here" in told
+    assert "Traceback" not in told
+    assert not (out / "manifest.json").exists()
+
+
+def test_a_run_stops_early_only_where_no_rest_can_make_up_for_the_broken_lines() -> None:
+    config = CleanConfig(max_quarantined_share=0.01)
+    shortest = len(b'{"uid":"","title":"","content":""}\n')
+    counts = Counts(10, 0, {}, {"invalid_json": 10})
+    assert not _is_too_broken(config, counts, 990 * shortest)
+    assert _is_too_broken(config, counts, 989 * shortest)
+
+
+# The real records ------------------------------------------------------------------------------
+
+
+@pytest.mark.real
+def test_the_real_records_balance_under_each_recipe(
+    real_records: Path, tmp_path: Path, scheduler: str, root: Path
+) -> None:
+    with gzip.open(real_records) as file:
+        lines = sum(1 for _ in file)
+    for recipe in ("default", "tech-challenge-03"):
+        out = tmp_path / recipe
+        words = (
+            f"--config={root}/preprocessing/recipes/{recipe}.yaml",
+            f"--source={real_records}", f"--out={out}", f"--scheduler={scheduler}",
+            "--block_bytes=300000",
+        )  # fmt: skip
+        assert main(["clean", *words]) == 0
+        counts = manifest.read(Folder(str(out)), "clean").counts
+        assert counts.read == lines
+        assert counts.kept == len(read(out)) > 0
+        assert counts.read == counts.kept + sum(counts.dropped.values()) + len(
+            read(out, "quarantine") if counts.quarantined else []
+        )

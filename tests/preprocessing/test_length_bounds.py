@@ -1,0 +1,57 @@
+"""What is said of a text's length before its repair holds after it."""
+
+import html.entities
+
+import pyarrow as pa
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from data import text
+from preprocessing import length_bounds
+
+PIECES = [
+    *("word", "a", "  ", " ", "\n", "\t", "\x00", "\x1b[31m", "amp;", "quot;", "#65;"),
+    *("&amp;", "&AMP", "&#38;", "&#x26;", "&lt", "&nbsp;", " &nbsp; ", "&zwnj;", "&NewLine;"),
+    *("&#0000000000000000000000000000065;", "&CounterClockwiseContourIntegral;", "&Creme;"),
+    *("&#x92;", "&filig;", "ﬃ", "\u0958", "\u0301", "Ã©", "â€™", "Â ", "Ｗ", "“"),
+]
+texts = st.lists(st.one_of(st.sampled_from(PIECES), st.text(max_size=5)), max_size=12).map("".join)
+valid = texts.map(lambda t: t.encode("utf-8", "ignore").decode())
+
+
+@settings(deadline=None, derandomize=True, max_examples=1000)
+@given(st.lists(valid, min_size=1, max_size=8), st.integers(0, 60))
+def test_what_is_sure_before_the_repair_holds_after_it(raw: list[str], enough: int) -> None:
+    column = pa.array(raw, pa.string())
+    lengths = [len(text.repair(each)) for each in raw]
+    least, most = (
+        length_bounds.shortest(column, enough).tolist(),
+        length_bounds.longest(column).tolist(),
+    )
+    for low, length, high in zip(least, lengths, most, strict=True):
+        assert 0 <= low <= length <= high
+
+
+@settings(deadline=None, derandomize=True, max_examples=300)
+@given(st.integers(129, 140), valid)
+def test_what_follows_the_part_looked_at_takes_nothing_from_it(length: int, rest: str) -> None:
+    raw = "a" * length + rest
+    least = length_bounds.shortest(pa.array([raw]), 1)[0]
+    assert least == 126  # of 129 bytes looked at, three may be lost at the ends
+    assert least <= len(text.repair(raw))
+
+
+def test_plain_texts_are_decided_at_once() -> None:
+    column = pa.array(["a" * 99, "a" * 500, "a " * 80, "", "a &amp; b"], pa.string())
+    assert length_bounds.shortest(column, 100).tolist() == [96, 225, 157, 0, 0]
+    assert length_bounds.longest(column).tolist() == [99, 500, 160, 0, 9]
+
+
+def test_a_slice_of_a_column_is_read_where_it_lies() -> None:
+    column = pa.array(["& & &  " * 50, "a" * 300, "&nbsp;" * 60, "short"], pa.string()).slice(1)
+    assert length_bounds.shortest(column, 200).tolist() == [297, 0, 2]
+
+
+def test_no_reference_is_shorter_than_what_it_stands_for() -> None:
+    for name in html.entities.html5:
+        assert len(text.repair(f"a&{name}b")) <= len(name) + 3

@@ -1,0 +1,161 @@
+"""Two processes train as one does: same batches, same losses, one of them writes."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+import torch.distributed
+
+from data.artefacts import manifest
+from data.artefacts.folder import Folder
+from data.errors import ConfigError
+from training import distributed
+from training.__main__ import main
+from training.config import Optimisation, TrainConfig
+from training.distributed import Ranks, leave
+from training.loop import arguments, metrics
+
+
+@pytest.mark.parametrize(
+    ("how", "processes", "expected"),
+    [
+        (Optimisation(batch_size=128, micro_batch_size=32), 1, (32, 4)),
+        (Optimisation(batch_size=128, micro_batch_size=32), 2, (32, 2)),
+        (Optimisation(batch_size=128, micro_batch_size=128), 2, (64, 1)),
+        (Optimisation(batch_size=128), 4, (32, 1)),
+    ],
+)
+def test_batch_is_shared_out(how: Optimisation, processes: int, expected: tuple[int, int]) -> None:
+    assert (how.rows_at_a_time(processes), how.accumulation(processes)) == expected
+
+
+@pytest.mark.parametrize(("batch", "processes"), [(128, 3), (2, 4)])
+def test_batch_that_cannot_be_shared_out(batch: int, processes: int) -> None:
+    with pytest.raises(ConfigError, match=r"--optimisation\.batch_size"):
+        Optimisation(batch_size=batch).accumulation(processes)
+
+
+def test_one_process_does_everything_itself() -> None:
+    alone, seen = Ranks(), []
+    assert alone.first(lambda: 7) == 7
+    assert alone.in_turn(lambda: seen.append(1)) is None
+    assert seen == [1]
+    assert (alone.any(True), alone.any(False)) == (True, False)
+
+
+def test_process_that_leaves_stands_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE"):
+        monkeypatch.setenv(name, "2")
+    leave()
+    assert distributed.join() == Ranks()
+
+
+def test_group_of_a_launcher_of_one_process_ends(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    alone = distributed.join()
+    # As the Trainer does under a launcher.
+    meeting = f"file://{tmp_path / 'meeting'}"
+    torch.distributed.init_process_group("gloo", meeting, rank=0, world_size=1)
+    alone.end()
+    assert not torch.distributed.is_initialized()
+
+
+def test_process_uses_one_gpu_of_several(tmp_path: Path) -> None:
+    given = arguments.settings(TrainConfig(), "float32", tmp_path, evaluate=False)
+    given._n_gpu = 2  # as found where two are seen and no launcher started a process for each
+    assert arguments._on_one_gpu(given).n_gpu == 1
+
+
+def start(root: Path, *words: str) -> "subprocess.Popen[str]":
+    """Start ``training`` in two processes."""
+    launcher = ["torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    return subprocess.Popen(
+        [sys.executable, "-m", *launcher, "-m", "training", *words],
+        cwd=root, env=os.environ | {"OMP_NUM_THREADS": "1"}, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+
+
+def launch(root: Path, *words: str) -> str:
+    """Run ``training`` in two processes; give what it printed."""
+    with start(root, *words) as running:
+        told, errors = running.communicate(timeout=120)
+    assert running.returncode == 0, errors
+    return told
+
+
+def test_fault_of_the_first_process_is_told_once(
+    words: list[str], tmp_path: Path, root: Path
+) -> None:
+    with start(root, *words, "--base=no/such", "--tiny=null", f"--out={tmp_path}/run") as running:
+        _, errors = running.communicate(timeout=120)
+    assert running.returncode != 0
+    (line,) = [each for each in errors.splitlines() if each.startswith("error: ")]
+    assert "no/such" in line
+    # The launcher's own is its last word on any process that fails.
+    assert "DistBackendError" not in errors
+    assert "training/distributed.py" not in errors
+
+
+def test_two_processes_plan_the_share_of_one(words: list[str], tmp_path: Path, root: Path) -> None:
+    out, plans = tmp_path / "run", tmp_path / "plans"
+    told = launch(root, *words, "--plan=auto", f"--plans={plans}", f"--out={out}")
+    assert "each of 2 devices takes 4 rows of a step" in told
+    chosen = json.loads((out / "plan.json").read_text())["candidate"]
+    assert chosen["micro_batch"] * chosen["accumulation"] == 4
+    lines = [line for line in metrics.read(out / "metrics.jsonl") if "loss" in line]
+    facts = manifest.read(Folder(str(out)), "train").facts
+    assert facts["processes"] == 2
+    # As many steps as were predicted, each of the whole batch.
+    assert json.loads((out / "plan.json").read_text())["length"]["steps"] == len(lines)
+
+
+def test_two_processes_train_as_one(words: list[str], tmp_path: Path, root: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    # Beyond the end of an epoch, whose last step has 4 rows of 8, all of the first process.
+    more = [
+        "--checkpoints.eval_steps=6",
+        "--checkpoints.save_steps=9",
+        "--optimisation.max_steps=24",
+    ]
+    more += ["--checkpoints.keep_best=true"]
+    assert main([*words, *more, f"--out={one}"]) == 0
+    # Long micro-batches go in pieces, of which each process may have another number.
+    told = launch(root, *words, *more, "--optimisation.max_tokens=500", f"--out={two}")
+    assert told.count("finished in") == 1
+    lines = [metrics.read(out / "metrics.jsonl") for out in (one, two)]
+    assert [line["step"] for line in lines[0]] == [line["step"] for line in lines[1]]
+    for mine, theirs in zip(*lines, strict=True):
+        assert set(mine) == set(theirs)
+        for name in {"loss", "validation_loss", "tokens", "learning_rate"} & set(mine):
+            assert mine[name] == pytest.approx(theirs[name], rel=1e-4)
+    facts = manifest.read(Folder(str(two)), "train").facts
+    assert facts["processes"] == 2
+
+
+def test_two_processes_go_on_after_a_kill(words: list[str], tmp_path: Path, root: Path) -> None:
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    # Two epochs and a half, of 21 steps; the last one of each has 4 rows of 8.
+    more = ["--optimisation.max_steps=50", "--checkpoints.save_steps=7"]
+    launch(root, *words, *more, f"--out={whole}")
+    with start(root, *words, *more, f"--out={killed}") as running:
+        while not (killed / "checkpoints" / "checkpoint-28").exists():
+            assert running.poll() is None
+            time.sleep(0.01)
+        launcher = psutil.Process(running.pid)
+        for process in [launcher, *launcher.children(recursive=True)]:
+            process.kill()
+    assert not (killed / "adapter").exists()
+    assert "finished in" in launch(root, *words, *more, f"--out={killed}")
+    mine, theirs = (out / "adapter" / "adapter_model.safetensors" for out in (whole, killed))
+    assert mine.read_bytes() == theirs.read_bytes()
+    # Once more: all processes find it finished, and end well.
+    assert "already finished" in launch(root, *words, *more, f"--out={killed}")

@@ -1,0 +1,33 @@
+"""What a run starts from: the precision that the card has of its own."""
+
+import pytest
+import torch
+
+from training import hardware
+from training.config import Optimisation, TrainConfig
+
+
+@pytest.mark.parametrize(("has_own", "expected"), [(True, "bf16"), (False, "float32")])
+def test_automatic_precision_asks_for_bf16_of_the_cards_own(
+    has_own: bool,
+    expected: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def supported(including_emulation: bool = True) -> bool:
+        return including_emulation or has_own
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", supported)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Tesla T4")
+    with caplog.at_level("WARNING", "catalogue"):
+        assert hardware.precision(TrainConfig()) == expected
+    told = [] if has_own else ["precision: float32, as Tesla T4 has no bf16 of its own"]
+    assert caplog.messages == told
+    by_name = TrainConfig(optimisation=Optimisation(precision="bf16"))
+    assert hardware.precision(by_name) == "bf16"
+
+
+def test_automatic_precision_without_a_card(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert hardware.precision(TrainConfig()) == "float32"

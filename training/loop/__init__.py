@@ -1,0 +1,1 @@
+"""The training loop: Trainer, its arguments and callbacks, checkpoints, metrics, curve."""

@@ -1,0 +1,144 @@
+"""Which checkpoints count: those whose marker of digests, written last, fits their files.
+
+A machine may stop while a checkpoint is written, and a disk may damage one later. Neither may end
+up in an adapter, so nothing is read from a checkpoint before its marker was compared with it. Pure
+work on files: knows nothing of models or trainers.
+"""
+
+import json
+import logging
+import os
+import re
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from data.artefacts.folder import digest_file
+
+log = logging.getLogger("catalogue")
+
+MARKER = "complete.json"
+
+
+def step_of(folder: Path) -> int:
+    """Give the step that a checkpoint was saved at; -1 for a folder of another name."""
+    found = re.fullmatch(r"checkpoint-(\d+)", folder.name)
+    return int(found[1]) if found else -1
+
+
+def of_step(folder: Path, step: int) -> Path:
+    """Give the place of a step's checkpoint.
+
+    Args:
+        folder: of all checkpoints.
+        step: it is saved at.
+    """
+    return folder / f"checkpoint-{step}"
+
+
+def unmark(folder: Path) -> None:
+    """Let a checkpoint count no more, before its files are written anew."""
+    (folder / MARKER).unlink(missing_ok=True)
+
+
+def mark(folder: Path) -> None:
+    """Declare a checkpoint complete: flush its files to disk, then write their digests."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MARKER)
+    for path in files:
+        _flush(path)
+    digests = {str(path.relative_to(folder)): digest_file(path) for path in files}
+    temporary = folder / f".tmp-{MARKER}"
+    temporary.write_text(json.dumps(digests, indent=2, sort_keys=True) + "\n")
+    _flush(temporary)
+    os.replace(temporary, folder / MARKER)
+    _flush(folder)
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def fault(folder: Path) -> str | None:
+    """Tell what keeps a checkpoint from counting; None: it is whole."""
+    try:
+        digests = json.loads((folder / MARKER).read_text())
+    except FileNotFoundError:
+        return "it was not finished"
+    except (OSError, ValueError):
+        return f"{MARKER} is damaged"
+    if not isinstance(digests, dict) or not digests:
+        return f"{MARKER} is damaged"
+    for name, digest in digests.items():
+        if not (folder / name).is_file():
+            return f"{name} is missing"
+        if digest_file(folder / name) != digest:
+            return f"{name} is damaged"
+    return None
+
+
+def newest(folder: Path) -> Path | None:
+    """Find the newest checkpoint that is whole; those passed over are named and removed.
+
+    They are removed because a run that comes to their step again must not mix its files with
+    theirs, and because they would count among those kept.
+    """
+    found = sorted(_all(folder), key=step_of, reverse=True)
+    for path in found:
+        reason = fault(path)
+        if reason is None:
+            return path
+        log.warning("%s is passed over: %s", path.name, reason)
+        shutil.rmtree(path)
+    return None
+
+
+def choose(folder: Path, ranking: Sequence[int], last: int) -> int:
+    """Choose the step of the best weights there are; damaged checkpoints are named.
+
+    Args:
+        folder: of the checkpoints.
+        ranking: steps, the best first.
+        last: step of the weights that need no checkpoint; taken where none of the ranking is there.
+    """
+    there = {*map(step_of, _all(folder)), last}
+    for step in (step for step in ranking if step in there):
+        reason = None if step == last else fault(of_step(folder, step))
+        if reason is None:
+            return step
+        log.warning("%s is passed over: %s", of_step(folder, step).name, reason)
+    return last
+
+
+def finished(folder: Path) -> set[int]:
+    """Give the steps of the checkpoints that were finished, by their markers alone."""
+    return {step_of(path) for path in _all(folder) if (path / MARKER).exists()}
+
+
+def rotate(folder: Path, keep: int, ranking: Sequence[int]) -> None:
+    """Remove all but the newest checkpoints; the best one counts among those kept.
+
+    Called only once the newest one is marked, so that there is always one to go on from.
+
+    Args:
+        folder: of the checkpoints.
+        keep: checkpoints that stay, at least 2.
+        ranking: steps, the best first; those whose checkpoint is not finished do not count.
+    """
+    whole = finished(folder)
+    best = next((step for step in ranking if step in whole), None)
+    found = sorted(_all(folder), key=lambda path: (step_of(path) != best, -step_of(path)))
+    newest_step = max((step_of(path) for path in found), default=-1)
+    for path in found[keep:]:
+        if step_of(path) != newest_step:
+            # Its marker first: half removed, it must not count.
+            unmark(path)
+            shutil.rmtree(path)
+
+
+def _all(folder: Path) -> list[Path]:
+    paths = folder.iterdir() if folder.is_dir() else []
+    return [path for path in paths if path.is_dir() and step_of(path) >= 0]

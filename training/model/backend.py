@@ -1,0 +1,244 @@
+"""Load a base model with a LoRA adapter on it, through Unsloth or through transformers + PEFT.
+
+The only file that imports Unsloth. Unsloth changes transformers, trl and peft as it is imported,
+so ``prepare`` comes before any import of those. Knows nothing of rows or training.
+"""
+
+import importlib
+import logging
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from data.artefacts.run import Base, check_finite, check_vocabulary, load
+from data.cli import faults
+from data.errors import ConfigError, ModelError
+from training import guards
+from training.config import TrainConfig
+from training.hardware import Precision
+from training.model.adapter import take_weights
+from training.quiet import first_line, hush, quietly
+
+log = logging.getLogger("catalogue")
+
+
+@dataclass(frozen=True)
+class Backend:
+    """What trains, and why it was taken."""
+
+    name: Literal["unsloth", "transformers"]
+    why: str
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model with an adapter to train, and its tokenizer."""
+
+    model: Any
+    tokenizer: Any
+    backend: Backend
+    trainable: int
+    """Parameters of the adapter."""
+
+
+def choose_backend(asked: Literal["auto", "unsloth", "transformers"], compiled: Path) -> Backend:
+    """Choose the backend and import it; says in one line what was taken and why.
+
+    Args:
+        asked: ``auto`` takes unsloth where it imports.
+        compiled: folder for what Unsloth compiles; else it writes into the working folder.
+
+    Raises:
+        ModelError: unsloth was asked for by name and does not import.
+    """
+    if asked == "transformers":
+        backend = Backend("transformers", "asked for")
+    else:
+        backend = _try_unsloth(asked, compiled)
+    log.info("backend: %s (%s)", backend.name, backend.why)
+    hush()
+    return backend
+
+
+def _try_unsloth(asked: str, compiled: Path) -> Backend:
+    os.environ["UNSLOTH_COMPILE_LOCATION"] = str(compiled)
+    # It tells its makers of every start unless told not to.
+    os.environ.setdefault("UNSLOTH_DISABLE_STATISTICS", "1")
+    os.environ.setdefault("UNSLOTH_DISABLE_AUTO_UPDATES", "1")
+    try:
+        with quietly():
+            importlib.import_module("unsloth")
+    # It raises whatever it likes: ImportError, NotImplementedError, RuntimeError of a driver.
+    except Exception as error:
+        reason = f"{type(error).__name__}: {first_line(error)}"
+        if asked == "unsloth":
+            mend = "install it (README), or use --backend transformers"
+            raise ModelError("unsloth", "a package that imports", reason, mend) from error
+        return Backend("transformers", f"unsloth does not import: {reason}")
+    return Backend("unsloth", "asked for" if asked == "unsloth" else "it imports here")
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """Load the base's own tokenizer, the same under every backend.
+
+    Raises:
+        ModelError: there is none that transformers can read.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(str(folder), "a tokenizer", first_line(error)) from error
+    if tokenizer.pad_token_id is None:
+        # Padding is masked and unlearned by our collator, so its id decides nothing.
+        tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
+    tokenizer.padding_side = "right"
+    return tokenizer
+
+
+def check(config: TrainConfig, base: Base, backend: Backend) -> Any:
+    """Check by names, shapes and settings that a base can be trained, and used later; quick.
+
+    Returns:
+        Its tokenizer.
+
+    Raises:
+        ModelError: files are missing, do not fit each other, or cannot be used later.
+        ConfigError: the LoRA settings name layers that are not there.
+    """
+    from transformers import AutoModelForCausalLM
+
+    # Without it training works, but nobody can be answered: inference reads it alone.
+    if not (base.folder / "tokenizer.json").is_file():
+        raise ModelError(base.name, "a tokenizer.json", "none", "save its fast tokenizer there")
+    tokenizer = load_tokenizer(base.folder)
+    with quietly():
+        shapes = load(base.folder, AutoModelForCausalLM, device_map={"": "meta"})
+    check_vocabulary(tokenizer, shapes, base.name)
+    _check_targets(shapes, config.lora.target_modules, backend)
+    return tokenizer
+
+
+def _check_targets(shapes: Any, targets: list[str], backend: Backend) -> None:
+    """Refuse LoRA on what is no layer of this model, or none that can be merged and exported.
+
+    A name that matches nothing is left out by the libraries, each in its own way: on fused layers
+    one trains half of what the other does.
+    """
+    ends = (shapes.get_input_embeddings(), shapes.get_output_embeddings())
+    layers = {
+        path: any(module is end for end in ends)
+        for path, module in shapes.named_modules()
+        if getattr(getattr(module, "weight", None), "ndim", 0) == 2
+    }
+    # As PEFT matches them: whole paths, or their last parts.
+    named = {
+        target: [is_end for path, is_end in layers.items() if f".{path}".endswith(f".{target}")]
+        for target in targets
+    }
+    flag = "--lora.target_modules"
+    if strange := [target for target, found in named.items() if not found]:
+        inner = {path.rsplit(".", 1)[-1]: None for path, is_end in layers.items() if not is_end}
+        mend = f"set {flag} '[{', '.join(inner)}]'"
+        raise ConfigError(flag, "names of this model's layers", ", ".join(strange), mend)
+    at_ends = [target for target, found in named.items() if any(found)]
+    is_tied = bool(shapes.config.tie_word_embeddings)
+    if at_ends and (is_tied or backend.name == "unsloth"):
+        why = "tied to each other" if is_tied else "trained as a whole by Unsloth"
+        expected, mend = f"no embeddings, as they are {why}", f"leave them out of {flag}"
+        raise ConfigError(flag, expected, ", ".join(at_ends), mend)
+
+
+def load_model(config: TrainConfig, base: Base, backend: Backend, precision: Precision) -> Loaded:
+    """Load a base with a fresh adapter on it, or with the one to go on from.
+
+    The adapter's first weights depend on the seed alone, not on the backend.
+
+    Raises:
+        ModelError: files are missing or do not fit each other.
+    """
+    import torch
+
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    tokenizer = check(config, base, backend)
+    make = _with_unsloth if backend.name == "unsloth" else _with_peft
+    try:
+        model = make(config, base, dtype)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        if faults.lacking(error) or isinstance(error, ModelError):
+            raise
+        raise ModelError(base.name, "a causal language model", first_line(error)) from error
+    if config.init_adapter:
+        take_weights(model, Path(config.init_adapter))
+    trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    guards.check_trainable(trainable, base.name)
+    return Loaded(model, tokenizer, backend, trainable)
+
+
+def _with_unsloth(config: TrainConfig, base: Base, dtype: Any) -> Any:
+    from unsloth import FastLanguageModel
+
+    lora = config.lora
+    checkpointing = config.optimisation.gradient_checkpointing
+    recompute = {"none": False, "unsloth": "unsloth", "every": True}[checkpointing]
+    with quietly():
+        model, _ = FastLanguageModel.from_pretrained(
+            model_name=str(base.folder),
+            max_seq_length=config.max_length,
+            dtype=dtype,
+            load_in_4bit=False,
+            trust_remote_code=False,
+            use_gradient_checkpointing=recompute,
+            use_exact_model_name=True,
+            random_state=config.seed,
+            **_own_device(),
+        )
+        check_finite(model.named_parameters(), base.name)
+        return FastLanguageModel.get_peft_model(
+            model,
+            r=lora.r,
+            lora_alpha=lora.alpha,
+            lora_dropout=lora.dropout,
+            use_rslora=lora.use_rslora,
+            target_modules=list(lora.target_modules),
+            bias="none",
+            use_gradient_checkpointing=recompute,
+            random_state=config.seed,
+        )
+
+
+def _own_device() -> dict[str, Any]:
+    """Keep a model on this process's GPU: of several, Unsloth may part it among all."""
+    import torch
+
+    if not torch.cuda.is_available() or torch.cuda.device_count() == 1:
+        return {}
+    return {"device_map": {"": f"cuda:{torch.cuda.current_device()}"}}
+
+
+def _with_peft(config: TrainConfig, base: Base, dtype: Any) -> Any:
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM, set_seed
+
+    lora, attention = config.lora, config.optimisation.attention
+    with quietly():
+        model = load(
+            base.folder, AutoModelForCausalLM, dtype=dtype,
+            attn_implementation=None if attention == "auto" else attention,
+        )  # fmt: skip
+        # Unsloth seeds right before it draws the weights; so must we, to draw the same ones.
+        set_seed(config.seed)
+        return get_peft_model(
+            model,
+            LoraConfig(
+                r=lora.r,
+                lora_alpha=lora.alpha,
+                lora_dropout=lora.dropout,
+                use_rslora=lora.use_rslora,
+                target_modules=list(lora.target_modules),
+                bias="none",
+                task_type="CAUSAL_LM",
+            ),
+        )

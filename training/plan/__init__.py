@@ -1,0 +1,1 @@
+"""``training plan``: measure what fits this machine and is fastest."""

@@ -1,0 +1,255 @@
+"""Ways of running a batch: candidates, estimates by formula, what was measured, the prediction.
+
+Pure: shapes and measurements in, a choice out. What a candidate takes is measured elsewhere; the
+estimates here only keep hopeless ones from being tried and order the search.
+"""
+
+import json
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from statistics import fmean, linear_regression, median, pstdev
+from typing import Any
+
+from data.artefacts.folder import Folder
+from training.config import TrainConfig
+from training.plan.candidates import Candidate, Family, Measured
+
+Start = tuple[Family, float]
+"""Of a measuring process: what it ran, and the seconds it compiled and allocated."""
+
+# What a new process compiles took 11.7 to 14.1 s in three runs of one setting on one GPU.
+_START_SPREAD = 0.2
+_LEAST_INTERVAL = 0.03
+
+
+@dataclass(frozen=True)
+class Length:
+    """How long a run is."""
+
+    steps: int
+    evaluated_rows: int
+    """In all evaluations together."""
+    checkpoints: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A plan: what to run, why, and what it should take."""
+
+    candidate: Candidate
+    device: str
+    limit_bytes: int
+    measured: tuple[Measured, ...]
+    length: Length
+    seconds: float
+    """Predicted for the whole training, from the first step to the last."""
+    low: float
+    high: float
+    rows: int
+    """To train on, for the prediction of runs of another length."""
+    validation_rows: int
+    whole_length: int
+    """Tokens of the longest row of a micro-batch that goes through the model whole; a micro-batch
+    with a longer row goes through in pieces."""
+    starts: tuple[float, ...]
+    """Seconds that processes which ran its family compiled and allocated at their start."""
+    skipped: tuple[str, ...] = ()
+    """Candidates that the estimate ruled out."""
+
+    def to_json(self) -> str:
+        """Give the text of ``plan.json``."""
+        return json.dumps(asdict(self), indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> "Plan":
+        """Read the text of ``plan.json``.
+
+        Raises:
+            KeyError, TypeError, ValueError: it is none.
+        """
+        value: dict[str, Any] = json.loads(text)
+        value["candidate"] = Candidate(**value["candidate"])
+        value["length"] = Length(**value["length"])
+        value["measured"] = tuple(Measured.from_dict(each) for each in value["measured"])
+        value["starts"], value["skipped"] = tuple(value["starts"]), tuple(value["skipped"])
+        return cls(**value)
+
+    @property
+    def chosen(self) -> Measured:
+        """The measurement of the candidate chosen."""
+        return next(each for each in self.measured if each.candidate == self.candidate)
+
+    def apply(self, config: TrainConfig) -> TrainConfig:
+        """Put the choice into a run's settings."""
+        chosen = self.candidate
+        return replace(
+            config,
+            optimisation=replace(
+                config.optimisation,
+                micro_batch_size=chosen.micro_batch,
+                max_tokens=chosen.micro_batch * self.whole_length,
+                gradient_checkpointing=chosen.checkpointing,
+                keep_layers=chosen.keep_layers,
+                attention=chosen.attention,
+            ),
+        )
+
+    def for_length(self, length: Length) -> "Plan":
+        """Predict another run's time from the same measurements."""
+        low, seconds, high = predict(self.chosen, length, self.starts)
+        return replace(self, length=length, seconds=seconds, low=low, high=high)
+
+    def compare(self, lines: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """Set the prediction against what a run took.
+
+        Args:
+            lines: of the run's ``metrics.jsonl``.
+        """
+        actual = max((line["seconds"] for line in lines), default=0.0)
+        return {
+            "candidate": str(self.candidate),
+            "predicted_seconds": round(self.seconds, 1),
+            "low": round(self.low, 1),
+            "high": round(self.high, 1),
+            "actual_seconds": round(actual, 1),
+            "predicted_peak_gib": round(self.chosen.peak_bytes / 2**30, 3),
+        }
+
+
+def predict(
+    chosen: Measured, length: Length, starts: Sequence[float]
+) -> tuple[float, float, float]:
+    """Predict the seconds of a run: lowest, likeliest, highest.
+
+    The batches measured are spread evenly over all lengths, so their mean is the run's. The
+    interval is two standard errors of the steps to each side, of what their tokens do not explain,
+    with what one start differs from another; 3 % at least.
+
+    Args:
+        chosen: way to run.
+        length: of the run.
+        starts: seconds that processes of its family compiled and allocated.
+    """
+    steps = chosen.step_seconds
+    mean = fmean(steps)
+    start = median(starts)
+    rest = length.evaluated_rows * chosen.evaluation_seconds
+    rest += length.checkpoints * chosen.saving_seconds
+    seconds = start + length.steps * mean + rest
+    steps_apart = length.steps * 2 * _unexplained(chosen) / math.sqrt(len(steps))
+    start_apart = max(_START_SPREAD * start, 2 * pstdev(starts))
+    apart = max(_LEAST_INTERVAL * seconds, math.hypot(steps_apart, start_apart))
+    return seconds - apart, seconds, seconds + apart
+
+
+def starts_like(candidate: Candidate, starts: Sequence[Start]) -> tuple[float, ...]:
+    """Give the seconds that processes of a candidate's family compiled and allocated.
+
+    Without the first process of all where there are others: a run finds on disk what that one had
+    to compile. Offloading allocates what recomputing does not, so other families tell little.
+
+    Args:
+        candidate: to run.
+        starts: of all measuring processes, in their order.
+    """
+    own = [(place, told) for place, (kin, told) in enumerate(starts) if kin == candidate.family]
+    later = [told for place, told in own if place]
+    return tuple(later or [told for _, told in own])
+
+
+def _unexplained(chosen: Measured) -> float:
+    """Give the standard deviation of the step times around a line over their tokens."""
+    steps, tokens = chosen.step_seconds, chosen.step_tokens
+    if len(set(tokens)) < 2:
+        return pstdev(steps)
+    slope, start = linear_regression(tokens, steps)
+    return pstdev([s - slope * t - start for s, t in zip(steps, tokens, strict=True)])
+
+
+def length(config: TrainConfig, rows: int, validation_rows: int, processes: int = 1) -> Length:
+    """Tell how many steps, evaluations and checkpoints a run has.
+
+    Args:
+        config: of the run.
+        rows: to train on.
+        validation_rows: of one evaluation.
+        processes: that share the rows.
+    """
+    how, kept = config.optimisation, config.checkpoints
+    steps = how.max_steps or math.ceil(how.epochs * math.ceil(rows / how.batch_size))
+    # The last step is evaluated and saved as well.
+    evaluations = math.ceil(steps / kept.eval_steps) if kept.eval_steps else 0
+    saved = math.ceil(steps / kept.save_steps)
+    if kept.keep_best and kept.eval_steps and validation_rows:
+        # Where each evaluation is the best so far; those at a regular checkpoint count once.
+        both = steps // math.lcm(kept.eval_steps, kept.save_steps)
+        is_apart = steps % kept.eval_steps and steps % kept.save_steps
+        saved = steps // kept.eval_steps + steps // kept.save_steps - both + bool(is_apart)
+    return Length(steps, evaluations * math.ceil(validation_rows / processes), saved)
+
+
+def memory_class(free: int, total: int, step: float) -> int:
+    """Give the class of an amount of memory: 0 for nearly all of it, each next one for less.
+
+    Args:
+        free: bytes to run in.
+        total: bytes of the device.
+        step: share by which a class may vary; within one of ``MARGIN`` a plan always fits.
+    """
+    return int(math.log(total / min(max(free, 1), total)) / -math.log(1 - step))
+
+
+NAME = "measured.json"
+
+
+class Ledger:
+    """Measurements of a plan in their order, each written before the next is made."""
+
+    def __init__(self, folder: Folder, steps: int) -> None:
+        """Read what an interrupted plan left.
+
+        Args:
+            folder: of the plan.
+            steps: batches measured a candidate; measurements of another number do not count.
+        """
+        self._folder = folder
+        self._steps = steps
+        self._taken: Counter[Candidate] = Counter()
+        self._kept: list[tuple[Measured, bool]] = []
+        if folder.exists(NAME):
+            told = json.loads(folder.read(NAME))
+            if told["steps"] == steps:
+                self._kept = [(Measured.from_dict(each), first) for each, first in told["kept"]]
+
+    @property
+    def starts(self) -> list[Start]:
+        """What each measuring process compiled and allocated at its start, in their order."""
+        firsts = (each for each, is_first in self._kept if is_first)
+        return [(each.candidate.family, each.cold_seconds) for each in firsts]
+
+    def take(self, candidate: Candidate) -> Measured | None:
+        """Give the next measurement of a candidate, where an interrupted plan made it."""
+        place = self._taken[candidate]
+        self._taken[candidate] += 1
+        kept = [each for each, _ in self._kept if each.candidate == candidate]
+        return kept[place] if place < len(kept) else None
+
+    def keep(self, measured: Measured, is_first: bool) -> None:
+        """Write a measurement down.
+
+        Args:
+            measured: just now, without a fault.
+            is_first: whether its process had measured nothing before.
+
+        Raises:
+            OSError: the file system refuses or is full.
+        """
+        self._kept.append((measured, is_first))
+        kept = [(asdict(each), first) for each, first in self._kept]
+        self._folder.commit(NAME, json.dumps({"steps": self._steps, "kept": kept}).encode())
+
+    def close(self) -> None:
+        """Remove it: the finished plan holds all there is to know."""
+        self._folder.remove(NAME)
