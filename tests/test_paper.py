@@ -15,7 +15,6 @@ READMES = ROOT / "README.md", ROOT / "README.pt-BR.md"
 DECISIONS = sorted(ROOT.glob("docs/decisions/[0-9]*.md"))
 STAGES = ("data", "preprocessing", "training", "inference")
 FOLDERS = (*STAGES, "tests", "docs")
-# The names of the new house stand in the papers before the modules have moved there.
 EVERYWHERE = {"config", "help"}
 
 FENCE = re.compile(r"^```\n(.*?)^```$", re.MULTILINE | re.DOTALL)
