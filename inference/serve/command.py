@@ -4,6 +4,8 @@ Works offline: what Gradio would fetch from elsewhere is taken out of its page, 
 told to load nothing but from here.
 """
 
+import contextlib
+import importlib
 import os
 import re
 import socket
@@ -56,6 +58,9 @@ def run(config: ServeConfig) -> None:
     with closing(_listen(config)) as listener, closing(Assistant(config, config.queue)) as desk:
         app = make_app(desk, report, config.queue)
         desk.warm_up()
+        # Gradio imports it at the first answer, which kept everybody waiting for a second.
+        with contextlib.suppress(ImportError):
+            importlib.import_module("matplotlib.pyplot")
         port = listener.getsockname()[1]
         console.say(f"serving on http://{config.host}:{port} (end with Ctrl-C)")
         settings = uvicorn.Config(
