@@ -9,6 +9,7 @@ import importlib
 import os
 import re
 import socket
+import sys
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,6 +35,7 @@ _ELSEWHERE = re.compile(
 )
 _EXAMPLES = ("What is {} like?", "Tell me about {}", "O que é {}?")
 _LONGEST_EXAMPLE = 70
+_TURN_SECONDS = 0.0005
 
 
 def run(config: ServeConfig) -> None:
@@ -61,6 +63,8 @@ def run(config: ServeConfig) -> None:
         # Gradio imports it at the first answer, which kept everybody waiting for a second.
         with contextlib.suppress(ImportError):
             importlib.import_module("matplotlib.pyplot")
+        # By default each takes 5 ms before another thread gets its turn, and the loop needs many.
+        sys.setswitchinterval(_TURN_SECONDS)
         port = listener.getsockname()[1]
         console.say(f"serving on http://{config.host}:{port} (end with Ctrl-C)")
         settings = uvicorn.Config(
