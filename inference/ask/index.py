@@ -18,7 +18,7 @@ import pyarrow as pa
 import xxhash
 
 from data import console
-from data.artefacts import manifest, schema
+from data.artefacts import lock, manifest, schema
 from data.artefacts.folder import Artefact, Folder, digest_file
 from data.artefacts.manifest import Counts, Manifest
 from data.artefacts.parts import open_part
@@ -28,7 +28,6 @@ from inference.ask.query import words
 
 STAGE = "titles"
 _FILE = "titles.sqlite"
-_LOCK = "titles.sqlite-lock"
 # What SQLite says where the machine is at fault, not the file.
 _REFUSALS = ("full", "locked", "readonly", "out of memory")
 # Raise it when folding or the tables change: an index of another form is made anew.
@@ -109,7 +108,7 @@ def build(clean: str, place: str | None = None) -> str:
     if _is_finished(folder, identity):
         return folder.url
     Path(folder.path()).mkdir(parents=True, exist_ok=True)
-    with _alone(folder):
+    with lock.locked(folder, wait=True):
         if not _is_finished(folder, identity):  # else another process was quicker
             _clear_way(folder)
             rows = _fill(folder, Folder(clean), parts)
@@ -131,14 +130,6 @@ def build(clean: str, place: str | None = None) -> str:
     return folder.url
 
 
-@contextlib.contextmanager
-def _alone(folder: Folder) -> Iterator[None]:
-    """Let one process at a time write an index; a killed one's lock goes with it."""
-    with contextlib.closing(_connect(folder.path(_LOCK))) as lock:
-        lock.execute("BEGIN EXCLUSIVE")  # of an empty database: nothing is ever written
-        yield
-
-
 def _fill(folder: Folder, clean: Folder, parts: dict[str, Artefact]) -> int:
     """Bring an index up to date, or make it from nothing where it is damaged; give all rows."""
     for is_last in (False, True):
@@ -155,14 +146,14 @@ def _fill(folder: Folder, clean: Folder, parts: dict[str, Artefact]) -> int:
 
 def _remove_file(folder: Folder) -> None:
     for name in folder.names():
-        if name.startswith(_FILE) and name != _LOCK:
+        if name.startswith(_FILE):
             folder.remove(name)
 
 
 def discard(place: str) -> None:
     """Declare an index unfinished that turned out to be damaged, so that it is made anew."""
     folder = Folder(place)
-    with _alone(folder):
+    with lock.locked(folder, wait=True):
         folder.remove(manifest.NAME)
         _remove_file(folder)
 
@@ -183,7 +174,7 @@ def _earlier(folder: Folder) -> Manifest | None:
     Raises:
         OutputError: the folder holds something else.
     """
-    names = folder.names()
+    names = [name for name in folder.names() if name != lock.NAME]
     if manifest.NAME not in names:
         if names and not any(name.startswith((_FILE, ".tmp-")) for name in names):
             mend = "name another --index"
