@@ -89,6 +89,8 @@ class Assistant:
         self._waiting = waiting
         self._answerers: dict[str, Answerer] = {}
         self._one_loads = threading.Lock()
+        # Each thread that computes keeps the interpreter from those that only pass on.
+        self._one_computes = threading.Lock()
         # Beside the model's loading, not after the first answer.
         threading.Thread(target=self._sort_early, daemon=True).start()
 
@@ -113,7 +115,7 @@ class Assistant:
 
     def suggest(self, begun: str, most: int = 6) -> list[str]:
         """Give titles that a half-typed question may mean."""
-        with self._shelf.opened() as (db, _):
+        with self._one_computes, self._shelf.opened() as (db, _):
             return [match.title for match in search.find(db, begun, most, typing=True)]
 
     def find(self, question: str, title: str | None = None) -> Found:
@@ -131,7 +133,7 @@ class Assistant:
         named = title if title and title.strip() else None
         if named:
             check_text("title", named, self.config.max_characters)
-        with self._shelf.opened() as (db, digest):
+        with self._one_computes, self._shelf.opened() as (db, digest):
             matches = search.find(db, named or question, self.config.matches)
             if named:
                 whole = index.row_of(db, named)
@@ -157,7 +159,8 @@ class Assistant:
             ManifestError: the catalogue is another one by now.
             ModelError: the prompt is too long, too many wait, or the model fails.
         """
-        begun = self._begin(found, self.config.seed if seed is None else seed, anyway)
+        with self._one_computes:
+            begun = self._begin(found, self.config.seed if seed is None else seed, anyway)
         yield begun
         if begun.title is None or begun.status in ("which", "no_match"):
             return
@@ -171,7 +174,8 @@ class Assistant:
                     new_tokens=said.new_tokens,
                 )  # fmt: skip
                 yield written
-        copied = self._training.copied(written.answer or "", begun.record)
+        with self._one_computes:
+            copied = self._training.copied(written.answer or "", begun.record)
         written = dataclasses.replace(written, copied=copied)
         if compare:
             with closing(self._load("base").stream(prompt, uid, begun.seed)) as stream:

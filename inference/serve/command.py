@@ -5,6 +5,7 @@ told to load nothing but from here.
 """
 
 import contextlib
+import gc
 import importlib
 import os
 import re
@@ -65,13 +66,17 @@ def run(config: ServeConfig) -> None:
             importlib.import_module("matplotlib.pyplot")
         # By default each takes 5 ms before another thread gets its turn, and the loop needs many.
         sys.setswitchinterval(_TURN_SECONDS)
+        # Else the collector looks through all that is loaded by now, half a second in the loop.
+        gc.collect()
+        gc.freeze()
         port = listener.getsockname()[1]
         console.say(f"serving on http://{config.host}:{port} (end with Ctrl-C)")
         settings = uvicorn.Config(
             app, log_level="error", timeout_graceful_shutdown=2, http=connections.Connection,
             ws="none", limit_concurrency=connections.MOST, h11_max_incomplete_event_size=2**14,
+            backlog=connections.ACCEPTED_AT_ONCE,
         )  # fmt: skip
-        uvicorn.Server(settings).run(sockets=[listener])
+        connections.Server(settings).run(sockets=[listener])
 
 
 def make_app(desk: Assistant, report: Path | None = None, waiting: int = 64) -> "FastAPI":

@@ -5,16 +5,34 @@ nothing would keep everybody else out.
 """
 
 import asyncio
+import socket
 from typing import Any
 
 import h11
+import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 MOST = 512
 """Connections at a time; more are answered with 503."""
+ACCEPTED_AT_ONCE = 32
+"""Connections that the loop takes up before it goes on with those that it has."""
+_QUEUED = 2_048
 _SECONDS_TO_ASK = 10.0
 # A page opens six; who asks at once is not among the oldest of so many.
 _MOST_SILENT = 128
+
+
+class Server(uvicorn.Server):
+    """uvicorn's server, which keeps those waiting in the system that it has not taken up yet.
+
+    Without it ``backlog`` is both: how many wait and how many are taken up at once.
+    """
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to listen."""
+        await super().startup(sockets)
+        for each in sockets or ():
+            each.listen(_QUEUED)
 
 
 class Connection(H11Protocol):

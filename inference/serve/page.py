@@ -2,6 +2,7 @@
 
 import json
 import logging
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -20,8 +21,11 @@ _AT_ONCE = 24
 _EMPTY = "Ask in English or Portuguese. The answer appears here, with the record it is about."
 _LEAST_TYPED = 3
 _REMEMBERED = 256
+# Of the time between two updates of an answer, a fifth at most is the server's work on them.
+_REST = 4
 # Gradio would refuse a title that was chosen from suggestions that newer ones have replaced.
 _AS_SENT = {"preprocess": False}
+_BUTTONS = ("Ask", "Stop", "Another answer")
 _ON, _OFF = gr.update(interactive=True), gr.update(interactive=False)
 
 Update = tuple[Any, ...]
@@ -105,9 +109,9 @@ def _ask_tab(desk: Assistant, examples: list[str]) -> None:
         elem_id="titles",
     )  # fmt: skip
     with gr.Row(elem_classes="tb-buttons"):
-        ask = gr.Button("Ask", variant="primary", elem_id="ask")
-        stop = gr.Button("Stop", interactive=False, elem_id="stop")
-        again = gr.Button("Another answer", interactive=False, elem_id="again")
+        ask = gr.Button(_BUTTONS[0], variant="primary", elem_id="ask")
+        stop = gr.Button(_BUTTONS[1], interactive=False, elem_id="stop")
+        again = gr.Button(_BUTTONS[2], interactive=False, elem_id="again")
     with gr.Row(elem_classes="tb-choices"):
         compare = gr.Checkbox(label="Show the base model beside it", elem_id="compare")
         anyway = gr.Checkbox(label="Answer even if no title matches (invented)", elem_id="anyway")
@@ -194,14 +198,20 @@ def updates(
     try:
         yield (
             cards.status("Looking for the title …"), cards.empty_card("…"),
-            gr.update(value="", visible=False), "", gr.skip(), _OFF, _ON, _OFF, chosen,
+            gr.update(value=cards.empty_card("…"), visible=compare), "", gr.skip(),
+            _OFF, _ON, _OFF, chosen,
         )  # fmt: skip
         found = desk.find(str(asked or ""), str(title) if title else None)
         last = None
         with closing(desk.answer(found, chosen, compare, anyway)) as answers:
+            resting_until = 0.0
             for last in answers:
-                if last.status in ("answered", "invented"):
+                began = time.monotonic()
+                if last.status in ("answered", "invented") and began >= resting_until:
                     yield _growing(desk, last, compare)
+                    # As long as the page took, many times over: who asks alone sees every step.
+                    took = time.monotonic() - began
+                    resting_until = time.monotonic() + _REST * took
         assert last is not None  # noqa: S101  # an answer always begins
         yield _whole(desk, last, compare)
     except CatalogueError as error:
@@ -220,16 +230,17 @@ def _whole_number(told: Any, otherwise: int) -> int:
 
 
 def _growing(desk: Assistant, answer: Answer, compare: bool) -> Update:
+    """Return an answer so far, as plain values: of a changed property Gradio builds the part anew.
+
+    A button's value is its label.
+    """
     is_base = answer.base_answer is not None
     said = "The base model is writing …" if is_base else "Writing …"
-    base = gr.update(value=cards.base_card(answer, is_whole=False), visible=compare)
-    # The record is sent once, before the first word.
-    record: Any = gr.skip()
-    if answer.answer is None:
-        record = cards.evidence_card(answer, desk.sources, is_whole=False)
+    base = cards.base_card(answer, is_whole=False) if compare else ""
     return (
-        cards.status(said), cards.answer_card(answer, is_whole=is_base), base, record,
-        gr.skip(), _OFF, _ON, _OFF, answer.seed,
+        cards.status(said), cards.answer_card(answer, is_whole=is_base), base,
+        cards.evidence_card(answer, desk.sources, is_whole=False), gr.skip(),
+        *_BUTTONS, answer.seed,
     )  # fmt: skip
 
 

@@ -114,7 +114,7 @@ def test_an_answer_streams_onto_the_page(desk: Assistant) -> None:
     assert "tb-busy" not in shown[-1][1]
     assert "A novel of a violin" in shown[-1][3]
     # Ask, stop, another answer.
-    assert [each["interactive"] for each in shown[1][5:8]] == [False, True, False]
+    assert [each["interactive"] for each in shown[0][5:8]] == [False, True, False]
     assert [each["interactive"] for each in shown[-1][5:8]] == [True, False, True]
 
 
