@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from data.artefacts.run import Run
+from inference.engine import texts
 from inference.engine.requests import Request, Settings
-from inference.engine.texts import Texts
-from inference.engine.weights import Model, limit_memory, limit_threads, load_merged
 
 Floats = NDArray[np.float64]
 
@@ -35,9 +35,9 @@ class ScoredRow:
 
 
 def score(
-    model: Model, settings: Settings, prompts: Sequence[Request], replies: Sequence[str]
+    model: Run, settings: Settings, prompts: Sequence[Request], replies: Sequence[str]
 ) -> Floats:
-    """Score what the real descriptions cost.
+    """Compute what the real descriptions cost.
 
     Args:
         model: base, with or without an adapter.
@@ -49,49 +49,35 @@ def score(
         [N, 2]: negative log-likelihood of the description and its end in nats, and its tokens; a
         row that the context cuts counts as far as it goes, one without room is (0, 0).
     """
-    texts = Texts(model, settings)
-    limit_memory(settings, texts.device)
-    loaded = load_merged(model, texts.device)
-    limit_threads(settings, loaded)
-    texts.fit(loaded)
-    limit = texts.context
-    if model.made:
-        limit = min(limit, int(model.made.facts.get("max_length") or limit))
-    rows = encode(texts, prompts, replies, limit)
-    found = np.zeros((len(rows), 2))
-    for places in batches([len(row.ids) for row in rows], int(loaded.config.vocab_size)):
-        found[places] = cost(loaded, [rows[place] for place in places])
-    return found
-
-
-def encode(
-    texts: Texts, prompts: Sequence[Request], replies: Sequence[str], limit: int
-) -> list[ScoredRow]:
-    """Tokenise prompts with their descriptions, up to a number of tokens."""
-    heads = texts.encode(prompts)
-    bodies, _ = texts.tokens.extend([each.prompt for each in prompts], heads, list(replies))
-    return [
-        ScoredRow([*ids, texts.eos][:limit], len(head))
-        for head, ids in zip(heads, bodies, strict=True)
+    loaded, tokenizer = texts.load(model, settings)
+    limit = min(tokenizer.context, model.max_length or tokenizer.context)
+    heads = tokenizer.encode(prompts)
+    ids, _ = tokenizer.tokens.extend([request.prompt for request in prompts], heads, list(replies))
+    rows = [
+        ScoredRow([*whole, tokenizer.eos][:limit], len(head))
+        for head, whole in zip(heads, ids, strict=True)
     ]
+    costs = np.zeros((len(rows), 2))
+    for places in batches([len(row.ids) for row in rows], int(loaded.config.vocab_size)):
+        costs[places] = cost(loaded, [rows[place] for place in places])
+    return costs
 
 
 def batches(lengths: Sequence[int], vocabulary: int) -> Iterator[list[int]]:
     """Cut rows into batches of like lengths whose logits fit: positions, longest first."""
-    held: list[int] = []
+    batch: list[int] = []
     for place in sorted(range(len(lengths)), key=lambda place: -lengths[place]):
-        longest = lengths[held[0]] if held else lengths[place]
-        if len(held) == _MOST_ROWS or (len(held) + 1) * longest * vocabulary > _MOST_LOGITS:
-            if held:
-                yield held
-            held = []
-        held.append(place)
-    if held:
-        yield held
+        rows = len(batch) + 1
+        if batch and (rows > _MOST_ROWS or rows * lengths[batch[0]] * vocabulary > _MOST_LOGITS):
+            yield batch
+            batch = []
+        batch.append(place)
+    if batch:
+        yield batch
 
 
 def cost(loaded: Any, rows: Sequence[ScoredRow]) -> Floats:
-    """Give each row's negative log-likelihood and tokens: [rows, 2]."""
+    """Compute each row's negative log-likelihood and tokens: [rows, 2]."""
     import torch
     from torch.nn.functional import cross_entropy
 
@@ -110,6 +96,6 @@ def cost(loaded: Any, rows: Sequence[ScoredRow]) -> Floats:
         nats = cross_entropy(
             logits[:, :-1].float().transpose(1, 2), target, ignore_index=_IGNORED, reduction="none"
         )
-        told = torch.stack([nats.double().sum(1), (target != _IGNORED).double().sum(1)], dim=1)
-    made: Floats = told.cpu().numpy()
-    return made
+        tokens = (target != _IGNORED).double().sum(1)
+        costs: Floats = torch.stack([nats.double().sum(1), tokens], dim=1).cpu().numpy()
+    return costs

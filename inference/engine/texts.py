@@ -1,18 +1,29 @@
-"""Prompts in, texts out: the protocol, and the reference engine on transformers' ``generate``.
-
-The only file of this stage that imports torch, transformers and peft, and only inside functions.
-Loads safetensors only, never remote code. Knows nothing of files of titles or of Dask.
-"""
+"""A model with its tokenizer: requests to ids, and ids to completions."""
 
 import functools
 from collections.abc import Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from data.artefacts.run import check_vocabulary
+from data.artefacts.run import Run, check_vocabulary
 from data.tokens import TextTokenizer
-from inference.engine.requests import Completion, Request, Settings
-from inference.engine.weights import Model, choose_device
+from inference.engine.requests import Completion, Request, Settings, choose_device
+from inference.engine.weights import limit_memory, limit_threads, load_merged
+
+
+def load(model: Run, settings: Settings) -> tuple[Any, "Texts"]:
+    """Load a model with its tokenizer, within the settings' memory and threads.
+
+    Raises:
+        ModelError: the weights are not whole and finite, or the tokenizer has more tokens.
+    """
+    texts = Texts(model, settings)
+    limit_memory(settings, texts.device)
+    loaded = load_merged(model, texts.device)
+    limit_threads(settings, loaded)
+    check_vocabulary(texts.tokenizer, loaded, str(texts.tokenizer.name_or_path))
+    texts.context = int(loaded.config.max_position_embeddings)
+    return loaded, texts
 
 
 class Texts:
@@ -21,7 +32,7 @@ class Texts:
     context: int = 0
     """Positions of the model; set once it is loaded."""
 
-    def __init__(self, model: Model, settings: Settings) -> None:
+    def __init__(self, model: Run, settings: Settings) -> None:
         import torch
         from transformers import AutoTokenizer
 
@@ -36,33 +47,26 @@ class Texts:
         self.tokens = TextTokenizer(self.tokenizer)
         self.eos = self.tokens.eos
 
-    def fit(self, loaded: Any) -> None:
-        """Take the context from the loaded model, which must know every token.
-
-        Raises:
-            ModelError: the tokenizer has more tokens than the model.
-        """
-        check_vocabulary(self.tokenizer, loaded, str(self.tokenizer.name_or_path))
-        self.context = int(loaded.config.max_position_embeddings)
+    def room(self, requests: Sequence[Request]) -> list[int]:
+        """Count the tokens that each prompt leaves in the model's context, below 0 for none."""
+        return [self.context - len(ids) for ids in self.encode_once(requests)]
 
     def encode(self, requests: Sequence[Request]) -> list[list[int]]:
         """Tokenise prompts."""
         return self.tokens.encode([request.prompt for request in requests])
 
     def completions(self, prompts: list[list[int]], new: list[list[int]]) -> list[Completion]:
-        """Make completions of new tokens: up to the end of sequence, or where the context ends."""
-        kept: list[list[int]] = []
-        stopped: list[bool] = []
+        """Build completions of new tokens: up to the end of sequence, or of the context."""
+        completions: list[Completion] = []
         for prompt, tokens in zip(prompts, new, strict=True):
             # A row is cut where the context ends, whatever its batch had room for.
-            within = tokens[: self.context - len(prompt)]
-            stopped.append(self.eos in within)
-            kept.append(within[: within.index(self.eos)] if stopped[-1] else within)
-        texts = [self.tokenizer.decode(each, skip_special_tokens=True) for each in kept]
-        return [
-            Completion(text.strip(), "stop" if ends else "length", len(prompt), len(tokens))
-            for text, ends, prompt, tokens in zip(texts, stopped, prompts, kept, strict=True)
-        ]
+            ids = tokens[: self.context - len(prompt)]
+            reason = "stop" if self.eos in ids else "length"
+            if reason == "stop":
+                ids = ids[: ids.index(self.eos)]
+            text = self.tokenizer.decode(ids, skip_special_tokens=True).strip()
+            completions.append(Completion(text, reason, len(prompt), len(ids)))
+        return completions
 
     @functools.cached_property
     def _ids(self) -> "WeakKeyDictionary[Request, list[int]]":
@@ -71,11 +75,10 @@ class Texts:
     def encode_once(self, requests: Sequence[Request]) -> list[list[int]]:
         """Tokenise prompts, and remember them as long as their requests live.
 
-        Whoever asks for room asks for texts next, and tokenising twice is no small part of both.
+        A caller asks for room first and for texts next, and tokenising is no small part of both.
         """
-        known = {each: ids for each in requests if (ids := self._ids.get(each)) is not None}
-        new = [each for each in dict.fromkeys(requests) if each not in known]
+        remembered = {r: ids for r in requests if (ids := self._ids.get(r)) is not None}
+        new = [request for request in dict.fromkeys(requests) if request not in remembered]
         fresh = dict(zip(new, self.encode(new), strict=True))
         self._ids.update(fresh)
-        known |= fresh
-        return [known[each] for each in requests]
+        return [remembered.get(request) or fresh[request] for request in requests]
