@@ -10,6 +10,30 @@ from data.console import parse_memory
 from data.errors import ConfigError
 
 
+def _check(config: "GenerateConfig | AssistantConfig | EvaluateConfig", *counts: str) -> None:
+    """Check what several commands share: counts, memory, and how texts are drawn.
+
+    Raises:
+        ConfigError: one is out of bounds.
+    """
+    for name in counts:
+        value = getattr(config, name)
+        if value is not None and value < 1:
+            raise ConfigError(f"--{name}", "at least 1", str(value))
+    if config.memory_limit is not None:
+        parse_memory(config.memory_limit)
+    if isinstance(config, EvaluateConfig):
+        return
+    # A temperature of almost 0 divides the logits into infinities.
+    if config.temperature and not 0.01 <= config.temperature <= 100:
+        expected = "0 for greedy, or 0.01 to 100"
+        raise ConfigError("--temperature", expected, str(config.temperature))
+    if not 0 < config.top_p <= 1:
+        raise ConfigError("--top_p", "more than 0, at most 1", str(config.top_p))
+    if not -(2**63) <= config.seed < 2**63:
+        raise ConfigError("--seed", "a signed 64-bit number", str(config.seed))
+
+
 @dataclass(frozen=True)
 class GenerateConfig:
     """Write a description for every title, into Parquet.
@@ -52,9 +76,9 @@ class GenerateConfig:
     supports the model (Llama)."""
 
     batch_size: int | None = None
-    """Titles that go through the model at a time; it may move the last bit of a sum, and so a
-    rare word. None: as many as GPU memory allows, 64 on a
-    CPU and with the reference engine."""
+    """Titles that go through the model at a time; it may change the last bit of a sum, and so,
+    rarely, a word. None: as many as GPU memory allows, 64 on a CPU and with the reference
+    engine."""
 
     part_rows: int | None = None
     """Titles an output part; an interruption costs the parts that were in work. None: 8,192 on a
@@ -65,7 +89,7 @@ class GenerateConfig:
     on, or 256 where that is not known."""
 
     temperature: float = 0.0
-    """0 always takes the likeliest token; above, the higher the more daring."""
+    """0 always takes the likeliest token; higher values take unlikely ones more often."""
 
     top_p: float = 1.0
     """When sampling, draw from the likeliest tokens that together hold this probability."""
@@ -91,26 +115,12 @@ class GenerateConfig:
     """Replace the output of an earlier run."""
 
     def __post_init__(self) -> None:
-        for name in ("limit", "batch_size", "part_rows", "max_new_tokens", "workers"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ConfigError(f"--{name}", "at least 1", str(value))
-        # A temperature of almost 0 divides the logits into infinities.
-        if self.temperature and not 0.01 <= self.temperature <= 100:
-            found = str(self.temperature)
-            raise ConfigError("--temperature", "0 for greedy, or 0.01 to 100", found)
-        if not 0 < self.top_p <= 1:
-            raise ConfigError("--top_p", "more than 0, at most 1", str(self.top_p))
+        _check(self, "limit", "batch_size", "part_rows", "max_new_tokens", "workers")
         if self.top_p < 1 and not self.temperature:
             expected = "1, as --temperature 0 draws nothing"
             raise ConfigError("--top_p", expected, str(self.top_p), "set --temperature 0.7")
-        if not -(2**63) <= self.seed < 2**63:
-            raise ConfigError("--seed", "a signed 64-bit number", str(self.seed))
-        if self.memory_limit is not None:
-            parse_memory(self.memory_limit)
         if len(set(self.keep_columns)) < len(self.keep_columns):
-            found = ", ".join(self.keep_columns)
-            raise ConfigError("--keep_columns", "each name once", found)
+            raise ConfigError("--keep_columns", "each name once", ", ".join(self.keep_columns))
 
 
 @dataclass(frozen=True)
@@ -142,7 +152,7 @@ class AssistantConfig:
     no other."""
 
     temperature: float = 0.3
-    """0 always takes the likeliest token; above, the higher the more daring."""
+    """0 always takes the likeliest token; higher values take unlikely ones more often."""
 
     top_p: float = 1.0
     """Draw from the likeliest tokens that together hold this probability."""
@@ -157,19 +167,7 @@ class AssistantConfig:
     """Use no more GPU memory than this, 11.65GiB for instance."""
 
     def __post_init__(self) -> None:
-        for name in ("matches", "max_characters", "max_new_tokens"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ConfigError(f"--{name}", "at least 1", str(value))
-        if self.temperature and not 0.01 <= self.temperature <= 100:
-            found = str(self.temperature)
-            raise ConfigError("--temperature", "0 for greedy, or 0.01 to 100", found)
-        if not 0 < self.top_p <= 1:
-            raise ConfigError("--top_p", "more than 0, at most 1", str(self.top_p))
-        if not -(2**63) <= self.seed < 2**63:
-            raise ConfigError("--seed", "a signed 64-bit number", str(self.seed))
-        if self.memory_limit is not None:
-            parse_memory(self.memory_limit)
+        _check(self, "matches", "max_characters", "max_new_tokens")
 
 
 @dataclass(frozen=True)
@@ -234,7 +232,7 @@ _PLACE = {"identity": False}
 
 @dataclass(frozen=True)
 class Thresholds:
-    """What a run must reach to be called fit; none: told, but not judged."""
+    """What a run must reach to be called fit; none: reported, but not judged."""
 
     perplexity_drop: float | None = 0.05
     """Perplexity of unseen descriptions must fall from base to adapter by at least this share."""
@@ -351,26 +349,19 @@ class EvaluateConfig:
     """Replace the report of an earlier evaluation."""
 
     def __post_init__(self) -> None:
-        for name in ("rows", "max_new_tokens", "batch_size", "copied_span"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ConfigError(f"--{name}", "at least 1", str(value))
+        _check(self, "rows", "max_new_tokens", "batch_size", "copied_span")
         if self.shown_rows < 0:
             raise ConfigError("--shown_rows", "0 or more", str(self.shown_rows))
         if self.resamples < 100:
-            found = str(self.resamples)
-            raise ConfigError("--resamples", "at least 100", found)
+            raise ConfigError("--resamples", "at least 100", str(self.resamples))
         if not 0 < self.recited_alike <= 1:
-            found = str(self.recited_alike)
-            raise ConfigError("--recited_alike", "more than 0, at most 1", found)
+            expected = "more than 0, at most 1"
+            raise ConfigError("--recited_alike", expected, str(self.recited_alike))
         if not self.runs and not self.ready:
-            expected = "a run, or ready texts with --generated"
-            raise ConfigError("--run", expected, "neither")
+            raise ConfigError("--run", "a run, or ready texts with --generated", "neither")
         for name, paths in (("run", self.runs), ("generated", self.ready)):
             if len({path.rstrip("/") for path in paths}) < len(paths):
                 raise ConfigError(f"--{name}", "each path once", ", ".join(paths))
-        if self.memory_limit is not None:
-            parse_memory(self.memory_limit)
 
     @property
     def runs(self) -> list[str]:
