@@ -147,8 +147,8 @@ class AssistantConfig:
     on, or 256 where that is not known."""
 
     wording: Literal["auto", "question", "trained"] = "auto"
-    """What the model is told to do with the title: the question as it stands, or what it was
-    trained with. auto: the question, unless it was trained on one instruction alone and so knows
+    """The model's instruction: the question as it stands, or the wording that it was trained
+    with. auto: the question, unless it was trained on one instruction alone and so knows
     no other."""
 
     temperature: float = 0.3
@@ -216,7 +216,7 @@ class ServeConfig(AssistantConfig):
     """A report.html of `inference evaluate`, or its folder, to show on the page."""
 
     queue: int = 64
-    """So many may wait for an answer; others are asked to come back."""
+    """So many may wait for an answer; others are refused and may try again."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -86,8 +86,8 @@ class RunFacts:
         base = locate(str(run / BASE) if self.base == BASE else self.base)
         if base.digest != self.base_digest:
             expected = f"the base that the adapter was trained on ({self.base_digest[:12]})"
-            found = f"another ({base.digest[:12]})"
-            raise ModelError(base.name, expected, found, "bring back the base")
+            other = f"another ({base.digest[:12]})"
+            raise ModelError(base.name, expected, other, "bring back the base")
         return base
 
 

@@ -17,7 +17,6 @@ from inference.engine.requests import Request, Settings
 
 Floats = NDArray[np.float64]
 
-_PAD = 0
 _IGNORED = -100
 # Logits of a batch in float32: half a GiB.
 _MOST_LOGITS = 2**27
@@ -80,15 +79,14 @@ def cost(loaded: Any, rows: Sequence[ScoredRow]) -> Floats:
     """Compute each row's negative log-likelihood and tokens: [rows, 2]."""
     import torch
     from torch.nn.functional import cross_entropy
+    from torch.nn.utils.rnn import pad_sequence
 
-    longest = max(len(row.ids) for row in rows)
-    ids = torch.full((len(rows), longest), _PAD)
-    mask = torch.zeros((len(rows), longest), dtype=torch.long)
-    labels = torch.full((len(rows), longest), _IGNORED)
-    for place, row in enumerate(rows):
-        ids[place, : len(row.ids)] = torch.tensor(row.ids)
-        mask[place, : len(row.ids)] = 1
-        labels[place, row.prompt : len(row.ids)] = torch.tensor(row.ids[row.prompt :])
+    ids = pad_sequence([torch.tensor(row.ids) for row in rows], batch_first=True)
+    positions = torch.arange(ids.shape[1])
+    is_within = positions < torch.tensor([[len(row.ids)] for row in rows])
+    is_prompt = positions < torch.tensor([[row.prompt] for row in rows])
+    mask = is_within.long()
+    labels = ids.masked_fill(is_prompt | ~is_within, _IGNORED)
     device: torch.device = loaded.device
     with torch.inference_mode():
         logits = loaded(input_ids=ids.to(device), attention_mask=mask.to(device)).logits

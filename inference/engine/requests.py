@@ -1,4 +1,4 @@
-"""What an engine is asked and what it answers: requests, completions, settings, progress.
+"""What goes into an engine and comes out: requests, settings, completions, progress.
 
 Imports torch only inside functions, as all of this room but ``slots`` does. Loads safetensors only,
 never remote code. Knows nothing of files of titles or of Dask.

@@ -156,13 +156,6 @@ class PrefillCache:
         self._cache.values[layer][self._slots, :, : value.shape[2]] = value
 
 
-def causal_mask(queries: int, before: int, like: Any) -> torch.Tensor:
-    """Mask for queries that follow ``before`` positions: [1, 1, queries, before + queries]."""
-    total = before + queries
-    mask = torch.full((queries, total), -math.inf, dtype=like.dtype, device=like.device)
-    return torch.triu(mask, diagonal=before + 1)[None, None]
-
-
 class Decoder:
     """A model with its slots."""
 
@@ -301,10 +294,11 @@ class Decoder:
 
     def _prefill(self, ids: torch.Tensor, before: int, cache: Any) -> None:
         """Run tokens through the model for their keys and values only."""
-        positions = before + torch.arange(ids.shape[1], device=ids.device)
-        mask = causal_mask(ids.shape[1], before, self._model)
-        inner = getattr(self._model, self._model.base_model_prefix)
-        inner(
+        width, model = ids.shape[1], self._model
+        positions = before + torch.arange(width, device=ids.device)
+        mask = torch.full((width, before + width), -math.inf, dtype=model.dtype, device=ids.device)
+        mask = torch.triu(mask, diagonal=before + 1)[None, None]
+        getattr(model, model.base_model_prefix)(
             input_ids=ids,
             position_ids=positions[None].expand(len(ids), -1),
             attention_mask=mask.expand(len(ids), -1, -1, -1),

@@ -163,7 +163,7 @@ class SlotAnswerer:
             while not job.news.empty():  # only the newest counts
                 news = job.news.get()
             if isinstance(news, Exception):
-                raise fault_of_model(news) from news
+                raise _fault_of_model(news) from news
             return news
         return None
 
@@ -238,8 +238,8 @@ class SlotAnswerer:
 
     def _advance(self) -> None:
         """Step all together and pass on what is written."""
-        texts = self._decoder.advance(list(self._working), _STEPS_BETWEEN_LOOKS)
-        for slot, (tokens, is_done) in texts.items():
+        written = self._decoder.advance(list(self._working), _STEPS_BETWEEN_LOOKS)
+        for slot, (tokens, is_done) in written.items():
             job = self._working[slot]
             if len(tokens) > job.written or is_done:
                 job.written = len(tokens)
@@ -250,7 +250,7 @@ class SlotAnswerer:
                 del self._working[slot]
 
 
-def fault_of_model(error: Exception) -> ModelError:
+def _fault_of_model(error: Exception) -> ModelError:
     """Describe a fault of a library, whatever it is, in one line."""
     reason = (str(error).strip() or type(error).__name__).splitlines()[0]
     return ModelError("answers", "a model that writes", reason, "ask again")
@@ -278,7 +278,7 @@ class WholeAnswerer:
         try:
             written = self._engine.generate([request])[0]
         except (RuntimeError, ValueError) as error:
-            raise error if isinstance(error, ModelError) else fault_of_model(error) from error
+            raise error if isinstance(error, ModelError) else _fault_of_model(error) from error
         yield written
 
     def load(self) -> tuple[int, int]:

@@ -28,7 +28,7 @@ def limit_memory(settings: Settings, device: "torch.device") -> None:
 
 
 def limit_threads(settings: Settings, loaded: Any) -> None:
-    """Give torch on a CPU its share of the cores, and a small model one of them."""
+    """Limit torch on a CPU to its share of the cores, and a small model to one of them."""
     import torch
 
     if settings.threads and loaded.device.type == "cpu":
