@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from data import errors
-from data.artefacts import manifest
+from data.artefacts import Counts, Manifest, manifest
 from data.artefacts.folder import Folder
 from data.artefacts.run import Run
 from data.prompt import SHOPPER, TEMPLATES, Prompt
@@ -110,6 +110,19 @@ def test_a_model_from_elsewhere_is_asked_by_our_defaults_and_says_so(
         found = Run.open(str(run / "base"))
     assert (found.prompt, found.longest, found.record) == (Prompt(), 256, None)
     assert "the alpaca prompt and 256 tokens a description at most" in caplog.text
+
+
+def test_an_export_that_records_no_prompt_is_asked_by_our_defaults(
+    run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = Path(shutil.copytree(run / "base", tmp_path / "exported"))
+    facts = {"logits_apart": 0.0}
+    record = Manifest("export", {}, {}, (), (), Counts(), facts=facts)
+    record.write(Folder(str(folder)))
+    with caplog.at_level("WARNING", "catalogue"):
+        opened = Run.open(str(folder))
+    assert (opened.prompt, opened.longest, opened.record) == (Prompt(), 256, record)
+    assert "the alpaca prompt and 256 tokens" in caplog.text
 
 
 def test_what_an_adapters_settings_change_is_in_its_identity(run: Path, tmp_path: Path) -> None:
