@@ -39,8 +39,8 @@ class GenerateConfig:
     """Write a description for every title, into Parquet.
 
     Reads titles from a subset, clean shards, Parquet, CSV, JSON lines or text. A title that
-    cannot be read or written for is kept in quarantine. Run it again after an interruption: it
-    goes on.
+    cannot be read, or has no room for a text, is kept in quarantine. After an interruption, run
+    the same command again: it continues.
     """
 
     run: str = placement("data/store/runs/all")
@@ -68,8 +68,8 @@ class GenerateConfig:
     position from 0."""
 
     keep_columns: list[str] = field(default_factory=list)
-    """Further columns of the titles to carry through to the output, as they are; a column of JSON
-    lines that holds values of several kinds as text."""
+    """Further columns of the titles to copy to the output, as they are; a column of JSON lines
+    that holds values of several kinds becomes text."""
 
     engine: Literal["auto", "fast", "reference"] = "auto"
     """What writes: the fast engine, or transformers' own generate; auto: the fast one where it
@@ -81,12 +81,12 @@ class GenerateConfig:
     engine."""
 
     part_rows: int | None = None
-    """Titles an output part; an interruption costs the parts that were in work. None: 8,192 on a
-    GPU, 2,048 on a CPU."""
+    """Titles per output part; after an interruption, unfinished parts are written again. None:
+    8,192 on a GPU, 2,048 on a CPU."""
 
     max_new_tokens: int | None = None
-    """Tokens a description at most; none: as many as the longest that the model was trained
-    on, or 256 where that is not known."""
+    """Most tokens of a description; none: an eighth more than the longest that the model was
+    trained on, 256 where that is not recorded."""
 
     temperature: float = 0.0
     """0 always takes the likeliest token; higher values take unlikely ones more often."""
@@ -102,14 +102,14 @@ class GenerateConfig:
     GPU and float32 on a CPU, so one output cannot be made partly here and partly there."""
 
     workers: int | None = placement(None)
-    """Worker processes on this machine; none: one a GPU, or 1 on a CPU."""
+    """Worker processes on this machine; none: one per GPU, or 1 on a CPU."""
 
     scheduler: str | None = placement(None)
-    """Address of a running Dask scheduler, tcp://host:8786, instead of workers here; name
-    --device as well where this machine has another one than the workers."""
+    """Address of a running Dask scheduler, tcp://host:8786, instead of workers here; set --device
+    too where this machine has another device than the workers."""
 
     memory_limit: str | None = placement(None)
-    """Use no more memory a GPU than this, 11.65GiB for instance."""
+    """Most memory to use per GPU, 11.65GiB for instance."""
 
     overwrite: bool = placement(False)
     """Replace the output of an earlier run."""
@@ -137,14 +137,14 @@ class AssistantConfig:
     """Local folder for the index of titles; none: beside the catalogue, its name with `-titles`."""
 
     matches: int = 5
-    """Show so many titles that may be meant, at most."""
+    """Most titles to show among those that may be meant."""
 
     max_characters: int = 2_500
-    """Longest question, and longest title."""
+    """Most characters of a question, and of a title."""
 
     max_new_tokens: int | None = None
-    """Tokens an answer at most; none: as many as the longest description that the model was trained
-    on, or 256 where that is not known."""
+    """Most tokens of an answer; none: an eighth more than the longest description that the model
+    was trained on, 256 where that is not recorded."""
 
     wording: Literal["auto", "question", "trained"] = "auto"
     """The model's instruction: the question as it stands, or the wording that it was trained
@@ -164,7 +164,7 @@ class AssistantConfig:
     """Where the model runs; auto: on a GPU where there is one."""
 
     memory_limit: str | None = None
-    """Use no more GPU memory than this, 11.65GiB for instance."""
+    """Most GPU memory to use, 11.65GiB for instance."""
 
     def __post_init__(self) -> None:
         _check(self, "matches", "max_characters", "max_new_tokens")
@@ -183,10 +183,10 @@ class AskConfig(AssistantConfig):
     """In English, Portuguese or whatever the model understands; `-` reads lines of them."""
 
     title: str | None = None
-    """The title meant, where the question does not tell."""
+    """The title meant, where the question does not name it."""
 
     compare: bool = False
-    """Show what the base says without the adapter, too."""
+    """Also show what the base says without the adapter."""
 
     anyway: bool = False
     """Answer also where no title of the catalogue is meant; marked as invented."""
@@ -203,7 +203,7 @@ class ServeConfig(AssistantConfig):
     """
 
     host: str = "127.0.0.1"
-    """Address to listen on; the default lets only this machine in."""
+    """Address to listen on; by default only this machine can connect."""
 
     port: int = 7860
     """Port to listen on; 0: any that is free."""
@@ -216,7 +216,7 @@ class ServeConfig(AssistantConfig):
     """A report.html of `inference evaluate`, or its folder, to show on the page."""
 
     queue: int = 64
-    """So many may wait for an answer; others are refused and may try again."""
+    """Most questions that may wait for an answer; further ones are refused."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -226,7 +226,7 @@ class ServeConfig(AssistantConfig):
             raise ConfigError("--queue", "at least 1", str(self.queue))
 
 
-# As manifest.placement, for a default that is made anew.
+# As manifest.placement, for a default that is a new list each time.
 _PLACE = {"identity": False}
 
 
@@ -310,7 +310,7 @@ class EvaluateConfig:
     """Held-out rows at most, and as many trained ones; none: all of the split."""
 
     base: bool = True
-    """Have the base write too; without, it is judged by its perplexity alone."""
+    """Let the base write too; else it is judged by its perplexity alone."""
 
     resamples: int = 2_000
     """Bootstrap resamples of the rows."""
@@ -325,7 +325,7 @@ class EvaluateConfig:
     """Likeness (0 to 1, of edits) to a training text from which a text counts as recited."""
 
     shown_rows: int = 500
-    """Rows a side in the page; report.json holds all."""
+    """Rows per side on the page; report.json holds all."""
 
     thresholds: Thresholds = field(default_factory=Thresholds)
     """What a run must reach."""
@@ -334,7 +334,7 @@ class EvaluateConfig:
     """End with exit code 3 where a threshold is not met."""
 
     max_new_tokens: int | None = None
-    """Tokens a text at most; none: as generate would."""
+    """Most tokens of a text; none: as generate would."""
 
     batch_size: int | None = None
     """Texts written at a time; none: as many as memory allows."""
@@ -343,7 +343,7 @@ class EvaluateConfig:
     """Where the models run."""
 
     memory_limit: str | None = placement(None)
-    """Use no more GPU memory than this, 11.65GiB for instance."""
+    """Most GPU memory to use, 11.65GiB for instance."""
 
     overwrite: bool = placement(False)
     """Replace the report of an earlier evaluation."""

@@ -5,7 +5,6 @@ its prompt, text never makes a special token, the end-of-sequence id comes last.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,16 +20,6 @@ _IGNORED = -100
 # Logits of a batch in float32: half a GiB.
 _MOST_LOGITS = 2**27
 _MOST_ROWS = 64
-
-
-@dataclass(frozen=True)
-class ScoredRow:
-    """A description in tokens."""
-
-    ids: list[int]
-    """Prompt, description, end of sequence."""
-    prompt: int
-    """Tokens of the prompt."""
 
 
 def score(
@@ -52,13 +41,11 @@ def score(
     limit = min(tokenizer.context, model.max_length or tokenizer.context)
     heads = tokenizer.encode(prompts)
     ids, _ = tokenizer.tokens.extend([request.prompt for request in prompts], heads, list(replies))
-    rows = [
-        ScoredRow([*whole, tokenizer.eos][:limit], len(head))
-        for head, whole in zip(heads, ids, strict=True)
-    ]
+    rows = [[*whole, tokenizer.eos][:limit] for whole in ids]
     costs = np.zeros((len(rows), 2))
-    for places in batches([len(row.ids) for row in rows], int(loaded.config.vocab_size)):
-        costs[places] = cost(loaded, [rows[place] for place in places])
+    for places in batches([len(row) for row in rows], int(loaded.config.vocab_size)):
+        prompt_tokens = [len(heads[place]) for place in places]
+        costs[places] = cost(loaded, [rows[place] for place in places], prompt_tokens)
     return costs
 
 
@@ -75,16 +62,22 @@ def batches(lengths: Sequence[int], vocabulary: int) -> Iterator[list[int]]:
         yield batch
 
 
-def cost(loaded: Any, rows: Sequence[ScoredRow]) -> Floats:
-    """Compute each row's negative log-likelihood and tokens: [rows, 2]."""
+def cost(loaded: Any, rows: Sequence[list[int]], prompt_tokens: Sequence[int]) -> Floats:
+    """Compute the negative log-likelihood and the tokens of what follows each prompt: [rows, 2].
+
+    Args:
+        loaded: the model.
+        rows: ids of prompt, description and end of sequence.
+        prompt_tokens: how many ids of each row are its prompt's.
+    """
     import torch
     from torch.nn.functional import cross_entropy
     from torch.nn.utils.rnn import pad_sequence
 
-    ids = pad_sequence([torch.tensor(row.ids) for row in rows], batch_first=True)
+    ids = pad_sequence([torch.tensor(row) for row in rows], batch_first=True)
     positions = torch.arange(ids.shape[1])
-    is_within = positions < torch.tensor([[len(row.ids)] for row in rows])
-    is_prompt = positions < torch.tensor([[row.prompt] for row in rows])
+    is_within = positions < torch.tensor([[len(row)] for row in rows])
+    is_prompt = positions < torch.tensor([[tokens] for tokens in prompt_tokens])
     mask = is_within.long()
     labels = ids.masked_fill(is_prompt | ~is_within, _IGNORED)
     device: torch.device = loaded.device
