@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 from data.artefacts.run import Run
 from data.console import parse_memory
 from data.errors import ModelError
-from inference.engine import texts
+from inference.engine import weights
 from inference.engine.reference import ReferenceEngine
 from inference.engine.requests import Completion, Engine, Request, Settings
 from inference.engine.sampler import Sampler, row_key
@@ -41,7 +41,7 @@ class FastEngine:
 
     def __init__(self, model: Run, settings: Settings) -> None:
         self._settings = settings
-        self._model, self._texts = texts.load(model, settings)
+        self._model, self._texts = weights.load(model, settings)
         self._device = self._texts.device
         self._sampler = Sampler(settings.temperature, settings.top_p)
         self._decoders: dict[int, Decoder] = {}

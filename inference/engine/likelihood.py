@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.artefacts.run import Run
-from inference.engine import texts
+from inference.engine import weights
 from inference.engine.requests import Request, Settings
 
 Floats = NDArray[np.float64]
@@ -37,7 +37,7 @@ def score(
         [N, 2]: negative log-likelihood of the description and its end in nats, and its tokens; a
         row that the context cuts counts as far as it goes, one without room is (0, 0).
     """
-    loaded, tokenizer = texts.load(model, settings)
+    loaded, tokenizer = weights.load(model, settings)
     limit = min(tokenizer.context, model.max_length or tokenizer.context)
     heads = tokenizer.encode(prompts)
     ids, _ = tokenizer.tokens.extend([request.prompt for request in prompts], heads, list(replies))

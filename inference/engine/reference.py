@@ -6,7 +6,7 @@ from typing import Any
 
 from data.artefacts.run import Run
 from data.errors import ModelError
-from inference.engine import texts
+from inference.engine import weights
 from inference.engine.requests import Completion, Request, Settings, report
 from inference.engine.sampler import Sampler, row_key
 
@@ -18,7 +18,7 @@ class ReferenceEngine:
 
     def __init__(self, model: Run, settings: Settings) -> None:
         self._settings = settings
-        self._model, self._texts = texts.load(model, settings)
+        self._model, self._texts = weights.load(model, settings)
         self._one_at_a_time = threading.Lock()
 
     def room(self, requests: Sequence[Request]) -> list[int]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from data.artefacts.run import Run
 from data.errors import ModelError
-from inference.engine import batch, reference, texts
+from inference.engine import batch, reference, weights
 from inference.engine.requests import Completion, Request, Settings
 from inference.engine.sampler import Sampler, row_key
 
@@ -92,7 +92,7 @@ class SlotAnswerer:
     def __init__(self, model: Run, settings: Settings, waiting: int) -> None:
         from inference.engine.slots import Decoder, SlotShape, round_up
 
-        loaded, self._texts = texts.load(model, settings)
+        loaded, self._texts = weights.load(model, settings)
         context, most = self._texts.context, settings.max_new_tokens
         length = min(round_up(_LONGEST_PROMPT + most), context)
         self._longest = min(_LONGEST_PROMPT, context - 1)

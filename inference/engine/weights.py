@@ -1,12 +1,17 @@
-"""The weights to write with: base and adapter merged, within the memory and cores allowed."""
+"""The model to write with: base and adapter merged, and its tokenizer."""
 
+import functools
 import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
-from data.artefacts.run import Run, load, with_adapter
+from data.artefacts import run
+from data.artefacts.run import Run
 from data.console import parse_memory
 from data.errors import ModelError
-from inference.engine.requests import Settings
+from data.tokens import TextTokenizer
+from inference.engine.requests import Completion, Request, Settings, choose_device
 
 if TYPE_CHECKING:
     import torch
@@ -17,7 +22,22 @@ _PROBE = 32
 _MERGED_APART = {"torch.bfloat16": 0.1, "torch.float32": 1e-3}
 
 
-def limit_memory(settings: Settings, device: "torch.device") -> None:
+def load(model: Run, settings: Settings) -> tuple[Any, "Texts"]:
+    """Load a model with its tokenizer, within the settings' memory and threads.
+
+    Raises:
+        ModelError: the weights are not whole and finite, or the tokenizer has more tokens.
+    """
+    texts = Texts(model, settings)
+    _limit_memory(settings, texts.device)
+    loaded = load_merged(model, texts.device)
+    _limit_threads(settings, loaded)
+    run.check_vocabulary(texts.tokenizer, loaded, str(texts.tokenizer.name_or_path))
+    texts.context = int(loaded.config.max_position_embeddings)
+    return loaded, texts
+
+
+def _limit_memory(settings: Settings, device: "torch.device") -> None:
     """Keep this process below ``--memory_limit`` on a GPU."""
     import torch
 
@@ -27,7 +47,7 @@ def limit_memory(settings: Settings, device: "torch.device") -> None:
         torch.cuda.set_per_process_memory_fraction(min(share, 1.0), device)
 
 
-def limit_threads(settings: Settings, loaded: Any) -> None:
+def _limit_threads(settings: Settings, loaded: Any) -> None:
     """Limit torch on a CPU to its share of the cores, and a small model to one of them."""
     import torch
 
@@ -52,7 +72,7 @@ def load_merged(model: Run, device: "torch.device") -> Any:
     # Our own error names missing and other tensors.
     logging.set_verbosity_error()
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
-    loaded = load(model.base, AutoModelForCausalLM, dtype=dtype, device_map={"": device}).eval()
+    loaded = run.load(model.base, AutoModelForCausalLM, dtype=dtype, device_map={"": device}).eval()
     if model.adapter:
         loaded = _with_adapter(loaded, model.adapter)
     return loaded.eval()
@@ -62,7 +82,7 @@ def _with_adapter(loaded: Any, adapter: str) -> Any:
     """Merge an adapter into its base; the merged model must say what both together said."""
     import peft
 
-    both = with_adapter(loaded, adapter, peft)
+    both = run.with_adapter(loaded, adapter, peft)
     before = _probe(both)
     merged = both.merge_and_unload(safe_merge=True)
     apart = float((_probe(merged) - before).norm() / before.norm())
@@ -80,6 +100,64 @@ def _probe(model: Any) -> "torch.Tensor":
     with torch.inference_mode():
         logits: torch.Tensor = model(input_ids=ids).logits[0].float()
     return logits
+
+
+class Texts:
+    """A model's tokenizer: requests to ids, and ids to completions."""
+
+    context: int = 0
+    """Positions of the model; set once it is loaded."""
+
+    def __init__(self, model: Run, settings: Settings) -> None:
+        import torch
+        from transformers import AutoTokenizer
+
+        # A worker sees the GPU that it is to use as its first.
+        index = 0 if choose_device(settings.device) == "cuda" else None
+        self.device = torch.device(choose_device(settings.device), index)
+        self.tokenizer = AutoTokenizer.from_pretrained(
+            model.base, padding_side="left", trust_remote_code=False
+        )
+        if self.tokenizer.pad_token_id is None:
+            self.tokenizer.pad_token = self.tokenizer.eos_token
+        self.tokens = TextTokenizer(self.tokenizer)
+        self.eos = self.tokens.eos
+
+    def room(self, requests: Sequence[Request]) -> list[int]:
+        """Count the tokens that each prompt leaves in the model's context, below 0 for none."""
+        return [self.context - len(ids) for ids in self.encode_once(requests)]
+
+    def encode(self, requests: Sequence[Request]) -> list[list[int]]:
+        """Tokenise prompts."""
+        return self.tokens.encode([request.prompt for request in requests])
+
+    def completions(self, prompts: list[list[int]], new: list[list[int]]) -> list[Completion]:
+        """Build completions of new tokens: up to the end of sequence, or of the context."""
+        completions: list[Completion] = []
+        for prompt, tokens in zip(prompts, new, strict=True):
+            # A row is cut where the context ends, whatever its batch had room for.
+            ids = tokens[: self.context - len(prompt)]
+            reason = "stop" if self.eos in ids else "length"
+            if reason == "stop":
+                ids = ids[: ids.index(self.eos)]
+            text = self.tokenizer.decode(ids, skip_special_tokens=True).strip()
+            completions.append(Completion(text, reason, len(prompt), len(ids)))
+        return completions
+
+    @functools.cached_property
+    def _ids(self) -> "WeakKeyDictionary[Request, list[int]]":
+        return WeakKeyDictionary()
+
+    def encode_once(self, requests: Sequence[Request]) -> list[list[int]]:
+        """Tokenise prompts, and remember them as long as their requests live.
+
+        A caller asks for room first and for texts next, and tokenising is no small part of both.
+        """
+        remembered = {r: ids for r in requests if (ids := self._ids.get(r)) is not None}
+        new = [request for request in dict.fromkeys(requests) if request not in remembered]
+        fresh = dict(zip(new, self.encode(new), strict=True))
+        self._ids.update(fresh)
+        return [remembered.get(request) or fresh[request] for request in requests]
 
 
 def free_memory(device: str) -> None:

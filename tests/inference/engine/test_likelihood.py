@@ -9,8 +9,7 @@ import pytest
 from data.artefacts.run import Run
 from inference.engine import likelihood
 from inference.engine.requests import Request, Settings
-from inference.engine.texts import Texts
-from inference.engine.weights import load_merged
+from inference.engine.weights import Texts, load_merged
 
 SETTINGS = Settings(8, 0.0, 1.0, 1, None, "reference", "cpu", None, 1)
 ROWS = [("u1", "Green kettle", "Boils."), ("u2", "Lamp", "Shines on and on </s> and on."),

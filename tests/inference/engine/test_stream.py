@@ -16,7 +16,7 @@ from inference.engine.reference import ReferenceEngine
 from inference.engine.requests import Completion, Request, Settings
 from inference.engine.slots import Decoder
 from inference.engine.stream import _WAIT, BusyError, SlotAnswerer, WholeAnswerer, answerer
-from inference.engine.texts import Texts
+from inference.engine.weights import Texts
 
 GREEDY = Settings(14, 0.0, 1.0, 0, None, "fast", "cpu", None, 1)
 DRAWN = dataclasses.replace(GREEDY, temperature=0.8)

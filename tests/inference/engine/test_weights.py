@@ -18,7 +18,7 @@ from data.prompt import Prompt
 from inference.engine import weights
 from inference.engine.reference import ReferenceEngine
 from inference.engine.requests import Completion, Request, Settings, choose_device
-from inference.engine.texts import Texts
+from inference.engine.weights import Texts
 
 CONTEXT = 256
 GREEDY = Settings(
