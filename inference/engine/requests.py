@@ -79,7 +79,7 @@ class Settings:
             config: of the command; one without ``temperature`` writes greedily.
             model: to write with.
             engine: to write with.
-            threads: CPU threads; none: as many as this process may use cores.
+            threads: CPU threads; none: one per core that this process may use.
         """
         device = choose_device(config.device)
         drawn = None if isinstance(config, EvaluateConfig) else config

@@ -4,6 +4,7 @@ import dataclasses
 import gc
 import random
 import shutil
+import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -137,16 +138,11 @@ def test_an_end_of_sequence_stops_a_text_and_is_not_counted(
     assert not any("</s>" in each.text or "<pad>" in each.text for each in written)
 
 
-def completion(writer: ReferenceEngine, prompt_tokens: int, new: list[int]) -> Completion:
-    return writer._texts.completions([[0] * prompt_tokens], [new])[0]
-
-
-def test_an_end_of_sequence_at_the_last_allowed_token_is_a_stop(
-    reference: ReferenceEngine,
-) -> None:
-    assert completion(reference, 10, [5] * 13 + [1]).finish_reason == "stop"
-    assert completion(reference, 10, [5] * 14).finish_reason == "length"
-    after = completion(reference, 10, [5, 1, 2, 2])
+def test_an_end_of_sequence_at_the_last_allowed_token_is_a_stop(model: Run) -> None:
+    _, texts = weights.load(model, GREEDY)
+    new = [[5] * 13 + [1], [5] * 14, [5, 1, 2, 2]]
+    last, never, after = texts.completions([[0] * 10] * 3, new)
+    assert (last.finish_reason, never.finish_reason) == ("stop", "length")
     assert (after.finish_reason, after.new_tokens) == ("stop", 1)
 
 
@@ -171,11 +167,12 @@ def test_no_requests_are_no_texts(reference: ReferenceEngine) -> None:
 
 @pytest.mark.parametrize("title", ["A </s> B", "<s>", "</s></s>", "<pad><s>Kettle</s>"])
 def test_a_title_that_names_special_tokens_is_text(
-    title: str, reference: ReferenceEngine, tokenizer: Any
+    title: str, model: Run, reference: ReferenceEngine, tokenizer: Any
 ) -> None:
     prompt = Prompt().render(title)
+    words = Texts(model, GREEDY)
     for _ in range(2):  # a tokenizer may set itself back after a call
-        (ids,) = reference._texts.encode([Request("u", prompt)])
+        (ids,) = words.encode([Request("u", prompt)])
         assert ids[0] == 0
         assert not {0, 1, 2} & set(ids[1:])
         assert tokenizer.decode(ids[1:]) == prompt
@@ -400,11 +397,11 @@ def test_room_and_texts_share_their_tokens(
     monkeypatch.setattr(Texts, "encode", counted)
     some = [dataclasses.replace(each, uid=f"new {each.uid}") for each in requests[:3]]
     some.append(dataclasses.replace(some[0]))
-    before = len(writer._texts._ids)
     assert writer.room(some) == [CONTEXT - each.prompt_tokens for each in [*expected, expected[0]]]
     assert writer.generate(some) == [*expected, expected[0]]
     assert asked == [each.prompt for each in requests[:3]]
     # They live no longer than their requests.
+    request = weakref.ref(some[0])
     del some
     gc.collect()
-    assert len(writer._texts._ids) == before
+    assert request() is None
