@@ -175,8 +175,10 @@ class SlotAnswerer:
     def close(self) -> None:
         """Stop the thread that decodes."""
         self._closing.set()
-        if self._thread is not None:
-            self._thread.join()
+        with self._one_starts:  # a thread that is not started yet cannot be joined
+            thread = self._thread
+        if thread is not None:
+            thread.join()
 
     def _ensure_thread(self) -> None:
         """Start the thread that decodes; again where it died, which loses no answer."""
