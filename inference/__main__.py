@@ -1,5 +1,6 @@
 """Commands of the inference stage: generate, evaluate, ask, serve."""
 
+import itertools
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -25,7 +26,7 @@ _SWITCHES = ("--compare", "--anyway", "--json", "--gate")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command and give its exit code."""
+    """Run a command and return its exit code."""
     return command_line.main(
         "inference", COMMANDS, switches(sys.argv[1:] if argv is None else argv)
     )
@@ -33,12 +34,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def switches(words: Sequence[str]) -> list[str]:
     """Let a switch stand alone: ``--compare`` for ``--compare true``."""
-    told: list[str] = []
-    for place, word in enumerate(words):
-        told.append(word)
-        if word in _SWITCHES and words[place + 1 : place + 2] not in (["true"], ["false"]):
-            told.append("true")
-    return told
+    complete: list[str] = []
+    for word, after in itertools.zip_longest(words, words[1:]):
+        complete.append(word)
+        if word in _SWITCHES and after not in ("true", "false"):
+            complete.append("true")
+    return complete
 
 
 if __name__ == "__main__":

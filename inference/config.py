@@ -10,13 +10,37 @@ from data.console import parse_memory
 from data.errors import ConfigError
 
 
+def _check(config: "GenerateConfig | AssistantConfig | EvaluateConfig", *counts: str) -> None:
+    """Check what several commands share: counts, memory, and how texts are drawn.
+
+    Raises:
+        ConfigError: one is out of bounds.
+    """
+    for name in counts:
+        value = getattr(config, name)
+        if value is not None and value < 1:
+            raise ConfigError(f"--{name}", "at least 1", str(value))
+    if config.memory_limit is not None:
+        parse_memory(config.memory_limit)
+    if isinstance(config, EvaluateConfig):
+        return
+    # A temperature of almost 0 divides the logits into infinities.
+    if config.temperature and not 0.01 <= config.temperature <= 100:
+        expected = "0 for greedy, or 0.01 to 100"
+        raise ConfigError("--temperature", expected, str(config.temperature))
+    if not 0 < config.top_p <= 1:
+        raise ConfigError("--top_p", "more than 0, at most 1", str(config.top_p))
+    if not -(2**63) <= config.seed < 2**63:
+        raise ConfigError("--seed", "a signed 64-bit number", str(config.seed))
+
+
 @dataclass(frozen=True)
 class GenerateConfig:
     """Write a description for every title, into Parquet.
 
     Reads titles from a subset, clean shards, Parquet, CSV, JSON lines or text. A title that
-    cannot be read or written for is kept in quarantine. Run it again after an interruption: it
-    goes on.
+    cannot be read, or has no room for a text, is kept in quarantine. After an interruption, run
+    the same command again: it continues.
     """
 
     run: str = placement("data/store/runs/all")
@@ -44,28 +68,28 @@ class GenerateConfig:
     position from 0."""
 
     keep_columns: list[str] = field(default_factory=list)
-    """Further columns of the titles to carry through to the output, as they are; a column of JSON
-    lines that holds values of several kinds as text."""
+    """Further columns of the titles to copy to the output, as they are; a column of JSON lines
+    that holds values of several kinds becomes text."""
 
     engine: Literal["auto", "fast", "reference"] = "auto"
     """What writes: the fast engine, or transformers' own generate; auto: the fast one where it
     supports the model (Llama)."""
 
     batch_size: int | None = None
-    """Titles that go through the model at a time; it may move the last bit of a sum, and so a
-    rare word. None: as many as GPU memory allows, 64 on a
-    CPU and with the reference engine."""
+    """Titles that go through the model at a time; it may change the last bit of a sum, and so,
+    rarely, a word. None: as many as GPU memory allows, 64 on a CPU and with the reference
+    engine."""
 
     part_rows: int | None = None
-    """Titles an output part; an interruption costs the parts that were in work. None: 8,192 on a
-    GPU, 2,048 on a CPU."""
+    """Titles per output part; after an interruption, unfinished parts are written again. None:
+    8,192 on a GPU, 2,048 on a CPU."""
 
     max_new_tokens: int | None = None
-    """Tokens a description at most; none: as many as the longest that the model was trained
-    on, or 256 where that is not known."""
+    """Most tokens of a description; none: an eighth more than the longest that the model was
+    trained on, 256 where that is not recorded."""
 
     temperature: float = 0.0
-    """0 always takes the likeliest token; above, the higher the more daring."""
+    """0 always takes the likeliest token; higher values take unlikely ones more often."""
 
     top_p: float = 1.0
     """When sampling, draw from the likeliest tokens that together hold this probability."""
@@ -78,39 +102,25 @@ class GenerateConfig:
     GPU and float32 on a CPU, so one output cannot be made partly here and partly there."""
 
     workers: int | None = placement(None)
-    """Worker processes on this machine; none: one a GPU, or 1 on a CPU."""
+    """Worker processes on this machine; none: one per GPU, or 1 on a CPU."""
 
     scheduler: str | None = placement(None)
-    """Address of a running Dask scheduler, tcp://host:8786, instead of workers here; name
-    --device as well where this machine has another one than the workers."""
+    """Address of a running Dask scheduler, tcp://host:8786, instead of workers here; set --device
+    too where this machine has another device than the workers."""
 
     memory_limit: str | None = placement(None)
-    """Use no more memory a GPU than this, 11.65GiB for instance."""
+    """Most memory to use per GPU, 11.65GiB for instance."""
 
     overwrite: bool = placement(False)
     """Replace the output of an earlier run."""
 
     def __post_init__(self) -> None:
-        for name in ("limit", "batch_size", "part_rows", "max_new_tokens", "workers"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ConfigError(f"--{name}", "at least 1", str(value))
-        # A temperature of almost 0 divides the logits into infinities.
-        if self.temperature and not 0.01 <= self.temperature <= 100:
-            found = str(self.temperature)
-            raise ConfigError("--temperature", "0 for greedy, or 0.01 to 100", found)
-        if not 0 < self.top_p <= 1:
-            raise ConfigError("--top_p", "more than 0, at most 1", str(self.top_p))
+        _check(self, "limit", "batch_size", "part_rows", "max_new_tokens", "workers")
         if self.top_p < 1 and not self.temperature:
             expected = "1, as --temperature 0 draws nothing"
             raise ConfigError("--top_p", expected, str(self.top_p), "set --temperature 0.7")
-        if not -(2**63) <= self.seed < 2**63:
-            raise ConfigError("--seed", "a signed 64-bit number", str(self.seed))
-        if self.memory_limit is not None:
-            parse_memory(self.memory_limit)
         if len(set(self.keep_columns)) < len(self.keep_columns):
-            found = ", ".join(self.keep_columns)
-            raise ConfigError("--keep_columns", "each name once", found)
+            raise ConfigError("--keep_columns", "each name once", ", ".join(self.keep_columns))
 
 
 @dataclass(frozen=True)
@@ -127,22 +137,22 @@ class AssistantConfig:
     """Local folder for the index of titles; none: beside the catalogue, its name with `-titles`."""
 
     matches: int = 5
-    """Show so many titles that may be meant, at most."""
+    """Most titles to show among those that may be meant."""
 
     max_characters: int = 2_500
-    """Longest question, and longest title."""
+    """Most characters of a question, and of a title."""
 
     max_new_tokens: int | None = None
-    """Tokens an answer at most; none: as many as the longest description that the model was trained
-    on, or 256 where that is not known."""
+    """Most tokens of an answer; none: an eighth more than the longest description that the model
+    was trained on, 256 where that is not recorded."""
 
     wording: Literal["auto", "question", "trained"] = "auto"
-    """What the model is told to do with the title: the question as it stands, or what it was
-    trained with. auto: the question, unless it was trained on one instruction alone and so knows
+    """The model's instruction: the question as it stands, or the wording that it was trained
+    with. auto: the question, unless it was trained on one instruction alone and so knows
     no other."""
 
     temperature: float = 0.3
-    """0 always takes the likeliest token; above, the higher the more daring."""
+    """0 always takes the likeliest token; higher values take unlikely ones more often."""
 
     top_p: float = 1.0
     """Draw from the likeliest tokens that together hold this probability."""
@@ -154,22 +164,10 @@ class AssistantConfig:
     """Where the model runs; auto: on a GPU where there is one."""
 
     memory_limit: str | None = None
-    """Use no more GPU memory than this, 11.65GiB for instance."""
+    """Most GPU memory to use, 11.65GiB for instance."""
 
     def __post_init__(self) -> None:
-        for name in ("matches", "max_characters", "max_new_tokens"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ConfigError(f"--{name}", "at least 1", str(value))
-        if self.temperature and not 0.01 <= self.temperature <= 100:
-            found = str(self.temperature)
-            raise ConfigError("--temperature", "0 for greedy, or 0.01 to 100", found)
-        if not 0 < self.top_p <= 1:
-            raise ConfigError("--top_p", "more than 0, at most 1", str(self.top_p))
-        if not -(2**63) <= self.seed < 2**63:
-            raise ConfigError("--seed", "a signed 64-bit number", str(self.seed))
-        if self.memory_limit is not None:
-            parse_memory(self.memory_limit)
+        _check(self, "matches", "max_characters", "max_new_tokens")
 
 
 @dataclass(frozen=True)
@@ -185,10 +183,10 @@ class AskConfig(AssistantConfig):
     """In English, Portuguese or whatever the model understands; `-` reads lines of them."""
 
     title: str | None = None
-    """The title meant, where the question does not tell."""
+    """The title meant, where the question does not name it."""
 
     compare: bool = False
-    """Show what the base says without the adapter, too."""
+    """Also show what the base says without the adapter."""
 
     anyway: bool = False
     """Answer also where no title of the catalogue is meant; marked as invented."""
@@ -205,7 +203,7 @@ class ServeConfig(AssistantConfig):
     """
 
     host: str = "127.0.0.1"
-    """Address to listen on; the default lets only this machine in."""
+    """Address to listen on; by default only this machine can connect."""
 
     port: int = 7860
     """Port to listen on; 0: any that is free."""
@@ -218,7 +216,7 @@ class ServeConfig(AssistantConfig):
     """A report.html of `inference evaluate`, or its folder, to show on the page."""
 
     queue: int = 64
-    """So many may wait for an answer; others are asked to come back."""
+    """Most questions that may wait for an answer; further ones are refused."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -228,13 +226,13 @@ class ServeConfig(AssistantConfig):
             raise ConfigError("--queue", "at least 1", str(self.queue))
 
 
-# As manifest.placement, for a default that is made anew.
+# As manifest.placement, for a default that is a new list each time.
 _PLACE = {"identity": False}
 
 
 @dataclass(frozen=True)
 class Thresholds:
-    """What a run must reach to be called fit; none: told, but not judged."""
+    """What a run must reach to be called fit; none: reported, but not judged."""
 
     perplexity_drop: float | None = 0.05
     """Perplexity of unseen descriptions must fall from base to adapter by at least this share."""
@@ -312,7 +310,7 @@ class EvaluateConfig:
     """Held-out rows at most, and as many trained ones; none: all of the split."""
 
     base: bool = True
-    """Have the base write too; without, it is judged by its perplexity alone."""
+    """Let the base write too; else it is judged by its perplexity alone."""
 
     resamples: int = 2_000
     """Bootstrap resamples of the rows."""
@@ -327,7 +325,7 @@ class EvaluateConfig:
     """Likeness (0 to 1, of edits) to a training text from which a text counts as recited."""
 
     shown_rows: int = 500
-    """Rows a side in the page; report.json holds all."""
+    """Rows per side on the page; report.json holds all."""
 
     thresholds: Thresholds = field(default_factory=Thresholds)
     """What a run must reach."""
@@ -336,7 +334,7 @@ class EvaluateConfig:
     """End with exit code 3 where a threshold is not met."""
 
     max_new_tokens: int | None = None
-    """Tokens a text at most; none: as generate would."""
+    """Most tokens of a text; none: as generate would."""
 
     batch_size: int | None = None
     """Texts written at a time; none: as many as memory allows."""
@@ -345,32 +343,25 @@ class EvaluateConfig:
     """Where the models run."""
 
     memory_limit: str | None = placement(None)
-    """Use no more GPU memory than this, 11.65GiB for instance."""
+    """Most GPU memory to use, 11.65GiB for instance."""
 
     overwrite: bool = placement(False)
     """Replace the report of an earlier evaluation."""
 
     def __post_init__(self) -> None:
-        for name in ("rows", "max_new_tokens", "batch_size", "copied_span"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ConfigError(f"--{name}", "at least 1", str(value))
+        _check(self, "rows", "max_new_tokens", "batch_size", "copied_span")
         if self.shown_rows < 0:
             raise ConfigError("--shown_rows", "0 or more", str(self.shown_rows))
         if self.resamples < 100:
-            found = str(self.resamples)
-            raise ConfigError("--resamples", "at least 100", found)
+            raise ConfigError("--resamples", "at least 100", str(self.resamples))
         if not 0 < self.recited_alike <= 1:
-            found = str(self.recited_alike)
-            raise ConfigError("--recited_alike", "more than 0, at most 1", found)
+            expected = "more than 0, at most 1"
+            raise ConfigError("--recited_alike", expected, str(self.recited_alike))
         if not self.runs and not self.ready:
-            expected = "a run, or ready texts with --generated"
-            raise ConfigError("--run", expected, "neither")
+            raise ConfigError("--run", "a run, or ready texts with --generated", "neither")
         for name, paths in (("run", self.runs), ("generated", self.ready)):
             if len({path.rstrip("/") for path in paths}) < len(paths):
                 raise ConfigError(f"--{name}", "each path once", ", ".join(paths))
-        if self.memory_limit is not None:
-            parse_memory(self.memory_limit)
 
     @property
     def runs(self) -> list[str]:

@@ -70,18 +70,18 @@ def find_copies(
     first = 0
     for block in _blocks(trained, block_bytes):
         ends = np.cumsum([len(text) + 1 for text in block])
-        found, at = _match(_joined(block, _TRAINED), written)
-        better = found > length
-        length[better] = found[better]
+        shared, at = _match(_joined(block, _TRAINED), written)
+        better = shared > length
+        length[better] = shared[better]
         source[better] = first + np.searchsorted(ends, at[better], side="right")
         first += len(block)
-    return _tell(texts, written, length, source, least)
+    return _as_spans(texts, written, length, source, least)
 
 
 class Sorted:
     """Training texts whose suffixes are sorted once, to look up many short texts one by one.
 
-    Five times as much memory is taken as by the texts. Several threads may look at once.
+    It takes five times the memory of the texts. Several threads may search at once.
     """
 
     def __init__(self, texts: Iterable[str]) -> None:
@@ -94,7 +94,7 @@ class Sorted:
         self._order = divsufsort(self._trained) if encoded else None
 
     def find(self, piece: str) -> int:
-        """Give the position of the first training text that holds a piece; -1 where none does."""
+        """Return the position of the first training text that holds a piece; -1 for none."""
         from pydivsufsort import sa_search
 
         if self._order is None:
@@ -116,35 +116,39 @@ class Sorted:
         Returns:
             (begin, end) in code points, apart and in order: spans that touch are one stretch.
         """
-        joined: list[tuple[int, int]] = []
-        for begin in range(len(text) - least + 1):
-            window = text[begin : begin + least]
-            if window in own or self.find(window) >= 0:
-                if joined and begin <= joined[-1][1]:
-                    joined[-1] = (joined[-1][0], begin + least)
-                else:
-                    joined.append((begin, begin + least))
-        return joined
+        windows = ((begin, begin + least) for begin in range(len(text) - least + 1))
+        return _stretches(
+            (begin, end) for begin, end in windows
+            if text[begin:end] in own or self.find(text[begin:end]) >= 0
+        )  # fmt: skip
 
 
 def _joined(texts: list[str] | list[bytes], separator: bytes) -> NDArray[np.uint8]:
     encoded = (text.encode() if isinstance(text, str) else text for text in texts)
-    return np.frombuffer(b"".join(each + separator for each in encoded), np.uint8)
+    return np.frombuffer(b"".join(text + separator for text in encoded), np.uint8)
 
 
 def _blocks(trained: pa.ChunkedArray, block_bytes: int) -> Iterator[list[bytes]]:
-    held: list[bytes] = []
+    block: list[bytes] = []
     size = 0
+    for _, piece in _pieces(trained, 4_096):
+        for text in piece.cast(pa.binary()).to_pylist():
+            block.append(text)
+            size += len(text) + 1
+            if size >= block_bytes:
+                yield block
+                block, size = [], 0
+    if block:
+        yield block
+
+
+def _pieces(trained: pa.ChunkedArray, rows: int) -> Iterator[tuple[int, pa.Array]]:
+    """Cut a column into pieces of at most so many rows, with the position of their first."""
+    first = 0
     for chunk in trained.chunks:
-        for start in range(0, len(chunk), 4_096):
-            for text in chunk.slice(start, 4_096).cast(pa.binary()).to_pylist():
-                held.append(text)
-                size += len(text) + 1
-                if size >= block_bytes:
-                    yield held
-                    held, size = [], 0
-    if held:
-        yield held
+        for start in range(0, len(chunk), rows):
+            yield first + start, chunk.slice(start, rows)
+        first += len(chunk)
 
 
 def _match(trained: NDArray[np.uint8], written: NDArray[np.uint8]) -> tuple[Numbers, Numbers]:
@@ -178,7 +182,7 @@ def _match(trained: NDArray[np.uint8], written: NDArray[np.uint8]) -> tuple[Numb
 
 
 def _first_of_run(ranks: Numbers, backwards: bool) -> Numbers:
-    """Give each rank the first (last) one of its run of consecutive ranks."""
+    """Return for each rank the first (last) one of its run of consecutive ranks."""
     if backwards:
         return -_first_of_run(-ranks[::-1], False)[::-1]
     is_first = np.append(True, np.diff(ranks) != 1)
@@ -187,7 +191,7 @@ def _first_of_run(ranks: Numbers, backwards: bool) -> Numbers:
 
 
 def _minimum_along_runs(value: Numbers, ranks: Numbers, backwards: bool) -> Numbers:
-    """Give the least value from the beginning of each run of consecutive ranks up to each rank.
+    """Return the least value from the beginning of each run of consecutive ranks to each rank.
 
     What two suffixes share is the least of what neighbours between them share (Kasai et al. 2001);
     windows of 1, 2, 4, ... ranks, so that a run of n takes log2(n) passes.
@@ -203,7 +207,7 @@ def _minimum_along_runs(value: Numbers, ranks: Numbers, backwards: bool) -> Numb
     return least
 
 
-def _tell(
+def _as_spans(
     texts: list[str], written: NDArray[np.uint8], length: Numbers, source: Numbers, least: int
 ) -> Copies:
     """Turn matches of bytes into spans of whole code points."""
@@ -223,16 +227,16 @@ def _tell(
         start[i] = own.argmax() if len(own) else 0
         longest[i] = own[start[i]] if len(own) else 0
         row[i] = source[piece][begins[piece]][start[i]] if longest[i] else -1
-        spans.append(_stretches(own, least))
+        long = np.flatnonzero(own >= least)
+        spans.append(_stretches(zip(long.tolist(), (long + own[long]).tolist(), strict=True)))
         copied[i] = sum(end - begin for begin, end in spans[-1]) / max(len(text), 1)
     return Copies(longest, start, row, spans, copied)
 
 
-def _stretches(points: Numbers, least: int) -> list[tuple[int, int]]:
-    """Join the spans of at least the least length where they touch or overlap."""
+def _stretches(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Join spans, sorted by their beginning, where they touch or overlap."""
     joined: list[tuple[int, int]] = []
-    for begin in np.flatnonzero(points >= least).tolist():
-        end = begin + int(points[begin])
+    for begin, end in spans:
         if joined and begin <= joined[-1][1]:
             joined[-1] = (joined[-1][0], max(joined[-1][1], end))
         else:
@@ -243,27 +247,21 @@ def _stretches(points: Numbers, least: int) -> list[tuple[int, int]]:
 def find_nearest(texts: list[str], trained: pa.ChunkedArray) -> Nearest:
     """Find the training text that shares the most distinct word 4-grams with each text.
 
-    Words are what white space parts, in small letters, and in a text that has no spaces between
-    words its characters. Only 4-grams of the given texts are
-    indexed, so memory grows with what is shared.
+    Words are what white space separates, in lower case, and in a text without spaces between
+    words its characters. Only 4-grams of ``texts`` are indexed, so memory grows with what is
+    shared.
     """
     words = pc.unique(_split(pa.array(texts, pa.string())).flatten())
     own_grams, own_rows = _grams(pa.array(texts, pa.string()), words)
-    known = np.unique(own_grams)
+    index = np.unique(own_grams)
     grams, rows = [np.array([], np.int64)], [np.array([], np.int64)]
-    first = 0
-    for chunk in trained.chunks:
-        for start in range(0, len(chunk), 16_384):
-            piece = chunk.slice(start, 16_384)
-            found, row = _grams(piece, words)
-            place = np.searchsorted(known, found)
-            hit = (
-                known[np.minimum(place, len(known) - 1)] == found if len(known) else found != found
-            )
-            grams.append(place[hit])
-            rows.append(row[hit] + first + start)
-        first += len(chunk)
-    return _most_shared(len(texts), np.searchsorted(known, own_grams), own_rows,
+    for first, piece in _pieces(trained, 16_384) if len(index) else ():
+        piece_grams, piece_rows = _grams(piece, words)
+        place = np.searchsorted(index, piece_grams)
+        is_shared = index.take(place, mode="clip") == piece_grams
+        grams.append(place[is_shared])
+        rows.append(piece_rows[is_shared] + first)
+    return _most_shared(len(texts), np.searchsorted(index, own_grams), own_rows,
                         np.concatenate(grams), np.concatenate(rows))  # fmt: skip
 
 
@@ -278,7 +276,7 @@ def _split(texts: pa.Array) -> pa.Array:
 
 
 def _grams(texts: pa.Array, words: pa.Array) -> tuple[NDArray[np.uint64], Numbers]:
-    """Give the distinct 4-grams of known words in each text: hashes and rows, sorted by row."""
+    """Return the distinct 4-grams of ``words`` in each text: hashes and rows, sorted by row."""
     split = _split(texts)
     ids = pc.fill_null(pc.index_in(split.flatten(), words), -1).to_numpy(zero_copy_only=False)
     row = np.repeat(np.arange(len(texts)), pc.list_value_length(split).to_numpy())
@@ -308,10 +306,10 @@ def _most_shared(
     for i in range(texts):
         mine = own[ends[i] : ends[i + 1]]
         lows, highs = np.searchsorted(grams, mine), np.searchsorted(grams, mine, side="right")
-        held = [rows[low:high] for low, high in zip(lows, highs, strict=True)]
-        if not held or not count:
+        sharing = [rows[low:high] for low, high in zip(lows, highs, strict=True)]
+        if not sharing or not count:
             continue
-        shared = np.bincount(np.concatenate(held), minlength=count)
+        shared = np.bincount(np.concatenate(sharing), minlength=count)
         best = int(shared.argmax())
         if shared[best]:
             nearest.row[i], nearest.shared[i] = best, shared[best]

@@ -1,4 +1,4 @@
-"""Words of a text in any script, so that no measure takes a text for empty which is not English.
+"""Words of a text in any script, so that no metric counts a text as empty that is not English.
 
 A word is a run of letters, digits and their marks; in scripts that put no spaces between words it
 is a single character with its marks, as in sacrebleu's ``char``. ASCII texts give the words that
@@ -11,7 +11,7 @@ import unicodedata
 from typing import Any
 
 _ASCII_WORD = re.compile("[a-z0-9]+")
-# Signs that are only other shapes of the ASCII ones, and those that are not to be seen.
+# Other shapes of ASCII characters, and invisible ones.
 _SAME = {0x66A: "%", 0x66B: ".", 0x66C: ","}
 _SAME |= dict.fromkeys((0xAD, 0x200C, 0x200D, 0x200E, 0x200F, 0x2060, 0xFEFF), "")
 # Chinese, Japanese and Yi; Thai, Lao, Khmer, Burmese and their relatives are Unicode's line break
@@ -46,39 +46,33 @@ def fold(text: str) -> str:
         return text.lower()
     narrow = _pattern("wide").sub(lambda wide: unicodedata.normalize("NFKC", wide[0]), text)
     plain = unicodedata.normalize("NFC", narrow.translate(_SAME).casefold())
-    folded: str = _pattern("digit").sub(lambda digit: str(unicodedata.decimal(digit[0])), plain)
-    return folded
+    return str(_pattern("digit").sub(lambda digit: str(unicodedata.decimal(digit[0])), plain))
 
 
 def words(text: str) -> list[str]:
-    """Give the words of a text, folded, in order; punctuation is none, an emoji is one."""
-    folded = fold(text)
-    found: list[str] = (_ASCII_WORD if text.isascii() else _pattern("word")).findall(folded)
-    return found
+    """Return the words of a text, folded, in order; punctuation is none, an emoji is one."""
+    return list((_ASCII_WORD if text.isascii() else _pattern("word")).findall(fold(text)))
 
 
 def apart(text: str) -> str:
     """Set the characters of scripts without spaces apart by spaces; other text stays as it is."""
     if text.isascii():
         return text
-    spaced: str = _pattern("unspaced").sub(r" \g<0> ", text)
-    return spaced
+    return str(_pattern("unspaced").sub(r" \g<0> ", text))
 
 
 def is_unspaced(text: str) -> bool:
-    """Tell whether a text holds characters of a script without spaces."""
+    """Return whether a text holds characters of a script without spaces."""
     return not text.isascii() and _pattern("unspaced").search(text) is not None
 
 
 def long_words(text: str) -> list[str]:
-    """Give the words of three letters or more, folded, of scripts with spaces."""
-    found: list[str] = _pattern("long").findall(fold(text))
-    return found
+    """Return the words of three letters or more, folded, of scripts with spaces."""
+    return list(_pattern("long").findall(fold(text)))
 
 
 def runs(text: str) -> list[list[str]]:
-    """Give the runs of characters of scripts without spaces, each as its characters."""
+    """Return the runs of characters of scripts without spaces, each as its characters."""
     if text.isascii():
         return []
-    folded = fold(text)
-    return [_pattern("unspaced").findall(run) for run in _pattern("run").findall(folded)]
+    return [_pattern("unspaced").findall(run) for run in _pattern("run").findall(fold(text))]

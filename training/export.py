@@ -3,6 +3,7 @@
 Loaded with transformers alone: who uses the result needs neither Unsloth nor PEFT.
 """
 
+import dataclasses
 import json
 import os
 import shutil
@@ -13,12 +14,11 @@ from data import console
 from data.artefacts import manifest
 from data.artefacts.folder import Artefact, Folder, digest_file, local_path
 from data.artefacts.manifest import Manifest
-from data.artefacts.run import check_finite, load, locate, with_adapter
+from data.artefacts.run import RunFacts, check_finite, load, with_adapter
 from data.artefacts.stage import stage
 from data.errors import ModelError
 from data.tokens import TextTokenizer
 from training.config import ExportConfig
-from training.job import BASE
 from training.model.backend import load_tokenizer
 from training.quiet import hush, quietly
 
@@ -31,7 +31,6 @@ STAGE = "export"
 # layer (bf16) or 2**-11 (float16).
 TOLERANCE = {"bf16": 0.05, "float16": 0.01, "float32": 1e-4}
 _PROBE_TOKENS = 64
-_TOLD = ("prompt", "max_length", "longest_completion_tokens", "base_digest")
 
 
 def run(config: ExportConfig) -> Manifest:
@@ -42,24 +41,23 @@ def run(config: ExportConfig) -> Manifest:
         ModelError: its base is missing or has changed, or the merged model says something else.
         OutputError: the folder holds another output.
     """
-    made = manifest.read(Folder(config.run), "train")
-    made.check(Folder(config.run))
-    parent = made.as_parent(manifest.absolute(config.run))
+    record = manifest.read(Folder(config.run), "train")
+    record.check(Folder(config.run))
+    facts = RunFacts.of(record)
     out = local_path(config.out, "--out")
-    identity = manifest.identify(config, run=made.digest)
+    identity = manifest.identify(config, run=record.digest)
     with stage(STAGE, config, config.out, identity, spoiled_by=(BaseException,)) as work:
         if work.finished:
             console.say(f"{config.out} is already exported from this run")
             return work.finished
-        apart, names = _write(config, made, out)
-        files = [out / name for name in names]
+        apart, files = _write(config, facts, out)
         result = work.finish(
-            inputs=made.outputs,
+            inputs=record.outputs,
             outputs=tuple(Artefact(f.name, 0, f.stat().st_size, digest_file(f)) for f in files),
-            made_from=(parent,),
+            made_from=(record.as_parent(manifest.absolute(config.run)),),
             facts={
-                # How the model wants to be asked, for whoever has no more than this folder.
-                **{name: made.facts[name] for name in _TOLD if name in made.facts},
+                # For users who have no more than this folder.
+                **dataclasses.replace(facts, base="").as_facts(),
                 "logits_apart": apart,
                 "tolerance": TOLERANCE[config.precision],
             },
@@ -71,7 +69,7 @@ def run(config: ExportConfig) -> Manifest:
     return result
 
 
-def _write(config: ExportConfig, made: Manifest, out: Path) -> tuple[float, list[str]]:
+def _write(config: ExportConfig, facts: RunFacts, out: Path) -> tuple[float, list[Path]]:
     """Merge, save, load what was saved; return how far its logits are apart, and its files."""
     import peft
     import torch
@@ -79,11 +77,7 @@ def _write(config: ExportConfig, made: Manifest, out: Path) -> tuple[float, list
 
     hush()
     run = Path(config.run)
-    told = made.facts["base"]
-    base = locate(str(run / BASE) if told == BASE else told)
-    if base.digest != made.facts["base_digest"]:
-        expected = "the base that the adapter was trained on"
-        raise ModelError(told, expected, "one of other weights", "bring back the base")
+    base = facts.find_base(run)
     dtype = {"bf16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
     with quietly():
         # In float32, so that merging rounds once, at the end.
@@ -91,7 +85,7 @@ def _write(config: ExportConfig, made: Manifest, out: Path) -> tuple[float, list
         both = with_adapter(loaded, run / "adapter", peft)
         tokenizer = load_tokenizer(run / "adapter")
         ids = _probe(tokenizer, both)
-        wanted = _logits(both, ids)
+        expected_logits = _logits(both, ids)
         merged = both.merge_and_unload(safe_merge=True).to(dtype[config.precision])
         check_finite(merged.named_parameters(), str(out), "export with --precision bf16 or float32")
         # All that a plain ``generate`` needs to write what a run does: greedily, to the end.
@@ -105,7 +99,7 @@ def _write(config: ExportConfig, made: Manifest, out: Path) -> tuple[float, list
         _without_ending(tokenizer).save_pretrained(str(work))
         del merged, both, loaded
         saved = load(work, AutoModelForCausalLM, dtype="auto").eval()
-    apart = float((_logits(saved, ids) - wanted).norm() / wanted.norm())
+    apart = float((_logits(saved, ids) - expected_logits).norm() / expected_logits.norm())
     if not apart <= TOLERANCE[config.precision]:  # a NaN as well
         shutil.rmtree(work)
         expected = f"logits within {TOLERANCE[config.precision]:.0e} of adapter and base"
@@ -114,7 +108,7 @@ def _write(config: ExportConfig, made: Manifest, out: Path) -> tuple[float, list
     for name in names:
         os.replace(work / name, out / name)
     work.rmdir()
-    return apart, names
+    return apart, [out / name for name in names]
 
 
 def _without_ending(tokenizer: Any) -> Any:

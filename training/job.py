@@ -10,7 +10,7 @@ from typing import Any
 
 from data.artefacts import manifest
 from data.artefacts.dataset import Subset
-from data.artefacts.run import Base, locate
+from data.artefacts.run import BASE, Base, locate
 from data.errors import ModelError, SubsetError
 from training import children
 from training.config import TrainConfig
@@ -25,7 +25,6 @@ from training.model.backend import Backend, check, choose_backend
 
 log = logging.getLogger("catalogue")
 
-BASE = "base"
 _COMPILED = ".tmp-compiled"
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from data import console
 from data.artefacts.dataset import Subset
-from data.artefacts.run import locate
+from data.artefacts.run import BASE, locate
 from data.console import printable
 from training import job
 from training.config import TrainConfig
@@ -57,7 +57,7 @@ def _folder(config: TrainConfig) -> Path:
 def _tiny_tokenizer(config: TrainConfig, subset: Subset, folder: str) -> Path:
     assert config.tiny is not None  # noqa: S101  # for the type checker
     untrained = replace(config.tiny, steps=0)
-    place = str(Path(folder) / job.BASE)
+    place = str(Path(folder) / BASE)
     built = tiny.build(
         tiny.TinyJob(str(subset.path), place, untrained, config.max_length, config.seed)
     )

@@ -13,6 +13,7 @@ from data.artefacts import manifest
 from data.artefacts.dataset import Subset
 from data.artefacts.folder import Artefact, Folder, digest_file, local_path
 from data.artefacts.manifest import Counts, Manifest
+from data.artefacts.run import BASE, RunFacts
 from data.artefacts.stage import Work, stage
 from data.cli import faults
 from data.errors import CatalogueError, ManifestError, ModelError
@@ -20,7 +21,7 @@ from training import distributed, hardware, job
 from training.config import TrainConfig
 from training.distributed import Ranks
 from training.hardware import machine
-from training.job import BASE, Prepared
+from training.job import Prepared
 from training.loop import checkpoints, loss_curve, metrics
 from training.model.adapter import save_adapter
 from training.model.backend import Loaded, load_model
@@ -50,12 +51,15 @@ def finish(
     compared = choice.compare(lines) if choice else None
     earlier = _cycles_before(config)
     loss_curve.draw(lines, out / "loss.png", _title(config, prepared), compared, earlier)
-    prompt = config.prompt
+    facts = RunFacts(
+        base=BASE if is_ours else told,
+        base_digest=base.digest,
+        prompt=config.prompt,
+        max_length=config.max_length,
+        longest_completion_tokens=prepared.train.seen.longest_completion,
+    )
     return {
-        "base": BASE if is_ours else told,
-        "base_digest": base.digest,
-        "prompt": {"template": prompt.template, "instruction": prompt.instruction},
-        "max_length": config.max_length,
+        **facts.as_facts(),
         "loss_on": config.loss_on,
         "backend": loaded.backend.name,
         "backend_why": loaded.backend.why,
@@ -106,7 +110,6 @@ def _rows(prepared: Prepared) -> dict[str, Any]:
     return {
         "tokenized": os.path.basename(prepared.train.folder),
         "longest_tokens": seen.longest,
-        "longest_completion_tokens": seen.longest_completion,
         "truncated": seen.truncated,
         "truncated_uids": list(seen.truncated_uids),
         "left_out_uids": list(seen.left_out_uids),

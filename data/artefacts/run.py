@@ -1,27 +1,40 @@
-"""Where a model lies on disk, its digest, and what every model passes before it is used.
+"""Runs and models on disk: what they are made of, and what each passes before it is used.
 
 Training and inference must mean the same base, whole and finite. Safetensors only, and never a
-model's own code. Imports no model library: what loads is handed in.
+model's own code. Imports no model library: what loads is passed in.
 """
 
+import dataclasses
 import json
+import logging
 import warnings
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data.artefacts.folder import digest_all, digest_file
+from data.artefacts import manifest
+from data.artefacts.folder import Folder, digest_all, digest_file
+from data.artefacts.manifest import Manifest
 from data.cli import faults
 from data.errors import ModelError
+from data.prompt import Prompt
+
+log = logging.getLogger("catalogue")
 
 ADAPTER = "adapter_model.safetensors"
+BASE = "base"
+"""Folder of a base that a run made itself, beside its adapter; also its name in the facts."""
 
 # What a model is made of; other weights in a repository are the same ones in other forms.
 _FILES = ["*.json", "*.safetensors", "tokenizer.model", "*.jinja"]
+# JSON files beside the weights that say which tokens are special.
+_SETTINGS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 _EXPECTED = "a local model folder or an id on the Hugging Face hub"
-_MEND = "check the name, the network and HF_HUB_OFFLINE"
+_HINT = "check the name, the network and HF_HUB_OFFLINE"
 _WHOLE = "weights that are whole and fit their config.json"
+# Tokens of a description, for a model whose training is not recorded.
+_USUAL_LONGEST = 256
 
 
 @dataclass(frozen=True)
@@ -29,10 +42,136 @@ class Base:
     """A model on this machine's disk."""
 
     name: str
-    """As asked for: an id on the hub or a path."""
+    """As the user named it: an id on the hub or a path."""
     folder: Path
     digest: str
     """Of its config and weights."""
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """What the manifest of a run records for later stages; that of an export has all but ``base``.
+
+    The fields are the keys in the manifest.
+    """
+
+    base: str = ""
+    """An id on the hub or a path; ``BASE``: the folder in the run's own."""
+    base_digest: str = ""
+    prompt: Prompt | None = None
+    max_length: int | None = None
+    """Tokens of a trained row at most."""
+    longest_completion_tokens: int | None = None
+
+    @classmethod
+    def of(cls, record: Manifest) -> "RunFacts":
+        """Read them from the manifest of a run or an export; earlier versions wrote fewer."""
+        names = {field.name for field in dataclasses.fields(cls)}
+        facts = {name: value for name, value in record.facts.items() if name in names}
+        if "prompt" in facts:
+            facts["prompt"] = Prompt(**facts["prompt"])
+        return cls(**facts)
+
+    def as_facts(self) -> dict[str, Any]:
+        """Return what is set, as it stands in a manifest."""
+        facts = dataclasses.asdict(self)
+        return {name: value for name, value in facts.items() if value not in (None, "")}
+
+    def find_base(self, run: Path) -> Base:
+        """Find the base of a run's adapter.
+
+        Raises:
+            ModelError: it is missing, or not the one that the adapter was trained on.
+        """
+        base = locate(str(run / BASE) if self.base == BASE else self.base)
+        if base.digest != self.base_digest:
+            expected = f"the base that the adapter was trained on ({self.base_digest[:12]})"
+            other = f"another ({base.digest[:12]})"
+            raise ModelError(base.name, expected, other, "bring back the base")
+        return base
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished training run, or a merged model: found on disk, not loaded."""
+
+    base: str
+    """Folder of the base, or of the merged model."""
+    adapter: str | None
+    """Its folder; none: a merged model."""
+    digest: str
+    """Of weights and tokenizer: the same digest writes the same text."""
+    prompt: Prompt
+    longest: int
+    """Tokens of the longest description that was trained on."""
+    record: Manifest | None = None
+    """Of the run, or of the export; none: a model from elsewhere."""
+    settings: str = ""
+    """Digest of the JSON files beside the weights that change the text as well."""
+    base_digest: str = ""
+    max_length: int | None = None
+    """Tokens of a trained row at most, where that is recorded."""
+
+    @classmethod
+    def open(cls, path: str) -> "Run":
+        """Find a run or a merged model, check its files and read its facts.
+
+        Args:
+            path: a run's folder (``adapter/`` and manifest), or a model's (``config.json``).
+
+        Raises:
+            ManifestError: the run is unfinished, or a file of it was changed.
+            ModelError: neither is there, or the base is not the one that the adapter was trained
+                on.
+        """
+        folder, record = Path(path), None
+        if not folder.is_dir():
+            raise ModelError(path, "the folder of a run or of a model", "none")
+        is_merged = (folder / "config.json").is_file()
+        if not is_merged or Folder(path).exists(manifest.NAME):
+            record = manifest.read(Folder(path), "export" if is_merged else "train")
+            record.check(Folder(path))
+        facts = RunFacts.of(record) if record else RunFacts()
+        base = locate(path) if is_merged else facts.find_base(folder)
+        weights, settings = [base.digest], [base.folder / name for name in _SETTINGS]
+        adapter, tokenizer = folder / "adapter", base.folder / "tokenizer.json"
+        if is_merged:
+            _warn_of_defaults(path, facts)
+        elif (adapter / ADAPTER).is_file():
+            weights.append(digest_file(adapter / ADAPTER))
+            settings.insert(0, adapter / "adapter_config.json")
+        else:
+            raise ModelError(str(adapter), f"an adapter with {ADAPTER}", "none")
+        if not tokenizer.is_file():
+            raise ModelError(str(base.folder), "a tokenizer.json", "none")
+        return cls(
+            base=str(base.folder),
+            adapter=None if is_merged else str(adapter),
+            digest=digest_all([*weights, digest_file(tokenizer)]),
+            prompt=facts.prompt or Prompt(),
+            longest=int(facts.longest_completion_tokens or _USUAL_LONGEST),
+            record=record,
+            settings=digest_all([digest_file(f.resolve()) for f in settings if f.is_file()]),
+            base_digest=facts.base_digest or base.digest,
+            max_length=facts.max_length,
+        )
+
+    @property
+    def max_new_tokens(self) -> int:
+        """Tokens of a text at most, unless a command says otherwise: the longest and an eighth."""
+        return self.longest + self.longest // 8 + 1
+
+    def without_adapter(self) -> "Run":
+        """Return the base alone: same prompt, same limits."""
+        return dataclasses.replace(self, adapter=None, digest=f"base of {self.digest}")
+
+
+def _warn_of_defaults(path: str, facts: RunFacts) -> None:
+    """Warn of what a merged model does not record; one from elsewhere records nothing."""
+    if facts.longest_completion_tokens is None:
+        prompt = "" if facts.prompt else f"the {Prompt().template} prompt and "
+        log.warning("%s does not tell how it was trained: %s%s tokens a description at most",
+                    path, prompt, _USUAL_LONGEST)  # fmt: skip
 
 
 def locate(name: str) -> Base:
@@ -46,8 +185,8 @@ def locate(name: str) -> Base:
         folder = _fetch(name)
     weights = sorted(folder.glob("*.safetensors"))
     if not (folder / "config.json").is_file() or not weights:
-        inside = ", ".join(sorted(path.name for path in folder.iterdir())[:4]) or "nothing"
-        raise ModelError(name, "config.json and weights in safetensors", inside)
+        names = ", ".join(sorted(path.name for path in folder.iterdir())[:4]) or "nothing"
+        raise ModelError(name, "config.json and weights in safetensors", names)
     digests = [digest_file(file.resolve()) for file in (folder / "config.json", *weights)]
     return Base(name, folder, digest_all(digests))
 
@@ -56,23 +195,23 @@ def _fetch(name: str) -> Path:
     from huggingface_hub import errors, snapshot_download
 
     if name.count("/") > 1 or name.startswith((".", "/", "~")):
-        raise ModelError(name, _EXPECTED, "no such folder", _MEND)
+        raise ModelError(name, _EXPECTED, "no such folder", _HINT)
     try:
         return Path(snapshot_download(name, allow_patterns=_FILES))
     except errors.HFValidationError as error:
-        raise ModelError(name, _EXPECTED, "neither", _MEND) from error
+        raise ModelError(name, _EXPECTED, "neither", _HINT) from error
     except (errors.RepositoryNotFoundError, errors.GatedRepoError) as error:
-        found = "no such model there, or no right to read it"
-        raise ModelError(name, _EXPECTED, found, _MEND) from error
+        reason = "no such model there, or no right to read it"
+        raise ModelError(name, _EXPECTED, reason, _HINT) from error
     except (errors.LocalEntryNotFoundError, errors.HfHubHTTPError, OSError) as error:
-        found = "not in the cache, and the hub cannot be reached"
-        raise ModelError(name, _EXPECTED, found, _MEND) from error
+        reason = "not in the cache, and the hub cannot be reached"
+        raise ModelError(name, _EXPECTED, reason, _HINT) from error
 
 
 def load(folder: str | Path, auto: Any, **how: Any) -> Any:
     """Load a model that is whole, finite, not quantised, and says how long its texts may be.
 
-    Reads generation settings of its own nowhere: texts follow from weights and our flags alone.
+    Its own generation settings are ignored: texts follow from weights and our flags alone.
 
     Args:
         folder: with config.json and weights in safetensors.
@@ -105,7 +244,7 @@ def load(folder: str | Path, auto: Any, **how: Any) -> Any:
 
 
 def _check_settings(folder: Path) -> None:
-    """Refuse what is known from config.json alone, before a library trips over it."""
+    """Refuse what config.json alone shows to be unusable, before a library fails on it."""
     where = str(folder)
     try:
         settings = json.loads((folder / "config.json").read_text())
@@ -116,12 +255,12 @@ def _check_settings(folder: Path) -> None:
         raise ModelError(where, "a config.json with a model_type", "none")
     if quantised:
         method = quantised.get("quant_method") if isinstance(quantised, dict) else None
-        mend = "take the base in 16 or 32 bits"
-        raise ModelError(where, "weights that are not quantised", str(method or "some"), mend)
+        hint = "take the base in 16 or 32 bits"
+        raise ModelError(where, "weights that are not quantised", str(method or "some"), hint)
 
 
 def _reason(error: Exception) -> str:
-    """Say in a line what a library's error means."""
+    """Return in a line what a library's error means."""
     text = str(error)
     if "trust_remote_code" in text:
         return "one that needs code of its own, which is never run"
@@ -134,7 +273,7 @@ def _reason(error: Exception) -> str:
     return lines[0] if lines else type(error).__name__
 
 
-def check_finite(tensors: Iterable[tuple[str, Any]], where: str, mend: str = "") -> None:
+def check_finite(tensors: Iterable[tuple[str, Any]], where: str, hint: str = "") -> None:
     """Check that no weight is NaN or infinite, in one pass.
 
     Raises:
@@ -143,10 +282,10 @@ def check_finite(tensors: Iterable[tuple[str, Any]], where: str, mend: str = "")
     for name, tensor in tensors:
         if tensor.is_meta or not tensor.is_floating_point():
             continue
-        # What is not finite stays so in a sum, at a twentieth of the price of a look at each: 0.4 s
-        # for 1.1e9 weights on one core. Large finite ones may overflow, and are looked at.
+        # What is not finite stays so in a sum, in a twentieth of the time of a test of each: 0.4 s
+        # for 1.1e9 weights on one core. A sum of large finite ones may overflow: then each is.
         if not tensor.sum().isfinite() and not tensor.isfinite().all():
-            raise ModelError(where, "finite weights", f"NaN or infinity in {name}", mend)
+            raise ModelError(where, "finite weights", f"NaN or infinity in {name}", hint)
 
 
 def _check_names(
@@ -177,7 +316,7 @@ def with_adapter(loaded: Any, folder: str | Path, peft: Any) -> Any:
     Args:
         loaded: the base.
         folder: of the adapter.
-        peft: the library.
+        peft: the module.
 
     Raises:
         ModelError: it is damaged, not finite, or of another base.

@@ -12,14 +12,15 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from data.artefacts.run import Run
 from data.errors import ConfigError
 from inference import engine
-from inference.ask import attribution, index, query, search
+from inference.ask import index, query, search
 from inference.ask.attribution import Copied, Training
 from inference.ask.index import Record
 from inference.ask.shelf import Shelf
 from inference.config import AssistantConfig
-from inference.engine import Answerer, Model, Settings
+from inference.engine import Answerer, Settings
 
 TRAINED_WORDING = "the wording that the adapter was trained with"
 Status = Literal["answered", "invented", "which", "no_match"]
@@ -82,10 +83,10 @@ class Assistant:
 
     def __init__(self, config: AssistantConfig, waiting: int = 1) -> None:
         self.config = config
-        self._model = engine.find_model(config.run)
-        self._settings = _settings(config, self._model)
+        self._model = Run.open(config.run)
+        self._settings = Settings.of(config, self._model, "fast")
         self._shelf = Shelf(config.catalogue, config.index)
-        self._training = Training(self._model.made)
+        self._training = Training(self._model.record)
         self._waiting = waiting
         self._answerers: dict[str, Answerer] = {}
         self._one_loads = threading.Lock()
@@ -99,7 +100,7 @@ class Assistant:
             self._training.sort()
 
     @property
-    def model(self) -> Model:
+    def model(self) -> Run:
         """The weights that answer."""
         return self._model
 
@@ -218,7 +219,7 @@ class Assistant:
     def _instruction(self, question: str, record: Record | None) -> str:
         prompt, wording = self._model.prompt, self.config.wording
         # Of a model without a record of its training nothing tells what it knows.
-        knows_one = self._model.made is not None and len(prompt.instructions) == 1
+        knows_one = self._model.record is not None and len(prompt.instructions) == 1
         if wording == "trained" or (wording == "auto" and knows_one):
             return prompt.choose(record.uid if record else "")
         return question.strip()
@@ -227,7 +228,7 @@ class Assistant:
         """Load what answers, once, when it is first needed."""
         with self._one_loads:
             if which not in self._answerers:
-                model = self._model if which == "adapter" else engine.base_of(self._model)
+                model = self._model if which == "adapter" else self._model.without_adapter()
                 self._answerers[which] = engine.answerer(model, self._settings, self._waiting)
             return self._answerers[which]
 
@@ -277,19 +278,3 @@ def check_text(name: str, text: str, most: int) -> None:
         text.encode()
     except UnicodeEncodeError as error:
         raise ConfigError(name, "text", f"half a character at {error.start}") from None
-
-
-def _settings(config: AssistantConfig, model: Model) -> Settings:
-    device = engine.choose_device(config.device)
-    longest = model.longest + model.longest // 8 + 1
-    return Settings(
-        max_new_tokens=config.max_new_tokens or longest,
-        temperature=config.temperature,
-        top_p=config.top_p,
-        seed=config.seed,
-        batch_size=None,
-        engine="fast",
-        device=device,
-        memory_limit=config.memory_limit,
-        threads=None if device == "cuda" else attribution.cores(),
-    )

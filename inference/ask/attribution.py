@@ -3,7 +3,6 @@
 Reads the subset that a run was trained on, memory-mapped. Knows nothing of models.
 """
 
-import os
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -145,11 +144,6 @@ def _whole_words(text: str, spans: list[tuple[int, int]]) -> Iterator[tuple[int,
         end -= len(text[begin:end]) - len(text[begin:end].rstrip())
         if end - begin >= LEAST_COPIED:
             yield begin, end
-
-
-def cores() -> int:
-    """Count the cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _key(title: str) -> int:

@@ -5,39 +5,27 @@ its prompt, text never makes a special token, the end-of-sequence id comes last.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from data.artefacts.run import Run
+from inference.engine import weights
 from inference.engine.requests import Request, Settings
-from inference.engine.texts import Texts
-from inference.engine.weights import Model, limit_memory, limit_threads, load_merged
 
 Floats = NDArray[np.float64]
 
-_PAD = 0
 _IGNORED = -100
 # Logits of a batch in float32: half a GiB.
 _MOST_LOGITS = 2**27
 _MOST_ROWS = 64
 
 
-@dataclass(frozen=True)
-class ScoredRow:
-    """A description in tokens."""
-
-    ids: list[int]
-    """Prompt, description, end of sequence."""
-    prompt: int
-    """Tokens of the prompt."""
-
-
 def score(
-    model: Model, settings: Settings, prompts: Sequence[Request], replies: Sequence[str]
+    model: Run, settings: Settings, prompts: Sequence[Request], replies: Sequence[str]
 ) -> Floats:
-    """Score what the real descriptions cost.
+    """Compute what the real descriptions cost.
 
     Args:
         model: base, with or without an adapter.
@@ -49,60 +37,49 @@ def score(
         [N, 2]: negative log-likelihood of the description and its end in nats, and its tokens; a
         row that the context cuts counts as far as it goes, one without room is (0, 0).
     """
-    texts = Texts(model, settings)
-    limit_memory(settings, texts.device)
-    loaded = load_merged(model, texts.device)
-    limit_threads(settings, loaded)
-    texts.fit(loaded)
-    limit = texts.context
-    if model.made:
-        limit = min(limit, int(model.made.facts.get("max_length") or limit))
-    rows = encode(texts, prompts, replies, limit)
-    found = np.zeros((len(rows), 2))
-    for places in batches([len(row.ids) for row in rows], int(loaded.config.vocab_size)):
-        found[places] = cost(loaded, [rows[place] for place in places])
-    return found
-
-
-def encode(
-    texts: Texts, prompts: Sequence[Request], replies: Sequence[str], limit: int
-) -> list[ScoredRow]:
-    """Tokenise prompts with their descriptions, up to a number of tokens."""
-    heads = texts.encode(prompts)
-    bodies, _ = texts.tokens.extend([each.prompt for each in prompts], heads, list(replies))
-    return [
-        ScoredRow([*ids, texts.eos][:limit], len(head))
-        for head, ids in zip(heads, bodies, strict=True)
-    ]
+    loaded, tokenizer = weights.load(model, settings)
+    limit = min(tokenizer.context, model.max_length or tokenizer.context)
+    heads = tokenizer.encode(prompts)
+    ids, _ = tokenizer.tokens.extend([request.prompt for request in prompts], heads, list(replies))
+    rows = [[*whole, tokenizer.eos][:limit] for whole in ids]
+    costs = np.zeros((len(rows), 2))
+    for places in batches([len(row) for row in rows], int(loaded.config.vocab_size)):
+        prompt_tokens = [len(heads[place]) for place in places]
+        costs[places] = cost(loaded, [rows[place] for place in places], prompt_tokens)
+    return costs
 
 
 def batches(lengths: Sequence[int], vocabulary: int) -> Iterator[list[int]]:
     """Cut rows into batches of like lengths whose logits fit: positions, longest first."""
-    held: list[int] = []
+    batch: list[int] = []
     for place in sorted(range(len(lengths)), key=lambda place: -lengths[place]):
-        longest = lengths[held[0]] if held else lengths[place]
-        if len(held) == _MOST_ROWS or (len(held) + 1) * longest * vocabulary > _MOST_LOGITS:
-            if held:
-                yield held
-            held = []
-        held.append(place)
-    if held:
-        yield held
+        rows = len(batch) + 1
+        if batch and (rows > _MOST_ROWS or rows * lengths[batch[0]] * vocabulary > _MOST_LOGITS):
+            yield batch
+            batch = []
+        batch.append(place)
+    if batch:
+        yield batch
 
 
-def cost(loaded: Any, rows: Sequence[ScoredRow]) -> Floats:
-    """Give each row's negative log-likelihood and tokens: [rows, 2]."""
+def cost(loaded: Any, rows: Sequence[list[int]], prompt_tokens: Sequence[int]) -> Floats:
+    """Compute the negative log-likelihood and the tokens of what follows each prompt: [rows, 2].
+
+    Args:
+        loaded: the model.
+        rows: ids of prompt, description and end of sequence.
+        prompt_tokens: how many ids of each row are its prompt's.
+    """
     import torch
     from torch.nn.functional import cross_entropy
+    from torch.nn.utils.rnn import pad_sequence
 
-    longest = max(len(row.ids) for row in rows)
-    ids = torch.full((len(rows), longest), _PAD)
-    mask = torch.zeros((len(rows), longest), dtype=torch.long)
-    labels = torch.full((len(rows), longest), _IGNORED)
-    for place, row in enumerate(rows):
-        ids[place, : len(row.ids)] = torch.tensor(row.ids)
-        mask[place, : len(row.ids)] = 1
-        labels[place, row.prompt : len(row.ids)] = torch.tensor(row.ids[row.prompt :])
+    ids = pad_sequence([torch.tensor(row) for row in rows], batch_first=True)
+    positions = torch.arange(ids.shape[1])
+    is_within = positions < torch.tensor([[len(row)] for row in rows])
+    is_prompt = positions < torch.tensor([[tokens] for tokens in prompt_tokens])
+    mask = is_within.long()
+    labels = ids.masked_fill(is_prompt | ~is_within, _IGNORED)
     device: torch.device = loaded.device
     with torch.inference_mode():
         logits = loaded(input_ids=ids.to(device), attention_mask=mask.to(device)).logits
@@ -110,6 +87,6 @@ def cost(loaded: Any, rows: Sequence[ScoredRow]) -> Floats:
         nats = cross_entropy(
             logits[:, :-1].float().transpose(1, 2), target, ignore_index=_IGNORED, reduction="none"
         )
-        told = torch.stack([nats.double().sum(1), (target != _IGNORED).double().sum(1)], dim=1)
-    made: Floats = told.cpu().numpy()
-    return made
+        tokens = (target != _IGNORED).double().sum(1)
+        costs: Floats = torch.stack([nats.double().sum(1), tokens], dim=1).cpu().numpy()
+    return costs

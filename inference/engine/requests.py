@@ -1,12 +1,19 @@
-"""Prompts in, texts out: the protocol, and the reference engine on transformers' ``generate``.
+"""What goes into an engine and comes out: requests, settings, completions, progress.
 
-The only file of this stage that imports torch, transformers and peft, and only inside functions.
-Loads safetensors only, never remote code. Knows nothing of files of titles or of Dask.
+Imports torch only inside functions, as all of this room but ``slots`` does. Loads safetensors only,
+never remote code. Knows nothing of files of titles or of Dask.
 """
 
-from collections.abc import Sequence
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Literal, Protocol
+
+from data.artefacts.run import Run
+from data.errors import ConfigError
+from inference.config import AssistantConfig, EvaluateConfig, GenerateConfig
 
 
 @dataclass(frozen=True)
@@ -34,7 +41,7 @@ class Engine(Protocol):
     """What the driver needs of an engine; several threads may call it, one of them decodes."""
 
     def room(self, requests: Sequence[Request]) -> list[int]:
-        """Tell how many tokens each prompt leaves in the model's context, below 0 for none."""
+        """Count the tokens that each prompt leaves in the model's context, below 0 for none."""
         ...
 
     def generate(self, requests: Sequence[Request]) -> list[Completion]:
@@ -57,3 +64,74 @@ class Settings:
     memory_limit: str | None
     threads: int | None
     """CPU threads of one worker; none: as torch likes."""
+
+    @classmethod
+    def of(
+        cls,
+        config: GenerateConfig | AssistantConfig | EvaluateConfig,
+        model: Run,
+        engine: Literal["fast", "reference"],
+        threads: int | None = None,
+    ) -> "Settings":
+        """Choose how a command writes with a model.
+
+        Args:
+            config: of the command; one without ``temperature`` writes greedily.
+            model: to write with.
+            engine: to write with.
+            threads: CPU threads; none: one per core that this process may use.
+        """
+        device = choose_device(config.device)
+        drawn = None if isinstance(config, EvaluateConfig) else config
+        return cls(
+            max_new_tokens=config.max_new_tokens or model.max_new_tokens,
+            temperature=drawn.temperature if drawn else 0.0,
+            top_p=drawn.top_p if drawn else 1.0,
+            seed=config.seed,
+            batch_size=None if isinstance(config, AssistantConfig) else config.batch_size,
+            engine=engine,
+            device=device,
+            memory_limit=config.memory_limit,
+            threads=None if device == "cuda" else threads or _cores(),
+        )
+
+
+def choose_device(device: str) -> str:
+    """Choose ``cuda`` or ``cpu`` for ``auto``.
+
+    Raises:
+        ConfigError: a GPU was named and there is none.
+    """
+    import torch
+
+    has_gpu = torch.cuda.is_available()
+    if device == "cuda" and not has_gpu:
+        raise ConfigError("--device", "a CUDA device", "none that torch can use")
+    return device if device != "auto" else ("cuda" if has_gpu else "cpu")
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+Listener = Callable[[int, int], None]
+"""Called with how many more rows are done and how many more tokens are written, about."""
+
+# A context variable, so that an engine needs no further parameter and threads do not mix.
+_LISTENER: ContextVar[Listener | None] = ContextVar("listener", default=None)
+
+
+@contextlib.contextmanager
+def heard_by(listener: Listener) -> Iterator[None]:
+    """Pass the progress that engines report in this thread to a listener."""
+    token = _LISTENER.set(listener)
+    try:
+        yield
+    finally:
+        _LISTENER.reset(token)
+
+
+def report(rows: int, tokens: int) -> None:
+    """Report that so many more rows are done and so many more tokens written."""
+    if (listener := _LISTENER.get()) is not None:
+        listener(rows, tokens)

@@ -8,6 +8,7 @@ A slot holds one row. The step writes the key of the token at its position, atte
 chooses the next token, for all slots alike; a finished row waits for its slot to be given away.
 """
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from typing import Any
 import torch
 from transformers import AttentionInterface
 
-from inference.engine import progress
+from inference.engine.requests import report
 from inference.engine.sampler import Sampler
 
 ATTENTION = "unexpanded"
@@ -106,7 +107,7 @@ class SlotCache:
     def update(
         self, key: torch.Tensor, value: torch.Tensor, layer: int, *_: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Write one position of every slot; give all positions."""
+        """Write one position of every slot; return all positions."""
         self.keys[layer][self.rows, :, self.positions] = key[:, :, 0]
         self.values[layer][self.rows, :, self.positions] = value[:, :, 0]
         return self.keys[layer], self.values[layer]
@@ -129,39 +130,40 @@ class Prefix:
 
 
 class PrefillCache:
-    """A model's cache for the prompts of some slots: writes them behind the shared beginning."""
+    """A model's cache for the prompts of some slots: writes them behind the shared prefix."""
 
-    def __init__(self, cache: SlotCache, slots: torch.Tensor, beginning: Prefix | None) -> None:
-        self._cache, self._slots, self._beginning = cache, slots, beginning
+    def __init__(self, cache: SlotCache, slots: torch.Tensor, prefix: Prefix | None) -> None:
+        self._cache, self._slots, self._prefix = cache, slots, prefix
 
     def update(
         self, key: torch.Tensor, value: torch.Tensor, layer: int, *_: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Put a layer's keys and values into the slots; give them with the beginning's."""
-        if self._beginning is not None:
+        """Put a layer's keys and values into the slots; return them with the prefix's."""
+        if self._prefix is not None:
             shape = (len(self._slots), -1, -1, -1)
-            key = torch.cat([self._beginning.keys[layer].expand(shape), key], dim=2)
-            value = torch.cat([self._beginning.values[layer].expand(shape), value], dim=2)
-        self._cache.keys[layer][self._slots, :, : key.shape[2]] = key
-        self._cache.values[layer][self._slots, :, : value.shape[2]] = value
+            key = torch.cat([self._prefix.keys[layer].expand(shape), key], dim=2)
+            value = torch.cat([self._prefix.values[layer].expand(shape), value], dim=2)
+        self._write(key, value, layer)
         return key, value
 
+    def copy_prefix(self, prefix: Prefix) -> None:
+        """Write the prefix alone."""
+        for layer, (key, value) in enumerate(zip(prefix.keys, prefix.values, strict=True)):
+            self._write(key, value, layer)
 
-def causal_mask(queries: int, before: int, like: Any) -> torch.Tensor:
-    """Mask for queries that follow ``before`` positions: [1, 1, queries, before + queries]."""
-    total = before + queries
-    mask = torch.full((queries, total), -math.inf, dtype=like.dtype, device=like.device)
-    return torch.triu(mask, diagonal=before + 1)[None, None]
+    def _write(self, key: torch.Tensor, value: torch.Tensor, layer: int) -> None:
+        self._cache.keys[layer][self._slots, :, : key.shape[2]] = key
+        self._cache.values[layer][self._slots, :, : value.shape[2]] = value
 
 
 class Decoder:
     """A model with its slots."""
 
     def __init__(
-        self, model: Any, chooser: Sampler, eos: int, shape: SlotShape, compiled: bool
+        self, model: Any, sampler: Sampler, eos: int, shape: SlotShape, compiled: bool
     ) -> None:
         self.shape = shape
-        self._model, self._chooser, self._eos = model, chooser, eos
+        self._model, self._sampler, self._eos = model, sampler, eos
         model.set_attn_implementation(ATTENTION)
         device, slots = model.device, shape.slots
         self._cache = SlotCache(model, shape)
@@ -174,7 +176,7 @@ class Decoder:
         self._done = torch.ones(slots, dtype=torch.bool, device=device)
         self._out = numbers(slots, shape.limit + 1)
         self._all = torch.arange(shape.length, device=device)
-        self._beginning: tuple[list[int], Prefix] | None = None
+        self._prefix: tuple[list[int], Prefix] | None = None
         self._graph: Any = None
         self._advance = torch.compile(self._step, dynamic=False) if compiled else self._step
         if device.type == "cuda":
@@ -193,7 +195,7 @@ class Decoder:
             past_key_values=self._cache,
             use_cache=True,
         ).logits[:, -1]
-        chosen = self._chooser.choose(logits, self._keys, self._count)
+        chosen = self._sampler.choose(logits, self._keys, self._count)
         # Rows that are done write behind their limit, where nobody reads.
         place = torch.where(self._done, self.shape.limit, self._count)
         self._out.scatter_(1, place[:, None], chosen[:, None])
@@ -206,18 +208,19 @@ class Decoder:
     def _capture(self) -> None:
         """Record the step once; replaying it costs one launch."""
         with torch.inference_mode():
-            self._record()
-
-    def _record(self) -> None:
-        side = torch.cuda.Stream()
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):
-            for _ in range(3):
+            side = torch.cuda.Stream()
+            side.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(side):
+                for _ in range(3):
+                    self._advance()
+            torch.cuda.current_stream().wait_stream(side)
+            self._graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(self._graph):
                 self._advance()
-        torch.cuda.current_stream().wait_stream(side)
-        self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
-            self._advance()
+
+    def _run(self, steps: int) -> None:
+        for _ in range(steps):
+            self._graph.replay() if self._graph is not None else self._advance()
 
     def decode(self, rows: Sequence[SlotRow]) -> list[list[int]]:
         """Decode rows greedily or by their keyed noise.
@@ -230,58 +233,72 @@ class Decoder:
             the row came to it.
         """
         with torch.inference_mode():
-            return self._decode(rows)
-
-    def _decode(self, rows: Sequence[SlotRow]) -> list[list[int]]:
-        beginning = self._begin(rows)
-        waiting = list(range(len(rows)))[::-1]
-        held: dict[int, int] = {}
-        free = list(range(self.shape.slots))
-        written: dict[int, list[int]] = {}
-        self._done.fill_(True)
-        # Admitting a few rows costs about as much as admitting many.
-        enough = max(self.shape.slots // 8, 1)
-        while waiting or held:
-            if waiting and (len(free) >= enough or not held):
-                slots = [free.pop() for _ in range(min(len(free), len(waiting)))]
-                places = [waiting.pop() for _ in slots]
-                self._admit([rows[place] for place in places], slots, beginning)
-                held.update(zip(slots, places, strict=True))
-            for _ in range(_STEPS_BETWEEN_LOOKS):
-                self._graph.replay() if self._graph is not None else self._advance()
-            working, finished = len(held), self._finished(list(held))
-            for slot, tokens in finished:
-                written[held.pop(slot)] = tokens
-                free.append(slot)
-            progress.tell(len(finished), working * _STEPS_BETWEEN_LOOKS)
+            prefix = self._prefix_of(rows)
+            self._done.fill_(True)
+            waiting = list(range(len(rows)))[::-1]
+            free = list(range(self.shape.slots))
+            working: dict[int, int] = {}  # slots, and the places of their rows
+            written: dict[int, list[int]] = {}
+            # Admitting a few rows costs about as much as admitting many.
+            enough = max(self.shape.slots // 8, 1)
+            while waiting or working:
+                if waiting and (len(free) >= enough or not working):
+                    slots = [free.pop() for _ in range(min(len(free), len(waiting)))]
+                    places = [waiting.pop() for _ in slots]
+                    self._admit([rows[place] for place in places], slots, prefix)
+                    working.update(zip(slots, places, strict=True))
+                self._run(_STEPS_BETWEEN_LOOKS)
+                finished = self._finished(list(working))
+                report(len(finished), len(working) * _STEPS_BETWEEN_LOOKS)
+                for slot, tokens in finished:
+                    written[working.pop(slot)] = tokens
+                    free.append(slot)
         return [written[place] for place in range(len(rows))]
 
-    def _finished(self, held: list[int]) -> list[tuple[int, list[int]]]:
+    def _finished(self, working: list[int]) -> list[tuple[int, list[int]]]:
         done = self._done.tolist()
-        slots = [slot for slot in held if done[slot]]
+        slots = [slot for slot in working if done[slot]]
         if not slots:
             return []
         index = torch.tensor(slots, device=self._out.device)
         counts, out = self._count[index].tolist(), self._out[index].tolist()
         return [(s, ids[:count]) for s, ids, count in zip(slots, out, counts, strict=True)]
 
-    def _begin(self, rows: Sequence[SlotRow]) -> Prefix | None:
+    def admit(self, row: SlotRow, slot: int) -> None:
+        """Put a row into a slot, alone: the same sums in the same order, whoever else comes."""
+        with torch.inference_mode():
+            self._admit([row], [slot], None)
+
+    def advance(self, slots: list[int], steps: int) -> dict[int, tuple[list[int], bool]]:
+        """Take some steps; return the tokens of slots so far, and whether each is done."""
+        with torch.inference_mode():
+            self._run(steps)
+            done, counts, out = self._done.tolist(), self._count.tolist(), self._out.tolist()
+        return {slot: (out[slot][: counts[slot]], done[slot]) for slot in slots}
+
+    def release(self, slot: int) -> None:
+        """Stop a slot's row, so that the slot can be given away."""
+        with torch.inference_mode():
+            self._done[slot] = True
+
+    def _prefix_of(self, rows: Sequence[SlotRow]) -> Prefix | None:
         """Compute the tokens that all prompts begin with, unless that was done before."""
         shared = common_beginning([row.ids[:-1] for row in rows])
         if not shared:
             return None
-        if self._beginning is None or self._beginning[0] != shared:
-            kept = Prefix()
-            self._prefill(torch.tensor([shared], device=self._out.device), 0, kept)
-            self._beginning = shared, kept
-        return self._beginning[1]
+        if self._prefix is None or self._prefix[0] != shared:
+            prefix = Prefix()
+            self._prefill(torch.tensor([shared], device=self._out.device), 0, prefix)
+            self._prefix = shared, prefix
+        return self._prefix[1]
 
     def _prefill(self, ids: torch.Tensor, before: int, cache: Any) -> None:
         """Run tokens through the model for their keys and values only."""
-        positions = before + torch.arange(ids.shape[1], device=ids.device)
-        mask = causal_mask(ids.shape[1], before, self._model)
-        inner = getattr(self._model, self._model.base_model_prefix)
-        inner(
+        width, model = ids.shape[1], self._model
+        positions = before + torch.arange(width, device=ids.device)
+        mask = torch.full((width, before + width), -math.inf, dtype=model.dtype, device=ids.device)
+        mask = torch.triu(mask, diagonal=before + 1)[None, None]
+        getattr(model, model.base_model_prefix)(
             input_ids=ids,
             position_ids=positions[None].expand(len(ids), -1),
             attention_mask=mask.expand(len(ids), -1, -1, -1),
@@ -289,25 +306,23 @@ class Decoder:
             use_cache=True,
         )
 
-    def _admit(self, rows: list[SlotRow], slots: list[int], beginning: Prefix | None) -> None:
+    def _admit(self, rows: list[SlotRow], slots: list[int], prefix: Prefix | None) -> None:
         """Prefill prompts into slots, but for their last token: the next step takes that."""
-        before = beginning.keys[0].shape[2] if beginning else 0
+        device = self._out.device
+        index = torch.tensor(slots, device=device)
+        before = prefix.keys[0].shape[2] if prefix else 0
         width = max(len(row.ids) - 1 - before for row in rows)
         at_once = max(_PREFILL_TOKENS // max(width, 1), 1)
-        device = self._out.device
         for start in range(0, len(rows), at_once):
-            some, into = rows[start : start + at_once], slots[start : start + at_once]
-            index = torch.tensor(into, device=device)
-            rests = [row.ids[before:-1] for row in some]
+            rests = [row.ids[before:-1] for row in rows[start : start + at_once]]
+            cache = PrefillCache(self._cache, index[start : start + at_once], prefix)
             widest = max(map(len, rests))
             # A padded position is written again by the step that comes to it.
             padded = torch.tensor([rest + [0] * (widest - len(rest)) for rest in rests])
-            admission = PrefillCache(self._cache, index, beginning)
             if widest:
-                self._prefill(padded.to(device), before, admission)
-            elif beginning is not None:
-                self._copy(index, beginning)
-        index = torch.tensor(slots, device=device)
+                self._prefill(padded.to(device), before, cache)
+            elif prefix is not None:
+                cache.copy_prefix(prefix)
         self._cache.positions[index] = torch.tensor([len(r.ids) - 1 for r in rows], device=device)
         self._tokens[index] = torch.tensor([row.ids[-1] for row in rows], device=device)
         self._limit[index] = torch.tensor([row.limit for row in rows], device=device)
@@ -315,23 +330,11 @@ class Decoder:
         self._count[index] = 0
         self._done[index] = False
 
-    def _copy(self, slots: torch.Tensor, beginning: Prefix) -> None:
-        length = beginning.keys[0].shape[2]
-        for layer, (key, value) in enumerate(zip(beginning.keys, beginning.values, strict=True)):
-            self._cache.keys[layer][slots, :, :length] = key
-            self._cache.values[layer][slots, :, :length] = value
-
 
 def common_beginning(lists: Sequence[list[int]]) -> list[int]:
-    """Give the longest list that all the lists begin with."""
-    if not lists:
-        return []
-    first, last = min(lists), max(lists)
-    length = next(
-        (i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b),
-        min(len(first), len(last)),
-    )
-    return first[:length]
+    """Return the longest list that all the lists begin with."""
+    pairs = zip(min(lists, default=[]), max(lists, default=[]), strict=False)
+    return [one for one, _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs)]
 
 
 def bytes_per_slot(model: Any, length: int) -> int:

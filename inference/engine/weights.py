@@ -1,126 +1,43 @@
-"""Prompts in, texts out: the protocol, and the reference engine on transformers' ``generate``.
+"""The model to write with: base and adapter merged, and its tokenizer."""
 
-The only file of this stage that imports torch, transformers and peft, and only inside functions.
-Loads safetensors only, never remote code. Knows nothing of files of titles or of Dask.
-"""
-
-import logging
+import functools
 import os
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
-from data.artefacts import manifest
-from data.artefacts.folder import Folder, digest_all, digest_file
-from data.artefacts.manifest import Manifest
-from data.artefacts.run import ADAPTER, load, locate, with_adapter
+from data.artefacts import run
+from data.artefacts.run import Run
 from data.console import parse_memory
-from data.errors import ConfigError, ModelError
-from data.prompt import Prompt
-from inference.engine.requests import Settings
+from data.errors import ModelError
+from data.tokens import TextTokenizer
+from inference.engine.requests import Completion, Request, Settings, choose_device
 
 if TYPE_CHECKING:
     import torch
 
-log = logging.getLogger("catalogue")
-
-# For a model that does not tell what it was trained on.
-_UNKNOWN_LONGEST = 256
 _WORTH_THREADS = 20_000_000
 _PROBE = 32
 # Relative distance (2-norm) of logits before and after merging: rounding of weights alone.
 _MERGED_APART = {"torch.bfloat16": 0.1, "torch.float32": 1e-3}
 
 
-@dataclass(frozen=True)
-class Model:
-    """The weights to write with, found but not loaded."""
-
-    base: str
-    """Folder of the base, or of the merged model."""
-    adapter: str | None
-    digest: str
-    """Of weights and tokenizer: the same digest writes the same text."""
-    prompt: Prompt
-    longest: int
-    """Tokens of the longest description that was trained on."""
-    made: Manifest | None = None
-    """Of the run, or of the export."""
-    settings: str = ""
-    """Digest of the JSON files beside the weights that change the text as well."""
-
-
-def find_model(run: str) -> Model:
-    """Find the weights of a run, or a merged model.
-
-    Args:
-        run: a run's folder (``adapter/`` and manifest), or a model's (``config.json``).
+def load(model: Run, settings: Settings) -> tuple[Any, "Texts"]:
+    """Load a model with its tokenizer, within the settings' memory and threads.
 
     Raises:
-        ManifestError: the run is unfinished.
-        ModelError: neither is there, or the base is not the one that the adapter was trained on.
+        ModelError: the weights are not whole and finite, or the tokenizer has more tokens.
     """
-    folder = Path(run)
-    if (folder / "config.json").is_file():
-        return _merged(run)
-    if not folder.is_dir():
-        raise ModelError(run, "the folder of a run or of a model", "none")
-    made = manifest.read(Folder(run), "train")
-    made.check(Folder(run))
-    adapter = folder / "adapter"
-    if not (adapter / ADAPTER).is_file():
-        raise ModelError(str(adapter), f"an adapter with {ADAPTER}", "none")
-    facts = made.facts
-    told = str(facts["base"])
-    base = locate(str(folder / "base") if told == "base" else told)
-    if base.digest != facts["base_digest"]:
-        expected = f"the base that the adapter was trained on ({facts['base_digest'][:12]})"
-        raise ModelError(base.name, expected, f"another ({base.digest[:12]})")
-    weights = [base.digest, digest_file(adapter / ADAPTER), _tokenizer_digest(base.folder)]
-    return Model(
-        str(base.folder), str(adapter), digest_all(weights), Prompt(**facts["prompt"]),
-        _longest(facts), made, _settings_digest(adapter / "adapter_config.json", base.folder),
-    )  # fmt: skip
+    texts = Texts(model, settings)
+    _limit_memory(settings, texts.device)
+    loaded = load_merged(model, texts.device)
+    _limit_threads(settings, loaded)
+    run.check_vocabulary(texts.tokenizer, loaded, str(texts.tokenizer.name_or_path))
+    texts.context = int(loaded.config.max_position_embeddings)
+    return loaded, texts
 
 
-def _merged(folder: str) -> Model:
-    """Find a merged model: one that ``export`` made tells its prompt, one from elsewhere cannot."""
-    base = locate(folder)
-    digest = digest_all([base.digest, _tokenizer_digest(base.folder)])
-    made = None
-    if Folder(folder).exists(manifest.NAME):
-        made = manifest.read(Folder(folder), "export")
-        made.check(Folder(folder))
-    facts = made.facts if made else {"prompt": {}}
-    prompt, longest = Prompt(**facts["prompt"]), _longest(facts)
-    if "longest_completion_tokens" not in facts:
-        asked = f"the {prompt.template} prompt and " if made is None else ""
-        log.warning("%s does not tell how it was trained: %s%s tokens a description at most",
-                    folder, asked, longest)  # fmt: skip
-    settings = _settings_digest(base.folder)
-    return Model(str(base.folder), None, digest, prompt, longest, made, settings)
-
-
-def _longest(facts: dict[str, Any]) -> int:
-    return int(facts.get("longest_completion_tokens") or _UNKNOWN_LONGEST)
-
-
-def _settings_digest(*places: Path) -> str:
-    """Digest what ``Model.digest`` leaves out: the adapter's scale, which tokens are special."""
-    names = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
-    files = [place for place in places if place.is_file()]
-    files += [folder / name for folder in places for name in names if (folder / name).is_file()]
-    return digest_all([digest_file(file.resolve()) for file in files])
-
-
-def _tokenizer_digest(folder: Path) -> str:
-    file = folder / "tokenizer.json"
-    if not file.is_file():
-        raise ModelError(str(folder), "a tokenizer.json", "none")
-    return digest_file(file)
-
-
-def limit_memory(settings: Settings, device: "torch.device") -> None:
+def _limit_memory(settings: Settings, device: "torch.device") -> None:
     """Keep this process below ``--memory_limit`` on a GPU."""
     import torch
 
@@ -130,8 +47,8 @@ def limit_memory(settings: Settings, device: "torch.device") -> None:
         torch.cuda.set_per_process_memory_fraction(min(share, 1.0), device)
 
 
-def limit_threads(settings: Settings, loaded: Any) -> None:
-    """Give torch on a CPU its share of the cores, and a small model one of them."""
+def _limit_threads(settings: Settings, loaded: Any) -> None:
+    """Limit torch on a CPU to its share of the cores, and a small model to one of them."""
     import torch
 
     if settings.threads and loaded.device.type == "cpu":
@@ -141,7 +58,7 @@ def limit_threads(settings: Settings, loaded: Any) -> None:
         torch.set_num_threads(1 if is_small else settings.threads)
 
 
-def load_merged(model: Model, device: "torch.device") -> Any:
+def load_merged(model: Run, device: "torch.device") -> Any:
     """Load base weights, put the adapter into them, in 16 bits on a GPU and 32 on a CPU.
 
     Raises:
@@ -152,10 +69,10 @@ def load_merged(model: Model, device: "torch.device") -> Any:
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    # Missing and other tensors are told by our own error.
+    # Our own error names missing and other tensors.
     logging.set_verbosity_error()
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
-    loaded = load(model.base, AutoModelForCausalLM, dtype=dtype, device_map={"": device}).eval()
+    loaded = run.load(model.base, AutoModelForCausalLM, dtype=dtype, device_map={"": device}).eval()
     if model.adapter:
         loaded = _with_adapter(loaded, model.adapter)
     return loaded.eval()
@@ -165,18 +82,18 @@ def _with_adapter(loaded: Any, adapter: str) -> Any:
     """Merge an adapter into its base; the merged model must say what both together said."""
     import peft
 
-    both = with_adapter(loaded, adapter, peft)
+    both = run.with_adapter(loaded, adapter, peft)
     before = _probe(both)
     merged = both.merge_and_unload(safe_merge=True)
     apart = float((_probe(merged) - before).norm() / before.norm())
     if not apart <= _MERGED_APART[str(merged.dtype)]:
-        found = f"logits that are {apart:.1%} apart"
-        raise ModelError(adapter, "a merge that says what adapter and base say", found)
+        expected = "a merge that says what adapter and base say"
+        raise ModelError(adapter, expected, f"logits that are {apart:.1%} apart")
     return merged
 
 
 def _probe(model: Any) -> "torch.Tensor":
-    """Give the logits of a few tokens: float32 [tokens, vocabulary]."""
+    """Compute the logits of a few tokens: float32 [tokens, vocabulary]."""
     import torch
 
     ids = torch.arange(_PROBE, device=model.device)[None] % model.config.vocab_size
@@ -185,8 +102,66 @@ def _probe(model: Any) -> "torch.Tensor":
     return logits
 
 
+class Texts:
+    """A model's tokenizer: requests to ids, and ids to completions."""
+
+    context: int = 0
+    """Positions of the model; set once it is loaded."""
+
+    def __init__(self, model: Run, settings: Settings) -> None:
+        import torch
+        from transformers import AutoTokenizer
+
+        # A worker sees the GPU that it is to use as its first.
+        index = 0 if choose_device(settings.device) == "cuda" else None
+        self.device = torch.device(choose_device(settings.device), index)
+        self.tokenizer = AutoTokenizer.from_pretrained(
+            model.base, padding_side="left", trust_remote_code=False
+        )
+        if self.tokenizer.pad_token_id is None:
+            self.tokenizer.pad_token = self.tokenizer.eos_token
+        self.tokens = TextTokenizer(self.tokenizer)
+        self.eos = self.tokens.eos
+
+    def room(self, requests: Sequence[Request]) -> list[int]:
+        """Count the tokens that each prompt leaves in the model's context, below 0 for none."""
+        return [self.context - len(ids) for ids in self.encode_once(requests)]
+
+    def encode(self, requests: Sequence[Request]) -> list[list[int]]:
+        """Tokenise prompts."""
+        return self.tokens.encode([request.prompt for request in requests])
+
+    def completions(self, prompts: list[list[int]], new: list[list[int]]) -> list[Completion]:
+        """Build completions of new tokens: up to the end of sequence, or of the context."""
+        completions: list[Completion] = []
+        for prompt, tokens in zip(prompts, new, strict=True):
+            # A row is cut where the context ends, whatever its batch had room for.
+            ids = tokens[: self.context - len(prompt)]
+            reason = "stop" if self.eos in ids else "length"
+            if reason == "stop":
+                ids = ids[: ids.index(self.eos)]
+            text = self.tokenizer.decode(ids, skip_special_tokens=True).strip()
+            completions.append(Completion(text, reason, len(prompt), len(ids)))
+        return completions
+
+    @functools.cached_property
+    def _ids(self) -> "WeakKeyDictionary[Request, list[int]]":
+        return WeakKeyDictionary()
+
+    def encode_once(self, requests: Sequence[Request]) -> list[list[int]]:
+        """Tokenise prompts, and remember them as long as their requests live.
+
+        A caller asks for room first and for texts next, and tokenising is no small part of both.
+        """
+        remembered = {r: ids for r in requests if (ids := self._ids.get(r)) is not None}
+        new = [request for request in dict.fromkeys(requests) if request not in remembered]
+        fresh = dict(zip(new, self.encode(new), strict=True))
+        self._ids.update(fresh)
+        return [remembered.get(request) or fresh[request] for request in requests]
+
+
 def free_memory(device: str) -> None:
-    """Hand back GPU memory that torch only keeps: an engine counts it as taken."""
+    """Return GPU memory that torch only keeps: an engine counts it as used."""
     import gc
 
     import torch
@@ -194,20 +169,6 @@ def free_memory(device: str) -> None:
     gc.collect()
     if device == "cuda":
         torch.cuda.empty_cache()
-
-
-def choose_device(asked: str) -> str:
-    """Choose ``cuda`` or ``cpu``.
-
-    Raises:
-        ConfigError: a GPU was asked for and there is none.
-    """
-    import torch
-
-    there = torch.cuda.is_available()
-    if asked == "cuda" and not there:
-        raise ConfigError("--device", "a CUDA device", "none that torch can use")
-    return asked if asked != "auto" else ("cuda" if there else "cpu")
 
 
 def visible_gpus() -> list[str]:

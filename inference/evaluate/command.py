@@ -11,11 +11,11 @@ from data import console
 from data.artefacts import manifest
 from data.artefacts.folder import Artefact, Folder, digest_bytes
 from data.artefacts.manifest import Counts, Manifest, Parent
+from data.artefacts.run import Run
 from data.artefacts.stage import Work, stage
 from data.errors import GateError, ManifestError, SourceError
 from inference import engine
 from inference.config import EvaluateConfig
-from inference.engine import Model
 from inference.evaluate import report, samples, scores, systems, verdict
 from inference.evaluate.samples import EvalSet, Trained
 from inference.evaluate.systems import Ready, System, Writer, Written
@@ -35,7 +35,7 @@ class Case:
 
     config: EvaluateConfig
     subset: Manifest
-    runs: list[tuple[str, Model]]
+    runs: list[tuple[str, Run]]
     ready: list[Ready]
     own: dict[str, list[Ready]]
     """By run, the ready texts that stand in for writing its own anew."""
@@ -89,9 +89,9 @@ def _identify(case: Case) -> dict[str, Any]:
     device = engine.choose_device(case.config.device) if models else None
     written = {
         "settings": [model.settings for model in models],
-        "made": [model.made.digest for model in models if model.made],
+        "made": [model.record.digest for model in models if model.record],
         "prompts": [dataclasses.asdict(model.prompt) for model in models],
-        "limits": [systems.limit(model, case.config) for model in models],
+        "limits": [case.config.max_new_tokens or model.max_new_tokens for model in models],
         "device": device,
         "precision": "bf16" if device == "cuda" else "float32",
     }
@@ -115,15 +115,14 @@ def _digest(value: Any) -> str:
 def find(config: EvaluateConfig) -> Case:
     """Find runs, ready texts and rows, and check that unseen rows are unseen."""
     known = manifest.read(Folder(config.subset), "subset")
-    runs = [(path, engine.find_model(path)) for path in config.runs]
+    runs = [(path, Run.open(path)) for path in config.runs]
     ready = [systems.read_ready(path) for path in config.ready]
     trained: dict[str, list[Trained]] = {}
     for path, model in runs:
-        systems.check_run(path, model)
-        assert model.made is not None  # noqa: S101  # for the type checker
-        parent = model.made.as_parent(manifest.absolute(path))
+        record = systems.check_run(path, model)
+        parent = record.as_parent(manifest.absolute(path))
         trained[path] = samples.trained_on(parent, config.subset, known)
-        trained[path] += samples.trained_before(model.made, config.subset, known)
+        trained[path] += samples.trained_before(record, config.subset, known)
     for each in ready:
         # Of foreign texts nothing tells what wrote them: the subset's own train rows are assumed.
         by = each.made_by or Parent("train", each.path, "", (known.as_parent(config.subset),))
@@ -176,7 +175,7 @@ def write_all(case: Case) -> list[System]:
                              "Base" if not bases else f"Base of {name}", "base")  # fmt: skip
             base.trained = case.trained[path][0]
             bases[shared] = base.key
-            _have(base, Writer(systems.bare(model), case.config), case, [], case.config.base)
+            _have(base, Writer(model.without_adapter(), case.config), case, [], case.config.base)
             made.append(base)
         own = System(f"adapter:{name}" if several else "adapter",
                         f"Adapter {name}" if several else "Adapter", "adapter",
@@ -233,7 +232,7 @@ def _write(work: Work, case: Case, told: dict[str, Any]) -> Manifest:
         payload = text.encode()
         work.folder.commit(name, payload)
         outputs.append(Artefact(name, rows, len(payload), digest_bytes(payload)))
-    parents = [m.made.as_parent(manifest.absolute(path)) for path, m in case.runs if m.made]
+    parents = [m.record.as_parent(manifest.absolute(path)) for path, m in case.runs if m.record]
     parents += [each.parent for each in case.ready if each.parent]
     parents.append(case.subset.as_parent(manifest.absolute(config.subset)))
     left_out: dict[str, int] = {}

@@ -31,7 +31,7 @@ def collect(
     verdicts: list[dict[str, Any]],
 ) -> dict[str, Any]:  # fmt: skip
     """Collect everything that the report says; no value is NaN or infinite."""
-    runs = [_run(path, model.made) for path, model in case.runs if model.made]
+    runs = [_run(path, model.record) for path, model in case.runs if model.record]
     return {
         "format": FORMAT,
         "verdicts": verdicts,
@@ -261,7 +261,7 @@ def _lineage(case: "Case") -> list[dict[str, Any]]:
 
     # Texts first: the run that wrote them then stands below them.
     tops = [each.parent for each in case.ready if each.parent]
-    tops += [model.made.as_parent(path) for path, model in case.runs if model.made]
+    tops += [model.record.as_parent(path) for path, model in case.runs if model.record]
     for top in tops or [case.subset.as_parent(case.config.subset)]:
         walk(top, 0)
     return found

@@ -11,13 +11,14 @@ import pyarrow as pa
 from data import console
 from data.artefacts import manifest
 from data.artefacts.folder import Artefact, Folder
-from data.artefacts.manifest import Parent
+from data.artefacts.manifest import Manifest, Parent
 from data.artefacts.parts import read_batches
+from data.artefacts.run import Run
 from data.errors import ManifestError, SourceError
 from data.prompt import Prompt
 from inference import engine
 from inference.config import GenerateConfig
-from inference.engine import Model, Request, Settings
+from inference.engine import Request, Settings
 from inference.evaluate import samples
 from inference.evaluate.bootstrap import Floats
 from inference.evaluate.samples import EvalSet, SideName, Trained
@@ -155,7 +156,7 @@ def _read_foreign(path: str) -> Ready:
     return Ready(path, texts, found.digest)
 
 
-def stands_in(ready: Ready, model: Model, config: "EvaluateConfig") -> bool:
+def stands_in(ready: Ready, model: Run, config: "EvaluateConfig") -> bool:
     """Tell whether texts are what these weights would write here.
 
     A run's adapter may have been replaced since, and what was drawn at a temperature or under
@@ -166,7 +167,7 @@ def stands_in(ready: Ready, model: Model, config: "EvaluateConfig") -> bool:
         ready.weights == model.digest
         and how.get("settings") in (None, model.settings)  # none: written by an earlier version
         and how["temperature"] == 0
-        and how["max_new_tokens"] == limit(model, config)
+        and how["max_new_tokens"] == (config.max_new_tokens or model.max_new_tokens)
         and Prompt(**how["prompt"]) == model.prompt
     )
 
@@ -214,9 +215,9 @@ def covered(side: EvalSet, ready: Ready) -> EvalSet:
 class Writer:
     """A model that writes the texts it is asked for, loaded only when it has to."""
 
-    def __init__(self, model: Model, config: "EvaluateConfig") -> None:
+    def __init__(self, model: Run, config: "EvaluateConfig") -> None:
         self.model = model
-        self.settings = _settings(model, config)
+        self.settings = Settings.of(config, model, engine.choose("auto", model))
         self._engine: engine.Engine | None = None
 
     def prompts(self, side: EvalSet) -> list[Request]:
@@ -272,37 +273,6 @@ class Writer:
         engine.free_memory(self.settings.device)
 
 
-def bare(model: Model) -> Model:
-    """Give the base of an adapter: same prompt, same limits."""
-    return dataclasses.replace(model, adapter=None, digest=f"base of {model.digest}")
-
-
-def limit(model: Model, config: "EvaluateConfig") -> int:
-    """Give the tokens a text at most, as generate: the longest seen, with an eighth to spare."""
-    return config.max_new_tokens or model.longest + model.longest // 8 + 1
-
-
-def _settings(model: Model, config: "EvaluateConfig") -> Settings:
-    device = engine.choose_device(config.device)
-    return Settings(
-        max_new_tokens=limit(model, config),
-        temperature=0.0,
-        top_p=1.0,
-        seed=config.seed,
-        batch_size=config.batch_size,
-        engine=engine.choose("auto", model),
-        device=device,
-        memory_limit=config.memory_limit,
-        threads=None if device == "cuda" else _cores(),
-    )
-
-
-def _cores() -> int:
-    import os
-
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def nearest_by_title(side: EvalSet, trained: Trained) -> list[str]:
     """Give each row the description of the trained row whose title is nearest, never its own.
 
@@ -339,19 +309,19 @@ def _sorted_words(title: str) -> str:
     return " ".join(sorted(title.casefold().split()))
 
 
-def check_run(path: str, model: Model) -> None:
-    """Check that a model tells what it was trained from.
+def check_run(path: str, model: Run) -> Manifest:
+    """Return the manifest of a run, which says what it was trained from.
 
     Raises:
         ManifestError: it is no training run, so nothing tells which rows it never saw.
     """
-    if model.made is None or model.adapter is None:
+    if model.record is None or model.adapter is None:
         mend = "judge its texts with --generated instead"
         raise ManifestError(path, "a training run", "a merged model", mend)
+    return model.record
 
 
-def base_of(model: Model) -> str:
+def base_of(model: Run) -> str:
     """Digest what a base writes from: its weights and the prompt, which several runs may share."""
     prompt = dataclasses.asdict(model.prompt)
-    base = model.made.facts["base_digest"] if model.made else model.digest
-    return manifest.identity_digest({"base": base, "prompt": prompt})
+    return manifest.identity_digest({"base": model.base_digest, "prompt": prompt})

@@ -22,11 +22,12 @@ from data.artefacts import manifest, schema
 from data.artefacts.folder import Artefact, Folder
 from data.artefacts.manifest import Counts, Manifest
 from data.artefacts.parts import commit_with_quarantine, list_parts, part_name, read_part, recall
+from data.artefacts.run import Run
 from data.artefacts.stage import Work, stage
 from data.errors import ModelError, SourceError
 from inference import engine
 from inference.config import GenerateConfig
-from inference.engine import Completion, Model, Request, Settings
+from inference.engine import Completion, Request, Settings
 from inference.tables import text_files, titles
 from inference.tables.titles import Titles
 
@@ -82,7 +83,7 @@ def run(config: GenerateConfig) -> Manifest:
         OutputError: the folder holds another output.
     """
     found = titles.find(config, for_prompts=True)
-    model = engine.find_model(config.run)
+    model = Run.open(config.run)
     settings = _settings(config, model)
     identity = manifest.identify(
         config,
@@ -109,27 +110,11 @@ def run(config: GenerateConfig) -> Manifest:
     return result
 
 
-def _settings(config: GenerateConfig, model: Model) -> Settings:
-    device = engine.choose_device(config.device)
-    # The longest description that was seen, with an eighth to spare; the end of sequence too.
-    longest = model.longest + model.longest // 8 + 1
-    return Settings(
-        max_new_tokens=config.max_new_tokens or longest,
-        temperature=config.temperature,
-        top_p=config.top_p,
-        seed=config.seed,
-        batch_size=config.batch_size,
-        engine=engine.choose(config.engine, model),
-        device=device,
-        memory_limit=config.memory_limit,
-        threads=None if device == "cuda" else _threads(config),
-    )
-
-
-def _threads(config: GenerateConfig) -> int:
+def _settings(config: GenerateConfig, model: Run) -> Settings:
     from dask.system import CPU_COUNT
 
-    return max(int(CPU_COUNT) // (config.workers or 1), 1)
+    threads = max(int(CPU_COUNT) // (config.workers or 1), 1)
+    return Settings.of(config, model, engine.choose(config.engine, model), threads)
 
 
 def _environments(config: GenerateConfig, settings: Settings) -> list[dict[str, str]]:
@@ -145,13 +130,13 @@ def _environments(config: GenerateConfig, settings: Settings) -> list[dict[str, 
 
 
 def _run_parts(
-    config: GenerateConfig, model: Model, settings: Settings, found: Titles
+    config: GenerateConfig, model: Run, settings: Settings, found: Titles
 ) -> list[GeneratedPart]:
     from data.cluster.client import connect, results
 
     finished = set(list_parts(Folder(config.out)))
     # The manifest of the run is the driver's business; workers need the weights only.
-    bare = dataclasses.replace(model, made=None)
+    bare = dataclasses.replace(model, record=None)
     total = None if found.rows is None else min(found.rows, config.limit or found.rows)
     env = None if config.scheduler else _environments(config, settings)
     parts: list[GeneratedPart] = []
@@ -252,7 +237,7 @@ def _submit(
     client: "Client",
     block: TitleBlock,
     finished: set[str],
-    work: tuple[GenerateConfig, Model, Settings],
+    work: tuple[GenerateConfig, Run, Settings],
     attempt: int,
 ) -> "Future":
     is_finished = part_name(block.index) in finished
@@ -266,7 +251,7 @@ _ENGINES: dict[tuple[str, str, Settings], engine.Engine] = {}
 _ONE_AT_A_TIME = threading.Lock()
 
 
-def _engine(model: Model, settings: Settings) -> engine.Engine:
+def _engine(model: Run, settings: Settings) -> engine.Engine:
     """Give this worker's engine, loaded once."""
     key = (model.digest, model.settings, settings)
     with _ONE_AT_A_TIME:
@@ -277,7 +262,7 @@ def _engine(model: Model, settings: Settings) -> engine.Engine:
 
 
 def write_part(
-    block: TitleBlock, config: GenerateConfig, model: Model, settings: Settings
+    block: TitleBlock, config: GenerateConfig, model: Run, settings: Settings
 ) -> GeneratedPart:
     """Write the descriptions of one block and commit its part; runs on a worker."""
     writer = _engine(model, settings)
@@ -297,7 +282,7 @@ def write_part(
 
 
 def describe_titles(
-    rows: pa.Table, writer: engine.Engine, model: Model, settings: Settings
+    rows: pa.Table, writer: engine.Engine, model: Run, settings: Settings
 ) -> tuple[pa.Table, pa.Table]:
     """Write a description for each title that can have one.
 
@@ -369,7 +354,7 @@ def _hashes(table: pa.Table) -> bytes:
 
 
 def verify_part(
-    block: TitleBlock, config: GenerateConfig, model: Model, settings: Settings
+    block: TitleBlock, config: GenerateConfig, model: Run, settings: Settings
 ) -> GeneratedPart:
     """Describe a part that an earlier run committed; write it again where it does not hold."""
     earlier = recall(Folder(config.out), part_name(block.index))
@@ -382,13 +367,13 @@ def verify_part(
     return GeneratedPart(block.index, counts, outputs, figures, hashes, is_new=False)
 
 
-def _finish(work: Work, model: Model, found: Titles, parts: list[GeneratedPart]) -> Manifest:
+def _finish(work: Work, model: Run, found: Titles, parts: list[GeneratedPart]) -> Manifest:
     config: GenerateConfig = work.config
     counts = sum((part.counts for part in parts), Counts())
     new_tokens = sum(part.figures["new_tokens"] for part in parts if part.is_new)
     sums = {name: sum(part.figures[name] for part in parts) for name in parts[0].figures}
     rows = max(counts.kept, 1)
-    parents = [model.made.as_parent(manifest.absolute(config.run))] if model.made else []
+    parents = [model.record.as_parent(manifest.absolute(config.run))] if model.record else []
     if found.parent:
         parents.append(found.parent)
     return work.finish(

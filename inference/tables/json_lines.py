@@ -1,6 +1,6 @@
 """Rows of users' JSON lines: each row's uid, title and kept columns.
 
-Only the columns that are asked for are looked at; numbers are taken by their digits.
+Only selected columns are looked at; numbers keep their digits.
 """
 
 import contextlib
@@ -11,11 +11,11 @@ from typing import IO, Any
 import pyarrow as pa
 
 from data.errors import SourceError
-from inference.tables.text_files import SHOWN, Asked, Row, is_unicode, lines, refused
+from inference.tables.text_files import SHOWN, Row, Selection, is_unicode, lines, refused
 
 _MARK = b"\xef\xbb\xbf"
 _ROWS = 4_096
-# Python makes no number of more: it would take too long.
+# Python parses no longer number, as that takes quadratic time.
 _DIGITS = 4_300
 _TOO_DEEP = Row("nested too deeply", None, "invalid_json")
 
@@ -27,30 +27,30 @@ class _Number(str):
 
 
 class _Twice(dict[str, Any]):
-    """An object that gives names twice."""
+    """An object in which names stand twice."""
 
     repeated: tuple[str, ...] = ()
 
 
-def json_rows(file: IO[bytes], asked: Asked, kept: pa.Schema) -> Iterator[Row]:
+def json_rows(file: IO[bytes], selection: Selection, kept: pa.Schema) -> Iterator[Row]:
     """Read the rows of JSON lines; blank lines are none.
 
     Args:
         file: uncompressed.
-        asked: the columns.
+        selection: the columns.
         kept: types of those to keep, from ``survey_json``.
     """
-    forms = [_as_text if each.type == pa.string() else _as_value for each in kept]
+    forms = [_as_text if column.type == pa.string() else _as_value for column in kept]
     for record in _records(file):
         try:
-            row = record if isinstance(record, Row) else _row(record, asked)
+            row = record if isinstance(record, Row) else _row(record, selection)
             row.kept = [form(value) for form, value in zip(forms, row.kept, strict=False)]
         except RecursionError:
             row = _TOO_DEEP
         yield row
 
 
-def survey_json(file: IO[bytes], asked: Asked) -> pa.Schema:
+def survey_json(file: IO[bytes], selection: Selection) -> pa.Schema:
     """Find the kept columns' types, reading no further than is needed.
 
     A column of one kind of values keeps it; one of several becomes text.
@@ -59,28 +59,28 @@ def survey_json(file: IO[bytes], asked: Asked) -> pa.Schema:
         SourceError: no row has one of the columns, or none can be read.
     """
     names: dict[str, None] = {}
-    types: dict[str, pa.DataType] = dict.fromkeys(asked.kept, pa.null())
-    held: list[list[Any]] = []
+    types: dict[str, pa.DataType] = dict.fromkeys(selection.kept, pa.null())
+    rows: list[list[Any]] = []
     fault = ""
     for place, record in enumerate(_records(file)):
-        if place == asked.limit:
+        if place == selection.limit:
             break
         if isinstance(record, Row):
             fault = fault or f"{record.refused} in row {place + 1:,}: {record.title[:80]!r}"
             continue
         names.update(dict.fromkeys(record))
-        if not asked.kept and all(name in names for name in asked.needed):
+        if not selection.kept and all(name in names for name in selection.needed):
             break
         with contextlib.suppress(RecursionError):
-            held.append(_row(record, asked).kept)
-        if len(held) == _ROWS:
-            _widen(types, held)
-            held = []
+            rows.append(_row(record, selection).kept)
+        if len(rows) == _ROWS:
+            _widen(types, rows)
+            rows = []
     if fault and not names:
-        raise SourceError(asked.where, "readable rows", fault)
+        raise SourceError(selection.where, "readable rows", fault)
     if names:
-        asked.check(list(names))
-    _widen(types, held)
+        selection.check(list(names))
+    _widen(types, rows)
     # Parquet holds no object without a name.
     texts = {name for name, kind in types.items() if kind == pa.null() or "struct<>" in str(kind)}
     return pa.schema([(name, pa.string() if name in texts else types[name]) for name in types])
@@ -141,11 +141,11 @@ _DECODER = json.JSONDecoder(
 )
 
 
-def _row(record: dict[str, Any], asked: Asked) -> Row:
-    title, uid = (record.get(name) for name in asked.columns[:2])
-    kept = [record.get(name) for name in asked.kept]
+def _row(record: dict[str, Any], selection: Selection) -> Row:
+    title, uid = (record.get(name) for name in selection.columns[:2])
+    kept = [record.get(name) for name in selection.kept]
     # Parsers disagree on which of two values wins.
-    if isinstance(record, _Twice) and set(record.repeated) & set(asked.columns):
+    if isinstance(record, _Twice) and set(record.repeated) & set(selection.columns):
         return refused("invalid_json", json.dumps(_as_value(record)))
     if isinstance(title, dict | list) or isinstance(uid, dict | list):
         own = None if isinstance(uid, dict | list) or not is_unicode([uid]) else _scalar(uid)
@@ -170,9 +170,9 @@ def _as_value(value: Any) -> Any:
             return str(value)
         return float(value) if set(value) & set(".eE") else int(value)
     if isinstance(value, list):
-        return [_as_value(each) for each in value]
+        return [_as_value(item) for item in value]
     if isinstance(value, dict):
-        return {name: _as_value(each) for name, each in value.items()}
+        return {name: _as_value(item) for name, item in value.items()}
     return value
 
 

@@ -1,8 +1,8 @@
 """Rows of users' CSV and text files: each row's uid, title and kept columns.
 
-A row that cannot be read has the reason in ``refused`` and never stops those after it; what is
-wrong with the file as a whole is found by its survey, before anything is written. Rows are read
-one by one with Python's parsers: a title is short, and a model is slower by far.
+A row that cannot be read has the reason in ``refused`` and never stops those after it; faults of
+the file as a whole are found by its survey, before anything is written. Rows are read one by one
+with Python's parsers: a title is short, and a model is slower by far.
 """
 
 import contextlib
@@ -17,16 +17,10 @@ import pyarrow as pa
 
 from data.errors import SourceError
 
-TITLES = pa.schema(
-    [
-        pa.field("uid", pa.string()),
-        pa.field("title", pa.string()),
-        pa.field("refused", pa.string()),
-    ]
-)
+TITLES = pa.schema([(name, pa.string()) for name in ("uid", "title", "refused")])
 """``uid`` and ``title`` hold no nulls; ``refused``: why the row could not be read, else null."""
 
-MEND = "name the columns with --title_column and --uid_column"
+HINT = "name the columns with --title_column and --uid_column"
 _ROWS, _BYTES = 4_096, 16 * 2**20
 LONGEST = 4 * 2**20
 SHOWN = 1_000
@@ -34,8 +28,8 @@ _SHOWN_COLUMNS = 8
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What is wanted of a file."""
+class Selection:
+    """The columns and rows to read of a file."""
 
     where: str
     """The file, for errors."""
@@ -52,11 +46,11 @@ class Asked:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Columns that are read where they are there."""
+        """Columns that are read where they exist."""
         return self.title, self.uid or "uid", *self.kept
 
     def check(self, names: Sequence[str]) -> None:
-        """Check that a file's columns hold those asked for, once.
+        """Check that a file has each needed column once.
 
         Raises:
             SourceError: one is missing or there twice.
@@ -65,8 +59,8 @@ class Asked:
         for name in (*self.needed, *twice):
             if names.count(name) != 1:
                 more = ", …" if len(names) > _SHOWN_COLUMNS else ""
-                found = (", ".join(names[:_SHOWN_COLUMNS]) or "none") + more
-                raise SourceError(self.where, f"one column {name!r}", found, MEND)
+                columns = (", ".join(names[:_SHOWN_COLUMNS]) or "none") + more
+                raise SourceError(self.where, f"one column {name!r}", columns, HINT)
 
 
 @dataclass(slots=True)
@@ -84,17 +78,17 @@ def batches(rows: Iterator[Row], kept: pa.Schema) -> Iterator[pa.RecordBatch]:
 
     Positions from 0 stand in for uids.
     """
-    held: list[Row] = []
+    batch: list[Row] = []
     position = size = 0
     for row in rows:
-        held.append(row)
+        batch.append(row)
         size += len(row.title)
-        if len(held) == _ROWS or size > _BYTES:
-            yield _batch(held, position, kept)
-            position += len(held)
-            held, size = [], 0
-    if held:
-        yield _batch(held, position, kept)
+        if len(batch) == _ROWS or size > _BYTES:
+            yield _batch(batch, position, kept)
+            position += len(batch)
+            batch, size = [], 0
+    if batch:
+        yield _batch(batch, position, kept)
 
 
 def _batch(rows: list[Row], position: int, kept: pa.Schema) -> pa.RecordBatch:
@@ -103,14 +97,14 @@ def _batch(rows: list[Row], position: int, kept: pa.Schema) -> pa.RecordBatch:
         [row.title for row in rows],
         [row.refused for row in rows],
     ]
-    for place, each in enumerate(kept):
+    for place, column in enumerate(kept):
         values = [row.kept[place] if row.kept else None for row in rows]
+        if pa.types.is_floating(column.type):
+            values = [None if value is None else float(value) for value in values]
         columns.append(values)
-        if pa.types.is_floating(each.type):
-            columns[-1] = [None if value is None else float(value) for value in columns[-1]]
-    names = pa.schema([*TITLES, *kept])
-    arrays = [pa.array(values, each.type) for values, each in zip(columns, names, strict=True)]
-    return pa.record_batch(arrays, schema=names)
+    schema = pa.schema([*TITLES, *kept])
+    arrays = [pa.array(values, kind) for values, kind in zip(columns, schema.types, strict=True)]
+    return pa.record_batch(arrays, schema=schema)
 
 
 def limited(batches: Iterator[pa.RecordBatch], limit: int | None) -> Iterator[pa.RecordBatch]:
@@ -123,7 +117,7 @@ def limited(batches: Iterator[pa.RecordBatch], limit: int | None) -> Iterator[pa
 
 
 def refused(reason: str, line: str, uid: str | None = None) -> Row:
-    """Make the row of what could not be read, with what there is of it as its title."""
+    """Build the row of a line that could not be read, with its beginning as the title."""
     return Row(line[:SHOWN], uid, reason)
 
 
@@ -138,7 +132,7 @@ def lines(file: IO[bytes]) -> Iterator[tuple[bytes, bool]]:
 
 
 def is_unicode(values: list[Any]) -> bool:
-    """Tell whether texts hold no half of a surrogate pair, which JSON can write as an escape."""
+    """Return whether texts hold no half of a surrogate pair, which JSON can escape."""
     for value in values:
         if value is None or (isinstance(value, str) and value.isascii()):
             continue
@@ -149,12 +143,14 @@ def is_unicode(values: list[Any]) -> bool:
     return True
 
 
-def csv_rows(file: IO[bytes], asked: Asked, _kept: pa.Schema) -> Iterator[Row]:
+def csv_rows(file: IO[bytes], selection: Selection, _kept: pa.Schema) -> Iterator[Row]:
     """Read the rows of a CSV table; every column is text."""
     with _table(file) as table:
         header: list[str] = next(table, [])
-        title, uid = (header.index(name) if name in header else None for name in asked.columns[:2])
-        kept = [header.index(name) for name in asked.kept]
+        title, uid = (
+            header.index(name) if name in header else None for name in selection.columns[:2]
+        )
+        kept = [header.index(name) for name in selection.kept]
         for fields in table:
             if not fields:
                 continue
@@ -167,7 +163,7 @@ def csv_rows(file: IO[bytes], asked: Asked, _kept: pa.Schema) -> Iterator[Row]:
             yield row if is_utf8 else refused("invalid_utf8", _shown(",".join(fields)))
 
 
-def survey_csv(file: IO[bytes], asked: Asked) -> pa.Schema:
+def survey_csv(file: IO[bytes], selection: Selection) -> pa.Schema:
     """Check the header, and that every quote closes: an open one would hide the rows after it.
 
     Raises:
@@ -178,7 +174,7 @@ def survey_csv(file: IO[bytes], asked: Asked) -> pa.Schema:
     with _table(file) as table:
         try:
             header: list[str] = next(table, [])
-            asked.check([_shown(name) for name in header])
+            selection.check([_shown(name) for name in header])
             whole = table.line_num
             for _ in table:
                 whole = table.line_num
@@ -186,10 +182,10 @@ def survey_csv(file: IO[bytes], asked: Asked) -> pa.Schema:
             expected = "quotes that close before a comma or the end of the line"
             if "field limit" in str(error):
                 expected = f"fields of at most {LONGEST:,} characters, and quotes that close"
-            found = f"in the row from line {whole + 1:,} on: {error}"
-            mend = 'write a quote within a quoted field as ""'
-            raise SourceError(asked.where, expected, found, mend) from error
-    return pa.schema([(name, pa.string()) for name in asked.kept])
+            fault = f"in the row from line {whole + 1:,} on: {error}"
+            hint = 'write a quote within a quoted field as ""'
+            raise SourceError(selection.where, expected, fault, hint) from error
+    return pa.schema([(name, pa.string()) for name in selection.kept])
 
 
 @contextlib.contextmanager
@@ -204,7 +200,7 @@ def _shown(text: str) -> str:
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
-def text_rows(file: IO[bytes], _asked: Asked, _kept: pa.Schema) -> Iterator[Row]:
+def text_rows(file: IO[bytes], _selection: Selection, _kept: pa.Schema) -> Iterator[Row]:
     """Read a title a line, empty ones too."""
     for line, is_whole in lines(file):
         if not is_whole:
@@ -216,11 +212,11 @@ def text_rows(file: IO[bytes], _asked: Asked, _kept: pa.Schema) -> Iterator[Row]
             yield refused("invalid_utf8", line.decode("utf-8", "replace").rstrip("\r\n"))
 
 
-def survey_text(_file: IO[bytes], asked: Asked) -> pa.Schema:
-    """Check that nothing but titles is asked for.
+def survey_text(_file: IO[bytes], selection: Selection) -> pa.Schema:
+    """Check that nothing but titles is selected.
 
     Raises:
         SourceError: another column is.
     """
-    asked.check(["title"])
+    selection.check(["title"])
     return pa.schema([])

@@ -7,7 +7,7 @@ import contextlib
 import io
 import posixpath
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import IO, Any
@@ -26,20 +26,14 @@ from data.errors import ConfigError, ManifestError, SourceError
 from data.sources import kinds, streams
 from inference.config import GenerateConfig
 from inference.tables import columnar, json_lines, text_files
-from inference.tables.columnar import TABLES
-from inference.tables.text_files import Asked, Row
+from inference.tables.text_files import Row, Selection
 
-REJECTED = pa.schema(
-    [
-        pa.field("uid", pa.string()),
-        pa.field("title", pa.string()),
-        pa.field("reason", pa.string()),
-    ]
-)
+REJECTED = pa.schema([(name, pa.string()) for name in ("uid", "title", "reason")])
 """Titles that no description can be written for: ``empty_title``, ``prompt_too_long``, or why the
 row could not be read: ``wrong_type``, ``wrong_field_count``, ``invalid_json``, ``invalid_utf8``,
-``not_an_object``, ``line_too_long``; then ``title`` is what there is of the row."""
+``not_an_object``, ``line_too_long``; then ``title`` is the beginning of the row."""
 
+_FORMS = {".txt": "text in UTF-8", ".csv": "CSV in UTF-8"}
 _START = 2**16
 _MAX_GZIP_RATIO = 200
 
@@ -62,7 +56,7 @@ class Titles:
 
 
 def find(config: GenerateConfig, for_prompts: bool = False) -> Titles:
-    """Find the titles that a config names, and all that can be wrong with them as a whole.
+    """Find the titles that a config names, and check all that concerns them as a whole.
 
     Args:
         config: names them, and the columns.
@@ -74,28 +68,23 @@ def find(config: GenerateConfig, for_prompts: bool = False) -> Titles:
         SourceError: nothing is there, it is empty, or it has no column of titles.
         ConfigError: a column to keep has the name of one of the output's.
     """
-    if taken := set(config.keep_columns) & set(schema.GENERATED.names):
+    if reserved := set(config.keep_columns) & set(schema.GENERATED.names):
         expected = f"names other than {', '.join(schema.GENERATED.names)}"
-        raise ConfigError("--keep_columns", expected, ", ".join(sorted(taken)))
+        raise ConfigError("--keep_columns", expected, ", ".join(sorted(reserved)))
     folder = Folder(config.titles)
     names = folder.names()
+    columns = (config.title_column, config.uid_column, tuple(config.keep_columns))
+    selection = Selection(config.titles, *columns, config.limit)
     if manifest.is_output(names):
-        return _from_stage(config, folder)
+        return _from_stage(folder, selection, config.split)
     if names:
-        return _for(_from_parts(config, folder, names), config, for_prompts)
-    if folder.is_local and Path(folder.path()).is_dir():
+        titles = _from_parts(folder, selection, names)
+    elif folder.is_local and Path(folder.path()).is_dir():
         raise SourceError(config.titles, "a file or folder of titles", "an empty folder")
-    return _for(_from_file(config), config, for_prompts)
-
-
-def _for(found: Titles, config: GenerateConfig, for_prompts: bool) -> Titles:
-    """Give the titles of a file the form that is asked for."""
-    change = partial(_repair) if for_prompts else partial(_check_rows, config.titles)
-
-    def opened() -> Iterator[pa.RecordBatch]:
-        return (change(batch) for batch in found.batches())
-
-    return Titles(found.digest, found.rows, opened, found.parent, for_prompts)
+    else:
+        titles = _from_file(selection)
+    change = _repair if for_prompts else partial(_check_rows, config.titles)
+    return replace(titles, batches=lambda: map(change, titles.batches()), is_repaired=for_prompts)
 
 
 def _repair(batch: pa.RecordBatch) -> pa.RecordBatch:
@@ -113,43 +102,37 @@ def _check_rows(where: str, batch: pa.RecordBatch) -> pa.RecordBatch:
     refused = batch.column("refused")
     if refused.null_count < len(refused):
         place = pc.index(refused.is_valid(), True).as_py()
-        shown = repr(batch.column("title")[place].as_py()[:80])
-        raise SourceError(where, "readable rows", f"{refused[place].as_py()}: {shown}")
+        title = batch.column("title")[place].as_py()[:80]
+        raise SourceError(where, "readable rows", f"{refused[place].as_py()}: {title!r}")
     return batch
 
 
-def _asked(config: GenerateConfig) -> Asked:
-    kept = tuple(config.keep_columns)
-    return Asked(config.titles, config.title_column, config.uid_column, kept, config.limit)
-
-
-def _from_file(config: GenerateConfig) -> Titles:
-    url, asked = config.titles, _asked(config)
+def _from_file(selection: Selection) -> Titles:
+    url = selection.where
     ending = posixpath.splitext(url.lower().removesuffix(".gz"))[1]
     with streams.open_url(url) as file:
-        if ending not in (*TABLES, *READERS):
-            known = ", ".join([*TABLES, *READERS])
-            raise SourceError(url, f"a name that ends in {known}", posixpath.basename(url))
+        if ending not in (*columnar.ENDINGS, *READERS):
+            endings = ", ".join([*columnar.ENDINGS, *READERS])
+            raise SourceError(url, f"a name that ends in {endings}", posixpath.basename(url))
         digest = _digest(file)
         _check_start(url, file, ending)
-    if ending in TABLES:
-        table = TABLES[ending]
-        kept = columnar.check(asked, columnar.read_schema(url, table))
+    if ending in columnar.ENDINGS:
+        kept = columnar.check(selection, columnar.read_schema(url, ending))
 
         def read() -> Iterator[pa.RecordBatch]:
-            return columnar.named(columnar.read(url, table, asked), asked, kept)
+            return columnar.named(columnar.read(url, ending, selection), selection, kept)
 
         return Titles(digest, None, read)
     survey, rows = READERS[ending]
     with _opened(url) as file:
-        types = survey(file, asked)
+        types = survey(file, selection)
 
-    def opened() -> Iterator[pa.RecordBatch]:
+    def parse() -> Iterator[pa.RecordBatch]:
         with _opened(url) as file:
-            batches = text_files.batches(rows(file, asked, types), types)
-            yield from text_files.limited(batches, config.limit)
+            batches = text_files.batches(rows(file, selection, types), types)
+            yield from text_files.limited(batches, selection.limit)
 
-    return Titles(digest, None, opened)
+    return Titles(digest, None, parse)
 
 
 def _digest(file: IO[bytes]) -> str:
@@ -158,8 +141,7 @@ def _digest(file: IO[bytes]) -> str:
     while piece := file.read(2**22):
         state.update(piece)
     file.seek(0)
-    digest: str = state.hexdigest()
-    return digest
+    return str(state.hexdigest())
 
 
 def _check_start(where: str, file: IO[bytes], ending: str) -> None:
@@ -172,29 +154,26 @@ def _check_start(where: str, file: IO[bytes], ending: str) -> None:
         start = unpacked.read(_START)
         if not is_gzip and not start:
             raise SourceError(where, "rows", "an empty file")
-        if ending not in TABLES:
+        if ending not in columnar.ENDINGS:
             is_json = READERS[ending] is _JSON
             kind = kinds.recognise(start) if is_json else kinds.no_text(start)
             if ending == ".csv" and (table := kinds.other_table(start)):
                 kind = table
             if kind is not None and kind.name != kinds.LINES:
-                expected = {".txt": "text in UTF-8", ".csv": "CSV in UTF-8"}.get(
-                    ending, kinds.LINES
-                )
+                expected = _FORMS.get(ending, kinds.LINES)
                 to = "titles.jsonl" if kind.record else f"titles{ending}"
-                mend = kind.mend(where, is_gzip, to=to)
-                raise SourceError(where, expected, kind.name, mend)
+                raise SourceError(where, expected, kind.name, kind.mend(where, is_gzip, to=to))
         while is_gzip and unpacked.read(2**22):
             pass
 
 
 @contextlib.contextmanager
 def _unpacked(url: str, stored: IO[bytes]) -> Iterator[tuple[IO[bytes], bool]]:
-    """Give a file's bytes in order, uncompressed, and whether they come out of gzip."""
+    """Open a file's bytes in order, uncompressed, and say whether they come out of gzip."""
     is_gzip = stored.read(len(streams.GZIP)) == streams.GZIP
     stored.seek(0)
-    mend = f"where the file is sound, unpack it first: gzip -dk {url}"
-    raw: Any = streams.gunzip(stored, url, _MAX_GZIP_RATIO, mend) if is_gzip else stored
+    hint = f"where the file is sound, unpack it first: gzip -dk {url}"
+    raw: Any = streams.gunzip(stored, url, _MAX_GZIP_RATIO, hint) if is_gzip else stored
     with io.BufferedReader(raw, 2**20) as file:
         yield file, is_gzip
 
@@ -205,89 +184,79 @@ def _opened(url: str) -> Iterator[IO[bytes]]:
         yield file
 
 
-def _from_stage(config: GenerateConfig, folder: Folder) -> Titles:
-    made = manifest.read(folder)
-    asked = _asked(config)
-    parent = made.as_parent(manifest.absolute(config.titles))
-    split = config.split
-    if made.stage == "subset":
-        rows = sum(each.rows for each in made.outputs if each.path.startswith(f"{split}/"))
+def _from_stage(folder: Folder, selection: Selection, split: str) -> Titles:
+    record = manifest.read(folder)
+    parent = record.as_parent(manifest.absolute(selection.where))
+    if record.stage == "subset":
+        subset = Subset.open(selection.where)
+        rows = subset.count(split)
         if not rows:
-            held = ", ".join(sorted({each.path.split("/")[0] for each in made.outputs}))
-            raise SourceError(config.titles, f"rows of split {split}", f"only {held}")
-        subset = Subset.open(config.titles)
-        return Titles(
-            made.digest, rows, lambda: columnar.named(subset.batches(split), asked), parent
-        )
-    if made.stage == "clean":
-        kept = config.keep_columns
-
-        def opened() -> Iterator[pa.RecordBatch]:
-            return columnar.named(_split(folder, made.parts, split, kept), asked)
-
-        return Titles(made.digest, None, opened, parent)
-    expected = "the output of clean or subset, or a file of titles"
-    raise ManifestError(config.titles, expected, f"that of {made.stage}")
+            splits = ", ".join(sorted({file.path.split("/")[0] for file in record.outputs}))
+            raise SourceError(selection.where, f"rows of split {split}", f"only {splits}")
+        open_batches = partial(subset.batches, split)
+    elif record.stage == "clean":
+        rows = None
+        open_batches = partial(_clean_batches, folder, record.parts, split, selection.kept)
+    else:
+        expected = "the output of clean or subset, or a file of titles"
+        raise ManifestError(selection.where, expected, f"that of {record.stage}")
+    return Titles(record.digest, rows, lambda: columnar.named(open_batches(), selection), parent)
 
 
-def _from_parts(config: GenerateConfig, folder: Folder, names: list[str]) -> Titles:
-    parts = [name for name in names if name.lower().endswith(".parquet")]
-    if not parts:
-        found = ", ".join(names[:3]) or "nothing"
-        raise SourceError(config.titles, "Parquet files", found)
-    asked = _asked(config)
-    described = [inspect_part(folder, name) for name in parts]
-    schemas = [_part_schema(folder, name) for name in parts]
-    kept = columnar.unify(asked, [columnar.check(asked, each) for each in schemas])
-
-    def read() -> Iterator[pa.RecordBatch]:
-        for name in parts:
-            with open_part(folder, name) as file:
-                yield from columnar.parquet_batches(file, asked.columns)
-
-    digest = digest_all([each.digest for each in described])
-    rows = sum(each.rows for each in described)
-    return Titles(digest, rows, lambda: columnar.named(read(), asked, kept))
-
-
-def _part_schema(folder: Folder, name: str) -> pa.Schema:
-    with open_part(folder, name) as file:
-        return file.schema_arrow
-
-
-def _split(
-    folder: Folder, parts: Sequence[Artefact], split: str, kept: list[str]
+def _clean_batches(
+    folder: Folder, parts: Sequence[Artefact], split: str, kept: Sequence[str]
 ) -> Iterator[pa.RecordBatch]:
-    known = [name for name in kept if name in schema.CLEAN.names]
-    columns = list(dict.fromkeys(["uid", "title", "split", *known]))
+    names = dict.fromkeys(["uid", "title", "split", *kept])
+    columns = [name for name in names if name in schema.CLEAN.names]
     for batch in read_batches(folder, columns, listed=parts):
         yield batch.filter(pc.equal(batch.column("split"), split))
 
 
+def _from_parts(folder: Folder, selection: Selection, names: list[str]) -> Titles:
+    parts = [name for name in names if name.lower().endswith(".parquet")]
+    if not parts:
+        raise SourceError(selection.where, "Parquet files", ", ".join(names[:3]) or "nothing")
+    artefacts = [inspect_part(folder, name) for name in parts]
+    schemas = []
+    for name in parts:
+        with open_part(folder, name) as file:
+            schemas.append(columnar.check(selection, file.schema_arrow))
+    kept = columnar.unify(selection, schemas)
+
+    def read() -> Iterator[pa.RecordBatch]:
+        for name in parts:
+            with open_part(folder, name) as file:
+                yield from columnar.parquet_batches(file, selection.columns)
+
+    digest = digest_all([artefact.digest for artefact in artefacts])
+    rows = sum(artefact.rows for artefact in artefacts)
+    return Titles(digest, rows, lambda: columnar.named(read(), selection, kept))
+
+
 def parts(titles: Titles, part_rows: int) -> Iterator[pa.Table]:
     """Cut the titles into parts of equal size by position; the last may be shorter."""
-    held: list[pa.RecordBatch] = []
+    part: list[pa.RecordBatch] = []
     count = 0
     for batch in titles.batches():
         rest = batch
         while rest.num_rows:
             piece = rest.slice(0, part_rows - count)
-            held.append(piece)
+            part.append(piece)
             count += piece.num_rows
             rest = rest.slice(piece.num_rows)
             if count == part_rows:
-                yield pa.Table.from_batches(held)
-                held, count = [], 0
-    if held:
-        yield pa.Table.from_batches(held)
+                yield pa.Table.from_batches(part)
+                part, count = [], 0
+    if part:
+        yield pa.Table.from_batches(part)
 
 
 _JSON = json_lines.survey_json, json_lines.json_rows
-READERS: dict[str, tuple[Callable[[IO[bytes], Asked], pa.Schema], Callable[..., Iterator[Row]]]] = {
+READERS: dict[str, tuple[Callable[..., pa.Schema], Callable[..., Iterator[Row]]]] = {
     ".csv": (text_files.survey_csv, text_files.csv_rows),
     ".json": _JSON,
     ".jsonl": _JSON,
     ".ndjson": _JSON,
     ".txt": (text_files.survey_text, text_files.text_rows),
 }
-"""By ending: what looks at the whole file beforehand, and what reads its rows."""
+"""By ending: what checks the whole file beforehand, and what reads its rows."""

@@ -32,7 +32,7 @@ Write = Callable[[], list[str]]
 
 
 def ours(options: argparse.Namespace, size: int, prompts: list[str]) -> Write:
-    from inference.engine import weights
+    from data.artefacts.run import Run
     from inference.engine.batch import FastEngine
     from inference.engine.requests import Request, Settings
 
@@ -41,7 +41,7 @@ def ours(options: argparse.Namespace, size: int, prompts: list[str]) -> Write:
         batch_size=size or None, engine="fast", device=options.device,
         memory_limit=options.memory_limit, threads=None,
     )  # fmt: skip
-    writer = FastEngine(weights.find_model(str(options.work / "base")), settings)
+    writer = FastEngine(Run.open(str(options.work / "base")), settings)
     writer._texts.eos = -1  # no row ends before its limit
     requests = [Request(str(place), prompt) for place, prompt in enumerate(prompts)]
 

@@ -99,5 +99,5 @@ def test_base_that_has_changed_is_refused(
     del record["checksum"]  # as an earlier version wrote it
     (run / "manifest.json").write_text(json.dumps(record))
     assert main(["export", f"--run={run}", f"--out={tmp_path / 'out'}"]) == 1
-    assert "one of other weights" in capsys.readouterr().err
+    assert "the base that the adapter was trained on" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

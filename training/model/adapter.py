@@ -8,7 +8,7 @@ from typing import Any
 
 from data.artefacts import manifest
 from data.artefacts.folder import Folder, digest_file
-from data.artefacts.run import ADAPTER, Base, adapter_names, check_adapter
+from data.artefacts.run import ADAPTER, Base, RunFacts, adapter_names, check_adapter
 from data.errors import ManifestError, ModelError
 from training.config import LoraSettings
 from training.quiet import first_line, quietly
@@ -69,10 +69,10 @@ def digest_adapter(path: Path) -> str:
 
 def _base_told(path: Path, made: dict[str, Any]) -> str:
     try:
-        digest = manifest.read(Folder(str(path.parent)), "train").facts["base_digest"]
-    except (ManifestError, KeyError):
-        return str(made.get("base_model_name_or_path"))
-    return str(digest)
+        facts = RunFacts.of(manifest.read(Folder(str(path.parent)), "train"))
+    except ManifestError:
+        facts = RunFacts()
+    return facts.base_digest or str(made.get("base_model_name_or_path"))
 
 
 def take_weights(model: Any, path: Path) -> None:

@@ -17,8 +17,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
+from data.artefacts import Counts, Manifest
 from data.artefacts.run import (
     ADAPTER,
+    RunFacts,
     adapter_names,
     check_finite,
     check_vocabulary,
@@ -26,6 +28,7 @@ from data.artefacts.run import (
     with_adapter,
 )
 from data.errors import ModelError
+from data.prompt import Prompt
 
 META = {"device_map": {"": "meta"}}
 Tensors = dict[str, torch.Tensor]
@@ -80,6 +83,28 @@ def changed(folder: Path, to: Path, settings: dict[str, Any]) -> Path:
     config = json.loads((to / "config.json").read_text())
     (to / "config.json").write_text(json.dumps(config | settings))
     return to
+
+
+def recorded(facts: dict[str, Any]) -> Manifest:
+    return Manifest("train", {}, {}, (), (), Counts(), facts=json.loads(json.dumps(facts)))
+
+
+def test_the_facts_of_a_run_are_read_as_they_were_written() -> None:
+    facts = RunFacts("base", "0f", Prompt("compact", ["Is it good?", "What is it?"]), 640, 0)
+    assert facts.as_facts() == {
+        "base": "base",
+        "base_digest": "0f",
+        "prompt": {"template": "compact", "instruction": ["Is it good?", "What is it?"]},
+        "max_length": 640,
+        "longest_completion_tokens": 0,
+    }
+    assert RunFacts.of(recorded(facts.as_facts() | {"steps": 6})) == facts
+
+
+def test_what_an_earlier_version_did_not_record_stays_unset() -> None:
+    facts = RunFacts.of(recorded({"base_digest": "0f", "logits_apart": 0.1}))
+    assert facts == RunFacts(base_digest="0f")
+    assert facts.as_facts() == {"base_digest": "0f"}
 
 
 def test_each_tensor_that_a_base_lacks_is_named_before_and_while_it_is_loaded(

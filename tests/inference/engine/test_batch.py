@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from data.artefacts.run import Run
 from data.errors import ModelError
 from data.prompt import Prompt
 from inference.engine import batch
@@ -23,7 +24,6 @@ from inference.engine.slots import (
     common_beginning,
     unexpanded_attention,
 )
-from inference.engine.weights import Model, find_model
 
 GREEDY = Settings(
     max_new_tokens=14,
@@ -40,8 +40,8 @@ SAMPLED = dataclasses.replace(GREEDY, temperature=1.0, top_p=0.95)
 
 
 @pytest.fixture(scope="module")
-def model(run: Path) -> Model:
-    return find_model(str(run))
+def model(run: Path) -> Run:
+    return Run.open(str(run))
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def requests(some_titles: Callable[[int], list[str]]) -> list[Request]:
 
 @pytest.mark.parametrize("settings", [GREEDY, SAMPLED], ids=["greedy", "sampled"])
 def test_texts_are_the_references_in_any_number_of_slots_and_order(
-    settings: Settings, model: Model, requests: list[Request]
+    settings: Settings, model: Run, requests: list[Request]
 ) -> None:
     expected = dict(
         zip(
@@ -71,7 +71,7 @@ def test_texts_are_the_references_in_any_number_of_slots_and_order(
 
 
 def test_long_prompts_and_those_near_the_end_of_the_context_are_the_references(
-    model: Model,
+    model: Run,
 ) -> None:
     titles = ["Kettle", "ß" * 60, "ß" * 70 + "!", "Lamp", "ß" * 66, "ß" * 5]
     asked = [Request(str(i), Prompt().render(title)) for i, title in enumerate(titles)]
@@ -84,7 +84,7 @@ def test_long_prompts_and_those_near_the_end_of_the_context_are_the_references(
     assert writer.generate(fitting) == reference.generate(fitting)
 
 
-def test_prompts_that_share_nothing_or_are_one_another_s_beginning(model: Model) -> None:
+def test_prompts_that_share_nothing_or_are_one_another_s_beginning(model: Run) -> None:
     prompts = ["a", "ab", "b" * 30, "a" * 50, "a"]
     asked = [Request(str(i), prompt) for i, prompt in enumerate(prompts)]
     writer, reference = FastEngine(model, SAMPLED), ReferenceEngine(model, SAMPLED)
@@ -95,7 +95,7 @@ def test_prompts_that_share_nothing_or_are_one_another_s_beginning(model: Model)
 
 
 def test_where_memory_runs_out_half_as_many_rows_go_on(
-    model: Model,
+    model: Run,
     requests: list[Request],
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
@@ -118,7 +118,7 @@ def test_where_memory_runs_out_half_as_many_rows_go_on(
 
 
 def test_memory_for_no_row_is_told_in_one_line(
-    model: Model, requests: list[Request], monkeypatch: pytest.MonkeyPatch
+    model: Run, requests: list[Request], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def decode(self: Decoder, rows: Any) -> list[list[int]]:
         raise torch.OutOfMemoryError("CUDA out of memory")
@@ -160,7 +160,7 @@ def test_the_common_beginning(lists: list[list[int]], shared: list[int]) -> None
 
 
 def test_a_slot_is_given_away_as_soon_as_its_row_ends(
-    model: Model, requests: list[Request], monkeypatch: pytest.MonkeyPatch
+    model: Run, requests: list[Request], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steps = 0
     step = Decoder._step
@@ -178,7 +178,7 @@ def test_a_slot_is_given_away_as_soon_as_its_row_ends(
     assert steps < len(requests) / 8 * max(tokens)
 
 
-def test_only_models_with_this_attention_are_supported(model: Model, tmp_path: Path) -> None:
+def test_only_models_with_this_attention_are_supported(model: Run, tmp_path: Path) -> None:
     assert batch.supports(model)
     for change in ({"model_type": "gemma2"}, {"sliding_window": 128}):
         config = json.loads((Path(model.base) / "config.json").read_text()) | change
@@ -186,7 +186,7 @@ def test_only_models_with_this_attention_are_supported(model: Model, tmp_path: P
         assert not batch.supports(dataclasses.replace(model, base=str(tmp_path)))
 
 
-def test_completions_tell_what_was_written(model: Model, requests: list[Request]) -> None:
+def test_completions_tell_what_was_written(model: Run, requests: list[Request]) -> None:
     (written,) = FastEngine(model, GREEDY).generate(requests[:1])
     assert isinstance(written, Completion)
     assert written.new_tokens <= 14

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from data import errors
-from data.artefacts import manifest
+from data.artefacts import Counts, Manifest, manifest
 from data.artefacts.folder import Folder
+from data.artefacts.run import Run
 from data.prompt import SHOPPER, TEMPLATES, Prompt
-from inference.engine import batch, weights
+from inference.engine import batch
 from inference.engine.reference import ReferenceEngine
 from inference.engine.requests import Request, Settings
 from inference.evaluate.systems import check_run
@@ -60,9 +61,7 @@ def plain_texts(folder: Path, prompts: list[str]) -> list[str]:
 
 
 def ours(folder: Path, requests: list[Request], kind: Callable[..., Any]) -> list[str]:
-    return [
-        each.text for each in kind(weights.find_model(str(folder)), SETTINGS).generate(requests)
-    ]
+    return [each.text for each in kind(Run.open(str(folder)), SETTINGS).generate(requests)]
 
 
 @pytest.mark.parametrize("prompt", PROMPTS, ids=lambda p: f"{p.template}-{len(p.instructions)}")
@@ -74,7 +73,7 @@ def test_run_export_and_plain_transformers_write_the_same(
     finished(hostile, prompt=told, longest_completion_tokens=12, max_length=200)
     out = tmp_path / "exported"
     export.run(ExportConfig(run=str(hostile), out=str(out), precision="float32"))
-    found = weights.find_model(str(out))
+    found = Run.open(str(out))
     assert (found.prompt, found.longest) == (prompt, 12)
     requests = [
         Request(f"u{i}", found.prompt.render(title, f"u{i}"))
@@ -93,7 +92,7 @@ def test_an_export_knows_where_it_comes_from(
     finished(hostile, max_length=200)
     out = tmp_path / "exported"
     record = export.run(ExportConfig(run=str(hostile), out=str(out)))
-    made = weights.find_model(str(out)).made
+    made = Run.open(str(out)).record
     assert made is not None
     assert made.digest == record.digest
     assert made.facts["max_length"] == 200
@@ -101,24 +100,37 @@ def test_an_export_knows_where_it_comes_from(
     assert parent is not None
     assert parent.digest == manifest.read(Folder(str(hostile))).digest
     with pytest.raises(errors.ManifestError, match="a training run, found a merged model"):
-        check_run(str(out), weights.find_model(str(out)))
+        check_run(str(out), Run.open(str(out)))
 
 
 def test_a_model_from_elsewhere_is_asked_by_our_defaults_and_says_so(
     run: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level("WARNING", "catalogue"):
-        found = weights.find_model(str(run / "base"))
-    assert (found.prompt, found.longest, found.made) == (Prompt(), 256, None)
+        found = Run.open(str(run / "base"))
+    assert (found.prompt, found.longest, found.record) == (Prompt(), 256, None)
     assert "the alpaca prompt and 256 tokens a description at most" in caplog.text
+
+
+def test_an_export_that_records_no_prompt_is_asked_by_our_defaults(
+    run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = Path(shutil.copytree(run / "base", tmp_path / "exported"))
+    facts = {"logits_apart": 0.0}
+    record = Manifest("export", {}, {}, (), (), Counts(), facts=facts)
+    record.write(Folder(str(folder)))
+    with caplog.at_level("WARNING", "catalogue"):
+        opened = Run.open(str(folder))
+    assert (opened.prompt, opened.longest, opened.record) == (Prompt(), 256, record)
+    assert "the alpaca prompt and 256 tokens" in caplog.text
 
 
 def test_what_an_adapters_settings_change_is_in_its_identity(run: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(run, tmp_path / "run"))
-    before = weights.find_model(str(copy))
+    before = Run.open(str(copy))
     file = copy / "adapter/adapter_config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"lora_alpha": 16}))
-    after = weights.find_model(str(copy))
+    after = Run.open(str(copy))
     # The digest stays that of earlier outputs.
     assert (before.digest, before.settings != after.settings) == (after.digest, True)
 

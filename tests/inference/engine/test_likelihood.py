@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from data.artefacts.run import Run
 from inference.engine import likelihood
 from inference.engine.requests import Request, Settings
-from inference.engine.texts import Texts
-from inference.engine.weights import find_model, load_merged
+from inference.engine.weights import Texts, load_merged
 
 SETTINGS = Settings(8, 0.0, 1.0, 1, None, "reference", "cpu", None, 1)
 ROWS = [("u1", "Green kettle", "Boils."), ("u2", "Lamp", "Shines on and on </s> and on."),
@@ -20,7 +20,7 @@ ROWS = [("u1", "Green kettle", "Boils."), ("u2", "Lamp", "Shines on and on </s> 
 def test_costs_equal_a_computation_by_hand(run: Path, is_bare: bool) -> None:
     import torch
 
-    model = find_model(str(run))
+    model = Run.open(str(run))
     if is_bare:
         model = dataclasses.replace(model, adapter=None)
     prompts = [Request(uid, model.prompt.render(title)) for uid, title, _ in ROWS]
@@ -39,7 +39,7 @@ def test_costs_equal_a_computation_by_hand(run: Path, is_bare: bool) -> None:
 
 
 def test_base_and_adapter_differ(run: Path) -> None:
-    model = find_model(str(run))
+    model = Run.open(str(run))
     prompts = [Request(uid, model.prompt.render(title)) for uid, title, _ in ROWS]
     replies = [text for _, _, text in ROWS]
     one = likelihood.score(model, SETTINGS, prompts, replies)
@@ -49,7 +49,7 @@ def test_base_and_adapter_differ(run: Path) -> None:
 
 
 def test_a_row_beyond_the_context_counts_as_far_as_it_goes(run: Path) -> None:
-    model = find_model(str(run))
+    model = Run.open(str(run))
     prompts = [Request("a", "Kettle. "), Request("b", "Kettle. " * 300)]
     cut, none = likelihood.score(model, SETTINGS, prompts, ["water " * 300, "water"])
     assert 0 < cut[1] < 256

@@ -10,36 +10,37 @@ from typing import Any
 
 import pytest
 
+from data.artefacts.run import Run
 from data.errors import ModelError
-from inference.engine import weights
 from inference.engine.reference import ReferenceEngine
 from inference.engine.requests import Completion, Request, Settings
-from inference.engine.stream import _WAIT, BusyError, SlotAnswerer, WholeAnswerer, answerer, base_of
-from inference.engine.weights import Model
+from inference.engine.slots import Decoder
+from inference.engine.stream import _WAIT, BusyError, SlotAnswerer, WholeAnswerer, answerer
+from inference.engine.weights import Texts
 
 GREEDY = Settings(14, 0.0, 1.0, 0, None, "fast", "cpu", None, 1)
 DRAWN = dataclasses.replace(GREEDY, temperature=0.8)
 
 
 @pytest.fixture(scope="module")
-def model(run: Path) -> Model:
-    return weights.find_model(str(run))
+def model(run: Path) -> Run:
+    return Run.open(str(run))
 
 
 @pytest.fixture(scope="module")
-def greedy(model: Model) -> Iterator[SlotAnswerer]:
+def greedy(model: Run) -> Iterator[SlotAnswerer]:
     with closing(SlotAnswerer(model, GREEDY, 64)) as made:
         yield made
 
 
 @pytest.fixture(scope="module")
-def drawn(model: Model) -> Iterator[SlotAnswerer]:
+def drawn(model: Run) -> Iterator[SlotAnswerer]:
     with closing(SlotAnswerer(model, DRAWN, 64)) as made:
         yield made
 
 
 @pytest.fixture(scope="module")
-def long_prompt(model: Model, greedy: SlotAnswerer, some_titles: Callable[[int], list[str]]) -> str:
+def long_prompt(model: Run, greedy: SlotAnswerer, some_titles: Callable[[int], list[str]]) -> str:
     """A prompt whose answer goes on to the limit."""
     prompts = [model.prompt.ask("What is it like?", title) for title in some_titles(12)]
     whole = {prompt: last(greedy.stream(prompt, "", 1)) for prompt in prompts}
@@ -52,7 +53,7 @@ def last(stream: Iterator[Completion]) -> Completion:
 
 
 def test_the_texts_are_those_of_generate(
-    model: Model, greedy: SlotAnswerer, some_titles: Callable[[int], list[str]]
+    model: Run, greedy: SlotAnswerer, some_titles: Callable[[int], list[str]]
 ) -> None:
     prompts = [model.prompt.ask("What is it like?", title) for title in some_titles(12)]
     reference = ReferenceEngine(model, GREEDY)
@@ -69,7 +70,7 @@ def test_a_text_grows(greedy: SlotAnswerer, long_prompt: str) -> None:
 
 
 def test_a_text_does_not_depend_on_who_else_asks(
-    model: Model, drawn: SlotAnswerer, some_titles: Callable[[int], list[str]]
+    model: Run, drawn: SlotAnswerer, some_titles: Callable[[int], list[str]]
 ) -> None:
     prompts = [model.prompt.ask("What is it like?", title) for title in some_titles(40)]
     alone = [last(drawn.stream(prompt, f"u{i}", 7)) for i, prompt in enumerate(prompts)]
@@ -86,7 +87,7 @@ def test_a_text_does_not_depend_on_who_else_asks(
     assert [together[i] for i in range(40)] == alone
 
 
-def test_the_seed_and_the_record_draw_the_text(model: Model, drawn: SlotAnswerer) -> None:
+def test_the_seed_and_the_record_draw_the_text(model: Run, drawn: SlotAnswerer) -> None:
     prompt = model.prompt.ask("What is it like?", "Green kettle No. 0")
     texts = {seed: last(drawn.stream(prompt, "u", seed)).text for seed in range(6)}
     assert last(drawn.stream(prompt, "u", 3)).text == texts[3]
@@ -94,7 +95,7 @@ def test_the_seed_and_the_record_draw_the_text(model: Model, drawn: SlotAnswerer
     assert len({last(drawn.stream(prompt, f"u{i}", 3)).text for i in range(6)}) > 1
 
 
-def test_closing_a_stream_gives_its_slot_back(model: Model, long_prompt: str) -> None:
+def test_closing_a_stream_gives_its_slot_back(model: Run, long_prompt: str) -> None:
     settings = dataclasses.replace(GREEDY, max_new_tokens=120)
     with closing(SlotAnswerer(model, settings, 64)) as answers:
         for _ in range(20):  # more than there are slots
@@ -105,7 +106,7 @@ def test_closing_a_stream_gives_its_slot_back(model: Model, long_prompt: str) ->
         assert last(answers.stream(long_prompt, "", 1)).new_tokens >= 14
 
 
-def test_too_many_and_too_long_are_refused(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_many_and_too_long_are_refused(model: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(SlotAnswerer, "_work", lambda self: None)
     monkeypatch.setattr("inference.engine.stream._WAIT", 0.01)
     answers = SlotAnswerer(model, GREEDY, 1)
@@ -128,23 +129,21 @@ def _ask_and_fail(answers: SlotAnswerer) -> None:
 
 
 def test_a_fault_of_the_model_reaches_who_asked(
-    model: Model, long_prompt: str, monkeypatch: pytest.MonkeyPatch
+    model: Run, long_prompt: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def fails(*_: Any) -> None:
+        raise RuntimeError("no memory left")
+
     with closing(SlotAnswerer(model, GREEDY, 4)) as answers:
-        advance = answers._decoder.advance
-
-        def fails(_: list[int]) -> None:
-            raise RuntimeError("no memory left")
-
-        monkeypatch.setattr(answers._decoder, "advance", fails)
-        with pytest.raises(ModelError, match="no memory left"):
-            last(answers.stream(long_prompt, "", 1))
-        monkeypatch.setattr(answers._decoder, "advance", advance)
+        with monkeypatch.context() as patch:
+            patch.setattr(Decoder, "advance", fails)
+            with pytest.raises(ModelError, match="no memory left"):
+                last(answers.stream(long_prompt, "", 1))
         assert last(answers.stream(long_prompt, "", 1)).new_tokens == 14
 
 
 def test_stoppers_lose_nobody_an_answer(
-    model: Model, drawn: SlotAnswerer, some_titles: Callable[[int], list[str]]
+    model: Run, drawn: SlotAnswerer, some_titles: Callable[[int], list[str]]
 ) -> None:
     prompts = [model.prompt.ask("What is it like?", title) for title in some_titles(12)]
     alone = [last(drawn.stream(prompt, f"u{i}", 7)) for i, prompt in enumerate(prompts)]
@@ -205,34 +204,34 @@ def all_together(answers: SlotAnswerer, prompts: list[str]) -> list[Completion |
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 @pytest.mark.parametrize("fails", ["one admission", "one step", "every step of one", "the thread"])
 def test_a_fault_is_that_of_one_answer_alone(
-    model: Model, drawn: SlotAnswerer, some_titles: Callable[[int], list[str]],
+    model: Run, drawn: SlotAnswerer, some_titles: Callable[[int], list[str]],
     monkeypatch: pytest.MonkeyPatch, fails: str,
 ) -> None:  # fmt: skip
     prompts = [model.prompt.ask("What is it like?", title) for title in some_titles(20)]
     alone = [last(drawn.stream(prompt, f"u{i}", 7)) for i, prompt in enumerate(prompts)]
-    culprit = drawn._texts.encode([Request("", prompts[3])])[0]
-    admit, advance = drawn._decoder.admit, drawn._decoder.advance
+    culprit = Texts(model, DRAWN).encode([Request("", prompts[3])])[0]
+    admit, advance = Decoder.admit, Decoder.advance
     steps = iter(range(10_000))
+    prompt_in: dict[int, list[int]] = {}
 
-    def admits(row: Any, slot: int) -> None:
+    def admits(self: Decoder, row: Any, slot: int) -> None:
         if fails == "one admission" and row.ids == culprit:
             raise RuntimeError("no memory left")
-        admit(row, slot)
+        prompt_in[slot] = row.ids
+        admit(self, row, slot)
 
-    def advances(slots: list[int]) -> Any:
+    def advances(self: Decoder, slots: list[int], some: int) -> Any:
         step = next(steps)
         if fails == "one step" and step == 2:
             raise RuntimeError("no memory left")
-        if fails == "every step of one" and any(
-            job.row.ids == culprit for job in drawn._held.values()
-        ):
+        if fails == "every step of one" and any(prompt_in[slot] == culprit for slot in slots):
             raise RuntimeError("no memory left")
         if fails == "the thread" and step == 2:
             raise SystemExit
-        return advance(slots)
+        return advance(self, slots, some)
 
-    monkeypatch.setattr(drawn._decoder, "admit", admits)
-    monkeypatch.setattr(drawn._decoder, "advance", advances)
+    monkeypatch.setattr(Decoder, "admit", admits)
+    monkeypatch.setattr(Decoder, "advance", advances)
     told = all_together(drawn, prompts)
     if fails in ("one admission", "every step of one"):
         assert "no memory left" in str(told.pop(3))
@@ -241,7 +240,7 @@ def test_a_fault_is_that_of_one_answer_alone(
     settle(drawn)
 
 
-def test_who_waits_can_leave_and_takes_no_place(model: Model, long_prompt: str) -> None:
+def test_who_waits_can_leave_and_takes_no_place(model: Run, long_prompt: str) -> None:
     with closing(SlotAnswerer(model, GREEDY, 2)) as answers:
         admit = answers._admit
         answers._admit = lambda: time.sleep(0.01)  # type: ignore[method-assign]
@@ -257,7 +256,7 @@ def test_who_waits_can_leave_and_takes_no_place(model: Model, long_prompt: str) 
         assert last(streams[0]) == last(streams[3])
 
 
-def test_other_models_answer_whole(model: Model, greedy: SlotAnswerer) -> None:
+def test_other_models_answer_whole(model: Run, greedy: SlotAnswerer) -> None:
     whole = WholeAnswerer(model, dataclasses.replace(GREEDY, engine="reference"))
     prompt = model.prompt.ask("What is it like?", "Green kettle No. 0")
     assert list(whole.stream(prompt, "", 1)) == [last(greedy.stream(prompt, "", 1))]
@@ -266,8 +265,8 @@ def test_other_models_answer_whole(model: Model, greedy: SlotAnswerer) -> None:
     whole.close()
 
 
-def test_the_base_answers_without_the_adapter(model: Model) -> None:
-    base = base_of(model)
+def test_the_base_answers_without_the_adapter(model: Run) -> None:
+    base = model.without_adapter()
     assert base.adapter is None
     prompt = model.prompt.ask("What is it like?", "Green kettle No. 0")
     with closing(answerer(base, GREEDY, 4)) as answers:

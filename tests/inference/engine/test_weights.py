@@ -4,6 +4,7 @@ import dataclasses
 import gc
 import random
 import shutil
+import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,13 @@ import pytest
 import torch
 
 from data.artefacts.folder import Folder
+from data.artefacts.run import Run
 from data.errors import ConfigError, ManifestError, ModelError
 from data.prompt import Prompt
 from inference.engine import weights
 from inference.engine.reference import ReferenceEngine
-from inference.engine.requests import Completion, Request, Settings
-from inference.engine.texts import Texts
-from inference.engine.weights import Model
+from inference.engine.requests import Completion, Request, Settings, choose_device
+from inference.engine.weights import Texts
 
 CONTEXT = 256
 GREEDY = Settings(
@@ -36,12 +37,12 @@ SAMPLED = dataclasses.replace(GREEDY, temperature=1.0, top_p=0.95)
 
 
 @pytest.fixture(scope="module")
-def model(run: Path) -> Model:
-    return weights.find_model(str(run))
+def model(run: Path) -> Run:
+    return Run.open(str(run))
 
 
 @pytest.fixture(scope="module")
-def reference(model: Model) -> ReferenceEngine:
+def reference(model: Run) -> ReferenceEngine:
     return ReferenceEngine(model, GREEDY)
 
 
@@ -51,7 +52,7 @@ def requests(some_titles: Callable[[int], list[str]]) -> list[Request]:
 
 
 @pytest.fixture(scope="module")
-def tokenizer(model: Model) -> Any:
+def tokenizer(model: Run) -> Any:
     """The tokenizer as anyone else would load it."""
     from transformers import AutoTokenizer
 
@@ -59,7 +60,7 @@ def tokenizer(model: Model) -> Any:
 
 
 @pytest.fixture(scope="module")
-def unmerged(model: Model) -> Any:
+def unmerged(model: Run) -> Any:
     """Base and adapter by the libraries alone, the adapter not merged."""
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
@@ -73,7 +74,7 @@ def unmerged(model: Model) -> Any:
 
 @pytest.mark.parametrize("settings", [GREEDY, SAMPLED], ids=["greedy", "sampled"])
 def test_a_text_depends_neither_on_its_batch_nor_on_the_order(
-    settings: Settings, model: Model, requests: list[Request]
+    settings: Settings, model: Run, requests: list[Request]
 ) -> None:
     def write(batch_size: int, asked: list[Request]) -> dict[str, Completion]:
         own = dataclasses.replace(settings, batch_size=batch_size)
@@ -108,7 +109,7 @@ def test_greedy_tokens_are_those_of_plain_generate_on_base_and_adapter(
 
 
 def test_merged_weights_give_the_logits_of_base_and_adapter(
-    model: Model, unmerged: Any, tokenizer: Any, requests: list[Request]
+    model: Run, unmerged: Any, tokenizer: Any, requests: list[Request]
 ) -> None:
     merged = weights.load_merged(model, torch.device("cpu"))
     batch = tokenizer(requests[0].prompt, return_tensors="pt")
@@ -137,21 +138,16 @@ def test_an_end_of_sequence_stops_a_text_and_is_not_counted(
     assert not any("</s>" in each.text or "<pad>" in each.text for each in written)
 
 
-def completion(writer: ReferenceEngine, prompt_tokens: int, new: list[int]) -> Completion:
-    return writer._texts.completions([[0] * prompt_tokens], [new])[0]
-
-
-def test_an_end_of_sequence_at_the_last_allowed_token_is_a_stop(
-    reference: ReferenceEngine,
-) -> None:
-    assert completion(reference, 10, [5] * 13 + [1]).finish_reason == "stop"
-    assert completion(reference, 10, [5] * 14).finish_reason == "length"
-    after = completion(reference, 10, [5, 1, 2, 2])
+def test_an_end_of_sequence_at_the_last_allowed_token_is_a_stop(model: Run) -> None:
+    _, texts = weights.load(model, GREEDY)
+    new = [[5] * 13 + [1], [5] * 14, [5, 1, 2, 2]]
+    last, never, after = texts.completions([[0] * 10] * 3, new)
+    assert (last.finish_reason, never.finish_reason) == ("stop", "length")
     assert (after.finish_reason, after.new_tokens) == ("stop", 1)
 
 
 def test_a_shorter_limit_gives_the_beginning_of_the_same_text(
-    model: Model, reference: ReferenceEngine, requests: list[Request]
+    model: Run, reference: ReferenceEngine, requests: list[Request]
 ) -> None:
     short = ReferenceEngine(model, dataclasses.replace(GREEDY, max_new_tokens=3))
     pairs = zip(short.generate(requests), reference.generate(requests), strict=True)
@@ -171,11 +167,12 @@ def test_no_requests_are_no_texts(reference: ReferenceEngine) -> None:
 
 @pytest.mark.parametrize("title", ["A </s> B", "<s>", "</s></s>", "<pad><s>Kettle</s>"])
 def test_a_title_that_names_special_tokens_is_text(
-    title: str, reference: ReferenceEngine, tokenizer: Any
+    title: str, model: Run, reference: ReferenceEngine, tokenizer: Any
 ) -> None:
     prompt = Prompt().render(title)
+    words = Texts(model, GREEDY)
     for _ in range(2):  # a tokenizer may set itself back after a call
-        (ids,) = reference._texts.encode([Request("u", prompt)])
+        (ids,) = words.encode([Request("u", prompt)])
         assert ids[0] == 0
         assert not {0, 1, 2} & set(ids[1:])
         assert tokenizer.decode(ids[1:]) == prompt
@@ -210,12 +207,12 @@ def test_a_text_ends_where_the_context_does_whatever_its_batch(
 # Draws ------------------------------------------------------------------------------------------
 
 
-def texts(model: Model, requests: list[Request], **settings: Any) -> list[str]:
+def texts(model: Run, requests: list[Request], **settings: Any) -> list[str]:
     made = ReferenceEngine(model, dataclasses.replace(SAMPLED, **settings)).generate(requests)
     return [each.text for each in made]
 
 
-def test_a_draw_follows_seed_and_uid(model: Model, requests: list[Request]) -> None:
+def test_a_draw_follows_seed_and_uid(model: Run, requests: list[Request]) -> None:
     one = texts(model, requests)
     assert texts(model, requests) == one
     pairs = zip(one, texts(model, requests, seed=2), strict=True)
@@ -226,7 +223,7 @@ def test_a_draw_follows_seed_and_uid(model: Model, requests: list[Request]) -> N
 
 
 def test_a_low_temperature_is_almost_greedy(
-    model: Model, reference: ReferenceEngine, requests: list[Request]
+    model: Run, reference: ReferenceEngine, requests: list[Request]
 ) -> None:
     greedy = [each.text for each in reference.generate(requests)]
     pairs = zip(texts(model, requests, temperature=0.01, top_p=1.0), greedy, strict=True)
@@ -243,20 +240,20 @@ def copy(run: Path, tmp_path: Path) -> Path:
 
 
 def load(folder: Path) -> ReferenceEngine:
-    return ReferenceEngine(weights.find_model(str(folder)), GREEDY)
+    return ReferenceEngine(Run.open(str(folder)), GREEDY)
 
 
 def test_a_run_tells_its_prompt_and_its_longest_description(
     copy: Path, finished: Callable[..., Path]
 ) -> None:
-    found = weights.find_model(str(copy))
+    found = Run.open(str(copy))
     assert (found.longest, found.prompt) == (12, Prompt())
     assert found.base == str(copy / "base")
     assert found.adapter == str(copy / "adapter")
-    assert found.made is not None
+    assert found.record is not None
     other = {"template": "alpaca", "instruction": "Sell it."}
     finished(copy, prompt=other, longest_completion_tokens=99)
-    found = weights.find_model(str(copy))
+    found = Run.open(str(copy))
     assert (found.longest, found.prompt) == (99, Prompt(instruction="Sell it."))
 
 
@@ -265,37 +262,37 @@ def test_a_base_elsewhere_is_taken_by_the_path_in_the_manifest(
 ) -> None:
     finished(copy, base=str(run / "base"))
     shutil.rmtree(copy / "base")
-    assert weights.find_model(str(copy)).base == str(run / "base")
+    assert Run.open(str(copy)).base == str(run / "base")
 
 
 def test_the_digest_follows_base_adapter_and_tokenizer(
     copy: Path, adapter_of: Callable[..., None]
 ) -> None:
-    digests = [weights.find_model(str(copy)).digest]
+    digests = [Run.open(str(copy)).digest]
     file = copy / "base" / "tokenizer.json"
     file.write_text(file.read_text() + " ")
-    digests.append(weights.find_model(str(copy)).digest)
+    digests.append(Run.open(str(copy)).digest)
     adapter_of(copy / "adapter", copy / "base", seed=9)
-    digests.append(weights.find_model(str(copy)).digest)
+    digests.append(Run.open(str(copy)).digest)
     assert len(set(digests)) == 3
 
 
 def test_a_merged_model_writes_what_its_run_does(
-    copy: Path, model: Model, reference: ReferenceEngine, requests: list[Request]
+    copy: Path, model: Run, reference: ReferenceEngine, requests: list[Request]
 ) -> None:
     merged = copy / "merged"
     weights.load_merged(model, torch.device("cpu")).save_pretrained(merged)
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copy(copy / "base" / name, merged)
-    found = weights.find_model(str(merged))
-    assert (found.adapter, found.made, found.longest) == (None, None, 256)
+    found = Run.open(str(merged))
+    assert (found.adapter, found.record, found.longest) == (None, None, 256)
     assert ReferenceEngine(found, GREEDY).generate(requests) == reference.generate(requests)
 
 
 def test_an_adapter_of_another_base_is_refused(copy: Path, base_of: Callable[..., Path]) -> None:
     base_of(copy / "base", seed=5)
     with pytest.raises(ModelError, match=r"base: expected the base that .* found another"):
-        weights.find_model(str(copy))
+        Run.open(str(copy))
 
 
 def test_an_adapter_of_another_shape_is_refused(
@@ -349,18 +346,18 @@ def test_a_merged_model_that_is_not_whole_is_refused(copy: Path) -> None:
 
 def test_a_missing_folder_and_an_unfinished_run_are_refused(copy: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="nowhere: expected the folder of a run or of a model"):
-        weights.find_model(str(tmp_path / "nowhere"))
+        Run.open(str(tmp_path / "nowhere"))
     (copy / "manifest.json").unlink()
     with pytest.raises(ManifestError, match="expected the finished output of train, found none"):
-        weights.find_model(str(copy))
+        Run.open(str(copy))
     Folder(str(copy)).commit("begun.json", b"{}")
     with pytest.raises(ManifestError, match="found an unfinished one"):
-        weights.find_model(str(copy))
+        Run.open(str(copy))
 
 
 def test_the_output_of_another_stage_is_no_run(subset: Path) -> None:
     with pytest.raises(ManifestError, match="the finished output of train, found that of subset"):
-        weights.find_model(str(subset))
+        Run.open(str(subset))
 
 
 # Devices ----------------------------------------------------------------------------------------
@@ -368,11 +365,11 @@ def test_the_output_of_another_stage_is_no_run(subset: Path) -> None:
 
 def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert weights.choose_device("auto") == weights.choose_device("cpu") == "cpu"
+    assert choose_device("auto") == choose_device("cpu") == "cpu"
     with pytest.raises(ConfigError, match="--device: expected a CUDA device, found none"):
-        weights.choose_device("cuda")
+        choose_device("cuda")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert weights.choose_device("auto") == "cuda"
+    assert choose_device("auto") == "cuda"
 
 
 def test_the_gpus_are_those_that_this_process_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -386,7 +383,7 @@ def test_the_gpus_are_those_that_this_process_may_use(monkeypatch: pytest.Monkey
 
 
 def test_room_and_texts_share_their_tokens(
-    model: Model, requests: list[Request], monkeypatch: pytest.MonkeyPatch
+    model: Run, requests: list[Request], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     writer = ReferenceEngine(model, GREEDY)
     expected = writer.generate(requests[:3])
@@ -400,11 +397,11 @@ def test_room_and_texts_share_their_tokens(
     monkeypatch.setattr(Texts, "encode", counted)
     some = [dataclasses.replace(each, uid=f"new {each.uid}") for each in requests[:3]]
     some.append(dataclasses.replace(some[0]))
-    before = len(writer._texts._ids)
     assert writer.room(some) == [CONTEXT - each.prompt_tokens for each in [*expected, expected[0]]]
     assert writer.generate(some) == [*expected, expected[0]]
     assert asked == [each.prompt for each in requests[:3]]
     # They live no longer than their requests.
+    request = weakref.ref(some[0])
     del some
     gc.collect()
-    assert len(writer._texts._ids) == before
+    assert request() is None

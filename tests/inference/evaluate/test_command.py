@@ -19,7 +19,7 @@ from data.artefacts import manifest, stage
 from data.artefacts.folder import Folder
 from data.artefacts.manifest import Counts, Manifest
 from data.artefacts.parts import commit_part, part_name
-from data.artefacts.run import locate
+from data.artefacts.run import Run, locate
 from data.errors import (
     ConfigError,
     GateError,
@@ -33,7 +33,6 @@ from data.prompt import Prompt
 from data.subset import SubsetConfig
 from inference.__main__ import main
 from inference.config import EvaluateConfig, Thresholds
-from inference.engine import weights
 from inference.evaluate import command, samples, systems
 from inference.evaluate.samples import EvalSet
 from inference.evaluate.systems import Ready, Written
@@ -543,7 +542,7 @@ def test_an_output_without_finish_reasons_does_not_say_how_texts_ended(tmp_path:
 
 
 def test_texts_written_in_another_way_are_no_stand_ins(trained: Path) -> None:
-    model = weights.find_model(str(trained))
+    model = Run.open(str(trained))
     how = {"temperature": 0.0, "max_new_tokens": 8, "prompt": dataclasses.asdict(model.prompt)}
     config = EvaluateConfig(run="r", max_new_tokens=8)
 

@@ -22,12 +22,12 @@ from data.artefacts import manifest, schema, stage
 from data.artefacts.folder import Folder, digest_file
 from data.artefacts.manifest import Counts
 from data.artefacts.parts import inspect_part, list_parts, part_name
+from data.artefacts.run import Run
 from data.prompt import Prompt
 from inference.__main__ import main
 from inference.config import GenerateConfig
-from inference.engine import reference, weights
+from inference.engine import reference
 from inference.engine.requests import Completion, Request, Settings
-from inference.engine.weights import Model
 from inference.generate import command
 from inference.tables import text_files, titles
 
@@ -105,7 +105,7 @@ def test_every_title_has_its_row_or_a_reason(done: Path, every_title: list[str])
 
 
 def test_the_texts_are_those_of_the_engine(done: Path, run: Path) -> None:
-    model = weights.find_model(str(run))
+    model = Run.open(str(run))
     # One in eight over the longest description, 12, and one for the end of sequence.
     settings = Settings(14, 0.0, 1.0, 3407, 64, "reference", "cpu", None, 1)
     writer = reference.ReferenceEngine(model, settings)
@@ -629,7 +629,7 @@ class Echo:
 
 
 SETTINGS = Settings(14, 0.0, 1.0, 5, 64, "reference", "cpu", None, 1)
-MODEL = Model("base", None, "0f", Prompt(), 12)
+MODEL = Run("base", None, "0f", Prompt(), 12)
 
 
 def test_titles_become_rows_or_reasons_in_their_order() -> None:
@@ -670,9 +670,9 @@ def test_a_limit_of_tokens_is_an_eighth_over_the_longest_that_was_trained_on() -
     config = GenerateConfig(device="cpu", engine="reference")
     for longest, limit in ((1, 2), (12, 14), (256, 289)):
         model = dataclasses.replace(MODEL, longest=longest)
-        assert command._settings(config, model).max_new_tokens == limit
+        assert Settings.of(config, model, "reference").max_new_tokens == limit
     asked = dataclasses.replace(config, max_new_tokens=7)
-    assert command._settings(asked, MODEL).max_new_tokens == 7
+    assert Settings.of(asked, MODEL, "reference").max_new_tokens == 7
 
 
 def test_each_worker_gets_a_gpu_of_its_own_or_its_share_of_the_cores(
