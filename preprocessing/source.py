@@ -151,7 +151,7 @@ def _describe_one(url: str, name: str) -> SourceFile:
         kind = kinds.recognise(_unpacked_start(file, url) if compressed else start)
     if kind.name != kinds.LINES:
         then = kinds.to_fields(kind.record or {}) or ""
-        raise SourceError(url, "JSON lines", kind.name, kind.mend(url, compressed, then))
+        raise SourceError(url, "JSON lines", kind.name, kind.hint(url, compressed, then))
     return SourceFile(url, name, size, compressed, digest_all([digest_bytes(s) for s in samples]))
 
 

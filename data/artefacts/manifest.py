@@ -12,7 +12,9 @@ from collections import Counter
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
+
+import pyarrow as pa
 
 from data.artefacts.folder import Artefact, Folder, check_file, digest_all, digest_bytes
 from data.artefacts.parts import PART
@@ -26,7 +28,6 @@ _PACKAGES = (
     "pyarrow", "dask", "distributed", "ftfy", "datasets", "torch", "transformers", "trl", "peft",
     "unsloth",
 )  # fmt: skip
-_Value = TypeVar("_Value")
 # Bytes of what is wrong with a manifest that an error shows.
 _QUOTED = 200
 # Digests that a manifest holds of itself.
@@ -47,6 +48,21 @@ class Counts:
     kept: int = 0
     dropped: dict[str, int] = field(default_factory=dict)
     quarantined: dict[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def tally(
+        cls, where: str, read: int, kept: int, dropped: dict[str, int], quarantine: pa.Table
+    ) -> "Counts":
+        """Count rows of which some are quarantined, each for a ``reason``, and check the balance.
+
+        Raises:
+            BalanceError: as ``check``.
+        """
+        reasons = quarantine.column("reason").value_counts().to_pylist()
+        quarantined = {reason["values"]: reason["counts"] for reason in reasons}
+        counts = cls(read, kept, dropped, quarantined)
+        counts.check(where)
+        return counts
 
     def __add__(self, other: "Counts") -> "Counts":
         return Counts(

@@ -62,7 +62,7 @@ class Kind:
     record: dict[str, Any] | None = None
     """The first record, where there is one."""
 
-    def mend(
+    def hint(
         self, path: str, is_gzip: bool = False, then: str = "", to: str = "lines.jsonl"
     ) -> str:
         """Return the command that turns the file into one that can be read.

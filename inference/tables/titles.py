@@ -182,7 +182,7 @@ def _check_start(where: str, file: IO[bytes], ending: str) -> None:
                     ending, kinds.LINES
                 )
                 to = "titles.jsonl" if kind.record else f"titles{ending}"
-                mend = kind.mend(where, is_gzip, to=to)
+                mend = kind.hint(where, is_gzip, to=to)
                 raise SourceError(where, expected, kind.name, mend)
         while is_gzip and unpacked.read(2**22):
             pass

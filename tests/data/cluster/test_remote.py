@@ -16,7 +16,8 @@ import pytest
 
 from data.cli import faults
 from data.cluster import remote
-from data.cluster.client import connect, results
+from data.cluster.client import connect
+from data.cluster.parts import results
 from data.cluster.remote import join
 from data.errors import CatalogueError, ConfigError
 from tests.conftest import ROOT
@@ -74,8 +75,8 @@ def machines(tmp_path: Path) -> Iterator[Machines]:
 @pytest.fixture(autouse=True)
 def _short_times(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("data.cluster.remote.ANSWER", 8.0)
-    monkeypatch.setattr("data.cluster.client._LOOK", 0.2)
-    monkeypatch.setattr("data.cluster.client._ALONE", 1.0)
+    monkeypatch.setattr("data.cluster.parts._LOOK", 0.2)
+    monkeypatch.setattr("data.cluster.parts._ALONE", 1.0)
     monkeypatch.setattr("data.cluster.client._PART", 1)
 
 
