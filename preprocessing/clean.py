@@ -68,7 +68,7 @@ class CleanPart:
     """Descriptions by length, in the bins of ``rules.LENGTH_EDGES``: those ``read``, as the file
     has them, and those ``kept``, repaired."""
     outputs: tuple[Artefact, ...]
-    shown: tuple[str, ...] = ()
+    first_broken: tuple[str, ...] = ()
     """The first quarantined lines, for a person."""
 
 
@@ -201,7 +201,7 @@ def _part(
         counts=Counts(**facts["counts"]),
         lengths=facts["lengths"],
         outputs=outputs,
-        shown=tuple(facts["shown"]),
+        first_broken=tuple(facts["shown"]),
     )
 
 
@@ -247,7 +247,7 @@ def _too_broken(
     hint = _hint(files, parts)
     if not hint:
         in_order = sorted(parts, key=lambda part: part.index)
-        lines = [line for part in in_order for line in part.shown][:_SHOWN_LINES]
+        lines = [line for part in in_order for line in part.first_broken][:_SHOWN_LINES]
         first = "\n  ".join(lines)
         hint = f"accept more with --max_quarantined_share; the first of them:\n  {first}"
     return QuarantineError(config.source, expected, broken, hint)

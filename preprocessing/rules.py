@@ -102,8 +102,8 @@ def _keep_contents(table: pa.Table, rules: RowRules, drops: Drops) -> pa.Table:
     if rules.content_min:
         table = _drop(table, "content_empty", _at_most(table, "content", 0), drops)
     for word in rules.content_excludes:
-        found = pc.match_substring(table.column("content"), word)
-        table = _drop(table, "content_excluded", found, drops)
+        holds_it = pc.match_substring(table.column("content"), word)
+        table = _drop(table, "content_excluded", holds_it, drops)
     return _keep_length(table, "content", (rules.content_min, rules.content_max), drops)
 
 

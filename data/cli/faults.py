@@ -1,7 +1,7 @@
 """What becomes of an error that nobody caught: a line and an exit code, or a traceback.
 
-Libraries tell a full disk, too little memory or a damaged file in a hundred ways. Those are told
-in one line; what is none of them is a bug, and keeps its traceback.
+Libraries have a hundred errors for a full disk, too little memory or a damaged file. Those become
+one line; any other error is a bug, and keeps its traceback.
 """
 
 import errno
@@ -53,7 +53,7 @@ _DISK = "free some and run the same command again: it goes on where it stopped"
 
 
 def tell(error: BaseException) -> tuple[str, int] | None:
-    """Tell a fault of the input or the machine.
+    """Describe a fault of the input or the machine.
 
     Returns:
         The line, empty where nothing is to be said, and the exit code; None for a bug.
@@ -61,33 +61,33 @@ def tell(error: BaseException) -> tuple[str, int] | None:
     if isinstance(error, CatalogueError):
         return str(error), error.exit_code
     if isinstance(error, BaseExceptionGroup):
-        told = [tell(each) for each in error.exceptions]
-        return told[0] if all(told) else None
-    for each in _causes(error):
-        if isinstance(each, KeyboardInterrupt) or _is(each, "pyarrow", "ArrowCancelled"):
+        faults = [tell(part) for part in error.exceptions]
+        return faults[0] if all(faults) else None
+    for cause in _causes(error):
+        if isinstance(cause, KeyboardInterrupt) or _is(cause, "pyarrow", "ArrowCancelled"):
             return interrupts.LINE, interrupts.CODE
-        if isinstance(each, CatalogueError):
-            return str(each), each.exit_code
-        if isinstance(each, BrokenPipeError) and not each.filename:
+        if isinstance(cause, CatalogueError):
+            return str(cause), cause.exit_code
+        if isinstance(cause, BrokenPipeError) and not cause.filename:
             return "", OUTPUT_CLOSED
         for rule in _RULES:
-            if line := rule(each):
+            if line := rule(cause):
                 return line, 1
     return None
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """Yield an error and what it was raised from; not what it only came up beside."""
+    """Yield an error and those it was raised from; not one that was only being handled."""
     seen: set[int] = set()
-    each: BaseException | None = error
-    while each is not None and id(each) not in seen:
-        seen.add(id(each))
-        yield each
-        each = each.__cause__
+    cause: BaseException | None = error
+    while cause is not None and id(cause) not in seen:
+        seen.add(id(cause))
+        yield cause
+        cause = cause.__cause__
 
 
 def _is(error: BaseException, module: str, *names: str) -> bool:
-    """Tell whether an error is of a library's class, without importing the library."""
+    """Whether an error is of a library's class; the library is not imported."""
     return any(
         kind.__module__.partition(".")[0] == module and (not names or kind.__name__ in names)
         for kind in type(error).__mro__
@@ -95,7 +95,7 @@ def _is(error: BaseException, module: str, *names: str) -> bool:
 
 
 def fills_disk(error: BaseException) -> bool:
-    """Tell whether an error is that of a full disk, whichever library tells it."""
+    """Whether an error is that of a full disk, whichever library raised it."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return True
     return isinstance(error, Exception) and _FULL.search(str(error)) is not None
@@ -109,7 +109,7 @@ def _full_disk(error: BaseException) -> str | None:
 
 
 def lacking(error: BaseException) -> str | None:
-    """Name the memory that an error tells the lack of, a card's or the host's."""
+    """Name the memory that was lacking, a card's or the host's; None for another error."""
     text = str(error)
     if _is(error, "torch", "OutOfMemoryError") or _GPU_MEMORY.search(text):
         return "GPU memory"
@@ -124,10 +124,10 @@ def lacking(error: BaseException) -> str | None:
 
 
 def _memory(error: BaseException) -> str | None:
-    mend = "use fewer workers"
+    hint = "use fewer workers"
     if (name := lacking(error)) == "GPU memory":
-        mend = "end what else runs on it, or have fewer rows at a time"
-    return f"{name}: expected enough, found none left; {mend}" if name else None
+        hint = "end what else runs on it, or have fewer rows at a time"
+    return f"{name}: expected enough, found none left; {hint}" if name else None
 
 
 def _gpu(error: BaseException) -> str | None:
@@ -141,7 +141,7 @@ def _import(error: BaseException) -> str | None:
 
 
 def _nested(error: BaseException) -> str | None:
-    """Tell input that is nested too deeply: where a parser gave up, not code of ours."""
+    """Describe input that is nested too deeply: where a parser gave up, not code of ours."""
     if not isinstance(error, RecursionError):
         return None
     last = error.__traceback__
@@ -158,8 +158,8 @@ def _text(error: BaseException) -> str | None:
         byte = error.object[error.start]
         return f"input: expected text in UTF-8, found byte 0x{byte:02x} at {error.start:,}"
     if isinstance(error, UnicodeEncodeError) and "surrogates" in error.reason:
-        found = error.object[max(error.start - 40, 0) : error.end + 40]
-        return f"name or text: expected UTF-8, found {found!r}; rename it"
+        around = error.object[max(error.start - 40, 0) : error.end + 40]
+        return f"name or text: expected UTF-8, found {around!r}; rename it"
     return None
 
 
@@ -175,7 +175,7 @@ def _system(error: BaseException) -> str | None:
 
 
 def _damaged(error: BaseException) -> str | None:
-    """Tell a file whose bytes are not what they were."""
+    """Describe a file whose bytes are not what they were."""
     text = str(error)
     is_damaged = (
         (_is(error, "pyarrow", "ArrowInvalid", "ArrowSerializationError") and _DAMAGED.search(text))
@@ -186,10 +186,10 @@ def _damaged(error: BaseException) -> str | None:
         or (type(error) is Exception and _RUST_JSON.search(text))
         or _DATABASE.match(getattr(error, "sqlite_errorname", ""))
     )
-    mend = "make it again by the command that made it"
-    return (
-        f"input: expected a whole file, found {first_line(error)}; {mend}" if is_damaged else None
-    )
+    if not is_damaged:
+        return None
+    hint = "make it again by the command that made it"
+    return f"input: expected a whole file, found {first_line(error)}; {hint}"
 
 
 def _store(error: BaseException) -> str | None:
@@ -207,4 +207,4 @@ def _workers(error: BaseException) -> str | None:
 _RULES: tuple[Callable[[BaseException], str | None], ...] = (
     _full_disk, _memory, _gpu, _import, _nested, _text, _store, _system, _damaged, _workers,
 )  # fmt: skip
-"""Asked in order; the first that answers wins."""
+"""Tried in order; the first that returns a line decides."""

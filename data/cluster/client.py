@@ -136,8 +136,8 @@ def _local(
     from distributed import Nanny, Scheduler, Security, SpecCluster
     from distributed.worker_memory import parse_memory_limit
 
-    total = threads * len(envs)
-    limit = parse_memory_limit(memory_limit, threads, total_cores=total, logger=log)
+    cores = threads * len(envs)
+    limit = parse_memory_limit(memory_limit, threads, total_cores=cores, logger=log)
     # Left out, a worker takes pickled tasks from any network, and the pages want port 8787.
     own = {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"}
     options = {

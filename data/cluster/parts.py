@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from data.artefacts.folder import Folder
 from data.artefacts.parts import list_parts, part_name
 from data.cluster.client import FEWER
+from data.console import first_line
 from data.errors import CatalogueError
 
 if TYPE_CHECKING:
@@ -138,8 +139,8 @@ class _Flight:
         except CommClosedError as error:
             # The worker that data was sent to has just died; its nanny starts another.
             if attempt + 1 >= _ATTEMPTS:
-                expected, found = "workers within reach", str(error).splitlines()[0]
-                raise CatalogueError("workers", expected, found, FEWER) from error
+                expected = "workers within reach"
+                raise CatalogueError("workers", expected, first_line(error), FEWER) from error
             time.sleep(_PAUSE)
             self.start(item, attempt + 1)
             return
@@ -147,7 +148,7 @@ class _Flight:
         future.add_done_callback(self._done.put)
 
     def land(self) -> tuple[Any, Any]:
-        """Wait for the next task that is done; give its item and result."""
+        """Wait for the next task that is done; return its item and result."""
         from distributed import CancelledError, KilledWorker
 
         while True:
@@ -160,8 +161,10 @@ class _Flight:
             except (CancelledError, KilledWorker) as error:
                 # Data sent along dies with the worker that held it; the item still has it.
                 if attempt + 1 >= _ATTEMPTS or isinstance(error, KilledWorker):
-                    expected, found = "workers that stay alive", "several died on one task"
-                    raise CatalogueError("workers", expected, found, FEWER) from error
+                    outcome = "several died on one task"
+                    raise CatalogueError(
+                        "workers", "workers that stay alive", outcome, FEWER
+                    ) from error
                 self._check()
                 self.start(item, attempt + 1)
             except CatalogueError:
@@ -180,11 +183,11 @@ class _Flight:
             alone_since = None if self._check() else alone_since or now
             if alone_since is not None and now - alone_since > _ALONE:
                 self.waiting.clear()
-                expected, found = "at least one", f"none for {_ALONE:.0f} s"
-                raise CatalogueError("workers", expected, found, "start some and run it again")
+                hint = "start some and run it again"
+                raise CatalogueError("workers", "at least one", f"none for {_ALONE:.0f} s", hint)
 
     def _check(self) -> int:
-        """Ask the scheduler for its workers; give their number."""
+        """Ask the scheduler for its workers; return their number."""
         from data.cluster import remote
 
         try:

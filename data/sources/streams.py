@@ -1,7 +1,7 @@
 """Files of users as bytes: local or at an fsspec URL, plain or gzip.
 
-One place tells what is wrong with the file from what is wrong with the network or the machine:
-only the first is a SourceError, so that work already done is kept after the others.
+The one place that distinguishes a fault of the file from one of the network or the machine: only
+the first is a SourceError, so that work already done is kept after the others.
 """
 
 import contextlib
@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from typing import IO, Any
 
 from data.artefacts.folder import Folder
+from data.console import first_line
 from data.errors import NetworkError, SourceError
 
 GZIP = b"\x1f\x8b"
@@ -40,9 +41,8 @@ def open_url(url: str) -> Iterator[IO[bytes]]:
     except Exception as error:
         if not _is_network(error):
             raise
-        found = next(iter(str(error).splitlines()), "") or type(error).__name__
-        mend = "run the same command again: it goes on where it stopped"
-        raise NetworkError(url, "an answer of the network", found, mend) from error
+        hint = "run the same command again: it goes on where it stopped"
+        raise NetworkError(url, "an answer of the network", first_line(error), hint) from error
 
 
 def _open(folder: Folder, name: str, url: str) -> IO[bytes]:
@@ -53,7 +53,7 @@ def _open(folder: Folder, name: str, url: str) -> IO[bytes]:
 
 
 def _is_network(error: Exception) -> bool:
-    """Tell a failing network: libraries have their own errors, and fsspec one without a number."""
+    """Whether the network failed: libraries have their own errors, fsspec one without a number."""
     if isinstance(error, TimeoutError | ConnectionError):
         return True
     return type(error).__module__.partition(".")[0] in _CLIENTS
@@ -68,13 +68,13 @@ def _check_regular(url: str, path: str) -> None:
     try:
         mode = os.stat(path).st_mode
     except FileNotFoundError as error:
-        found = "a link to a file that is not there" if os.path.islink(path) else "none"
-        raise SourceError(url, "a file or folder", found) from error
+        state = "a link to a file that is not there" if os.path.islink(path) else "none"
+        raise SourceError(url, "a file or folder", state) from error
     if stat.S_ISDIR(mode):
         raise SourceError(url, "a file", "a folder")
     if not stat.S_ISREG(mode):
-        mend = "write it to a file first, as it is read more than once"
-        raise SourceError(url, "a file", "a pipe or device", mend)
+        hint = "write it to a file first, as it is read more than once"
+        raise SourceError(url, "a file", "a pipe or device", hint)
 
 
 def gunzip(
@@ -104,7 +104,7 @@ class Gunzipped(io.RawIOBase):
         self._produced = 0
 
     def readable(self) -> bool:
-        """Tell that this can be read."""
+        """Whether this can be read: always."""
         return True
 
     def readinto(self, buffer: Any) -> int:
@@ -119,12 +119,11 @@ class Gunzipped(io.RawIOBase):
         try:
             count: int = self._stream.readinto(buffer)
         except (EOFError, gzip.BadGzipFile, igzip_lib.IsalError) as error:
-            raise SourceError(
-                self._url, "a whole gzip stream", str(error), "fetch it again"
-            ) from error
+            expected = "a whole gzip stream"
+            raise SourceError(self._url, expected, str(error), "fetch it again") from error
         self._produced += count
         if self._produced > self._free + self._max_ratio * self._stored.tell():
             expected = f"a gzip stream that expands at most {self._max_ratio}-fold"
-            found = f"{self._produced:,} bytes from {self._stored.tell():,}"
-            raise SourceError(self._url, expected, found, self._mend)
+            size = f"{self._produced:,} bytes from {self._stored.tell():,}"
+            raise SourceError(self._url, expected, size, self._mend)
         return count

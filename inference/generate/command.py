@@ -8,7 +8,6 @@ only what is missing.
 import dataclasses
 import threading
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -159,7 +158,8 @@ def _run_blocks(
         progress = PartsProgress(bar)
         topic = f"generate-{id(client):x}-{time.time_ns():x}"
         client.subscribe_topic(topic, progress.hear)
-        blocks = _blocks(source, config.part_rows or _PART_ROWS[settings.device], topic)
+        tables = titles.parts(source, config.part_rows or _PART_ROWS[settings.device])
+        blocks = (TitleBlock(index, rows, topic) for index, rows in enumerate(tables))
         for block, part in run_parts(
             client,
             Folder(config.out),
@@ -174,11 +174,6 @@ def _run_blocks(
     if not parts:
         raise SourceError(config.titles, "titles", "none")
     return sorted(parts, key=lambda part: part.index)
-
-
-def _blocks(source: Titles, part_rows: int, topic: str) -> Iterator[TitleBlock]:
-    for index, rows in enumerate(titles.parts(source, part_rows)):
-        yield TitleBlock(index, rows, topic)
 
 
 _ENGINES: dict[tuple[str, str, Settings], engine.Engine] = {}
@@ -232,7 +227,9 @@ def describe_titles(
         Request(row["uid"], model.prompt.render(row["title"], row["uid"])) for row in listed
     ]
     reasons = [
-        row["refused"] or _refusal(row["title"], room)
+        row["refused"]
+        or ("empty_title" if not row["title"].strip() else None)
+        or ("prompt_too_long" if room < 1 else None)
         for row, room in zip(listed, writer.room(requests), strict=True)
     ]
     places = [place for place, reason in enumerate(reasons) if reason is None]
@@ -248,13 +245,6 @@ def describe_titles(
         column = rows.column(carried).take(pa.array(places, pa.int64()))
         table = table.append_column(rows.schema.field(carried), column)
     return table, pa.Table.from_pylist(refused, schema=titles.REJECTED)
-
-
-def _refusal(title: str, room: int) -> str | None:
-    """Return why no description can be written; None where one can."""
-    if not title.strip():
-        return "empty_title"
-    return "prompt_too_long" if room < 1 else None
 
 
 def _row(title: dict[str, str], written: Completion, settings: Settings) -> dict[str, Any]:

@@ -128,7 +128,7 @@ def test_the_command_that_is_named_shows_the_line_as_it_stands(
     for name in ("a b.json", "a b.json.gz"):
         found = manifest.read(quarantined)
         found = replace(found, inputs=(Artefact(str(tmp_path / name), 3, 1, "0f"),))
-        words = show._seen_by(found, {"source": name, "byte_offset": 5})
+        words = show.line_command(found, {"source": name, "byte_offset": 5})
         assert subprocess.check_output(words, shell=True) == b"broken \xff\n"  # noqa: S602
 
 

@@ -129,18 +129,18 @@ def test_workers_that_all_leave_end_the_run_in_time(machines: Machines) -> None:
     assert seconds < 30
 
 
-def other_code(folder: Path) -> Path:
-    """A copy of the package with one more line."""
+def other_code(folder: Path, module: str) -> Path:
+    """A copy of the package with one more line in a module."""
     shutil.copytree(
         ROOT / "data", folder / "data", ignore=shutil.ignore_patterns("store", "sample")
     )
-    with (folder / "data" / "sampling.py").open("a") as file:
+    with (folder / "data" / module).open("a") as file:
         file.write("\n# another\n")
     return folder
 
 
 def test_a_worker_with_other_code_is_refused_by_name(machines: Machines, tmp_path: Path) -> None:
-    machines.worker(other_code(tmp_path / "other"))
+    machines.worker(other_code(tmp_path / "other", "artefacts/schema.py"))
     with pytest.raises(CatalogueError) as caught, connect(None, machines.address):
         pass
     told = str(caught.value)
@@ -153,7 +153,7 @@ def test_a_worker_with_other_code_that_comes_later_ends_the_run(
     machines: Machines, tmp_path: Path
 ) -> None:
     machines.worker()
-    other = other_code(tmp_path / "other")
+    other = other_code(tmp_path / "other", "sampling.py")
 
     def later() -> None:
         machines.worker(other)
