@@ -71,7 +71,7 @@ def draw(title: str, funnel: Sequence[tuple[str, int]], lengths: Lengths | None)
     Args:
         title: of the whole.
         funnel: names and counts: first what was read, last what was kept, between them the drops.
-        lengths: may be None.
+        lengths: None for the funnel alone.
 
     Returns:
         A figure of matplotlib: axes of the lengths, if any, then of the funnel.

@@ -11,8 +11,8 @@ class CatalogueError(Exception):
 
     Args:
         where: the file, folder, flag or row.
-        expected: what should have been there.
-        found: what was there.
+        expected: what should have been there; empty for an event.
+        found: what was there, or what happened.
         hint: the command or step that helps; may be empty.
     """
 
@@ -24,7 +24,7 @@ class CatalogueError(Exception):
 
     def __str__(self) -> str:
         where, expected, actual, hint = self.args
-        line = f"{where}: expected {expected}, found {actual}"
+        line = f"{where}: expected {expected}, found {actual}" if expected else f"{where}: {actual}"
         return f"{line}; {hint}" if hint else line
 
 

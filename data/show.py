@@ -1,7 +1,7 @@
 """``show``: any artefact's manifest for a person: rows, drops by reason, lineage, first rows.
 
-Reads the artefacts, and knows them by their files and not by the code that made them; writes
-nothing but the picture.
+Reads artefacts by their files alone, not by the code that wrote them; writes nothing but the
+picture.
 """
 
 import math

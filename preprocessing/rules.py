@@ -66,7 +66,7 @@ def _drop_unrepaired(table: pa.Table, rules: RowRules, drops: Drops) -> pa.Table
     title = table.column("title").combine_chunks()
     content = table.column("content").combine_chunks()
     untitled = _is_empty(title) & (rules.title_min > 0)
-    # Whoever has no title falls to that, whatever the description. Of the others, only those with
+    # A row without a title falls to that, whatever its description. Of the others, only those with
     # a title surely within its bounds fall to their description.
     titled = length_bounds.shortest(title, rules.title_min) >= rules.title_min
     if rules.title_max is not None:

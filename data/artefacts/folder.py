@@ -63,7 +63,7 @@ class Folder:
     """A folder at a local path or an fsspec URL. Cheap to make and to pickle."""
 
     url: str
-    """As given, but for ``file://`` and ``~``."""
+    """As the user wrote it, but for ``file://`` and ``~``."""
 
     def __post_init__(self) -> None:
         url = self.url.removeprefix("file://")

@@ -148,11 +148,7 @@ class Manifest:
         return [file.path for file in self.outputs if sizes.get(file.path) != file.bytes]
 
     def check(self, folder: Folder, inside: str = "") -> None:
-        """Compare the bytes of local outputs with their digests.
-
-        Args:
-            folder: that holds them.
-            inside: look only at paths that begin so.
+        """Compare the bytes of local outputs with their digests, ``inside`` a path alone.
 
         Raises:
             ManifestError: one is missing or changed; names it.
@@ -217,11 +213,7 @@ def is_output(names: Collection[str]) -> bool:
 
 
 def read(folder: Folder, stage: str | None = None) -> Manifest:
-    """Read the manifest of a finished folder.
-
-    Args:
-        folder: of any artefact.
-        stage: refuse a folder that another stage made.
+    """Read the manifest of a finished folder, of any stage or of one alone.
 
     Raises:
         ManifestError: there is none, it is damaged, or it is another stage's.

@@ -37,11 +37,8 @@ def commit_part(
 ) -> Artefact:
     """Write one Parquet part and read its footer back.
 
-    Args:
-        folder: of the part.
-        name: of the part, ``part-00003.parquet``, below the folder.
-        table: the rows; the same table and facts result in the same bytes.
-        facts: kept as JSON in the footer, so that a restart knows the part's counts.
+    The same table and facts result in the same bytes. The facts stand in the footer as JSON, so
+    that a restart knows the part's counts.
 
     Raises:
         OSError: the file system refuses or is full.
@@ -145,10 +142,7 @@ def read_part(
 def open_part(folder: Folder, name: str, listed: Artefact | None = None) -> pq.ParquetFile:
     """Open one part; local ones are memory-mapped.
 
-    Args:
-        folder: of the part.
-        name: of the part.
-        listed: the part as the folder's manifest has it: its bytes are compared with that.
+    Its bytes are compared with what the folder's manifest has ``listed`` of it.
 
     Raises:
         ManifestError: its footer is damaged, or its bytes are not those that are listed.

@@ -65,10 +65,7 @@ REASONS = (
 def check(table: pa.Table | pa.RecordBatch, schema: pa.Schema, where: str) -> None:
     """Check that a table has the columns of a schema, their types, and no nulls.
 
-    Args:
-        table: any number of rows; further columns are allowed.
-        schema: one of this module's.
-        where: of the error.
+    Further columns are allowed; ``where`` names the table in an error.
 
     Raises:
         SchemaError: a column is missing, has another type or holds nulls.

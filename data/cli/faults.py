@@ -9,7 +9,7 @@ import json
 import lzma
 import re
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from data.cli import extras, interrupts
 from data.console import OUTPUT_CLOSED, first_line
@@ -49,6 +49,11 @@ _DAMAGED = re.compile(
 _RUST_JSON = re.compile(r"at line \d+ column \d+|\(os error \d+\)")
 _DATABASE = re.compile(r"SQLITE_(CORRUPT|NOTADB|IOERR|CANTOPEN|READONLY|BUSY|LOCKED|PROTOCOL)")
 _PARSERS = {"yaml", "json", "jsonargparse", "ast", "copy", "omegaconf"}
+_LOST = ("KilledWorker", "CommClosedError", "FutureCancelledError", "ClosedClientError")
+_LESS = {
+    "GPU memory": "end what else runs on it, or have fewer rows at a time",
+    "memory": "use fewer workers",
+}
 _DISK = "free some and run the same command again: it goes on where it stopped"
 
 
@@ -70,9 +75,8 @@ def tell(error: BaseException) -> tuple[str, int] | None:
             return str(cause), cause.exit_code
         if isinstance(cause, BrokenPipeError) and not cause.filename:
             return "", OUTPUT_CLOSED
-        for rule in _RULES:
-            if line := rule(cause):
-                return line, 1
+        if line := _of_machine(cause) or _of_input(cause) or _of_others(cause):
+            return line, 1
     return None
 
 
@@ -101,13 +105,6 @@ def fills_disk(error: BaseException) -> bool:
     return isinstance(error, Exception) and _FULL.search(str(error)) is not None
 
 
-def _full_disk(error: BaseException) -> str | None:
-    if not fills_disk(error):
-        return None
-    where = str(getattr(error, "filename", None) or "file system")
-    return f"{where}: expected free space, found the disk full; {_DISK}"
-
-
 def lacking(error: BaseException) -> str | None:
     """Name the memory that was lacking, a card's or the host's; None for another error."""
     text = str(error)
@@ -123,61 +120,46 @@ def lacking(error: BaseException) -> str | None:
     return None
 
 
-def _memory(error: BaseException) -> str | None:
-    hint = "use fewer workers"
-    if (name := lacking(error)) == "GPU memory":
-        hint = "end what else runs on it, or have fewer rows at a time"
-    return f"{name}: expected enough, found none left; {hint}" if name else None
-
-
-def _gpu(error: BaseException) -> str | None:
+def _of_machine(error: BaseException) -> str | None:
+    """Describe a lack of disk, of memory, of a GPU or of a module."""
+    if fills_disk(error):
+        where = str(getattr(error, "filename", None) or "file system")
+        return f"{where}: expected free space, found the disk full; {_DISK}"
+    if memory := lacking(error):
+        return f"{memory}: expected enough, found none left; {_LESS[memory]}"
     if isinstance(error, RuntimeError) and _NO_GPU.search(str(error)):
         return f"GPU: expected one that this torch can use, found {first_line(error)}"
-    return None
-
-
-def _import(error: BaseException) -> str | None:
     return extras.explain(error) if isinstance(error, ImportError) else None
 
 
-def _nested(error: BaseException) -> str | None:
-    """Describe input that is nested too deeply: where a parser gave up, not code of ours."""
-    if not isinstance(error, RecursionError):
-        return None
-    last = error.__traceback__
-    while last is not None and last.tb_next is not None:
-        last = last.tb_next
-    module = last.tb_frame.f_globals.get("__name__", "") if last else ""
-    if "JSON" in str(error) or module.partition(".")[0] in _PARSERS:
+def _of_input(error: BaseException) -> str | None:
+    """Describe input that no parser or reader takes."""
+    if isinstance(error, RecursionError) and _is_parsers(error):
         return "input: expected values within each other a few deep, found hundreds"
-    return None
-
-
-def _text(error: BaseException) -> str | None:
     if isinstance(error, UnicodeDecodeError):
         byte = error.object[error.start]
         return f"input: expected text in UTF-8, found byte 0x{byte:02x} at {error.start:,}"
     if isinstance(error, UnicodeEncodeError) and "surrogates" in error.reason:
         around = error.object[max(error.start - 40, 0) : error.end + 40]
         return f"name or text: expected UTF-8, found {around!r}; rename it"
+    if _is_damage(error):
+        hint = "make it again by the command that made it"
+        return f"input: expected a whole file, found {first_line(error)}; {hint}"
     return None
 
 
-def _system(error: BaseException) -> str | None:
-    if not isinstance(error, OSError):
-        return None
-    if _is(error, "distributed"):
-        return f"workers: expected them within reach, found {first_line(error)}"
-    if isinstance(error, TimeoutError) and not str(error):
-        return "network or process: expected an answer in time, found none"
-    reason = error.strerror or first_line(error)
-    return f"{error.filename}: {reason}" if error.filename else reason
+def _is_parsers(error: RecursionError) -> bool:
+    """Whether a parser gave up, and not code of ours."""
+    last = error.__traceback__
+    while last is not None and last.tb_next is not None:
+        last = last.tb_next
+    module = last.tb_frame.f_globals.get("__name__", "") if last else ""
+    return "JSON" in str(error) or module.partition(".")[0] in _PARSERS
 
 
-def _damaged(error: BaseException) -> str | None:
-    """Describe a file whose bytes are not what they were."""
+def _is_damage(error: BaseException) -> bool:
     text = str(error)
-    is_damaged = (
+    return bool(
         (_is(error, "pyarrow", "ArrowInvalid", "ArrowSerializationError") and _DAMAGED.search(text))
         or _is(error, "safetensors", "SafetensorError")
         or isinstance(error, zlib.error | lzma.LZMAError | EOFError | json.JSONDecodeError)
@@ -186,25 +168,19 @@ def _damaged(error: BaseException) -> str | None:
         or (type(error) is Exception and _RUST_JSON.search(text))
         or _DATABASE.match(getattr(error, "sqlite_errorname", ""))
     )
-    if not is_damaged:
+
+
+def _of_others(error: BaseException) -> str | None:
+    """Describe a fault of an object store, of workers or of the operating system."""
+    if type(error).__module__.partition(".")[0] in _STORES:
+        return f"object store: {first_line(error)}"
+    if _is(error, "distributed", *_LOST) or _is(error, "concurrent", "BrokenExecutor"):
+        return f"workers: one was lost: {first_line(error)}"
+    if not isinstance(error, OSError):
         return None
-    hint = "make it again by the command that made it"
-    return f"input: expected a whole file, found {first_line(error)}; {hint}"
-
-
-def _store(error: BaseException) -> str | None:
-    root = type(error).__module__.partition(".")[0]
-    return f"object store: {first_line(error)}" if root in _STORES else None
-
-
-def _workers(error: BaseException) -> str | None:
-    lost = ("KilledWorker", "CommClosedError", "FutureCancelledError", "ClosedClientError")
-    if _is(error, "distributed", *lost) or _is(error, "concurrent", "BrokenExecutor"):
-        return f"workers: expected them to stay alive, found {first_line(error)}"
-    return None
-
-
-_RULES: tuple[Callable[[BaseException], str | None], ...] = (
-    _full_disk, _memory, _gpu, _import, _nested, _text, _store, _system, _damaged, _workers,
-)  # fmt: skip
-"""Tried in order; the first that returns a line decides."""
+    if _is(error, "distributed"):
+        return f"workers: they cannot be reached: {first_line(error)}"
+    if isinstance(error, TimeoutError) and not str(error):
+        return "network or process: expected an answer in time, found none"
+    reason = error.strerror or first_line(error)
+    return f"{error.filename}: {reason}" if error.filename else reason

@@ -123,8 +123,8 @@ def _start(
     try:
         client.wait_for_workers(len(envs), timeout=_STARTED)
     except TimeoutError as error:
-        expected = f"{len(envs)} that start within {_STARTED} s"
-        raise CatalogueError("workers", expected, "fewer", FEWER) from error
+        event = f"fewer than {len(envs)} started within {_STARTED} s"
+        raise CatalogueError("workers", "", event, FEWER) from error
     if importlib.util.find_spec("bokeh"):
         log.info("dashboard: %s", client.dashboard_link)
     return client
@@ -168,4 +168,4 @@ def _local(
                 silence_logs=logging.CRITICAL,
             )
             return cluster
-    raise CatalogueError("workers", "processes that start", "one that died", FEWER)
+    raise CatalogueError("workers", "", "a worker process died while starting", FEWER)

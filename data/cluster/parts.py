@@ -139,8 +139,8 @@ class _Flight:
         except CommClosedError as error:
             # The worker that data was sent to has just died; its nanny starts another.
             if attempt + 1 >= _ATTEMPTS:
-                expected = "workers within reach"
-                raise CatalogueError("workers", expected, first_line(error), FEWER) from error
+                event = f"the one that gets a task's data died each time: {first_line(error)}"
+                raise CatalogueError("workers", "", event, FEWER) from error
             time.sleep(_PAUSE)
             self.start(item, attempt + 1)
             return
@@ -161,10 +161,8 @@ class _Flight:
             except (CancelledError, KilledWorker) as error:
                 # Data sent along dies with the worker that held it; the item still has it.
                 if attempt + 1 >= _ATTEMPTS or isinstance(error, KilledWorker):
-                    outcome = "several died on one task"
-                    raise CatalogueError(
-                        "workers", "workers that stay alive", outcome, FEWER
-                    ) from error
+                    event = "several died on one task"
+                    raise CatalogueError("workers", "", event, FEWER) from error
                 self._check()
                 self.start(item, attempt + 1)
             except CatalogueError:

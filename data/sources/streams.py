@@ -78,7 +78,7 @@ def _check_regular(url: str, path: str) -> None:
 
 
 def gunzip(
-    stored: IO[bytes], url: str, max_ratio: int, mend: str, free: int = 16 * _MIB
+    stored: IO[bytes], url: str, max_ratio: int, hint: str, free: int = 16 * _MIB
 ) -> "Gunzipped":
     """Decompress a gzip stream, members one after the other, within a bound.
 
@@ -86,20 +86,20 @@ def gunzip(
         stored: the compressed bytes, read as far as is needed.
         url: for errors.
         max_ratio: uncompressed bytes a stored one at most, beyond the first ``free``.
-        mend: what to do where a sound file expands further.
+        hint: what to do where a sound file expands further.
         free: bytes that may come of any file.
     """
-    return Gunzipped(stored, url, max_ratio, mend, free)
+    return Gunzipped(stored, url, max_ratio, hint, free)
 
 
 class Gunzipped(io.RawIOBase):
     """The uncompressed bytes of a gzip stream; reading raises SourceError for a bad stream."""
 
-    def __init__(self, stored: IO[bytes], url: str, max_ratio: int, mend: str, free: int) -> None:
+    def __init__(self, stored: IO[bytes], url: str, max_ratio: int, hint: str, free: int) -> None:
         from isal import igzip
 
         self._stored, self._url = stored, url
-        self._max_ratio, self._mend, self._free = max_ratio, mend, free
+        self._max_ratio, self._hint, self._free = max_ratio, hint, free
         self._stream = igzip.GzipFile(fileobj=stored)
         self._produced = 0
 
@@ -125,5 +125,5 @@ class Gunzipped(io.RawIOBase):
         if self._produced > self._free + self._max_ratio * self._stored.tell():
             expected = f"a gzip stream that expands at most {self._max_ratio}-fold"
             size = f"{self._produced:,} bytes from {self._stored.tell():,}"
-            raise SourceError(self._url, expected, size, self._mend)
+            raise SourceError(self._url, expected, size, self._hint)
         return count

@@ -33,10 +33,8 @@ class Breakage:
 def choose(seed: int, place: int, share: float) -> Breakage | None:
     """Choose how a record is broken, if at all: each reason as often, and each form of a reason.
 
-    Args:
-        seed: of the catalogue.
-        place: of the record, from 0.
-        share: of all records that are broken, 0 to 1; with any, a few are too long besides.
+    Of all records, counted from 0, the share of 0 to 1 is broken; with any, a few are too long
+    besides.
     """
     if share and place in _TOO_LONG_AT:
         forms = FORMS["line_too_long"]

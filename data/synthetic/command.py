@@ -125,8 +125,7 @@ def _write_blocks(config: SynthesizeConfig, file: IO[bytes]) -> int:
                 progress.advance(lines.count(b"\n"))
         except BrokenProcessPool as error:
             hint = "run the same command again, with fewer --workers where memory ran out"
-            expected = "processes that stay alive"
-            raise CatalogueError("workers", expected, "one dead", hint) from error
+            raise CatalogueError("workers", "", "a worker process died", hint) from error
         finally:
             pool.shutdown(cancel_futures=True)
     return written

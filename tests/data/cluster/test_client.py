@@ -76,7 +76,7 @@ def test_a_cluster_is_started_again_where_a_worker_dies_while_it_starts(
         assert len(started) == 2
     else:
         with (
-            pytest.raises(CatalogueError, match="expected processes that start"),
+            pytest.raises(CatalogueError, match="workers: a worker process died while starting"),
             connect(1, None),
         ):
             pass

@@ -211,6 +211,6 @@ def test_a_task_is_handed_out_again_where_the_worker_that_gets_its_data_dies(
             assert list(results(client, iter([5]), submit)) == [(5, 5)]
             assert attempts == [0, 1, 2]
         else:
-            with pytest.raises(CatalogueError, match="workers: expected workers within reach"):
+            with pytest.raises(CatalogueError, match="that gets a task's data died"):
                 list(results(client, iter([5]), submit))
             assert attempts == [0, 1, 2, 3]
