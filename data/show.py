@@ -71,7 +71,11 @@ def run(config: ShowConfig) -> Manifest:
     files = len(record.outputs)
     console.say(f"{files:,} file{'s' if files != 1 else ''}, {_bytes(size)}\n")
     console.say(manifest.funnel(record))
-    _section("Settings", _settings(record))
+    settings = manifest.flatten(record.config)
+    _section("Settings", [
+        f"{name}: {value}" for name, value in settings.items()
+        if value not in (None, "", []) and name not in _HIDDEN_CONFIG
+    ])  # fmt: skip
     facts = {name: value for name, value in record.facts.items() if name != _LENGTHS}
     _section("Facts", _pairs(manifest.flatten(facts)))
     _section("Lineage", _lineage(record))
@@ -101,15 +105,6 @@ def _pairs(values: dict[str, Any]) -> Iterator[str]:
         text = f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else value
         if value is not None:
             yield f"{name}: {textwrap.shorten(str(text), 160)}"
-
-
-def _settings(record: Manifest) -> list[str]:
-    settings = manifest.flatten(record.config)
-    return [
-        f"{name}: {value}"
-        for name, value in settings.items()
-        if value not in (None, "", []) and name not in _HIDDEN_CONFIG
-    ]
 
 
 def _lineage(record: Manifest) -> list[str]:
@@ -168,7 +163,13 @@ def line_command(record: Manifest, row: dict[str, Any]) -> str:
 
 def _first_rows(folder: Folder, record: Manifest, rows: int) -> list[str]:
     lines: list[str] = []
-    for number, row in enumerate(islice(_rows(folder, record), rows), 1):
+    every = (
+        row
+        for batch in _batches(folder, record)
+        for start in range(0, batch.num_rows, _ROWS_AT_ONCE)
+        for row in batch.slice(start, _ROWS_AT_ONCE).to_pylist()
+    )
+    for number, row in enumerate(islice(every, rows), 1):
         lines.append(f"row {number}")
         for name, value in row.items():
             text = textwrap.shorten(str(value), 240, placeholder=" …")
@@ -179,16 +180,10 @@ def _first_rows(folder: Folder, record: Manifest, rows: int) -> list[str]:
     return lines
 
 
-def _rows(folder: Folder, record: Manifest) -> Iterator[dict[str, Any]]:
-    """Stream rows of Parquet parts, or of a subset."""
-    for batch in _batches(folder, record):
-        for start in range(0, batch.num_rows, _ROWS_AT_ONCE):
-            yield from batch.slice(start, _ROWS_AT_ONCE).to_pylist()
-
-
 def _batches(
     folder: Folder, record: Manifest, columns: list[str] | None = None
 ) -> Iterator[pa.RecordBatch]:
+    """Stream the rows of Parquet parts, or of a subset."""
     if record.stage == "subset":
         subset = Subset.open(folder.url)
         for split in schema.SPLITS:
@@ -207,7 +202,11 @@ def _draw(config: ShowConfig, folder: Folder, record: Manifest) -> None:
     if config.plot is None and not folder.is_local:
         console.say("\nno picture in a remote folder: name a file with --plot")
         return
-    figure = charts.draw(_title(config, record), _funnel(record), _lengths(folder, record))
+    read, kept = record.counts.read, record.counts.kept
+    title = f"{config.path}: {read:,} read, {kept:,} kept" + (
+        f" ({kept / read:.1%})" if read else ""
+    )
+    figure = charts.draw(title, _funnel(record), lengths_of(folder, record))
     path = config.plot or folder.path("show.png")
     directory, name = os.path.split(path)
     try:
@@ -220,12 +219,6 @@ def _draw(config: ShowConfig, folder: Folder, record: Manifest) -> None:
     console.say(f"\npicture: {path}")
 
 
-def _title(config: ShowConfig, record: Manifest) -> str:
-    read, kept = record.counts.read, record.counts.kept
-    share = f" ({kept / read:.1%})" if read else ""
-    return f"{config.path}: {read:,} read, {kept:,} kept{share}"
-
-
 def _funnel(record: Manifest) -> list[tuple[str, int]]:
     """Return what was read, what was taken from it, most first, and what was kept."""
     counts = record.counts
@@ -235,7 +228,7 @@ def _funnel(record: Manifest) -> list[tuple[str, int]]:
     return [("read", counts.read), *losses, ("kept", counts.kept)]
 
 
-def _lengths(folder: Folder, record: Manifest) -> charts.Lengths | None:
+def lengths_of(folder: Folder, record: Manifest) -> charts.Lengths | None:
     """Return the lengths that the manifest holds, or else count those of the rows."""
     rules = record.config.get("rules", {})
     low, high = rules.get("content_min"), rules.get("content_max")

@@ -7,7 +7,7 @@ the index, and one range of rows at a time for their text, of at most 2 GiB.
 
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -334,17 +334,12 @@ def _save(work: Path, splits: list[str], digest: str) -> None:
         datasets.enable_progress_bars()
 
 
-def _artefacts(out: Path, rows: dict[str, int]) -> tuple[Artefact, ...]:
+def _artefacts(out: Path, splits: Iterable[str]) -> tuple[Artefact, ...]:
     artefacts = []
-    for split in rows:
-        files = sorted((out / split).glob("*.arrow"))
-        for file in files:
-            count = rows[split] if len(files) == 1 else _stream_rows(file)
+    for split in splits:
+        for file in sorted((out / split).glob("*.arrow")):
+            with pa.memory_map(str(file)) as source, pa.ipc.open_stream(source) as reader:
+                count = sum(batch.num_rows for batch in reader)
             name = f"{split}/{file.name}"
             artefacts.append(Artefact(name, count, file.stat().st_size, digest_file(file)))
     return tuple(artefacts)
-
-
-def _stream_rows(file: Path) -> int:
-    with pa.memory_map(str(file)) as source, pa.ipc.open_stream(source) as reader:
-        return sum(batch.num_rows for batch in reader)

@@ -128,7 +128,7 @@ def _run_blocks(config: CleanConfig, files: list[SourceFile]) -> list[CleanPart]
             unread -= part.size
             rate = counts.read / (time.perf_counter() - began)
             progress.advance(block.read, rows=f"{counts.read:,}", rows_per_s=f"{rate:,.0f}")
-            if _is_too_broken(config, counts, unread):
+            if is_too_broken(config, counts, unread):
                 raise _too_broken(config, files, parts, counts)
     return sorted(parts, key=lambda part: part.index)
 
@@ -165,7 +165,10 @@ def clean_part(block: RawBlock, lines: Lines | None, config: CleanConfig) -> Cle
             "read": rules.count_lengths(parsed.rows.column("content")).tolist(),
             "kept": rules.count_lengths(kept.column("content")).tolist(),
         },
-        "shown": _first_lines(parsed.quarantine),
+        "shown": [
+            f"{row['source']} byte {row['byte_offset']:,} {row['reason']}: {row['line'][:80]!r}"
+            for row in parsed.quarantine.slice(0, _SHOWN_LINES).to_pylist()
+        ],
     }
     table = order_rows(add_sampling(kept, config))
     name = part_name(block.index)
@@ -210,13 +213,6 @@ def _read(block: RawBlock, config: CleanConfig) -> Lines:
         return source.read_lines(file, block.start, block.stop, config.max_line_bytes)
 
 
-def _first_lines(quarantine: pa.Table) -> list[str]:
-    return [
-        f"{row['source']} byte {row['byte_offset']:,} {row['reason']}: {row['line'][:80]!r}"
-        for row in quarantine.slice(0, _SHOWN_LINES).to_pylist()
-    ]
-
-
 def add_sampling(table: pa.Table, config: CleanConfig) -> pa.Table:
     """Add ``split`` and ``sample_key`` to repaired rows: RAW in, CLEAN out."""
     keys = sampling.sample_keys(table.column("uid").to_pylist(), config.seed)
@@ -233,7 +229,7 @@ def order_rows(table: pa.Table) -> pa.Table:
     return table.sort_by(keys)
 
 
-def _is_too_broken(config: CleanConfig, counts: Counts, unread: int) -> bool:
+def is_too_broken(config: CleanConfig, counts: Counts, unread: int) -> bool:
     """Whether the broken lines are too many for the unread bytes to make up for."""
     broken = sum(counts.quarantined.values())
     return broken > config.max_quarantined_share * (counts.read + unread // _SHORTEST_RECORD)
@@ -288,7 +284,7 @@ def _hint_for(file: SourceFile, reasons: dict[str, int]) -> str:
 
 def _check_outcome(config: CleanConfig, files: list[SourceFile], parts: list[CleanPart]) -> None:
     counts = sum((part.counts for part in parts), Counts())
-    if _is_too_broken(config, counts, 0):
+    if is_too_broken(config, counts, 0):
         raise _too_broken(config, files, parts, counts)
     if counts.read == 0:
         raise SourceError(config.source, "JSON lines", "no line")

@@ -82,9 +82,10 @@ def find(source: str) -> list[SourceFile]:
     beside = Folder(parent or ".")
     kind = _type(source)
     if kind == "directory":
-        return _describe(Folder(source), _raw_names(Folder(source)))
+        folder = Folder(source)
+        return [_describe(posixpath.join(folder.url, name), name) for name in _raw_names(folder)]
     if kind is not None:
-        return _describe(beside, [base])
+        return [_describe(posixpath.join(beside.url, base), base)]
     if not any(mark in base for mark in "*?["):
         hint = "name the file with --source, or invent one: python -m data synthesize"
         raise SourceError(source, "a file or folder", "none", hint)
@@ -93,7 +94,7 @@ def find(source: str) -> list[SourceFile]:
     if not names:
         raise SourceError(source, "at least one file", "none that fits")
     _log_left_out(source, fitting, names)
-    return _describe(beside, names)
+    return [_describe(posixpath.join(beside.url, name), name) for name in names]
 
 
 def _type(url: str) -> str | None:
@@ -133,11 +134,7 @@ def _log_left_out(source: str, inside: list[str], names: list[str]) -> None:
         log.warning("%s: left out %s%s", source, ", ".join(left[:_SHOWN_NAMES]), more)
 
 
-def _describe(folder: Folder, names: list[str]) -> list[SourceFile]:
-    return [_describe_one(posixpath.join(folder.url, name), name) for name in names]
-
-
-def _describe_one(url: str, name: str) -> SourceFile:
+def _describe(url: str, name: str) -> SourceFile:
     with streams.open_url(url) as file:
         size = file.seek(0, 2)
         if size == 0:

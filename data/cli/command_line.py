@@ -14,7 +14,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -56,7 +56,8 @@ def main(program: str, commands: Mapping[str, Command], argv: Sequence[str] | No
         name, config = _parse(_parser(program, commands), commands, words)
         extras.check(f"python -m {program} {name}", commands[name].needs, config)
         with Stopping():
-            _driver(commands[name].driver)(config)
+            module, function = commands[name].driver.split(":")
+            getattr(importlib.import_module(module), function)(config)
     except (Exception, KeyboardInterrupt) as error:
         code = _end(error)
     finally:
@@ -73,12 +74,6 @@ def _end(error: BaseException) -> int:
     if line:
         console.complain(f"error: {line}")
     return code
-
-
-def _driver(reference: str) -> Callable[[Any], Any]:
-    module, function = reference.split(":")
-    driver: Callable[[Any], Any] = getattr(importlib.import_module(module), function)
-    return driver
 
 
 def _parser(program: str, commands: Mapping[str, Command]) -> "ArgumentParser":

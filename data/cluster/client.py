@@ -85,7 +85,10 @@ def connect(
     with dask.config.set(KEPT_MESSAGES | nanny), contextlib.ExitStack() as stack:
         with interrupts.deferred():
             if scheduler:
-                client = _join(stack, scheduler, packages)
+                from data.cluster import remote
+
+                client: Client = remote.join(scheduler, packages)
+                stack.callback(client.close, timeout=_PART)
             else:
                 envs = list(env or [{}] * local_workers(workers))
                 client = _start(stack, envs, threads, memory_limit)
@@ -94,14 +97,6 @@ def connect(
         finally:
             with interrupts.deferred():
                 stack.close()
-
-
-def _join(stack: contextlib.ExitStack, scheduler: str, packages: Sequence[str]) -> "Client":
-    from data.cluster import remote
-
-    client = remote.join(scheduler, packages)
-    stack.callback(client.close, timeout=_PART)
-    return client
 
 
 def _start(

@@ -99,13 +99,12 @@ def results(
         submit: starts the task of an item; the second argument counts the attempts before.
         ahead: tasks beyond one a thread, so that no worker waits.
 
-    Yields:
-        Items with their results, in the order in which they finish.
-
     Raises:
         CatalogueError: workers died again and again on one task, all of them left, or the scheduler
             answers no more; or what the task itself raised.
     """
+    from distributed import CancelledError, wait
+
     flight = _Flight(client, submit)
     try:
         for item in itertools.islice(items, sum(client.nthreads().values()) + ahead):
@@ -119,7 +118,10 @@ def results(
         flight.waiting.clear()
         raise
     finally:
-        _settle([future for _, _, future in flight.waiting.values()])
+        # Tasks that run cannot be stopped: none may write once the driver has given up.
+        if unfinished := [future for _, _, future in flight.waiting.values()]:
+            with contextlib.suppress(TimeoutError, CancelledError):
+                wait(unfinished, timeout=60)
 
 
 class _Flight:
@@ -151,6 +153,8 @@ class _Flight:
         """Wait for the next task that is done; return its item and result."""
         from distributed import CancelledError, KilledWorker
 
+        from data.cluster import remote
+
         while True:
             future = self._next()
             if future.key not in self.waiting:  # started again meanwhile
@@ -168,7 +172,9 @@ class _Flight:
             except CatalogueError:
                 raise
             except Exception:
-                self._inspect()
+                if isinstance(self._client, remote.Joined):
+                    # Its worker may have come later and be of another kind.
+                    remote.inspect(self._client)
                 raise
 
     def _next(self) -> "Future":
@@ -193,19 +199,3 @@ class _Flight:
         except CatalogueError:
             self.waiting.clear()  # nobody is left to wait for
             raise
-
-    def _inspect(self) -> None:
-        """Look whether a task failed because its worker came later and is another kind."""
-        from data.cluster import remote
-
-        if isinstance(self._client, remote.Joined):
-            remote.inspect(self._client)
-
-
-def _settle(futures: "list[Future]") -> None:
-    """Wait for tasks that cannot be stopped: none may write once the driver has given up."""
-    from distributed import CancelledError, wait
-
-    if futures:
-        with contextlib.suppress(TimeoutError, CancelledError):
-            wait(futures, timeout=60)

@@ -61,9 +61,7 @@ def look(packages: Sequence[str], libraries: Sequence[str]) -> dict[str, str]:
     return facts
 
 
-@functools.cache
-def _own(packages: tuple[str, ...], libraries: tuple[str, ...]) -> dict[str, str]:
-    return look(packages, libraries)
+_own = functools.cache(look)
 
 
 def checked(expected: dict[str, str], scope: tuple[Any, ...], task: Any, *args: Any) -> Any:

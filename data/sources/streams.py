@@ -36,20 +36,17 @@ def open_url(url: str) -> Iterator[IO[bytes]]:
     if beside.is_local:
         _check_regular(url, beside.path(name))
     try:
-        with _open(beside, name, url) as file:
+        try:
+            opened = beside.open(name)
+        except FileNotFoundError as error:
+            raise SourceError(url, "a file or folder", "none") from error
+        with opened as file:
             yield file
     except Exception as error:
         if not _is_network(error):
             raise
         hint = "run the same command again: it goes on where it stopped"
         raise NetworkError(url, "an answer of the network", first_line(error), hint) from error
-
-
-def _open(folder: Folder, name: str, url: str) -> IO[bytes]:
-    try:
-        return folder.open(name)
-    except FileNotFoundError as error:
-        raise SourceError(url, "a file or folder", "none") from error
 
 
 def _is_network(error: Exception) -> bool:

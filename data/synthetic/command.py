@@ -73,16 +73,6 @@ def run(config: SynthesizeConfig) -> None:
         ConfigError: a folder stands where the file is to go.
         OSError: the file system refuses or is full; nothing is left behind.
     """
-    count, size = write(config)
-    say(f"{config.out}: {count:,} lines, {size / 1e6:,.1f} MB before compression")
-
-
-def write(config: SynthesizeConfig) -> tuple[int, int]:
-    """Write the file, in order and with bounded memory.
-
-    Returns:
-        Lines and bytes, before compression.
-    """
     target = Path(config.out)
     if target.is_dir():
         raise ConfigError("--out", "a file name", f"the folder {config.out}")
@@ -91,14 +81,14 @@ def write(config: SynthesizeConfig) -> tuple[int, int]:
     temporary = target.with_name(f".tmp-{target.name}")
     try:
         with temporary.open("wb") as raw, _stream(raw, target.suffix == ".gz") as file:
-            written = _write_blocks(config, file)
+            size = _write_blocks(config, file)
         os.replace(temporary, target)
     except BaseException as error:
         temporary.unlink(missing_ok=True)
         if isinstance(error, OSError) and error.filename is None:
             error.filename = config.out  # a failed write does not say of which file
         raise
-    return config.rows, written
+    say(f"{config.out}: {config.rows:,} lines, {size / 1e6:,.1f} MB before compression")
 
 
 def _write_blocks(config: SynthesizeConfig, file: IO[bytes]) -> int:

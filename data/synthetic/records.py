@@ -282,7 +282,9 @@ def _content(phrases: Phrases, fields: dict[str, str], b: bytes, length: int, fl
         written = [phrases.leads[b[0] % len(phrases.leads)]]
         _extend(written, phrases, b, length)
     if flags & _E:
-        written.insert(1 + b[4] % len(written), _entity(b, flags))
+        entity = grammar.ENTITIES[b[5] % len(grammar.ENTITIES)]
+        entity = entity.replace("&", "&amp;") if flags & _DOUBLE else entity
+        written.insert(1 + b[4] % len(written), entity)
     if flags & _MOJI:
         written.append(grammar.MOJIBAKE[b[5] % len(grammar.MOJIBAKE)])
     spacing = "  " if flags & _SPACE else " "
@@ -310,8 +312,3 @@ def _extend(written: list[str], phrases: Phrases, b: bytes, length: int) -> None
         count += 1
         # A round is over: the next speaks of another part.
         turn += count % len(body) == 0
-
-
-def _entity(b: bytes, flags: int) -> str:
-    sentence = grammar.ENTITIES[b[5] % len(grammar.ENTITIES)]
-    return sentence.replace("&", "&amp;") if flags & _DOUBLE else sentence

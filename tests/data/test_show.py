@@ -172,15 +172,15 @@ def test_without_matplotlib_everything_else_is_shown(
 def test_lengths_are_those_of_the_manifest_or_else_of_the_rows(
     quarantined: Folder, clean: Path, tmp_path: Path
 ) -> None:
-    told = show._lengths(quarantined, manifest.read(quarantined))
+    told = show.lengths_of(quarantined, manifest.read(quarantined))
     assert told == Lengths([0, 1, 400], [0, 0, 1], [0, 1, 1], 400, 500)
     subset.run(SubsetConfig(clean=str(clean), out=str(tmp_path / "out"), size=5))
     found = manifest.read(Folder(str(tmp_path / "out")))
-    counted = show._lengths(Folder(str(tmp_path / "out")), found)
+    counted = show.lengths_of(Folder(str(tmp_path / "out")), found)
     assert counted is not None
     assert sum(counted.kept) == found.counts.kept > 5
     # Content 0. to Content 39.: ten rows of ten characters, the others of eleven.
-    lengths = show._lengths(Folder(str(clean)), manifest.read(Folder(str(clean))))
+    lengths = show.lengths_of(Folder(str(clean)), manifest.read(Folder(str(clean))))
     assert lengths is not None
     assert dict(zip(lengths.edges, lengths.kept, strict=True)) == {0: 0, 10: 10, 11: 30, 12: 0}
 

@@ -25,8 +25,8 @@ from preprocessing.__main__ import main
 from preprocessing.clean import (
     CleanPart,
     RawBlock,
-    _is_too_broken,
     clean_part,
+    is_too_broken,
     order_rows,
     verify_part,
 )
@@ -597,8 +597,8 @@ def test_a_run_stops_early_only_where_no_rest_can_make_up_for_the_broken_lines()
     config = CleanConfig(max_quarantined_share=0.01)
     shortest = len(b'{"uid":"","title":"","content":""}\n')
     counts = Counts(10, 0, {}, {"invalid_json": 10})
-    assert not _is_too_broken(config, counts, 990 * shortest)
-    assert _is_too_broken(config, counts, 989 * shortest)
+    assert not is_too_broken(config, counts, 990 * shortest)
+    assert is_too_broken(config, counts, 989 * shortest)
 
 
 # The real records ------------------------------------------------------------------------------
