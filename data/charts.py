@@ -1,6 +1,6 @@
 """Pictures of where rows went and how long their texts are: numbers in, a PNG out.
 
-Pure: no I/O, no display. matplotlib is loaded only once something is drawn; who calls asks
+Pure: no I/O, no display. matplotlib is loaded only once something is drawn; callers check
 ``available`` first, as it comes with the extra ``train``.
 """
 
@@ -39,7 +39,7 @@ class Lengths:
 
 
 def available() -> bool:
-    """Tell whether matplotlib is installed."""
+    """Whether matplotlib is installed."""
     return importlib.util.find_spec("matplotlib") is not None
 
 
@@ -59,7 +59,7 @@ def bins(lengths: NDArray[np.int64], what: str) -> Lengths:
 
 
 def picture(figure: Any) -> bytes:
-    """Give a figure as a PNG."""
+    """Return a figure as a PNG."""
     png = io.BytesIO()
     figure.savefig(png, format="png")
     return png.getvalue()
@@ -71,7 +71,7 @@ def draw(title: str, funnel: Sequence[tuple[str, int]], lengths: Lengths | None)
     Args:
         title: of the whole.
         funnel: names and counts: first what was read, last what was kept, between them the drops.
-        lengths: may be None.
+        lengths: None for the funnel alone.
 
     Returns:
         A figure of matplotlib: axes of the lengths, if any, then of the funnel.
@@ -90,17 +90,17 @@ def draw(title: str, funnel: Sequence[tuple[str, int]], lengths: Lengths | None)
 
 
 def _draw_lengths(axes: Any, lengths: Lengths) -> None:
-    """Draw a bar a bin; texts of no length are told in words, as they would dwarf the others."""
+    """Draw a bar a bin; empty texts are counted in the title, as they would dwarf the others."""
     before = lengths.kept if lengths.read is None else lengths.read
     first = 1 if lengths.edges[0] == 0 else 0
     edges, read, kept = (
-        np.array(each[first:], dtype=float) for each in (lengths.edges, before, lengths.kept)
+        np.array(counts[first:], dtype=float) for counts in (lengths.edges, before, lengths.kept)
     )
     # The last bin has no end: drawn as wide as the one before, and most often empty.
     ends = np.append(edges[1:], edges[-1] ** 2 / edges[-2] if len(edges) > 1 else edges[-1] + 1)
     used = np.flatnonzero(read + kept)
-    shown = slice(used[0], used[-1] + 1) if len(used) else slice(0, 1)
-    edges, ends, read, kept = edges[shown], ends[shown], read[shown], kept[shown]
+    drawn = slice(used[0], used[-1] + 1) if len(used) else slice(0, 1)
+    edges, ends, read, kept = edges[drawn], ends[drawn], read[drawn], kept[drawn]
     if lengths.read is not None:
         axes.bar(edges, read, ends - edges, align="edge", color=_GREY, label="read, as in the file")
     axes.bar(edges, kept, ends - edges, align="edge", color=_BLUE, label="kept, repaired")
@@ -133,18 +133,14 @@ def _scale(axes: Any, low: float, high: float, bars: int) -> None:
 
 
 def _draw_bounds(axes: Any, lengths: Lengths) -> None:
-    bounds = [each for each in (lengths.low, lengths.high) if each]
+    low, high = lengths.low or 0, lengths.high
+    label = f"bounds: {low:,} or more" if high is None else f"bounds: {low:,} to {high:,}"
+    bounds = [bound for bound in (low, high) if bound]
     for number, bound in enumerate(bounds):
-        label = f"bounds: {_told(lengths)}" if number == 0 else None
         # The upper bound is inclusive, so its own length lies left of the line.
-        at = bound + 1 if bound == lengths.high else bound
-        axes.axvline(at, color=_RED, linestyle="--", linewidth=1.2, label=label)
-
-
-def _told(lengths: Lengths) -> str:
-    if lengths.high is None:
-        return f"{lengths.low:,} or more"
-    return f"{lengths.low or 0:,} to {lengths.high:,}"
+        at = bound + 1 if bound == high else bound
+        named = {} if number else {"label": label}
+        axes.axvline(at, color=_RED, linestyle="--", linewidth=1.2, **named)
 
 
 def _draw_funnel(axes: Any, funnel: Sequence[tuple[str, int]]) -> None:
@@ -162,9 +158,9 @@ def _draw_funnel(axes: Any, funnel: Sequence[tuple[str, int]]) -> None:
         end = count if is_end else left + count
         fits = end < 0.72 * total
         x = end if fits else (total if is_end else left)
-        told = f" {count:,}  ({count / total:.1%}) "
+        label = f" {count:,}  ({count / total:.1%}) "
         inside = is_end and not fits
-        axes.text(x, place, told, va="center", ha="left" if fits else "right", fontsize=8.5,
+        axes.text(x, place, label, va="center", ha="left" if fits else "right", fontsize=8.5,
                   color="white" if inside and place else _INK)  # fmt: skip
     axes.set_yticks(range(len(funnel)), [name for name, _ in funnel], fontsize=9)
     axes.set_ylim(max(len(funnel), 4) - 0.4, -0.6)

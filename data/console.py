@@ -39,7 +39,7 @@ def _escape(character: str) -> str:
 def _escape_all(error: UnicodeError) -> tuple[str, int]:
     if not isinstance(error, UnicodeEncodeError):
         raise error
-    return "".join(_escape(each) for each in error.object[error.start : error.end]), error.end
+    return "".join(map(_escape, error.object[error.start : error.end])), error.end
 
 
 def prepare() -> None:
@@ -78,7 +78,7 @@ def complain(line: str) -> None:
 
 
 OUTPUT_CLOSED = 128 + 13
-"""As a shell tells of a program that SIGPIPE ended."""
+"""Exit code that a shell reports of a program that SIGPIPE ended."""
 
 
 def first_line(error: BaseException) -> str:
@@ -94,7 +94,7 @@ def say(line: str = "", end: str = "\n", is_safe: bool = False) -> None:
     r"""Print a line of the result, or a piece of one, to standard output.
 
     Control characters, which titles and texts may hold, are printed as ``\u001b``, unless the line
-    is safe: its own are meant, and what is foreign in it went through ``terminal.shown``.
+    is safe: its own are intended, and what is foreign in it went through ``printable``.
 
     Raises:
         SystemExit: the reader has gone, as ``| head`` does when it has enough; no fault, so nothing
@@ -131,11 +131,11 @@ class Progress:
             ascii=quiet,
         )
 
-    def advance(self, amount: float, **shown: str) -> None:
+    def advance(self, amount: float, **figures: str) -> None:
         """Count an amount as done and show named figures behind the bar."""
-        if shown:
-            figures = {name: printable(figure) for name, figure in shown.items()}
-            self._bar.set_postfix(figures, refresh=False)
+        if figures:
+            safe = {name: printable(figure) for name, figure in figures.items()}
+            self._bar.set_postfix(safe, refresh=False)
         self._bar.update(amount)
 
     @property
@@ -177,7 +177,7 @@ def table(rows: Sequence[Sequence[str]], header: Sequence[str]) -> str:
 
 
 def terminal_width() -> int:
-    """Give the width to print within."""
+    """Return the width to print within."""
     try:
         return os.get_terminal_size().columns
     except OSError:

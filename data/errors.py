@@ -1,35 +1,35 @@
-"""Every fault that a user can mend: one base error and its children.
+"""Every fault that a user can do something about: one base error and its children.
 
-An error says where, what was expected, what was found and the command that mends it; the
+An error says where, what was expected, what was there instead and the command that helps; the
 command line prints that as one line and never a traceback. All are picklable, because
-workers raise them and drivers show them. Imports nothing.
+workers raise them and drivers print them. Imports nothing.
 """
 
 
 class CatalogueError(Exception):
-    """A fault of the input or of the machine, told in one line.
+    """A fault of the input or of the machine, described in one line.
 
     Args:
         where: the file, folder, flag or row.
-        expected: what should have been there.
-        found: what was there.
-        mend: the command or step that mends it; may be empty.
+        expected: what should have been there; empty for an event.
+        found: what was there, or what happened.
+        hint: the command or step that helps; may be empty.
     """
 
     exit_code = 1
 
-    def __init__(self, where: str, expected: str, found: str, mend: str = "") -> None:
+    def __init__(self, where: str, expected: str, found: str, hint: str = "") -> None:
         # All four go to ``args``, so that pickling rebuilds the error from them.
-        super().__init__(where, expected, found, mend)
+        super().__init__(where, expected, found, hint)
 
     def __str__(self) -> str:
-        where, expected, found, mend = self.args
-        line = f"{where}: expected {expected}, found {found}"
-        return f"{line}; {mend}" if mend else line
+        where, expected, actual, hint = self.args
+        line = f"{where}: expected {expected}, found {actual}" if expected else f"{where}: {actual}"
+        return f"{line}; {hint}" if hint else line
 
 
 class ConfigError(CatalogueError, ValueError):
-    """A flag or recipe value that cannot be meant."""
+    """A flag or recipe value that makes no sense."""
 
     exit_code = 2
 
@@ -63,7 +63,7 @@ class OutputError(CatalogueError, ValueError):
 
 
 class SubsetError(CatalogueError, ValueError):
-    """A subset cannot be made as asked, or is not a subset."""
+    """A subset cannot be made with these settings, or is not a subset."""
 
 
 class BatchError(CatalogueError, ValueError):
@@ -75,7 +75,7 @@ class ModelError(CatalogueError, ValueError):
 
 
 class GateError(CatalogueError, ValueError):
-    """A quality gate was asked for and failed."""
+    """A quality gate was set and failed."""
 
     exit_code = 3
 

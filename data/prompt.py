@@ -17,8 +17,7 @@ _ALPACA = (
     "context. Write a response that appropriately completes the request.\n\n"
     "### Instruction:\n{instruction}\n\n### Input:\n{title}\n\n### Response:\n"
 )
-# What the base already knows of instructions is not needed to learn a catalogue: Alpaca's
-# preamble is about a quarter of all tokens trained.
+# A catalogue is learned without Alpaca's preamble, which is about a quarter of all tokens trained.
 _COMPACT = "{instruction}\nTitle: {title}\nDescription:\n"
 
 TEMPLATES = {"alpaca": _ALPACA, "compact": _COMPACT}
@@ -33,7 +32,7 @@ SHOPPER = (
 )
 """What a shopper would ask about a title."""
 
-# Only so that the choice has nothing to do with other hashes of a uid.
+# Makes the choice independent of other hashes of a uid.
 _CHOICE = 0x7175657374696F6E
 
 
@@ -52,7 +51,7 @@ class Prompt:
         if self.template not in TEMPLATES:
             expected = f"one of {', '.join(TEMPLATES)}"
             raise ConfigError("--prompt.template", expected, repr(self.template))
-        if not self.instructions or not all(each.strip() for each in self.instructions):
+        if not self.instructions or not all(text.strip() for text in self.instructions):
             expected = "a sentence, or a list of questions"
             raise ConfigError("--prompt.instruction", expected, repr(self.instruction))
 
@@ -64,9 +63,7 @@ class Prompt:
     def render(self, title: str, uid: str = "") -> str:
         """Render the prompt of one title; the description follows it directly.
 
-        Args:
-            title: asked about.
-            uid: of the row; chooses among several instructions, always the same one.
+        The row's uid chooses among several instructions, always the same one.
         """
         return self.ask(self.choose(uid), title)
 

@@ -33,8 +33,8 @@ class SplitShares:
 
     def __post_init__(self) -> None:
         if min(self.validation, self.test) < 0 or self.validation + self.test >= 1:
-            found = f"validation {self.validation}, test {self.test}"
-            raise ConfigError("--shares", "shares from 0 that leave some for training", found)
+            shares = f"validation {self.validation}, test {self.test}"
+            raise ConfigError("--shares", "shares from 0 that leave some for training", shares)
 
 
 def derive_key(purpose: str, seed: int) -> int:
@@ -44,14 +44,9 @@ def derive_key(purpose: str, seed: int) -> int:
 
 
 def sample_keys(uids: Iterable[str], seed: int) -> list[int]:
-    """Give each uid its place in the sampling order.
+    """Return the place of each uid in the sampling order: an unsigned 64-bit number.
 
-    Args:
-        uids: N strings.
-        seed: of the recipe.
-
-    Returns:
-        N unsigned 64-bit numbers; a subset of n holds the rows with the n smallest.
+    A subset of n holds the rows with the n smallest.
     """
     key = derive_key("sample", seed)
     return [xxhash.xxh3_64_intdigest(uid.encode(), key) for uid in uids]

@@ -1,7 +1,7 @@
 """``show``: any artefact's manifest for a person: rows, drops by reason, lineage, first rows.
 
-Reads the artefacts, and knows them by their files and not by the code that made them; writes
-nothing but the picture.
+Reads artefacts by their files alone, not by the code that wrote them; writes nothing but the
+picture.
 """
 
 import math
@@ -65,21 +65,25 @@ def run(config: ShowConfig) -> Manifest:
         ManifestError: the folder holds no finished artefact.
     """
     folder = Folder(config.path)
-    found = manifest.read(folder)
-    size = sum(output.bytes for output in found.outputs)
-    console.say(f"{config.path}: {found.stage}, {found.seconds:.1f} s, digest {found.digest}")
-    files = len(found.outputs)
+    record = manifest.read(folder)
+    size = sum(output.bytes for output in record.outputs)
+    console.say(f"{config.path}: {record.stage}, {record.seconds:.1f} s, digest {record.digest}")
+    files = len(record.outputs)
     console.say(f"{files:,} file{'s' if files != 1 else ''}, {_bytes(size)}\n")
-    console.say(manifest.funnel(found))
-    _section("Settings", _settings(found))
-    facts = {name: value for name, value in found.facts.items() if name != _LENGTHS}
+    console.say(manifest.funnel(record))
+    settings = manifest.flatten(record.config)
+    _section("Settings", [
+        f"{name}: {value}" for name, value in settings.items()
+        if value not in (None, "", []) and name not in _HIDDEN_CONFIG
+    ])  # fmt: skip
+    facts = {name: value for name, value in record.facts.items() if name != _LENGTHS}
     _section("Facts", _pairs(manifest.flatten(facts)))
-    _section("Lineage", _lineage(found))
-    _section("Versions", [", ".join(f"{name} {v}" for name, v in found.versions.items())])
-    _section("Quarantined lines", _quarantined(folder, found, config.quarantined))
-    _section("First rows", _first_rows(folder, found, config.rows))
-    _draw(config, folder, found)
-    return found
+    _section("Lineage", _lineage(record))
+    _section("Versions", [", ".join(f"{name} {v}" for name, v in record.versions.items())])
+    _section("Quarantined lines", _quarantined(folder, record, config.quarantined))
+    _section("First rows", _first_rows(folder, record, config.rows))
+    _draw(config, folder, record)
+    return record
 
 
 def _section(title: str, lines: Iterable[str]) -> None:
@@ -98,110 +102,99 @@ def _bytes(size: int) -> str:
 
 def _pairs(values: dict[str, Any]) -> Iterator[str]:
     for name, value in values.items():
-        shown = f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else value
+        text = f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else value
         if value is not None:
-            yield f"{name}: {textwrap.shorten(str(shown), 160)}"
+            yield f"{name}: {textwrap.shorten(str(text), 160)}"
 
 
-def _settings(found: Manifest) -> list[str]:
-    settings = manifest.flatten(found.config)
-    return [
-        f"{name}: {value}"
-        for name, value in settings.items()
-        if value not in (None, "", []) and name not in _HIDDEN_CONFIG
-    ]
-
-
-def _lineage(found: Manifest) -> list[str]:
+def _lineage(record: Manifest) -> list[str]:
     """Draw what was made from what, this artefact first."""
     lines: list[str] = []
 
     def walk(parent: Parent, depth: int) -> None:
         lines.append(f"{'  ' * depth}from {parent.stage} {parent.digest[:12]}  {parent.path}")
-        for each in parent.made_from:
-            walk(each, depth + 1)
+        for older in parent.made_from:
+            walk(older, depth + 1)
 
-    for parent in found.made_from:
+    for parent in record.made_from:
         walk(parent, 0)
-    if not found.made_from:
-        for source in found.inputs:
-            shown = f"{source.rows:,} lines, {_bytes(source.bytes)}"
-            lines.append(f"from {source.path}  {shown}, digest {source.digest}")
+    if not record.made_from:
+        for source in record.inputs:
+            size = f"{source.rows:,} lines, {_bytes(source.bytes)}"
+            lines.append(f"from {source.path}  {size}, digest {source.digest}")
     return lines
 
 
-def _quarantined(folder: Folder, found: Manifest, most: int | Literal["all"]) -> Iterator[str]:
+def _quarantined(folder: Folder, record: Manifest, most: int | Literal["all"]) -> Iterator[str]:
     """List quarantined lines by reason, then one by one, then how to see more of them."""
-    total = sum(found.counts.quarantined.values())
+    total = sum(record.counts.quarantined.values())
     if not total:
         return
-    by_reason = sorted(found.counts.quarantined.items(), key=lambda item: -item[1])
+    by_reason = sorted(record.counts.quarantined.items(), key=lambda item: -item[1])
     yield ", ".join(f"{count:,} {reason}" for reason, count in by_reason)
-    shown = total if most == "all" else min(most, total)
+    listed = total if most == "all" else min(most, total)
     first: dict[str, Any] = {}
-    broken = [part for part in found.outputs if part.path.startswith(f"{QUARANTINE}/")]
+    broken = [part for part in record.outputs if part.path.startswith(f"{QUARANTINE}/")]
     rows = (row for batch in read_batches(folder, listed=broken) for row in batch.to_pylist())
-    for row in islice(rows, shown):
+    for row in islice(rows, listed):
         first = first or row
         where = f"{row['source']} byte {row['byte_offset']:,} " if "source" in row else ""
         text = row.get("line") or row.get("title") or ""
         yield f"{where}{row['reason']}: {_beginning(text)}"
-    if shown < total:
-        yield f"… and {total - shown:,} more: --quarantined all lists them"
+    if listed < total:
+        yield f"… and {total - listed:,} more: --quarantined all lists them"
     if "source" in first:
-        yield f"a line as it stands: {_seen_by(found, first)}"
+        yield f"a line as it stands: {line_command(record, first)}"
 
 
 def _beginning(text: bytes | str) -> str:
     return repr(text) if len(text) <= _BEGINNING else f"{text[:_BEGINNING]!r} …"
 
 
-def _seen_by(found: Manifest, row: dict[str, Any]) -> str:
-    """Give the shell command that shows a line of a raw file."""
-    path = next(
-        (each.path for each in found.inputs if os.path.basename(each.path) == row["source"]),
-        row["source"],
-    )
+def line_command(record: Manifest, row: dict[str, Any]) -> str:
+    """Return the shell command that prints a line of a raw file."""
+    paths = (source.path for source in record.inputs)
+    path = next((path for path in paths if os.path.basename(path) == row["source"]), row["source"])
     begin, name = f"tail -c +{row['byte_offset'] + 1}", shlex.quote(path)
     if path.endswith(".gz"):
         return f"gzip -dc {name} | {begin} | head -n 1"
     return f"{begin} {name} | head -n 1"
 
 
-def _first_rows(folder: Folder, found: Manifest, rows: int) -> list[str]:
+def _first_rows(folder: Folder, record: Manifest, rows: int) -> list[str]:
     lines: list[str] = []
-    for number, row in enumerate(islice(_rows(folder, found), rows), 1):
+    every = (
+        row
+        for batch in _batches(folder, record)
+        for start in range(0, batch.num_rows, _ROWS_AT_ONCE)
+        for row in batch.slice(start, _ROWS_AT_ONCE).to_pylist()
+    )
+    for number, row in enumerate(islice(every, rows), 1):
         lines.append(f"row {number}")
         for name, value in row.items():
-            shown = textwrap.shorten(str(value), 240, placeholder=" …")
+            text = textwrap.shorten(str(value), 240, placeholder=" …")
             lines += textwrap.wrap(
-                f"{name}: {shown}", console.terminal_width() - 4, initial_indent="  ",
+                f"{name}: {text}", console.terminal_width() - 4, initial_indent="  ",
                 subsequent_indent="    ",
             )  # fmt: skip
     return lines
 
 
-def _rows(folder: Folder, found: Manifest) -> Iterator[dict[str, Any]]:
-    """Stream rows of Parquet parts, or of a subset."""
-    for batch in _batches(folder, found):
-        for start in range(0, batch.num_rows, _ROWS_AT_ONCE):
-            yield from batch.slice(start, _ROWS_AT_ONCE).to_pylist()
-
-
 def _batches(
-    folder: Folder, found: Manifest, columns: list[str] | None = None
+    folder: Folder, record: Manifest, columns: list[str] | None = None
 ) -> Iterator[pa.RecordBatch]:
-    if found.stage == "subset":
+    """Stream the rows of Parquet parts, or of a subset."""
+    if record.stage == "subset":
         subset = Subset.open(folder.url)
         for split in schema.SPLITS:
             yield from subset.batches(split)
     else:
-        yield from read_batches(folder, columns, listed=found.parts)
+        yield from read_batches(folder, columns, listed=record.parts)
 
 
-def _draw(config: ShowConfig, folder: Folder, found: Manifest) -> None:
+def _draw(config: ShowConfig, folder: Folder, record: Manifest) -> None:
     """Draw the funnel and the lengths into a PNG, or say in a line why not."""
-    if found.stage not in _TEXT_OF:
+    if record.stage not in _TEXT_OF:
         return
     if not charts.available():
         console.say("\nno picture: it needs matplotlib (pip install -e '.[train]')")
@@ -209,7 +202,11 @@ def _draw(config: ShowConfig, folder: Folder, found: Manifest) -> None:
     if config.plot is None and not folder.is_local:
         console.say("\nno picture in a remote folder: name a file with --plot")
         return
-    figure = charts.draw(_title(config, found), _funnel(found), _lengths(folder, found))
+    read, kept = record.counts.read, record.counts.kept
+    title = f"{config.path}: {read:,} read, {kept:,} kept" + (
+        f" ({kept / read:.1%})" if read else ""
+    )
+    figure = charts.draw(title, _funnel(record), lengths_of(folder, record))
     path = config.plot or folder.path("show.png")
     directory, name = os.path.split(path)
     try:
@@ -222,29 +219,23 @@ def _draw(config: ShowConfig, folder: Folder, found: Manifest) -> None:
     console.say(f"\npicture: {path}")
 
 
-def _title(config: ShowConfig, found: Manifest) -> str:
-    read, kept = found.counts.read, found.counts.kept
-    share = f" ({kept / read:.1%})" if read else ""
-    return f"{config.path}: {read:,} read, {kept:,} kept{share}"
+def _funnel(record: Manifest) -> list[tuple[str, int]]:
+    """Return what was read, what was taken from it, most first, and what was kept."""
+    counts = record.counts
+    losses = [(f"quarantined: {reason}", count) for reason, count in counts.quarantined.items()]
+    losses += [(f"dropped: {reason}", count) for reason, count in counts.dropped.items()]
+    losses.sort(key=lambda item: -item[1])
+    return [("read", counts.read), *losses, ("kept", counts.kept)]
 
 
-def _funnel(found: Manifest) -> list[tuple[str, int]]:
-    """Give what was read, what was taken from it, most first, and what was kept."""
-    counts = found.counts
-    taken = [(f"quarantined: {reason}", count) for reason, count in counts.quarantined.items()]
-    taken += [(f"dropped: {reason}", count) for reason, count in counts.dropped.items()]
-    taken.sort(key=lambda item: -item[1])
-    return [("read", counts.read), *taken, ("kept", counts.kept)]
-
-
-def _lengths(folder: Folder, found: Manifest) -> charts.Lengths | None:
-    """Give the lengths that the manifest tells, or else count those of the rows."""
-    rules = found.config.get("rules", {})
+def lengths_of(folder: Folder, record: Manifest) -> charts.Lengths | None:
+    """Return the lengths that the manifest holds, or else count those of the rows."""
+    rules = record.config.get("rules", {})
     low, high = rules.get("content_min"), rules.get("content_max")
-    if told := found.facts.get(_LENGTHS):
-        return charts.Lengths(told["edges"], told["kept"], told["read"], low, high)
-    column = _TEXT_OF[found.stage]
-    batches = _batches(folder, found, [column])
+    if counts := record.facts.get(_LENGTHS):
+        return charts.Lengths(counts["edges"], counts["kept"], counts["read"], low, high)
+    column = _TEXT_OF[record.stage]
+    batches = _batches(folder, record, [column])
     counted = [pc.utf8_length(batch.column(column)).to_numpy() for batch in batches]
     lengths = np.concatenate(counted) if counted else np.array([], dtype=np.int64)
     if not len(lengths):

@@ -2,22 +2,24 @@
 
 A subset of n holds the n train rows that come first by (sample key, uid, byte offset), so
 subsets are nested and the same whatever the shards. Memory: about 100 bytes a catalogue row for
-the index, and one range of rows at a time for their text.
+the index, and one range of rows at a time for their text, of at most 2 GiB.
 """
 
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import xxhash
 
 from data import console
 from data.artefacts import manifest, schema
+from data.artefacts.dataset import Subset
 from data.artefacts.folder import Artefact, Folder, digest_all, digest_file, local_path
 from data.artefacts.manifest import Counts, Manifest, placement
 from data.artefacts.parts import open_part, read_part
@@ -29,7 +31,9 @@ if TYPE_CHECKING:
 
 STAGE = "subset"
 _WORK = ".tmp-data"
+# A range of rows: a column of Arrow's strings ends at 2 GiB.
 _ROWS_AT_ONCE = 50_000
+_BYTES_AT_ONCE = 2**31 - 1
 _INDEXED = ["uid", "title", "content", "split", "sample_key", "source", "byte_offset"]
 # datasets knows no columns that refuse nulls; the subset's schema is SUBSET without that.
 _STORED = pa.schema([pa.field(field.name, field.type) for field in schema.SUBSET])
@@ -80,6 +84,12 @@ class Chosen:
     """Position of the row's shard in the list of shards, [rows]."""
     row: np.ndarray
     """Position of the row in its shard, [rows]."""
+    size: np.ndarray
+    """Bytes of the row's title and content, [rows]."""
+
+    def take(self, places: np.ndarray | slice) -> "Chosen":
+        """Return the rows at some places."""
+        return Chosen(self.part[places], self.row[places], self.size[places])
 
 
 def run(config: SubsetConfig) -> Manifest:
@@ -94,16 +104,15 @@ def run(config: SubsetConfig) -> Manifest:
     parent = manifest.read(clean, "clean")
     out = local_path(config.out, "--out")
     identity = manifest.identify(config, clean=parent.digest)
-    # What is asked for may not be there: to be known before an earlier output is removed.
-    earlier = _find(clean, config, parent) if config.overwrite else None
+    # There may be fewer rows than asked for: raised before an earlier output is removed.
+    earlier = _choose(clean, config, parent) if config.overwrite else None
     with stage(STAGE, config, config.out, identity) as work:
         if work.finished:
             console.say(f"{config.out} is already finished for this catalogue and config")
             return work.finished
-        chosen, counts = earlier or _find(clean, config, parent)
-        outputs, facts = _write(
-            clean, parent.parts, chosen, out, manifest.identity_digest(identity)
-        )
+        chosen, counts = earlier or _choose(clean, config, parent)
+        digest = manifest.identity_digest(identity)
+        outputs, facts = _write(clean, parent.parts, chosen, out, digest)
         made_from = (parent.as_parent(manifest.absolute(config.clean)),)
         result = work.finish(outputs, counts, parent.outputs, made_from, facts)
     console.say(manifest.funnel(result))
@@ -112,11 +121,14 @@ def run(config: SubsetConfig) -> Manifest:
     return result
 
 
-def _find(
+def _choose(
     clean: Folder, config: SubsetConfig, parent: Manifest
 ) -> tuple[dict[str, Chosen], Counts]:
     index = build_index(clean, parent.parts)
-    _check_whole(config, parent, index.num_rows)
+    if index.num_rows != parent.counts.kept:
+        hint = "a shard is missing or foreign: make the folder again with --overwrite true"
+        expected = f"{parent.counts.kept:,} rows"
+        raise ManifestError(config.clean, expected, f"{index.num_rows:,}", hint)
     return choose(index, config)
 
 
@@ -124,12 +136,11 @@ def load(path: str) -> "DatasetDict":
     """Load a finished subset, memory-mapped.
 
     Raises:
-        ManifestError: the folder is no finished subset.
+        ManifestError: the folder is no finished subset, or a file of it was changed.
     """
     import datasets
 
-    manifest.read(Folder(path), STAGE).check(Folder(path))
-    loaded: DatasetDict = datasets.load_from_disk(str(local_path(path, "--subset")))
+    loaded: DatasetDict = datasets.load_from_disk(str(Subset.open(path).path))
     return loaded
 
 
@@ -138,39 +149,43 @@ def build_index(clean: Folder, parts: Sequence[Artefact]) -> pa.Table:
 
     Returns:
         [rows] ``sample_key``, ``uid``, ``source``, ``byte_offset``, ``split``, ``part``,
-        ``row``, ``text`` and ``content``: xxh3 64-bit hashes of (title, content) and content.
-        Two texts among a million share a hash with a chance of 3 in 10^8.
+        ``row``, ``size`` of title and content in bytes, ``text`` and ``content``: xxh3 64-bit
+        hashes of (title, content) and content. Two texts among a million share a hash with a
+        chance of 3 in 10^8.
     """
     tables = []
     with console.Progress("index", None, "rows") as progress:
         for place, part in enumerate(parts):
             table = read_part(clean, part.path, _INDEXED, listed=part)
             schema.check(table, schema.CLEAN, clean.path(part.path))
-            tables.append(_index_part(table, place))
+            tables.append(index_part(table, place))
             progress.advance(table.num_rows)
     return pa.concat_tables(tables)
 
 
-def _index_part(table: pa.Table, part: int) -> pa.Table:
-    titles = table.column("title").to_pylist()
-    contents = [xxhash.xxh3_64_intdigest(c.encode()) for c in table.column("content").to_pylist()]
+def index_part(table: pa.Table, part: int) -> pa.Table:
+    """Index the rows of one part, as ``build_index``."""
+    titles, contents = table.column("title"), table.column("content")
+    hashes = [xxhash.xxh3_64_intdigest(text.encode()) for text in contents.to_pylist()]
     texts = [
         xxhash.xxh3_64_intdigest(title.encode(), content)
-        for title, content in zip(titles, contents, strict=True)
+        for title, content in zip(titles.to_pylist(), hashes, strict=True)
     ]
+    columns = {
+        "part": pa.repeat(pa.scalar(part, pa.int32()), len(hashes)),
+        "row": pa.array(range(len(hashes)), pa.int32()),
+        "size": pc.add(pc.binary_length(titles), pc.binary_length(contents)),
+        "text": pa.array(texts, pa.uint64()),
+        "content": pa.array(hashes, pa.uint64()),
+    }
     index = table.select(["sample_key", "uid", "source", "byte_offset", "split"])
-    index = index.append_column("part", pa.repeat(pa.scalar(part, pa.int32()), len(titles)))
-    index = index.append_column("row", pa.array(range(len(titles)), pa.int32()))
-    index = index.append_column("text", pa.array(texts, pa.uint64()))
-    return index.append_column("content", pa.array(contents, pa.uint64()))
+    for name, column in columns.items():
+        index = index.append_column(name, column)
+    return index
 
 
 def choose(index: pa.Table, config: SubsetConfig) -> tuple[dict[str, Chosen], Counts]:
     """Choose the rows of each split.
-
-    Args:
-        index: from ``build_index``.
-        config: sizes and order.
 
     Returns:
         The chosen rows of each split that has any, and the counts: ``duplicate``, ``leaked``,
@@ -181,30 +196,37 @@ def choose(index: pa.Table, config: SubsetConfig) -> tuple[dict[str, Chosen], Co
     """
     by_sample = ["sample_key", "uid", "byte_offset", "source"]
     keys = by_sample if config.order == "sample" else ["source", "byte_offset"]
-    index = index.sort_by([(key, "ascending") for key in keys])
-    split = index.column("split").to_numpy()
-    is_first = _first_of_each(index.column("text").to_numpy())
-    content = index.column("content").to_numpy()
-    leaked = is_first & (split != "train") & np.isin(content, content[split == "train"])
+    order = pc.sort_indices(index, [(key, "ascending") for key in keys])
+
+    def ordered(name: str) -> np.ndarray:
+        # Never of a column of strings, which would be put together in one of 2 GiB at most.
+        column: np.ndarray = index.column(name).take(order).to_numpy()
+        return column
+
+    codes = pc.index_in(index.column("split"), pa.array(schema.SPLITS))
+    split = codes.take(order).to_numpy()
+    is_first = _first_of_each(ordered("text"))
+    content, is_train = ordered("content"), split == schema.SPLITS.index("train")
+    leaked = is_first & ~is_train & np.isin(content, content[is_train])
     eligible = is_first & ~leaked
     limits = {"train": config.size, "validation": config.validation, "test": config.test}
+    rows = Chosen(ordered("part"), ordered("row"), ordered("size"))
     chosen: dict[str, Chosen] = {}
-    for name in schema.SPLITS:
-        places = np.flatnonzero(eligible & (split == name))
+    for code, name in enumerate(schema.SPLITS):
+        places = np.flatnonzero(eligible & (split == code))
         if name == "train":
             _check_size(config, len(places))
         places = places[: limits[name]]
         if len(places):
-            picked = index.select(["part", "row"]).take(places)
-            chosen[name] = Chosen(*(picked.column(c).to_numpy() for c in ("part", "row")))
+            chosen[name] = rows.take(places)
     kept = sum(len(rows.row) for rows in chosen.values())
     dropped = {
         "beyond_size": int(eligible.sum()) - kept,
         "duplicate": int((~is_first).sum()),
         "leaked": int(leaked.sum()),
     }
-    shown = {reason: count for reason, count in dropped.items() if count}
-    return chosen, Counts(index.num_rows, kept, shown)
+    dropped = {reason: count for reason, count in dropped.items() if count}
+    return chosen, Counts(index.num_rows, kept, dropped)
 
 
 def _first_of_each(values: np.ndarray) -> np.ndarray:
@@ -214,19 +236,13 @@ def _first_of_each(values: np.ndarray) -> np.ndarray:
     return first
 
 
-def _check_whole(config: SubsetConfig, parent: Manifest, rows: int) -> None:
-    if rows != parent.counts.kept:
-        mend = "a shard is missing or foreign: make the folder again with --overwrite true"
-        raise ManifestError(config.clean, f"{parent.counts.kept:,} rows", f"{rows:,}", mend)
-
-
 def _check_size(config: SubsetConfig, available: int) -> None:
     if available == 0:
         raise SubsetError(config.clean, "train rows", "none")
     if config.size is not None and config.size > available:
-        mend = f"ask for at most --size {available}, or leave --size out for all"
-        expected, found = f"{config.size:,} different train rows", f"{available:,}"
-        raise SubsetError(config.clean, expected, found, mend)
+        hint = f"ask for at most --size {available}, or leave --size out for all"
+        expected = f"{config.size:,} different train rows"
+        raise SubsetError(config.clean, expected, f"{available:,}", hint)
 
 
 def _write(
@@ -254,17 +270,28 @@ def _write(
 def _read_chosen(clean: Folder, parts: Sequence[Artefact], rows: Chosen) -> Iterator[pa.Table]:
     """Read the chosen rows in order, a range at a time, touching only their row groups."""
     with console.Progress("write", len(rows.row), "rows") as progress:
-        for start in range(0, len(rows.row), _ROWS_AT_ONCE):
-            part = rows.part[start : start + _ROWS_AT_ONCE]
-            row = rows.row[start : start + _ROWS_AT_ONCE]
+        for start, stop in ranges(rows.size):
+            chosen = rows.take(slice(start, stop))
             pieces, places = [], []
-            for each in np.unique(part):
-                place = np.flatnonzero(part == each)
-                pieces.append(_read_rows(clean, parts[each], row[place]))
+            for part in np.unique(chosen.part):
+                place = np.flatnonzero(chosen.part == part)
+                pieces.append(_read_rows(clean, parts[part], chosen.row[place]))
                 places.append(place)
             order = np.argsort(np.concatenate(places), kind="stable")
             yield pa.concat_tables(pieces).take(order)
-            progress.advance(len(row))
+            progress.advance(stop - start)
+
+
+def ranges(sizes: np.ndarray) -> Iterator[tuple[int, int]]:
+    """Cut rows of so many bytes into ranges [start, stop) that are small enough to be read."""
+    ends = np.cumsum(sizes, dtype=np.int64)
+    start = 0
+    while start < len(sizes):
+        limit = (ends[start - 1] if start else 0) + _BYTES_AT_ONCE
+        stop = max(int(np.searchsorted(ends, limit, side="right")), start + 1)
+        stop = min(stop, start + _ROWS_AT_ONCE)
+        yield start, stop
+        start = stop
 
 
 def _read_rows(clean: Folder, part: Artefact, rows: np.ndarray) -> pa.Table:
@@ -272,21 +299,16 @@ def _read_rows(clean: Folder, part: Artefact, rows: np.ndarray) -> pa.Table:
     with open_part(clean, part.path, part) as file:
         sizes = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
         ends = np.cumsum(sizes)
-        groups = np.searchsorted(ends, rows, side="right")
-        needed = np.unique(groups)
-        table = file.read_row_groups(needed.tolist(), columns=_STORED.names)
-    # Where each needed group begins in its shard and in the table just read.
-    begins = np.concatenate([[0], ends[:-1]])
-    sizes_read = np.array([sizes[group] for group in needed])
-    read_begins = np.concatenate([[0], np.cumsum(sizes_read)[:-1]])
-    shift = np.searchsorted(needed, groups)
-    picked: pa.Table = table.take(rows - begins[groups] + read_begins[shift])
+        groups = np.unique(np.searchsorted(ends, rows, side="right"))
+        table = file.read_row_groups(groups.tolist(), columns=_STORED.names)
+    numbers = np.concatenate(
+        [np.arange(ends[group] - sizes[group], ends[group]) for group in groups]
+    )
+    picked: pa.Table = table.take(np.searchsorted(numbers, rows))
     return picked.select(_STORED.names).cast(_STORED)
 
 
 def _write_stream(path: Path, tables: Iterator[pa.Table], lengths: dict[str, int]) -> None:
-    import pyarrow.compute as pc
-
     with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, _STORED) as writer:
         for table in tables:
             for name in ("title", "content"):
@@ -301,28 +323,23 @@ def _save(work: Path, splits: list[str], digest: str) -> None:
 
     bars = datasets.utils.logging.is_progress_bar_enabled()
     datasets.disable_progress_bars()
-    made = {}
+    loaded = {}
     for split in splits:
         table = MemoryMappedTable.from_file(str(work / f"{split}.arrow"))
         # A fingerprint by content, where the library's own holds the file's time.
         fingerprint = digest_all([digest, split])[:16]
-        made[split] = datasets.Dataset(table, fingerprint=fingerprint)
-    datasets.DatasetDict(made).save_to_disk(str(work / "dataset"))
+        loaded[split] = datasets.Dataset(table, fingerprint=fingerprint)
+    datasets.DatasetDict(loaded).save_to_disk(str(work / "dataset"))
     if bars:
         datasets.enable_progress_bars()
 
 
-def _artefacts(out: Path, rows: dict[str, int]) -> tuple[Artefact, ...]:
-    made = []
-    for split in rows:
-        files = sorted((out / split).glob("*.arrow"))
-        for file in files:
-            count = rows[split] if len(files) == 1 else _stream_rows(file)
+def _artefacts(out: Path, splits: Iterable[str]) -> tuple[Artefact, ...]:
+    artefacts = []
+    for split in splits:
+        for file in sorted((out / split).glob("*.arrow")):
+            with pa.memory_map(str(file)) as source, pa.ipc.open_stream(source) as reader:
+                count = sum(batch.num_rows for batch in reader)
             name = f"{split}/{file.name}"
-            made.append(Artefact(name, count, file.stat().st_size, digest_file(file)))
-    return tuple(made)
-
-
-def _stream_rows(file: Path) -> int:
-    with pa.memory_map(str(file)) as source, pa.ipc.open_stream(source) as reader:
-        return sum(batch.num_rows for batch in reader)
+            artefacts.append(Artefact(name, count, file.stat().st_size, digest_file(file)))
+    return tuple(artefacts)

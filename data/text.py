@@ -1,7 +1,7 @@
 """Repair of text columns at Arrow speed.
 
 Pure: no I/O, no Dask. Defined by one line, ``repair``; the column form must agree with it on
-every string. It hands every text to that line unless it can prove what the line gives; the
+every string. It hands every text to that line unless it can prove what the line returns; the
 proofs stand beside the steps, and property tests check them.
 """
 
@@ -74,7 +74,7 @@ def _unescape_again(text: str) -> str | None:
     without ``<`` the whole text has one answer. Straight quotes make no entity of what was none.
 
     Returns:
-        The text after the first pass's unescaping; None where this cannot tell.
+        The text after the first pass's unescaping; None where that is not certain.
     """
     if "&" not in text:
         return text
@@ -93,7 +93,7 @@ def straighten_quotes(text: str) -> str:
 
 
 def _is_settled(texts: list[str]) -> np.ndarray:
-    """Tell of which texts ftfy would change nothing but curly quotes: bool [texts].
+    """Whether ftfy would change nothing but curly quotes in each text: bool [texts].
 
     True only where no fixer of ftfy has anything to act on: no match of its badness expression
     (or the encoding search would begin), no character of its translation tables, no control, C1

@@ -25,10 +25,7 @@ class TextTokenizer:
     """
 
     def __init__(self, tokenizer: Any) -> None:
-        """Copy the tokenizer's backend: truncation and padding set by others do not reach it.
-
-        Args:
-            tokenizer: of transformers.
+        """Copy the backend of transformers' tokenizer: truncation and padding set later stay out.
 
         Raises:
             ModelError: it is a slow one, or has no end-of-sequence token.
@@ -64,11 +61,11 @@ class TextTokenizer:
     @property
     def digest(self) -> str:
         """Digest all that decides the ids."""
-        told = f"{self._backend.to_str()}\n{self.eos}"
-        # Rows of such tokenizers were made otherwise by the first version.
+        rules = f"{self._backend.to_str()}\n{self.eos}"
+        # The first version encoded otherwise with such tokenizers.
         if self.ending not in ([], [self.eos]) or self._begins_words:
-            told += "\nends and begins nowhere"
-        return digest_bytes(told.encode())
+            rules += "\nends and begins nowhere"
+        return digest_bytes(rules.encode())
 
     def encode(self, texts: list[str]) -> list[list[int]]:
         """Encode prompts: with the tokenizer's own begin-of-sequence where it adds one."""

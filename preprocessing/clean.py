@@ -6,11 +6,10 @@ settings, so a retried or restarted task writes the same bytes again.
 """
 
 import dataclasses
-import itertools
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 
@@ -18,18 +17,20 @@ from data import console, sampling
 from data.artefacts import manifest, schema
 from data.artefacts.folder import Artefact, Folder, digest_all
 from data.artefacts.manifest import Counts, Manifest
-from data.artefacts.parts import commit_with_quarantine, list_parts, part_name, recall
+from data.artefacts.parts import commit_with_quarantine, part_name, recall
 from data.artefacts.stage import stage
+from data.cluster.client import connect
+from data.cluster.parts import run_parts
 from data.errors import OutputError, QuarantineError, SourceError
-from preprocessing import advice, parse, rules, source
+from data.sources import kinds
+from preprocessing import parse, rules, source
 from preprocessing.config import CleanConfig
 from preprocessing.source import Lines, SourceFile
 
-if TYPE_CHECKING:
-    from distributed import Client, Future
-
 STAGE = "clean"
-_SHOWN_LINES = 3
+_SHOWN_LINES, _SHOWN_FIELDS = 3, 8
+# Windows' Western code page: what text that is no UTF-8 mostly is, and Latin-1 nearly the same.
+_WESTERN = kinds.Kind("Windows-1252 or Latin-1", "iconv -f WINDOWS-1252 -t UTF-8")
 # Blocks handed out beyond the running ones: enough that no worker waits, few enough that a gzip
 # stream's decompressed blocks stay in memory.
 _AHEAD = 2
@@ -67,7 +68,7 @@ class CleanPart:
     """Descriptions by length, in the bins of ``rules.LENGTH_EDGES``: those ``read``, as the file
     has them, and those ``kept``, repaired."""
     outputs: tuple[Artefact, ...]
-    shown: tuple[str, ...] = ()
+    first_broken: tuple[str, ...] = ()
     """The first quarantined lines, for a person."""
 
 
@@ -75,7 +76,7 @@ def run(config: CleanConfig) -> Manifest:
     """Clean a source into a folder of shards.
 
     Returns:
-        The manifest, written or found finished.
+        The manifest, written now or by an earlier run.
 
     Raises:
         SourceError: the input is missing, empty, truncated, or no row of it passes the rules.
@@ -104,10 +105,7 @@ def run(config: CleanConfig) -> Manifest:
 
 
 def _run_blocks(config: CleanConfig, files: list[SourceFile]) -> list[CleanPart]:
-    """Run every block on the cluster; give the parts in order."""
-    from data.cluster.client import connect, results
-
-    finished = _finished_parts(Folder(config.out))
+    """Run every block on the cluster; return the parts in order."""
     stored = sum(file.size for file in files)
     unread = sum(file.size * (_MOST_DEFLATED if file.compressed else 1) for file in files)
     settings = dataclasses.replace(config, overwrite=False)
@@ -119,17 +117,18 @@ def _run_blocks(config: CleanConfig, files: list[SourceFile]) -> list[CleanPart]
     ):
         began = time.perf_counter()
 
-        def submit(block: RawBlock, attempt: int) -> "Future":
-            is_finished = part_name(block.index) in finished
-            return _submit(client, block, settings, is_finished, attempt)
+        def arguments(block: RawBlock) -> tuple[RawBlock, Any, CleanConfig]:
+            lines = block.lines and client.scatter(block.lines, hash=False)
+            return dataclasses.replace(block, lines=None), lines, settings
 
-        for block, part in results(client, _blocks(config, files), submit, _AHEAD):
+        tasks, blocks = (clean_part, verify_part), _blocks(config, files)
+        for block, part in run_parts(client, Folder(config.out), blocks, tasks, arguments, _AHEAD):
             parts.append(part)
             counts += part.counts
             unread -= part.size
             rate = counts.read / (time.perf_counter() - began)
             progress.advance(block.read, rows=f"{counts.read:,}", rows_per_s=f"{rate:,.0f}")
-            if _is_too_broken(config, counts, unread):
+            if is_too_broken(config, counts, unread):
                 raise _too_broken(config, files, parts, counts)
     return sorted(parts, key=lambda part: part.index)
 
@@ -150,22 +149,6 @@ def _blocks(config: CleanConfig, files: list[SourceFile]) -> Iterator[RawBlock]:
             index, start, read = index + 1, start + lines.size, at
 
 
-def _finished_parts(folder: Folder) -> set[str]:
-    return set(list_parts(folder))
-
-
-def _submit(
-    client: "Client", block: RawBlock, config: CleanConfig, is_finished: bool, attempt: int
-) -> "Future":
-    lines: Any = block.lines
-    if lines is not None:
-        lines = client.scatter(lines, hash=False)
-    bare = dataclasses.replace(block, lines=None)
-    task = verify_part if is_finished else clean_part
-    name = f"clean-{id(client):x}-{block.index:05d}-{attempt}"
-    return client.submit(task, bare, lines, config, key=name, pure=False)
-
-
 def clean_part(block: RawBlock, lines: Lines | None, config: CleanConfig) -> CleanPart:
     """Clean one block and commit its part; runs on a worker."""
     lines = lines or _read(block, config)
@@ -173,20 +156,19 @@ def clean_part(block: RawBlock, lines: Lines | None, config: CleanConfig) -> Cle
     kept, dropped = rules.clean_rows(parsed.rows, config.rules)
     if parsed.blank:
         dropped["blank_line"] = parsed.blank
-    reasons = parsed.quarantine.column("reason").value_counts().to_pylist()
-    quarantined = {item["values"]: item["counts"] for item in reasons}
-    counts = Counts(parsed.lines, kept.num_rows, dropped, quarantined)
-    counts.check(f"{block.file.name} bytes {block.start:,} to {block.stop:,}")
-    shown = _shown(parsed.quarantine)
-    lengths = {
-        "read": rules.count_lengths(parsed.rows.column("content")).tolist(),
-        "kept": rules.count_lengths(kept.column("content")).tolist(),
-    }
+    where = f"{block.file.name} bytes {block.start:,} to {block.stop:,}"
+    counts = Counts.tally(where, parsed.lines, kept.num_rows, dropped, parsed.quarantine)
     facts = {
         "counts": dataclasses.asdict(counts),
         "digest": lines.digest,
-        "lengths": lengths,
-        "shown": shown,
+        "lengths": {
+            "read": rules.count_lengths(parsed.rows.column("content")).tolist(),
+            "kept": rules.count_lengths(kept.column("content")).tolist(),
+        },
+        "shown": [
+            f"{row['source']} byte {row['byte_offset']:,} {row['reason']}: {row['line'][:80]!r}"
+            for row in parsed.quarantine.slice(0, _SHOWN_LINES).to_pylist()
+        ],
     }
     table = order_rows(add_sampling(kept, config))
     name = part_name(block.index)
@@ -194,32 +176,41 @@ def clean_part(block: RawBlock, lines: Lines | None, config: CleanConfig) -> Cle
     return _part(block, lines, facts, outputs)
 
 
+def verify_part(block: RawBlock, lines: Lines | None, config: CleanConfig) -> CleanPart:
+    """Describe a part that an earlier run committed; clean it again where it does not hold.
+
+    Raises:
+        OutputError: the input is no longer what that run read.
+    """
+    earlier = recall(Folder(config.out), part_name(block.index))
+    if earlier is None:
+        return clean_part(block, lines, config)
+    facts, outputs = earlier
+    lines = lines or _read(block, config)
+    if lines.digest != facts["digest"]:
+        where, hint = f"{block.file.url} from byte {block.start:,}", "use --overwrite true"
+        raise OutputError(where, "what the interrupted run read", "other bytes", hint)
+    return _part(block, lines, facts, outputs)
+
+
 def _part(
     block: RawBlock, lines: Lines, facts: dict[str, Any], outputs: tuple[Artefact, ...]
 ) -> CleanPart:
-    counts, shown = Counts(**facts["counts"]), tuple(facts["shown"])
     return CleanPart(
         index=block.index,
         file=block.file.name,
         size=lines.size,
         digest=lines.digest,
-        counts=counts,
+        counts=Counts(**facts["counts"]),
         lengths=facts["lengths"],
         outputs=outputs,
-        shown=shown,
+        first_broken=tuple(facts["shown"]),
     )
 
 
 def _read(block: RawBlock, config: CleanConfig) -> Lines:
     with block.file.open() as file:
         return source.read_lines(file, block.start, block.stop, config.max_line_bytes)
-
-
-def _shown(quarantine: pa.Table) -> list[str]:
-    return [
-        f"{row['source']} byte {row['byte_offset']:,} {row['reason']}: {row['line'][:80]!r}"
-        for row in quarantine.slice(0, _SHOWN_LINES).to_pylist()
-    ]
 
 
 def add_sampling(table: pa.Table, config: CleanConfig) -> pa.Table:
@@ -238,25 +229,8 @@ def order_rows(table: pa.Table) -> pa.Table:
     return table.sort_by(keys)
 
 
-def verify_part(block: RawBlock, lines: Lines | None, config: CleanConfig) -> CleanPart:
-    """Describe a part that an earlier run committed; clean it again where it does not hold.
-
-    Raises:
-        OutputError: the input is no longer what that run read.
-    """
-    earlier = recall(Folder(config.out), part_name(block.index))
-    if earlier is None:
-        return clean_part(block, lines, config)
-    facts, outputs = earlier
-    lines = lines or _read(block, config)
-    if lines.digest != facts["digest"]:
-        where, mend = f"{block.file.url} from byte {block.start:,}", "use --overwrite true"
-        raise OutputError(where, "what the interrupted run read", "other bytes", mend)
-    return _part(block, lines, facts, outputs)
-
-
-def _is_too_broken(config: CleanConfig, counts: Counts, unread: int) -> bool:
-    """Tell whether the broken lines are too many for the unread bytes to make up for."""
+def is_too_broken(config: CleanConfig, counts: Counts, unread: int) -> bool:
+    """Whether the broken lines are too many for the unread bytes to make up for."""
     broken = sum(counts.quarantined.values())
     return broken > config.max_quarantined_share * (counts.read + unread // _SHORTEST_RECORD)
 
@@ -264,31 +238,53 @@ def _is_too_broken(config: CleanConfig, counts: Counts, unread: int) -> bool:
 def _too_broken(
     config: CleanConfig, files: list[SourceFile], parts: list[CleanPart], counts: Counts
 ) -> QuarantineError:
-    found = f"{sum(counts.quarantined.values()):,} of {counts.read:,} lines read so far"
+    broken = f"{sum(counts.quarantined.values()):,} of {counts.read:,} lines read so far"
     expected = f"at most {config.max_quarantined_share:.2%} broken lines"
-    mend = _mend_lines(files, parts)
-    if not mend:
+    hint = _hint(files, parts)
+    if not hint:
         in_order = sorted(parts, key=lambda part: part.index)
-        lines = itertools.chain.from_iterable(part.shown for part in in_order)
-        shown = "\n  ".join(itertools.islice(lines, _SHOWN_LINES))
-        mend = f"accept more with --max_quarantined_share; the first of them:\n  {shown}"
-    return QuarantineError(config.source, expected, found, mend)
+        lines = [line for part in in_order for line in part.first_broken][:_SHOWN_LINES]
+        first = "\n  ".join(lines)
+        hint = f"accept more with --max_quarantined_share; the first of them:\n  {first}"
+    return QuarantineError(config.source, expected, broken, hint)
 
 
-def _mend_lines(files: list[SourceFile], parts: list[CleanPart]) -> str:
-    """Tell what helps with the file that holds the most broken lines."""
-    by_file: dict[str, Counts] = {}
-    for part in parts:
-        by_file[part.file] = by_file.get(part.file, Counts()) + part.counts
-    broken = {name: sum(counts.quarantined.values()) for name, counts in by_file.items()}
-    worst = max(files, key=lambda file: broken.get(file.name, 0))
-    reasons = by_file[worst.name].quarantined
-    return advice.mend_lines(worst, reasons) if reasons else ""
+def _hint(files: list[SourceFile], parts: list[CleanPart]) -> str:
+    """Describe what helps with the file that holds the most broken lines."""
+    worst: tuple[SourceFile, dict[str, int]] = (files[0], {})
+    for file in files:
+        broken = sum((part.counts for part in parts if part.file == file.name), Counts())
+        if sum(broken.quarantined.values()) > sum(worst[1].values()):
+            worst = file, broken.quarantined
+    return _hint_for(*worst) if worst[1] else ""
+
+
+def _hint_for(file: SourceFile, reasons: dict[str, int]) -> str:
+    """Describe what a file is and name the command that converts it; empty where neither is sure.
+
+    Args:
+        file: to look into.
+        reasons: how many of its lines were quarantined, by reason; at least one.
+    """
+    most = max(reasons, key=lambda reason: reasons[reason])
+    if most == "invalid_utf8":
+        convert = _WESTERN.hint(file.url, file.compressed)
+        return f"they are no UTF-8, perhaps {_WESTERN.name}; {convert}"
+    if most not in ("missing_field", "wrong_type"):
+        return ""
+    kind = kinds.recognise(source.read_start(file))
+    rename = kinds.to_fields(kind.record) if kind.record else ""
+    if not kind.record or rename == "":
+        return ""
+    fields = f"its records have the fields {', '.join(list(kind.record)[:_SHOWN_FIELDS])}"
+    if rename is None:
+        return f"{fields}: rename or fill those that are meant by uid, title and content"
+    return f"{fields}; {kind.hint(file.url, file.compressed, rename)}"
 
 
 def _check_outcome(config: CleanConfig, files: list[SourceFile], parts: list[CleanPart]) -> None:
     counts = sum((part.counts for part in parts), Counts())
-    if _is_too_broken(config, counts, 0):
+    if is_too_broken(config, counts, 0):
         raise _too_broken(config, files, parts, counts)
     if counts.read == 0:
         raise SourceError(config.source, "JSON lines", "no line")
@@ -297,31 +293,26 @@ def _check_outcome(config: CleanConfig, files: list[SourceFile], parts: list[Cle
             f"quarantined as {why}": n for why, n in counts.quarantined.items()
         }
         most = max(fallen, key=lambda reason: fallen[reason])
-        found = f"none of {counts.read:,}, most of them {most}"
-        mend = "widen --rules.content_min and --rules.content_max"
+        hint = "widen --rules.content_min and --rules.content_max"
         if most not in counts.dropped:
-            mend = (
-                _mend_lines(files, parts) or "python -m data synthesize shows what lines look like"
-            )
-        raise SourceError(config.source, "rows that pass the rules", found, mend)
+            hint = _hint(files, parts) or "python -m data synthesize shows what lines look like"
+        fate = f"none of {counts.read:,}, most of them {most}"
+        raise SourceError(config.source, "rows that pass the rules", fate, hint)
 
 
 def _inputs(files: list[SourceFile], parts: list[CleanPart]) -> tuple[Artefact, ...]:
-    by_file: dict[str, list[CleanPart]] = {}
+    by_file: dict[str, list[CleanPart]] = {file.name: [] for file in files}
     for part in parts:
-        by_file.setdefault(part.file, []).append(part)
-    inputs = []
-    for file in files:
-        own = by_file.get(file.name, [])
-        inputs.append(
-            Artefact(
-                manifest.absolute(file.url),
-                sum(part.counts.read for part in own),
-                sum(part.size for part in own),
-                digest_all([part.digest for part in own]),
-            )
+        by_file[part.file].append(part)
+    return tuple(
+        Artefact(
+            manifest.absolute(file.url),
+            sum(part.counts.read for part in by_file[file.name]),
+            sum(part.size for part in by_file[file.name]),
+            digest_all([part.digest for part in by_file[file.name]]),
         )
-    return tuple(inputs)
+        for file in files
+    )
 
 
 def _lengths(parts: list[CleanPart]) -> dict[str, list[int]]:

@@ -100,8 +100,8 @@ class CleanConfig:
                 expected = f"{least} to {_LARGEST:,}"
                 raise ConfigError(f"--{name}", expected, str(getattr(self, name)))
         if not 0 <= self.max_quarantined_share <= 1:
-            found = str(self.max_quarantined_share)
-            raise ConfigError("--max_quarantined_share", "0 to 1", found)
+            share = str(self.max_quarantined_share)
+            raise ConfigError("--max_quarantined_share", "0 to 1", share)
         if self.max_gzip_ratio < 1:
             raise ConfigError("--max_gzip_ratio", "at least 1", str(self.max_gzip_ratio))
         if self.workers is not None and self.workers < 1:

@@ -19,14 +19,14 @@ _MOST_LOST_TO_ONE = 34 + 2
 _NOT_BOUNDED = r"&(?i:amp|#0*38|#x0*26|#[0-9a-fx]{8,})"
 # White space at either end, and the last letter, which may join a combining mark behind it.
 _MOST_LOST_AT_ENDS = 3
-# How much further than the length asked for a text is looked at: most have fewer references and
-# doubled spaces than that many characters.
+# Characters beyond ``enough`` that are read of a text: most texts lose fewer than so many to
+# references and doubled spaces.
 _FURTHER = 128
 _TAB, _NEWLINE, _SPACE, _AMPERSAND, _TILDE = 9, 10, 32, 38, 126
 
 
 def longest(column: pa.StringArray) -> np.ndarray:
-    """Give an upper bound of the repaired lengths.
+    """Return an upper bound of the repaired lengths.
 
     Args:
         column: [rows] raw text without nulls.
@@ -42,7 +42,7 @@ def longest(column: pa.StringArray) -> np.ndarray:
 
 
 def shortest(column: pa.StringArray, enough: int) -> np.ndarray:
-    """Give a lower bound of the repaired lengths, looking at the beginning of each text only.
+    """Return a lower bound of the repaired lengths, by the beginning of each text alone.
 
     Where that is printable ASCII, tabs and newlines without a match of ``_NOT_BOUNDED``, repair
     takes nothing from it but character references, all but one character of each run of white
@@ -52,7 +52,7 @@ def shortest(column: pa.StringArray, enough: int) -> np.ndarray:
 
     Args:
         column: [rows] raw text without nulls.
-        enough: code points; how far above this a length lies is of no interest.
+        enough: code points; a bound above this need not be sharp.
 
     Returns:
         [rows] int, code points; 0 where nothing is sure.

@@ -54,10 +54,8 @@ def parse_lines(data: bytes, offset: int, source: str, max_line_bytes: int) -> P
     """
     starts, stops = _line_bounds(data)
     whole = _bulk(data, starts, stops, max_line_bytes)
-    if whole is not None:
-        good = np.arange(len(starts))
-        bad: list[tuple[int, str]] = []
-    else:
+    good, bad = np.arange(len(starts)), list[tuple[int, str]]()
+    if whole is None:
         good, bad, whole = _one_by_one(data, starts, stops, max_line_bytes)
     blank = len(starts) - len(good) - len(bad)
     rows = _with_line(whole, source, starts[good] + offset)
@@ -111,7 +109,7 @@ def _is_utf8(data: bytes) -> bool:
 
 
 def _records(data: bytes, lines: int) -> pa.Table | None:
-    """Let pyarrow parse lines that all open and close an object; None unless each is a record."""
+    """Let pyarrow parse lines that all open and close an object; None unless all are records."""
     reading = pj.ReadOptions(use_threads=False, block_size=len(data) + 1)
     try:
         table = pj.read_json(pa.BufferReader(data), read_options=reading, parse_options=_OPTIONS)
@@ -140,19 +138,18 @@ def _one_by_one(
         elif reason:
             bad.append((index, reason))
     good = _bisect(lines, likely, tables)
-    refused = sorted(set(likely) - set(good))
-    bad = sorted(bad + [(index, "invalid_json") for index in refused])
+    bad = sorted(bad + [(index, "invalid_json") for index in set(likely) - set(good)])
     table = pa.concat_tables(tables) if tables else _TEXT.empty_table()
     return np.array(good, dtype=np.int64), bad, table
 
 
 def _record_after_all(line: bytes) -> bool:
-    """Ask pyarrow about a line that Python's parser refused, for instance as nested too deeply."""
+    """Whether pyarrow takes a line that Python's parser refused, say, as nested too deeply."""
     return line.startswith(b"{") and line.endswith(b"}") and _records(line, 1) is not None
 
 
 def _bisect(lines: list[bytes], indices: Sequence[int], tables: list[pa.Table]) -> list[int]:
-    """Parse lines in bulk, halving where pyarrow refuses; gives the accepted indices in order."""
+    """Parse lines in bulk, halving where pyarrow refuses; return the accepted indices in order."""
     if not indices:
         return []
     table = _records(b"\n".join(lines[index] for index in indices), len(indices))

@@ -66,7 +66,7 @@ def _drop_unrepaired(table: pa.Table, rules: RowRules, drops: Drops) -> pa.Table
     title = table.column("title").combine_chunks()
     content = table.column("content").combine_chunks()
     untitled = _is_empty(title) & (rules.title_min > 0)
-    # Whoever has no title falls to that, whatever the description. Of the others, only those with
+    # A row without a title falls to that, whatever its description. Of the others, only those with
     # a title surely within its bounds fall to their description.
     titled = length_bounds.shortest(title, rules.title_min) >= rules.title_min
     if rules.title_max is not None:
@@ -102,8 +102,8 @@ def _keep_contents(table: pa.Table, rules: RowRules, drops: Drops) -> pa.Table:
     if rules.content_min:
         table = _drop(table, "content_empty", _at_most(table, "content", 0), drops)
     for word in rules.content_excludes:
-        found = pc.match_substring(table.column("content"), word)
-        table = _drop(table, "content_excluded", found, drops)
+        holds_it = pc.match_substring(table.column("content"), word)
+        table = _drop(table, "content_excluded", holds_it, drops)
     return _keep_length(table, "content", (rules.content_min, rules.content_max), drops)
 
 

@@ -1,7 +1,7 @@
 """Where raw lines come from: byte ranges of a plain file, blocks of a gzip stream.
 
-Both give the same blocks: block k holds the lines that *start* in bytes [k·B, (k+1)·B) of the
-uncompressed stream, whole, so the blocks depend on the input and B alone. Knows nothing of JSON.
+Both are cut into the same blocks: block k holds the lines that *start* in bytes [k·B, (k+1)·B) of
+the uncompressed stream, whole, so the blocks depend on the input and B alone. Knows no JSON.
 """
 
 import contextlib
@@ -41,12 +41,12 @@ class SourceFile:
 
     url: str
     name: str
-    """Relative to the folder asked for: what the ``source`` column holds."""
+    """Relative to the source's folder: what the ``source`` column holds."""
     size: int
     """Bytes as stored, so compressed ones for gzip."""
     compressed: bool
     sampled: str
-    """Digest of evenly spaced samples: tells files apart at once, proves nothing."""
+    """Digest of evenly spaced samples: most other files have another, but it proves nothing."""
 
     def open(self) -> contextlib.AbstractContextManager[IO[bytes]]:
         """Open the stored bytes."""
@@ -82,64 +82,59 @@ def find(source: str) -> list[SourceFile]:
     beside = Folder(parent or ".")
     kind = _type(source)
     if kind == "directory":
-        return _describe(Folder(source), _raw_names(Folder(source)))
+        folder = Folder(source)
+        return [_describe(posixpath.join(folder.url, name), name) for name in _raw_names(folder)]
     if kind is not None:
-        return _describe(beside, [base])
+        return [_describe(posixpath.join(beside.url, base), base)]
     if not any(mark in base for mark in "*?["):
-        mend = "name the file with --source, or invent one: python -m data synthesize"
-        raise SourceError(source, "a file or folder", "none", mend)
+        hint = "name the file with --source, or invent one: python -m data synthesize"
+        raise SourceError(source, "a file or folder", "none", hint)
     fitting = fnmatch.filter(beside.names(), base)
     names = [name for name in fitting if base.startswith(".") or not name.startswith(".")]
     if not names:
         raise SourceError(source, "at least one file", "none that fits")
-    _tell_left_out(source, fitting, names)
-    return _describe(beside, names)
+    _log_left_out(source, fitting, names)
+    return [_describe(posixpath.join(beside.url, name), name) for name in names]
 
 
 def _type(url: str) -> str | None:
-    """Tell what is at a path or URL, as fsspec names it; None where there is nothing."""
+    """Return what is at a path or URL, as fsspec names it; None where there is nothing."""
     import fsspec
 
     fs, path = fsspec.core.url_to_fs(url)
     try:
-        found: str = fs.info(path)["type"]
+        return str(fs.info(path)["type"])
     except FileNotFoundError:
-        is_link = Folder(url).is_local and os.path.islink(path)
-        return "link" if is_link else None
-    return found
+        return "link" if Folder(url).is_local and os.path.islink(path) else None
 
 
 def _raw_names(folder: Folder) -> list[str]:
-    """Choose the raw files of a folder by their endings, and tell which files are left out.
+    """Choose the raw files of a folder by their endings, and log which files are left out.
 
     Raises:
         SourceError: there is none, or one beside them holds JSON packed in a way not read here.
     """
     inside = folder.names()
-    shown = [name for name in inside if not name.startswith(".")]
-    names = [name for name in shown if _RAW.search(name)]
-    if packed := [name for name in shown if _PACKED.search(name)]:
-        mend = "unpack it, or move it out of the folder"
-        raise SourceError(folder.url, "plain or gzip files", packed[0], mend)
+    visible = [name for name in inside if not name.startswith(".")]
+    names = [name for name in visible if _RAW.search(name)]
+    if packed := [name for name in visible if _PACKED.search(name)]:
+        hint = "unpack it, or move it out of the folder"
+        raise SourceError(folder.url, "plain or gzip files", packed[0], hint)
     if not names:
-        found = ", ".join(inside[:3]) or "nothing"
-        raise SourceError(folder.url, f"files that end in {', '.join(_ENDINGS)}", found)
-    _tell_left_out(folder.url, inside, names)
+        others = ", ".join(inside[:3]) or "nothing"
+        raise SourceError(folder.url, f"files that end in {', '.join(_ENDINGS)}", others)
+    _log_left_out(folder.url, inside, names)
     return names
 
 
-def _tell_left_out(source: str, inside: list[str], names: list[str]) -> None:
+def _log_left_out(source: str, inside: list[str], names: list[str]) -> None:
     left = sorted(set(inside) - set(names))
     if left:
         more = f" and {len(left) - _SHOWN_NAMES:,} more" if len(left) > _SHOWN_NAMES else ""
         log.warning("%s: left out %s%s", source, ", ".join(left[:_SHOWN_NAMES]), more)
 
 
-def _describe(folder: Folder, names: list[str]) -> list[SourceFile]:
-    return [_describe_one(posixpath.join(folder.url, name), name) for name in names]
-
-
-def _describe_one(url: str, name: str) -> SourceFile:
+def _describe(url: str, name: str) -> SourceFile:
     with streams.open_url(url) as file:
         size = file.seek(0, 2)
         if size == 0:
@@ -150,8 +145,8 @@ def _describe_one(url: str, name: str) -> SourceFile:
         compressed = start.startswith(streams.GZIP)
         kind = kinds.recognise(_unpacked_start(file, url) if compressed else start)
     if kind.name != kinds.LINES:
-        then = kinds.to_fields(kind.record or {}) or ""
-        raise SourceError(url, "JSON lines", kind.name, kind.mend(url, compressed, then))
+        rename = kinds.to_fields(kind.record or {}) or ""
+        raise SourceError(url, "JSON lines", kind.name, kind.hint(url, compressed, rename))
     return SourceFile(url, name, size, compressed, digest_all([digest_bytes(s) for s in samples]))
 
 
@@ -180,7 +175,7 @@ def read_lines(file: IO[bytes], start: int, stop: int, max_line_bytes: int) -> L
     """Read the lines that start in bytes [start, stop) of a plain file.
 
     Args:
-        file: opened for reading bytes, seekable.
+        file: seekable.
         start: first byte of the range.
         stop: one past its last byte; at most the file's size.
         max_line_bytes: no more than one byte beyond this is read past ``stop`` for one line.
@@ -192,8 +187,8 @@ def read_lines(file: IO[bytes], start: int, stop: int, max_line_bytes: int) -> L
     file.seek(start - before)
     data = file.read(stop - start + before)
     if len(data) != stop - start + before:
-        found = f"only {start - before + len(data):,}"
-        raise SourceError(str(getattr(file, "name", "file")), f"{stop:,} bytes", found)
+        there = f"only {start - before + len(data):,}"
+        raise SourceError(str(getattr(file, "name", "file")), f"{stop:,} bytes", there)
     digest = xxhash.xxh3_128_hexdigest(memoryview(data)[before:])
     first = data.find(b"\n") + 1 if start else _mark(data)
     if start and first == 0:
@@ -205,7 +200,7 @@ def read_lines(file: IO[bytes], start: int, stop: int, max_line_bytes: int) -> L
 
 
 def _mark(data: bytes) -> int:
-    """Length of the UTF-8 mark that some editors put at the very start of a file."""
+    """Measure the UTF-8 mark that some editors put at the very start of a file."""
     return len(_UTF8_MARK) if data.startswith(_UTF8_MARK) else 0
 
 
@@ -221,17 +216,12 @@ def _rest_of_line(file: IO[bytes], length: int, max_line_bytes: int) -> bytes:
 
 
 def cut_stream(stream: IO[bytes], block_bytes: int, max_line_bytes: int) -> Iterator[Lines]:
-    """Cut a stream that cannot seek into the same blocks as ``read_lines`` would give.
+    """Cut a stream that cannot seek into the same blocks as ``read_lines`` would return, in order.
 
-    Args:
-        stream: of uncompressed bytes; at most three blocks of it are held at a time.
-        block_bytes: bytes a block.
-        max_line_bytes: as for ``read_lines``.
-
-    Yields:
-        One ``Lines`` a block, in order.
+    At most three blocks of its uncompressed bytes are in memory at a time.
     """
-    held: list[Lines] = []  # the first may lack the end of its last line; the others hold none
+    # The first may lack the end of its last line; the others hold no line.
+    waiting: list[Lines] = []
     start = 0
     is_open = False  # whether the last line read so far goes on
     while block := _read_exactly(stream, block_bytes):
@@ -239,21 +229,15 @@ def cut_stream(stream: IO[bytes], block_bytes: int, max_line_bytes: int) -> Iter
         newline = block.find(b"\n") + 1
         first = newline if is_open else (_mark(block) if start == 0 else 0)
         if is_open:
-            held[0] = _extend(held[0], block[: newline or None], max_line_bytes)
+            waiting[0] = _extend(waiting[0], block[: newline or None], max_line_bytes)
         if is_open and not newline:
-            held.append(Lines(b"", start, len(block), digest))
+            waiting.append(Lines(b"", start, len(block), digest))
         else:
-            yield from held
-            held = [_block(block, first, start, digest)]
-            is_open = not block.endswith(b"\n")
-            if first == len(block):
-                is_open = False
+            yield from waiting
+            waiting = [Lines(block[first:], start + first, len(block), digest)]
+            is_open = not block.endswith(b"\n") and first < len(block)
         start += len(block)
-    yield from held
-
-
-def _block(block: bytes, first: int, start: int, digest: str) -> Lines:
-    return Lines(block[first:], start + first, len(block), digest)
+    yield from waiting
 
 
 def _extend(lines: Lines, more: bytes, max_line_bytes: int) -> Lines:
@@ -276,25 +260,20 @@ def read_gzip(
 ) -> Iterator[tuple[Lines, int]]:
     """Decompress a gzip file into blocks, each with the stored bytes read so far.
 
-    Memory holds a few blocks whatever the file expands to.
-
-    Args:
-        file: a compressed one.
-        block_bytes: bytes a block.
-        max_line_bytes: as for ``read_lines``.
-        max_ratio: uncompressed bytes a stored one at most, beyond the first block.
+    Memory holds a few blocks, however many bytes the file expands to: at most ``max_ratio`` a
+    stored one, beyond the first block.
 
     Raises:
         SourceError: the stream is truncated or damaged, or expands beyond ``max_ratio``.
         NetworkError: it could not be read to its end.
     """
-    mend = "where the file is sound, raise --max_gzip_ratio"
+    hint = "where the file is sound, raise --max_gzip_ratio"
     with file.open() as stored:
-        stream: Any = streams.gunzip(stored, file.url, max_ratio, mend, free=block_bytes)
+        stream: Any = streams.gunzip(stored, file.url, max_ratio, hint, free=block_bytes)
         for lines in cut_stream(stream, block_bytes, max_line_bytes):
             yield lines, stored.tell()
 
 
 def file_facts(file: SourceFile) -> list[Any]:
-    """Give what tells a file from another, for the output's identity."""
+    """Return what identifies a file, for the output's identity."""
     return [file.name, file.size, file.sampled]

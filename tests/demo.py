@@ -4,6 +4,7 @@ descriptions, how many generated texts name their title's own noun, and where ev
 Reads artefacts only; fails where the model visibly learned nothing.
 """
 
+import re
 import sys
 import textwrap
 
@@ -12,7 +13,7 @@ from data.artefacts import manifest
 from data.artefacts.folder import Folder
 from data.artefacts.parts import read_batches
 from data.subset import load
-from data.synthetic.records import noun_of
+from data.synthetic import grammar
 
 STORE = "data/store"
 STAGES = {
@@ -24,6 +25,14 @@ STAGES = {
 SHOWN = 3
 # Below this the run went wrong: the untrained base names some nouns by chance.
 LEARNED = 0.5
+_LONGEST_FIRST = sorted(grammar.NOUNS, key=len, reverse=True)
+_NOUN = re.compile(rf"\b(?:{'|'.join(_LONGEST_FIRST)})\b", re.IGNORECASE)
+
+
+def noun_of(title: str) -> str | None:
+    """Name the product that a repaired title of the invented catalogue is about, in lower case."""
+    match = _NOUN.search(title)
+    return match[0].lower() if match else None
 
 
 def named_nouns(generated: dict[str, str], titles: dict[str, str]) -> tuple[int, int]:

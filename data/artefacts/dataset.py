@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from data.artefacts import manifest, schema
-from data.artefacts.folder import Folder, digest_all, local_path
+from data.artefacts.folder import Artefact, Folder, digest_all, local_path
 from data.artefacts.manifest import Manifest, Parent
 
 if TYPE_CHECKING:
@@ -42,12 +42,14 @@ class Subset:
 
     def count(self, split: str) -> int:
         """Count the rows of a split; 0 where the subset has none."""
-        return sum(file.rows for file in self.record.outputs if file.path.startswith(f"{split}/"))
+        return sum(file.rows for file in self._files(split))
 
     def digest(self, split: str) -> str:
         """Digest the files of a split."""
-        files = [file for file in self.record.outputs if file.path.startswith(f"{split}/")]
-        return digest_all([file.digest for file in files])
+        return digest_all([file.digest for file in self._files(split)])
+
+    def _files(self, split: str) -> list[Artefact]:
+        return [file for file in self.record.outputs if file.path.startswith(f"{split}/")]
 
     def batches(self, split: str) -> Iterator[pa.RecordBatch]:
         """Stream the rows of a split: schema ``SUBSET``, in order."""

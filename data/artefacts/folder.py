@@ -1,11 +1,12 @@
-"""Folders of Parquet shards, local or at any fsspec URL: list, read, commit.
+"""A folder of files, local or at any fsspec URL: list, read, commit, digest.
 
 A file appears under its final name only when it is whole: it is written to a temporary name,
-closed, read back and renamed. Knows nothing of what the columns mean.
+closed, read back and renamed.
 """
 
 import contextlib
 import errno
+import hashlib
 import os
 import posixpath
 import stat
@@ -24,8 +25,6 @@ QUARANTINE = "quarantine"
 """Folder beside the parts for what could not become a row."""
 # Object stores show an upload only once it is complete, and rename by copying: skip the rename.
 _ATOMIC_UPLOAD = {"s3", "s3a", "gs", "gcs", "abfs", "az", "adl"}
-
-
 _AGAIN = "bring it back, or make its folder again with --overwrite true"
 _CHECKED: set[tuple[str, int, int, int, str]] = set()
 
@@ -50,12 +49,8 @@ def digest_bytes(payload: bytes | memoryview | pa.Buffer) -> str:
 
 def digest_file(path: Path) -> str:
     """Digest a local file of any size as xxh3-128, hexadecimal."""
-    state = xxhash.xxh3_128()
     with path.open("rb") as file:
-        while piece := file.read(2**22):
-            state.update(piece)
-    digest: str = state.hexdigest()
-    return digest
+        return hashlib.file_digest(file, xxhash.xxh3_128).hexdigest()
 
 
 def digest_all(digests: list[str]) -> str:
@@ -68,7 +63,7 @@ class Folder:
     """A folder at a local path or an fsspec URL. Cheap to make and to pickle."""
 
     url: str
-    """As given, but for ``file://`` and ``~``."""
+    """As the user wrote it, but for ``file://`` and ``~``."""
 
     def __post_init__(self) -> None:
         url = self.url.removeprefix("file://")
@@ -107,12 +102,12 @@ class Folder:
         return "://" not in self.url or self.url.startswith("file://")
 
     def path(self, name: str = "") -> str:
-        """Give the path of a file in the folder, as its file system names it."""
+        """Return the path of a file in the folder, as its file system names it."""
         root: str = self._located[1]
         return posixpath.join(root, name) if name else root
 
     def inside(self, name: str) -> "Folder":
-        """Give a folder inside this one, on the same file system."""
+        """Return a folder inside this one, on the same file system."""
         return Folder(posixpath.join(self.url, name))
 
     def names(self) -> list[str]:
@@ -122,10 +117,10 @@ class Folder:
             return sorted(os.listdir(root)) if os.path.isdir(root) else []
         fs.invalidate_cache(root)
         try:
-            found = fs.ls(root, detail=False)
+            paths = fs.ls(root, detail=False)
         except FileNotFoundError:
             return []
-        return sorted(posixpath.basename(path.rstrip("/")) for path in found if path != root)
+        return sorted(posixpath.basename(path.rstrip("/")) for path in paths if path != root)
 
     def sizes(self) -> dict[str, int]:
         """List the files at any depth below, by their path relative to the folder, in bytes."""
@@ -143,10 +138,10 @@ class Folder:
         return dict(sorted(sizes.items()))
 
     def exists(self, name: str) -> bool:
-        """Tell whether a file or folder of this name is inside.
+        """Whether a file or folder of this name is inside.
 
         Raises:
-            OSError: it cannot be told, as the folder is closed to this user.
+            OSError: the folder is closed to this user.
         """
         if self.is_local:
             with contextlib.suppress(FileNotFoundError, NotADirectoryError):
@@ -262,9 +257,8 @@ def check_file(folder: Folder, expected: Artefact) -> None:
     try:
         about = path.stat()
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise ManifestError(
-            str(path), "the file that its manifest lists", "none", _AGAIN
-        ) from error
+        listed = "the file that its manifest lists"
+        raise ManifestError(str(path), listed, "none", _AGAIN) from error
     key = (str(path), about.st_size, about.st_mtime_ns, about.st_ino, expected.digest)
     if key not in _CHECKED:
         if about.st_size != expected.bytes or digest_file(path) != expected.digest:
@@ -273,5 +267,5 @@ def check_file(folder: Folder, expected: Artefact) -> None:
 
 
 def changed(path: str) -> ManifestError:
-    """Make the error of a file that is not as its manifest has it."""
+    """Build the error for a file that is not as its manifest has it."""
     return ManifestError(path, "the bytes that its manifest lists", "others", _AGAIN)

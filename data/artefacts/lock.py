@@ -25,7 +25,7 @@ def locked(folder: Folder, wait: bool = False) -> Iterator[None]:
     """Hold a folder while it is written.
 
     Args:
-        folder: made where it is not there.
+        folder: created where it is not there.
         wait: wait for another holder, with a line that names it, instead of refusing.
 
     Raises:

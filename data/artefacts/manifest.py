@@ -4,6 +4,7 @@ A manifest is written last, so a folder without one is unfinished. Its digest le
 seconds and versions: the same data made by the same settings has the same digest on any machine.
 """
 
+import contextlib
 import dataclasses
 import importlib.metadata
 import json
@@ -12,7 +13,9 @@ from collections import Counter
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
+
+import pyarrow as pa
 
 from data.artefacts.folder import Artefact, Folder, check_file, digest_all, digest_bytes
 from data.artefacts.parts import PART
@@ -26,8 +29,7 @@ _PACKAGES = (
     "pyarrow", "dask", "distributed", "ftfy", "datasets", "torch", "transformers", "trl", "peft",
     "unsloth",
 )  # fmt: skip
-_Value = TypeVar("_Value")
-# Bytes of what is wrong with a manifest that an error shows.
+# Characters of what is wrong with a manifest that an error shows.
 _QUOTED = 200
 # Digests that a manifest holds of itself.
 _SEALS = ("digest", "output_digest", "checksum")
@@ -47,6 +49,21 @@ class Counts:
     kept: int = 0
     dropped: dict[str, int] = field(default_factory=dict)
     quarantined: dict[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def tally(
+        cls, where: str, read: int, kept: int, dropped: dict[str, int], quarantine: pa.Table
+    ) -> "Counts":
+        """Count rows of which some are quarantined, each for a ``reason``, and check the balance.
+
+        Raises:
+            BalanceError: as ``check``.
+        """
+        reasons = quarantine.column("reason").value_counts().to_pylist()
+        quarantined = {reason["values"]: reason["counts"] for reason in reasons}
+        counts = cls(read, kept, dropped, quarantined)
+        counts.check(where)
+        return counts
 
     def __add__(self, other: "Counts") -> "Counts":
         return Counts(
@@ -112,8 +129,8 @@ class Manifest:
         parents = [parent.digest for parent in self.made_from]
         outputs = [output.digest for output in self.outputs]
         inputs = [source.digest for source in self.inputs]
-        told = [self.stage, self.identity, dataclasses.asdict(self.counts)]
-        text = json.dumps([told, parents, inputs, outputs], sort_keys=True)
+        work = [self.stage, self.identity, dataclasses.asdict(self.counts)]
+        text = json.dumps([work, parents, inputs, outputs], sort_keys=True)
         return digest_bytes(text.encode())
 
     @property
@@ -128,14 +145,10 @@ class Manifest:
     def lost(self, folder: Folder) -> list[str]:
         """List the outputs that are missing or have another size."""
         sizes = folder.sizes()
-        return [each.path for each in self.outputs if sizes.get(each.path) != each.bytes]
+        return [file.path for file in self.outputs if sizes.get(file.path) != file.bytes]
 
     def check(self, folder: Folder, inside: str = "") -> None:
-        """Compare the bytes of local outputs with their digests.
-
-        Args:
-            folder: that holds them.
-            inside: look only at paths that begin so.
+        """Compare the bytes of local outputs with their digests, ``inside`` a path alone.
 
         Raises:
             ManifestError: one is missing or changed; names it.
@@ -157,9 +170,9 @@ class Manifest:
         """
         self.counts.check(folder.url)
         if lost := self.lost(folder):
-            expected, found = "the files that were written", f"no whole {lost[0]}"
             hint = "run the same command again, and nothing beside it that touches the folder"
-            raise OutputError(folder.url, expected, found, hint)
+            expected = "the files that were written"
+            raise OutputError(folder.url, expected, f"no whole {lost[0]}", hint)
         folder.sweep()
         value = dataclasses.asdict(self)
         value["digest"] = self.digest
@@ -173,9 +186,8 @@ def ancestor(parents: Iterable[Parent], stage: str) -> Parent | None:
     """Find the nearest manifest of a stage among parents and theirs; the first of several."""
     generation = list(parents)
     while generation:
-        for parent in generation:
-            if parent.stage == stage:
-                return parent
+        if nearest := next((parent for parent in generation if parent.stage == stage), None):
+            return nearest
         generation = [older for parent in generation for older in parent.made_from]
     return None
 
@@ -193,7 +205,7 @@ def _encode(value: dict[str, Any]) -> bytes:
 
 
 def is_output(names: Collection[str]) -> bool:
-    """Tell by its files whether a stage has written a folder, or has begun to.
+    """Whether a stage has written a folder of these files, or has begun to.
 
     A folder that was only begun holds whole parts, but not all: ``read`` refuses it.
     """
@@ -201,11 +213,7 @@ def is_output(names: Collection[str]) -> bool:
 
 
 def read(folder: Folder, stage: str | None = None) -> Manifest:
-    """Read the manifest of a finished folder.
-
-    Args:
-        folder: of any artefact.
-        stage: refuse a folder that another stage made.
+    """Read the manifest of a finished folder, of any stage or of one alone.
 
     Raises:
         ManifestError: there is none, it is damaged, or it is another stage's.
@@ -213,13 +221,12 @@ def read(folder: Folder, stage: str | None = None) -> Manifest:
     expected = f"the finished output of {stage}" if stage else "a finished output"
     if not folder.exists(NAME):
         state = "an unfinished one" if folder.exists(BEGUN) else "none"
-        mend = "run the command that makes it"
-        raise ManifestError(folder.url, expected, state, mend)
+        raise ManifestError(folder.url, expected, state, "run the command that makes it")
     try:
         manifest = _parse(json.loads(folder.read(NAME)))
     except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
-        found = f"{type(error).__name__}: {str(error)[:_QUOTED]}"
-        raise ManifestError(folder.path(NAME), "a manifest of ours", found) from error
+        fault = f"{type(error).__name__}: {str(error)[:_QUOTED]}"
+        raise ManifestError(folder.path(NAME), "a manifest of ours", fault) from error
     if stage and manifest.stage != stage:
         raise ManifestError(folder.url, expected, f"that of {manifest.stage}")
     return manifest
@@ -228,12 +235,12 @@ def read(folder: Folder, stage: str | None = None) -> Manifest:
 def _parse(value: Any) -> Manifest:
     if not isinstance(value, dict):
         raise TypeError("no object")
-    told = {key: value.get(key) for key in _SEALS}
-    if told["checksum"] not in (None, _checksum(value)):
+    seals = {key: value.get(key) for key in _SEALS}
+    if seals["checksum"] not in (None, _checksum(value)):
         raise ValueError("what it says was changed since it was written")
     value = {key: value[key] for key in value if key not in _SEALS}
-    known = {item.name for item in dataclasses.fields(Manifest)}
-    if unknown := sorted(value.keys() - known):
+    fields = {item.name for item in dataclasses.fields(Manifest)}
+    if unknown := sorted(value.keys() - fields):
         raise ValueError(f"fields of a later version ({', '.join(unknown)})")
     for key, kind in _KINDS.items():
         if not isinstance(value.get(key, kind()), kind):
@@ -243,13 +250,13 @@ def _parse(value: Any) -> Manifest:
     value["counts"] = Counts(**value["counts"])
     value["made_from"] = tuple(Parent.parse(parent) for parent in value["made_from"])
     manifest = Manifest(**value)
-    if told["digest"] not in (None, manifest.digest):  # of an earlier version, without a checksum
+    if seals["digest"] not in (None, manifest.digest):  # of an earlier version, without a checksum
         raise ValueError("its digest is that of other outputs, inputs or settings")
     return manifest
 
 
 def config_dict(config: Any) -> dict[str, Any]:
-    """Give the resolved config as plain values, every field."""
+    """Return the resolved config as plain values, every field."""
     resolved: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config), default=str))
     return resolved
 
@@ -288,7 +295,7 @@ def flatten(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def funnel(manifest: Manifest) -> str:
-    """Lay out where the rows went as a small table: read, each reason, kept."""
+    """Return a small table of where the rows went: read, each reason, kept."""
     counts = manifest.counts
     lines = [("read", counts.read)]
     lines += [(f"  dropped: {reason}", count) for reason, count in counts.dropped.items()]
@@ -300,16 +307,14 @@ def funnel(manifest: Manifest) -> str:
 
 
 def versions() -> dict[str, str]:
-    """Tell the versions of Python and of the packages that are installed here."""
-    found = {"python": platform.python_version()}
+    """Return the versions of Python and of the packages that are installed here."""
+    installed = {"python": platform.python_version()}
     for package in _PACKAGES:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            installed[package] = importlib.metadata.version(package)
+    return installed
 
 
 def absolute(url: str) -> str:
-    """Give a local path as an absolute one, so that lineage holds from any working folder."""
+    """Return a local path as an absolute one, so that lineage holds from any working folder."""
     return str(Path(url).resolve()) if Folder(url).is_local else url

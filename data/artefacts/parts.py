@@ -1,18 +1,18 @@
-"""Folders of Parquet shards, local or at any fsspec URL: list, read, commit.
+"""The Parquet parts of a folder: list, read, commit, with facts and with what is quarantined.
 
-A file appears under its final name only when it is whole: it is written to a temporary name,
-closed, read back and renamed. Knows nothing of what the columns mean.
+Knows nothing of what the columns mean.
 """
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data.artefacts.folder import QUARANTINE, Artefact, Folder, changed, check_file, digest_bytes
+from data.console import first_line
 from data.errors import ManifestError, OutputError
 
 # Small row groups let the sampler read only the key range it needs; 4,096 rows of 600
@@ -37,20 +37,17 @@ def commit_part(
 ) -> Artefact:
     """Write one Parquet part and read its footer back.
 
-    Args:
-        folder: where.
-        name: of the part, ``part-00003.parquet``, below the folder.
-        table: the rows; the same table and facts give the same bytes.
-        facts: kept as JSON in the footer, so that a restart knows the part's counts.
+    The same table and facts result in the same bytes. The facts stand in the footer as JSON, so
+    that a restart knows the part's counts.
 
     Raises:
         OSError: the file system refuses or is full.
-        OutputError: the footer does not tell the rows that were written.
+        OutputError: the footer names another number of rows than were written.
     """
     sink = pa.BufferOutputStream()
-    noted = {_FACTS: json.dumps(facts or {}, sort_keys=True).encode()}
+    footer = {_FACTS: json.dumps(facts or {}, sort_keys=True).encode()}
     pq.write_table(
-        table.replace_schema_metadata(noted),
+        table.replace_schema_metadata(footer),
         sink,
         compression="zstd",
         row_group_size=ROWS_PER_GROUP,
@@ -77,8 +74,8 @@ def _parquet(folder: Folder, name: str, opened: Any) -> pq.ParquetFile:
         # Arrow's own faults are plain OSErrors; a time-out is one of a kind without a number.
         if isinstance(error, OSError) and (error.errno is not None or type(error) is not OSError):
             raise
-        found, mend = str(error).splitlines()[0], "make its folder again with --overwrite true"
-        raise ManifestError(folder.path(name), "a Parquet file", found, mend) from error
+        hint = "make its folder again with --overwrite true"
+        raise ManifestError(folder.path(name), "a Parquet file", first_line(error), hint) from error
 
 
 def read_facts(folder: Folder, name: str) -> dict[str, Any]:
@@ -92,9 +89,8 @@ def read_facts(folder: Folder, name: str) -> dict[str, Any]:
     except ManifestError:
         raise
     except (KeyError, ValueError) as error:
-        mend = "remove the file and run the same command again"
-        found = str(error).splitlines()[0]
-        raise ManifestError(folder.path(name), "a part of ours", found, mend) from error
+        hint = "remove the file and run the same command again"
+        raise ManifestError(folder.path(name), "a part of ours", first_line(error), hint) from error
     return facts
 
 
@@ -111,8 +107,8 @@ def commit_with_quarantine(
     outputs = []
     if quarantine.num_rows:
         outputs.append(commit_part(folder, f"{QUARANTINE}/{name}", quarantine))
-    told = facts | {"quarantine": quarantine.num_rows}
-    return (*outputs, commit_part(folder, name, table, told))
+    facts = facts | {"quarantine": quarantine.num_rows}
+    return (*outputs, commit_part(folder, name, table, facts))
 
 
 def recall(folder: Folder, name: str) -> tuple[dict[str, Any], tuple[Artefact, ...]] | None:
@@ -124,7 +120,7 @@ def recall(folder: Folder, name: str) -> tuple[dict[str, Any], tuple[Artefact, .
     try:
         facts = read_facts(folder, name)
         names = [f"{QUARANTINE}/{name}", name] if facts["quarantine"] else [name]
-        return facts, tuple(inspect_part(folder, each) for each in names)
+        return facts, tuple(inspect_part(folder, path) for path in names)
     except (ManifestError, FileNotFoundError, KeyError):
         return None
 
@@ -136,7 +132,7 @@ def read_part(
     groups: list[int] | None = None,
     listed: Artefact | None = None,
 ) -> pa.Table:
-    """Read one part, or some of its row groups, with the columns asked for; see ``open_part``."""
+    """Read one part, or some of its row groups and columns; see ``open_part``."""
     with open_part(folder, name, listed) as file:
         if groups is None:
             return file.read(columns=columns)
@@ -146,10 +142,7 @@ def read_part(
 def open_part(folder: Folder, name: str, listed: Artefact | None = None) -> pq.ParquetFile:
     """Open one part; local ones are memory-mapped.
 
-    Args:
-        folder: of the part.
-        name: of the part.
-        listed: as the folder's manifest has it, to compare the bytes with.
+    Its bytes are compared with what the folder's manifest has ``listed`` of it.
 
     Raises:
         ManifestError: its footer is damaged, or its bytes are not those that are listed.
@@ -180,11 +173,7 @@ def read_batches(
         rows: of a batch at most.
         listed: the parts as the folder's manifest has them; none: those that are there, unchecked.
     """
-    parts: Mapping[str, Artefact | None] = (
-        dict.fromkeys(list_parts(folder))
-        if listed is None
-        else {part.path: part for part in listed}
-    )
-    for name, part in parts.items():
-        with open_part(folder, name, part) as file:
+    parts = {part.path: part for part in listed or ()}
+    for name in list_parts(folder) if listed is None else parts:
+        with open_part(folder, name, parts.get(name)) as file:
             yield from file.iter_batches(batch_size=rows, columns=columns)

@@ -65,10 +65,7 @@ REASONS = (
 def check(table: pa.Table | pa.RecordBatch, schema: pa.Schema, where: str) -> None:
     """Check that a table has the columns of a schema, their types, and no nulls.
 
-    Args:
-        table: any number of rows; further columns are allowed.
-        schema: one of this module's.
-        where: named in the error.
+    Further columns are allowed; ``where`` names the table in an error.
 
     Raises:
         SchemaError: a column is missing, has another type or holds nulls.
@@ -76,9 +73,8 @@ def check(table: pa.Table | pa.RecordBatch, schema: pa.Schema, where: str) -> No
     for field in schema:
         if field.name not in table.schema.names:
             raise SchemaError(where, f"a column {field.name!r}", str(table.schema.names))
-        found = table.schema.field(field.name).type
-        if found != field.type:
-            raise SchemaError(where, f"{field.name} as {field.type}", str(found))
-        nulls = table.column(field.name).null_count
-        if nulls:
+        kind = table.schema.field(field.name).type
+        if kind != field.type:
+            raise SchemaError(where, f"{field.name} as {field.type}", str(kind))
+        if nulls := table.column(field.name).null_count:
             raise SchemaError(where, f"no nulls in {field.name}", f"{nulls:,} of them")

@@ -103,8 +103,8 @@ def stage(
         config: with ``overwrite``.
         out: the folder.
         identity: what decides the output, from ``manifest.identify``.
-        spoiled_by: faults that leave nothing to go on from: what was written is removed again.
-        keeps: whether there is something to go on from all the same.
+        spoiled_by: faults after which no run can go on: what was written is removed again.
+        keeps: whether a run can go on from the folder all the same.
 
     Yields:
         The work; ``finished`` holds the manifest where nothing is left to do.
@@ -153,7 +153,7 @@ def begin(
 
 
 def _recognise(folder: Folder, stage: str, identity: dict[str, Any]) -> Manifest | None:
-    """Find an output of the same stage and identity; None where some of it is to be made."""
+    """Return the finished output of the same stage and identity; None where some is missing."""
     finished = manifest.read(folder) if folder.exists(NAME) else None
     earlier = (finished.stage, finished.identity) if finished else _begun(folder)
     if earlier[0] != stage or _as_recorded(identity, earlier[1]) != earlier[1]:
@@ -229,7 +229,7 @@ def _clear(folder: Folder, stage: str) -> None:
 def abandon(folder: Folder, stage: str) -> None:
     """Take back what a run wrote that can never be finished, as its input is at fault.
 
-    What cannot be taken back stays: the input's fault is to be told, not this one's.
+    What cannot be taken back stays: the user is to see the input's fault, not this one's.
     """
     with contextlib.suppress(OSError):
         _remove(folder, stage)

@@ -4,8 +4,8 @@
 the command line wins wherever it stands, an unknown key is an error. A command's driver is
 imported only once it is chosen, so that ``--help`` is quick. Knows nothing of any stage.
 
-Exit codes: 0 done, 1 a fault of the input or the machine told in one line, 2 usage, 3 a quality
-gate failed, 130 interrupted (and resumable).
+Exit codes: 0 done, 1 a fault of the input or the machine, in one line, 2 usage, 3 a quality gate
+failed, 130 interrupted (and resumable).
 """
 
 import difflib
@@ -14,7 +14,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -47,13 +47,7 @@ class Command:
 
 
 def main(program: str, commands: Mapping[str, Command], argv: Sequence[str] | None = None) -> int:
-    """Run one command and give its exit code.
-
-    Args:
-        program: name of the folder, as in ``python -m FOLDER``.
-        commands: by name.
-        argv: without the program's name; the process's own where None.
-    """
+    """Run one command of a folder (``python -m PROGRAM``) and return its exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
     console.prepare()
     _log_to_standard_error()
@@ -62,7 +56,8 @@ def main(program: str, commands: Mapping[str, Command], argv: Sequence[str] | No
         name, config = _parse(_parser(program, commands), commands, words)
         extras.check(f"python -m {program} {name}", commands[name].needs, config)
         with Stopping():
-            _driver(commands[name].driver)(config)
+            module, function = commands[name].driver.split(":")
+            getattr(importlib.import_module(module), function)(config)
     except (Exception, KeyboardInterrupt) as error:
         code = _end(error)
     finally:
@@ -71,41 +66,31 @@ def main(program: str, commands: Mapping[str, Command], argv: Sequence[str] | No
 
 
 def _end(error: BaseException) -> int:
-    """Tell an error and give its exit code.
-
-    Raises:
-        BaseException: the error itself, where it is a bug.
-    """
-    told = faults.tell(error)
-    if told is None:
+    """Print an error as one line and return its exit code; raise it again where it is a bug."""
+    fault = faults.tell(error)
+    if fault is None:
         raise error
-    line, code = told
+    line, code = fault
     if line:
         console.complain(f"error: {line}")
     return code
-
-
-def _driver(reference: str) -> Callable[[Any], Any]:
-    module, function = reference.split(":")
-    driver: Callable[[Any], Any] = getattr(importlib.import_module(module), function)
-    return driver
 
 
 def _parser(program: str, commands: Mapping[str, Command]) -> "ArgumentParser":
     from jsonargparse import ArgumentParser, set_parsing_settings
 
     class Parser(ArgumentParser):
-        """Tells what is wrong in one line, not below forty lines of usage."""
+        """Prints what is wrong in one line, not below forty lines of usage."""
 
         def _print_message(self, message: str, file: Any = None) -> None:
             super()._print_message(console.printable(message), file)
 
         def error(self, message: str, ex: Exception | None = None) -> NoReturn:
             chosen = getattr(ex, "subcommand_parser", None) or self
-            asked = chosen.prog.replace(" [options]", "")
+            command = chosen.prog.replace(" [options]", "")
             flags = [flag for action in chosen._actions for flag in action.option_strings]
-            told = _plain(message) + _meant(message, flags)
-            self.exit(2, f"error: {told}; see {asked} --help\n")
+            line = _plain(message) + _suggestion(message, flags)
+            self.exit(2, f"error: {line}; see {command} --help\n")
 
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
     parser = Parser(prog=f"python -m {program}", allow_abbrev=False)
@@ -130,9 +115,9 @@ def _parse(
         recipes.check(words)
         namespace = parser.parse_args(words)
         name: str = namespace.command
-        given = parser.instantiate(namespace)[name].as_dict()
-        given.pop("config", None)
-        return name, commands[name].config(**given)
+        fields = parser.instantiate(namespace)[name].as_dict()
+        fields.pop("config", None)
+        return name, commands[name].config(**fields)
     except (CatalogueError, ValueError) as error:
         parser.exit(2, f"error: {error}\n")
         raise AssertionError from error
@@ -150,12 +135,12 @@ def _check_names(words: Sequence[str]) -> None:
         try:
             word.encode()
         except UnicodeEncodeError as error:
-            mend = "rename it, or give it another name by a link"
-            raise ConfigError(flag, "a name in UTF-8", repr(word), mend) from error
+            hint = "rename it, or give it another name by a link"
+            raise ConfigError(flag, "a name in UTF-8", repr(word), hint) from error
 
 
 def _plain(message: str) -> str:
-    """Give the parser's message as one line in our words."""
+    """Return the parser's message as one line in our words."""
     line = " ".join(message.split()).rstrip(".")
     line = re.sub(r'^Parser key "([\w.]+)":', r"--\1:", line)
     for theirs, ours in _KINDS.items():
@@ -164,13 +149,13 @@ def _plain(message: str) -> str:
     line = line.replace(". Got value:", ", found")
     # Of a field that may be none: what is wrong with it as the other kind.
     if union := re.search(r"Does not validate .*? Errors: - (.*?) - .* Given value: (.*)", line):
-        found = "" if ", found" in union[1] else f", found {union[2]}"
-        line = line[: union.start()] + union[1] + found
+        value = "" if ", found" in union[1] else f", found {union[2]}"
+        line = line[: union.start()] + union[1] + value
     return line
 
 
-def _meant(message: str, flags: Sequence[str]) -> str:
-    """Name the flags that unknown ones may be meant for."""
+def _suggestion(message: str, flags: Sequence[str]) -> str:
+    """Name the flags that are spelt nearly as the unknown ones."""
     if not message.lower().startswith("unrecognized"):
         return ""
     unknown = [word.partition("=")[0] for word in message.split() if word.startswith("--")]
@@ -179,7 +164,7 @@ def _meant(message: str, flags: Sequence[str]) -> str:
 
 
 class _Shown(logging.Formatter):
-    """Writes what is logged as it may be shown."""
+    """Writes log lines without control characters."""
 
     def format(self, record: logging.LogRecord) -> str:
         return console.printable(super().format(record))

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from typing import Any
 
+from data.console import first_line
 from data.errors import ExtraError
 
 _EXTRA_OF = {
@@ -24,17 +25,13 @@ _EXTRA_OF = {
 _OURS = {"data", "preprocessing", "training", "inference"}
 
 
-def _always(_config: Any) -> bool:
-    return True
-
-
 @dataclass(frozen=True)
 class Need:
     """Modules that a command cannot do without."""
 
     modules: tuple[str, ...]
     """Names as they are imported."""
-    when: Callable[[Any], bool] = _always
+    when: Callable[[Any], bool] = lambda _config: True
     """Whether a config asks for them."""
 
 
@@ -45,7 +42,7 @@ TRAINING = Need((*MODEL.modules, "trl", "accelerate", "matplotlib"))
 
 
 def is_installed(module: str) -> bool:
-    """Tell whether a module can be imported, without importing it."""
+    """Whether a module can be imported; it is not imported for that."""
     try:
         return importlib.util.find_spec(module) is not None
     except (ImportError, ValueError):  # its parent is missing; it is half imported
@@ -72,33 +69,32 @@ def check(where: str, needs: Iterable[Need], config: Any) -> None:
     Raises:
         ExtraError: a module is missing.
     """
-    asked = [name for need in needs if need.when(config) for name in need.modules]
-    asked += [name for item in fields(config) for name in _store(getattr(config, item.name))]
-    missing = [name for name in dict.fromkeys(asked) if not is_installed(name)]
-    if missing:
+    modules = [name for need in needs if need.when(config) for name in need.modules]
+    modules += [name for item in fields(config) for name in _store(getattr(config, item.name))]
+    if missing := [name for name in dict.fromkeys(modules) if not is_installed(name)]:
         raise missing_modules(where, missing)
 
 
 def missing_modules(where: str, names: list[str]) -> ExtraError:
-    """Make the error of a command whose modules are not installed."""
-    shown = ", ".join(names)
+    """Build the error for a command whose modules are not installed."""
+    modules = ", ".join(names)
     extras = sorted({_EXTRA_OF[name] for name in names if name in _EXTRA_OF})
-    kind = f"the extra{'s' if len(extras) > 1 else ''} {', '.join(extras)}" if extras else shown
-    return ExtraError(where, kind, f"no {shown}", command(names))
+    kind = f"the extra{'s' if len(extras) > 1 else ''} {', '.join(extras)}" if extras else modules
+    return ExtraError(where, kind, f"no {modules}", command(names))
 
 
 def _store(value: Any) -> list[str]:
-    """Name the module of the file system that a URL asks for."""
+    """Return the module of the file system that a URL needs, if any."""
     if not isinstance(value, str) or "://" not in value:
         return []
     from fsspec.registry import known_implementations
 
-    known = known_implementations.get(value.partition("://")[0].rpartition("::")[2])
-    return [known["class"].partition(".")[0]] if known else []
+    store = known_implementations.get(value.partition("://")[0].rpartition("::")[2])
+    return [store["class"].partition(".")[0]] if store else []
 
 
 def explain(error: ImportError) -> str | None:
-    """Tell in one line what an import that failed lacks; None where the fault is our own code's."""
+    """Describe in one line what a failed import lacks; None where our own code is at fault."""
     root = (error.name or "").partition(".")[0]
     if root in _OURS:
         return None
@@ -112,5 +108,4 @@ def explain(error: ImportError) -> str | None:
         return f"Python: expected its module {root}, found none on this system"
     if isinstance(error, ModuleNotFoundError) and not is_installed(root):
         return str(missing_modules("installation", [root]))
-    found = (str(error) or type(error).__name__).splitlines()[0]
-    return f"{root}: expected a version that fits, found {found}; {command([root])}"
+    return f"{root}: expected a version that fits, found {first_line(error)}; {command([root])}"

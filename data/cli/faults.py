@@ -1,7 +1,7 @@
 """What becomes of an error that nobody caught: a line and an exit code, or a traceback.
 
-Libraries tell a full disk, too little memory or a damaged file in a hundred ways. Those are told
-in one line; what is none of them is a bug, and keeps its traceback.
+Libraries have a hundred errors for a full disk, too little memory or a damaged file. Those become
+one line; any other error is a bug, and keeps its traceback.
 """
 
 import errno
@@ -9,7 +9,7 @@ import json
 import lzma
 import re
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from data.cli import extras, interrupts
 from data.console import OUTPUT_CLOSED, first_line
@@ -49,11 +49,16 @@ _DAMAGED = re.compile(
 _RUST_JSON = re.compile(r"at line \d+ column \d+|\(os error \d+\)")
 _DATABASE = re.compile(r"SQLITE_(CORRUPT|NOTADB|IOERR|CANTOPEN|READONLY|BUSY|LOCKED|PROTOCOL)")
 _PARSERS = {"yaml", "json", "jsonargparse", "ast", "copy", "omegaconf"}
+_LOST = ("KilledWorker", "CommClosedError", "FutureCancelledError", "ClosedClientError")
+_LESS = {
+    "GPU memory": "end what else runs on it, or have fewer rows at a time",
+    "memory": "use fewer workers",
+}
 _DISK = "free some and run the same command again: it goes on where it stopped"
 
 
 def tell(error: BaseException) -> tuple[str, int] | None:
-    """Tell a fault of the input or the machine.
+    """Describe a fault of the input or the machine.
 
     Returns:
         The line, empty where nothing is to be said, and the exit code; None for a bug.
@@ -61,33 +66,32 @@ def tell(error: BaseException) -> tuple[str, int] | None:
     if isinstance(error, CatalogueError):
         return str(error), error.exit_code
     if isinstance(error, BaseExceptionGroup):
-        told = [tell(each) for each in error.exceptions]
-        return told[0] if all(told) else None
-    for each in _causes(error):
-        if isinstance(each, KeyboardInterrupt) or _is(each, "pyarrow", "ArrowCancelled"):
+        faults = [tell(part) for part in error.exceptions]
+        return faults[0] if all(faults) else None
+    for cause in _causes(error):
+        if isinstance(cause, KeyboardInterrupt) or _is(cause, "pyarrow", "ArrowCancelled"):
             return interrupts.LINE, interrupts.CODE
-        if isinstance(each, CatalogueError):
-            return str(each), each.exit_code
-        if isinstance(each, BrokenPipeError) and not each.filename:
+        if isinstance(cause, CatalogueError):
+            return str(cause), cause.exit_code
+        if isinstance(cause, BrokenPipeError) and not cause.filename:
             return "", OUTPUT_CLOSED
-        for rule in _RULES:
-            if line := rule(each):
-                return line, 1
+        if line := _of_machine(cause) or _of_input(cause) or _of_others(cause):
+            return line, 1
     return None
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """Yield an error and what it was raised from; not what it only came up beside."""
+    """Yield an error and those it was raised from; not one that was only being handled."""
     seen: set[int] = set()
-    each: BaseException | None = error
-    while each is not None and id(each) not in seen:
-        seen.add(id(each))
-        yield each
-        each = each.__cause__
+    cause: BaseException | None = error
+    while cause is not None and id(cause) not in seen:
+        seen.add(id(cause))
+        yield cause
+        cause = cause.__cause__
 
 
 def _is(error: BaseException, module: str, *names: str) -> bool:
-    """Tell whether an error is of a library's class, without importing the library."""
+    """Whether an error is of a library's class; the library is not imported."""
     return any(
         kind.__module__.partition(".")[0] == module and (not names or kind.__name__ in names)
         for kind in type(error).__mro__
@@ -95,21 +99,14 @@ def _is(error: BaseException, module: str, *names: str) -> bool:
 
 
 def fills_disk(error: BaseException) -> bool:
-    """Tell whether an error is that of a full disk, whichever library tells it."""
+    """Whether an error is that of a full disk, whichever library raised it."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return True
     return isinstance(error, Exception) and _FULL.search(str(error)) is not None
 
 
-def _full_disk(error: BaseException) -> str | None:
-    if not fills_disk(error):
-        return None
-    where = str(getattr(error, "filename", None) or "file system")
-    return f"{where}: expected free space, found the disk full; {_DISK}"
-
-
 def lacking(error: BaseException) -> str | None:
-    """Name the memory that an error tells the lack of, a card's or the host's."""
+    """Name the memory that was lacking, a card's or the host's; None for another error."""
     text = str(error)
     if _is(error, "torch", "OutOfMemoryError") or _GPU_MEMORY.search(text):
         return "GPU memory"
@@ -123,61 +120,46 @@ def lacking(error: BaseException) -> str | None:
     return None
 
 
-def _memory(error: BaseException) -> str | None:
-    mend = "use fewer workers"
-    if (name := lacking(error)) == "GPU memory":
-        mend = "end what else runs on it, or have fewer rows at a time"
-    return f"{name}: expected enough, found none left; {mend}" if name else None
-
-
-def _gpu(error: BaseException) -> str | None:
+def _of_machine(error: BaseException) -> str | None:
+    """Describe a lack of disk, of memory, of a GPU or of a module."""
+    if fills_disk(error):
+        where = str(getattr(error, "filename", None) or "file system")
+        return f"{where}: expected free space, found the disk full; {_DISK}"
+    if memory := lacking(error):
+        return f"{memory}: expected enough, found none left; {_LESS[memory]}"
     if isinstance(error, RuntimeError) and _NO_GPU.search(str(error)):
         return f"GPU: expected one that this torch can use, found {first_line(error)}"
-    return None
-
-
-def _import(error: BaseException) -> str | None:
     return extras.explain(error) if isinstance(error, ImportError) else None
 
 
-def _nested(error: BaseException) -> str | None:
-    """Tell input that is nested too deeply: where a parser gave up, not code of ours."""
-    if not isinstance(error, RecursionError):
-        return None
-    last = error.__traceback__
-    while last is not None and last.tb_next is not None:
-        last = last.tb_next
-    module = last.tb_frame.f_globals.get("__name__", "") if last else ""
-    if "JSON" in str(error) or module.partition(".")[0] in _PARSERS:
+def _of_input(error: BaseException) -> str | None:
+    """Describe input that no parser or reader takes."""
+    if isinstance(error, RecursionError) and _is_parsers(error):
         return "input: expected values within each other a few deep, found hundreds"
-    return None
-
-
-def _text(error: BaseException) -> str | None:
     if isinstance(error, UnicodeDecodeError):
         byte = error.object[error.start]
         return f"input: expected text in UTF-8, found byte 0x{byte:02x} at {error.start:,}"
     if isinstance(error, UnicodeEncodeError) and "surrogates" in error.reason:
-        found = error.object[max(error.start - 40, 0) : error.end + 40]
-        return f"name or text: expected UTF-8, found {found!r}; rename it"
+        around = error.object[max(error.start - 40, 0) : error.end + 40]
+        return f"name or text: expected UTF-8, found {around!r}; rename it"
+    if _is_damage(error):
+        hint = "make it again by the command that made it"
+        return f"input: expected a whole file, found {first_line(error)}; {hint}"
     return None
 
 
-def _system(error: BaseException) -> str | None:
-    if not isinstance(error, OSError):
-        return None
-    if _is(error, "distributed"):
-        return f"workers: expected them within reach, found {first_line(error)}"
-    if isinstance(error, TimeoutError) and not str(error):
-        return "network or process: expected an answer in time, found none"
-    reason = error.strerror or first_line(error)
-    return f"{error.filename}: {reason}" if error.filename else reason
+def _is_parsers(error: RecursionError) -> bool:
+    """Whether a parser gave up, and not code of ours."""
+    last = error.__traceback__
+    while last is not None and last.tb_next is not None:
+        last = last.tb_next
+    module = last.tb_frame.f_globals.get("__name__", "") if last else ""
+    return "JSON" in str(error) or module.partition(".")[0] in _PARSERS
 
 
-def _damaged(error: BaseException) -> str | None:
-    """Tell a file whose bytes are not what they were."""
+def _is_damage(error: BaseException) -> bool:
     text = str(error)
-    is_damaged = (
+    return bool(
         (_is(error, "pyarrow", "ArrowInvalid", "ArrowSerializationError") and _DAMAGED.search(text))
         or _is(error, "safetensors", "SafetensorError")
         or isinstance(error, zlib.error | lzma.LZMAError | EOFError | json.JSONDecodeError)
@@ -186,25 +168,19 @@ def _damaged(error: BaseException) -> str | None:
         or (type(error) is Exception and _RUST_JSON.search(text))
         or _DATABASE.match(getattr(error, "sqlite_errorname", ""))
     )
-    mend = "make it again by the command that made it"
-    return (
-        f"input: expected a whole file, found {first_line(error)}; {mend}" if is_damaged else None
-    )
 
 
-def _store(error: BaseException) -> str | None:
-    root = type(error).__module__.partition(".")[0]
-    return f"object store: {first_line(error)}" if root in _STORES else None
-
-
-def _workers(error: BaseException) -> str | None:
-    lost = ("KilledWorker", "CommClosedError", "FutureCancelledError", "ClosedClientError")
-    if _is(error, "distributed", *lost) or _is(error, "concurrent", "BrokenExecutor"):
-        return f"workers: expected them to stay alive, found {first_line(error)}"
-    return None
-
-
-_RULES: tuple[Callable[[BaseException], str | None], ...] = (
-    _full_disk, _memory, _gpu, _import, _nested, _text, _store, _system, _damaged, _workers,
-)  # fmt: skip
-"""Asked in order; the first that answers wins."""
+def _of_others(error: BaseException) -> str | None:
+    """Describe a fault of an object store, of workers or of the operating system."""
+    if type(error).__module__.partition(".")[0] in _STORES:
+        return f"object store: {first_line(error)}"
+    if _is(error, "distributed", *_LOST) or _is(error, "concurrent", "BrokenExecutor"):
+        return f"workers: one was lost: {first_line(error)}"
+    if not isinstance(error, OSError):
+        return None
+    if _is(error, "distributed"):
+        return f"workers: they cannot be reached: {first_line(error)}"
+    if isinstance(error, TimeoutError) and not str(error):
+        return "network or process: expected an answer in time, found none"
+    reason = error.strerror or first_line(error)
+    return f"{error.filename}: {reason}" if error.filename else reason

@@ -58,7 +58,7 @@ class Stopping:
     def __init__(self) -> None:
         self._earlier: dict[int, Any] = {}
         self.is_deferred = False
-        self.is_asked = False
+        self.is_requested = False
 
     def __enter__(self) -> "Stopping":
         import threading
@@ -76,7 +76,7 @@ class Stopping:
         if hasattr(signal, "alarm"):  # not on Windows
             signal.signal(signal.SIGALRM, leave)
             signal.alarm(_PATIENCE)
-        self.is_asked = True
+        self.is_requested = True
         if not self.is_deferred:
             raise KeyboardInterrupt
 
@@ -85,7 +85,7 @@ class Stopping:
             _lasting.remove(self)
         for number, handler in self._earlier.items():
             signal.signal(number, handler)
-        if self.is_asked and hasattr(signal, "alarm"):
+        if self.is_requested and hasattr(signal, "alarm"):
             signal.alarm(0)
             signal.signal(signal.SIGALRM, signal.SIG_DFL)
 
@@ -97,7 +97,7 @@ _lasting: list[Stopping] = []
 def deferred() -> Iterator[None]:
     """Hold the first interrupt back to the end: a library that starts processes would lose them."""
     lasting = _lasting[-1] if _lasting else None
-    if lasting is None or lasting.is_deferred or lasting.is_asked:
+    if lasting is None or lasting.is_deferred or lasting.is_requested:
         yield
         return
     lasting.is_deferred = True
@@ -105,7 +105,7 @@ def deferred() -> Iterator[None]:
         yield
     finally:
         lasting.is_deferred = False
-        if lasting.is_asked:
+        if lasting.is_requested:
             raise KeyboardInterrupt
 
 

@@ -58,7 +58,7 @@ def _check_recipe(path: str) -> None:
 
     content = _read(path)
     try:
-        found = yaml.safe_load(content.decode())
+        fields = yaml.safe_load(content.decode())
     except RecursionError as error:
         raise ConfigError(path, "a recipe", "values nested too deeply") from error
     # Values such as dates and numbers of a million digits are refused by Python, not by YAML.
@@ -67,10 +67,10 @@ def _check_recipe(path: str) -> None:
         where = f" in line {mark.line + 1}" if mark else ""
         reason = getattr(error, "problem", None) or " ".join(str(error).split())
         raise ConfigError(path, "a recipe in YAML", f"{reason}{where}") from error
-    if not isinstance(found, dict):
-        kind = "nothing" if found is None else f"a {type(found).__name__}"
+    if not isinstance(fields, dict):
+        kind = "nothing" if fields is None else f"a {type(fields).__name__}"
         raise ConfigError(path, "fields with values", kind)
-    _check_size(path, found)
+    _check_size(path, fields)
 
 
 def _read(path: str) -> bytes:
@@ -78,8 +78,8 @@ def _read(path: str) -> bytes:
     try:
         kind = Path(path).stat().st_mode
         if not stat.S_ISREG(kind):
-            found = "a folder" if stat.S_ISDIR(kind) else "a pipe or device"
-            raise ConfigError(path, "a recipe file", found)
+            other = "a folder" if stat.S_ISDIR(kind) else "a pipe or device"
+            raise ConfigError(path, "a recipe file", other)
         with open(path, "rb") as file:
             content = file.read(_LARGEST + 1)
     except OSError as error:
@@ -94,10 +94,10 @@ def _check_word(word: str) -> None:
 
     flag, _, value = word.partition("=") if word.startswith("--") else ("", "", word)
     try:
-        found = yaml.safe_load(value)
+        parsed = yaml.safe_load(value)
     except (ValueError, RecursionError, yaml.YAMLError):
         return  # no YAML: the parser says what it is
-    _check_size(flag or "a value", found)
+    _check_size(flag or "a value", parsed)
 
 
 def _check_size(where: str, value: Any) -> None:
@@ -108,8 +108,8 @@ def _check_size(where: str, value: Any) -> None:
         if counted > _MOST_VALUES:
             expected = f"at most {_MOST_VALUES:,} values, aliases written out"
             raise ConfigError(where, expected, "more, or aliases without an end")
-        each = waiting.pop()
-        if isinstance(each, dict):
-            waiting += [*each.keys(), *each.values()]
-        elif isinstance(each, list | tuple | set):
-            waiting += each
+        item = waiting.pop()
+        if isinstance(item, dict):
+            waiting += [*item.keys(), *item.values()]
+        elif isinstance(item, list | tuple | set):
+            waiting += item

@@ -1,7 +1,7 @@
 """A cluster that already runs: its scheduler answers in time, its workers run this very code.
 
 A worker with other code or other libraries would write other rows under the same identity. So all
-are looked at before they get work, and each task looks once more at the worker that it came to.
+are checked before they get work, and each task checks the worker that it came to once more.
 """
 
 import functools
@@ -22,7 +22,7 @@ ANSWER = 30.0
 # Seconds for a first connection.
 _CONNECT = 10.0
 _SCHEMES = ("tcp", "tls", "ws", "wss", "ucx", "inproc")
-_MEND = "start one with `dask scheduler` and `dask worker`"
+_HINT = "start one with `dask scheduler` and `dask worker`"
 _AGAIN = "the same command goes on from here once they run"
 _LIBRARIES = {
     "data": ("pyarrow", "numpy", "xxhash"),
@@ -43,26 +43,25 @@ def look(packages: Sequence[str], libraries: Sequence[str]) -> dict[str, str]:
     import platform
     from pathlib import Path
 
-    found = {"Python": ".".join(platform.python_version_tuple()[:2])}
+    facts = {"Python": ".".join(platform.python_version_tuple()[:2])}
     for library in libraries:
         try:
-            found[library] = importlib.metadata.version(library)
+            facts[library] = importlib.metadata.version(library)
         except importlib.metadata.PackageNotFoundError:
-            found[library] = "none"
+            facts[library] = "none"
     for package in packages:
         spec = importlib.util.find_spec(package)
-        files = [file for place in (spec.submodule_search_locations or () if spec else ())
-                 for file in sorted(Path(place).glob("*.py"))]  # fmt: skip
+        places = [Path(place) for place in (spec.submodule_search_locations or () if spec else ())]
+        files = [(file, place) for place in places for file in sorted(place.rglob("*.py"))]
         digest = hashlib.sha256()
-        for file in files:
-            digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
-        found[f"code of {package}"] = digest.hexdigest()[:12] if files else "none"
-    return found
+        for file, place in files:
+            name = file.relative_to(place).as_posix()
+            digest.update(name.encode() + b"\0" + file.read_bytes() + b"\0")
+        facts[f"code of {package}"] = digest.hexdigest()[:12] if files else "none"
+    return facts
 
 
-@functools.cache
-def _own(packages: tuple[str, ...], libraries: tuple[str, ...]) -> dict[str, str]:
-    return look(packages, libraries)
+_own = functools.cache(look)
 
 
 def checked(expected: dict[str, str], scope: tuple[Any, ...], task: Any, *args: Any) -> Any:
@@ -71,21 +70,21 @@ def checked(expected: dict[str, str], scope: tuple[Any, ...], task: Any, *args: 
     Raises:
         CatalogueError: it is not.
     """
-    found = _own(*scope)
-    if found != expected:
-        raise _unlike(f"one on {platform.node()}", expected, found)
+    facts = _own(*scope)
+    if facts != expected:
+        raise _unlike(f"one on {platform.node()}", expected, facts)
     return task(*args)
 
 
-def _unlike(where: str, expected: dict[str, str], found: dict[str, str]) -> CatalogueError:
-    differ = [
-        f"{name} {found.get(name, 'none')} (here {value})"
+def _unlike(where: str, expected: dict[str, str], facts: dict[str, str]) -> CatalogueError:
+    differ = ", ".join(
+        f"{name} {facts.get(name, 'none')} (here {value})"
         for name, value in expected.items()
-        if found.get(name) != value
-    ]
-    mend = "install the same there and start it again"
-    return CatalogueError("workers", "the code and versions of this process",
-                          f"{where} with {', '.join(differ)}", mend)  # fmt: skip
+        if facts.get(name) != value
+    )
+    hint = "install the same there and start it again"
+    same = "the code and versions of this process"
+    return CatalogueError("workers", same, f"{where} with {differ}", hint)
 
 
 class Joined(Client):  # type: ignore[misc]
@@ -95,12 +94,12 @@ class Joined(Client):  # type: ignore[misc]
     scope: tuple[tuple[str, ...], tuple[str, ...]]
 
     def submit(self, func: Any, *args: Any, **options: Any) -> Any:
-        """Hand out a task that looks at its worker first."""
+        """Hand out a task that checks its worker first."""
         return super().submit(checked, self.expected, self.scope, func, *args, **options)
 
 
 def join(scheduler: str, packages: Sequence[str]) -> Joined:
-    """Connect to a running scheduler and look at its workers.
+    """Connect to a running scheduler and check its workers.
 
     Args:
         scheduler: its address, ``tcp://host:8786``.
@@ -113,19 +112,19 @@ def join(scheduler: str, packages: Sequence[str]) -> Joined:
     scheme = scheduler.partition("://")[0] if "://" in scheduler else "tcp"
     if scheme not in _SCHEMES:
         raise ConfigError("--scheduler", "an address like tcp://host:8786", scheduler)
-    found = f"none at {scheduler}"
+    none = f"none at {scheduler}"
     try:
         if scheme == "tcp":
             _probe(scheduler)
         client = Joined(scheduler, timeout=_CONNECT)
     except (OSError, TimeoutError, ValueError, ImportError) as error:
-        raise ConfigError("--scheduler", "a running scheduler", found, _MEND) from error
+        raise ConfigError("--scheduler", "a running scheduler", none, _HINT) from error
     try:
         try:
             client.wait_for_workers(1, timeout=ANSWER)
         except (OSError, TimeoutError) as error:
-            raise ConfigError("--scheduler", "workers", found, _MEND) from error
-        libraries = tuple(name for each in packages for name in _LIBRARIES.get(each, ()))
+            raise ConfigError("--scheduler", "workers", none, _HINT) from error
+        libraries = tuple(name for package in packages for name in _LIBRARIES.get(package, ()))
         client.scope = (tuple(packages), libraries)
         client.expected = look(*client.scope)
         inspect(client)
@@ -149,7 +148,7 @@ def _probe(scheduler: str) -> None:
 
 
 def query(client: Client, question: Callable[[], Any]) -> Any:
-    """Ask a cluster something, and wait for a bounded time.
+    """Ask a cluster something, and wait no longer than ``ANSWER`` seconds.
 
     Raises:
         CatalogueError: it does not answer within ``ANSWER`` seconds, or is gone.
@@ -161,29 +160,29 @@ def query(client: Client, question: Callable[[], Any]) -> Any:
     try:
         return client.sync(answer, callback_timeout=ANSWER)
     except (OSError, TimeoutError, RuntimeError, CommClosedError) as error:
-        found = f"none from {client.scheduler.address if client.scheduler else 'it'}"
+        none = f"none from {client.scheduler.address if client.scheduler else 'it'}"
         expected = f"a scheduler that answers within {ANSWER:.0f} s"
-        raise CatalogueError("--scheduler", expected, found, _AGAIN) from error
+        raise CatalogueError("--scheduler", expected, none, _AGAIN) from error
 
 
 def inspect(client: Joined) -> None:
-    """Look at all workers of a cluster.
+    """Check that all workers of a cluster are like this process.
 
     Raises:
-        CatalogueError: one is not like this process.
+        CatalogueError: one is not.
     """
     # By reference to Python's own library: the rest is sent as code, which differs by version.
     pythons = query(client, lambda: client.run(platform.python_version, on_error="return"))
     for address, version in pythons.items():
         minor = ".".join(str(version).split(".")[:2])
         if minor != client.expected["Python"]:
-            raise _unlike(f"that at {address}", {"Python": client.expected["Python"]},
-                          {"Python": minor})  # fmt: skip
+            expected = {"Python": client.expected["Python"]}
+            raise _unlike(f"that at {address}", expected, {"Python": minor})
     alone = types.FunctionType(look.__code__, {"__builtins__": __builtins__}, "look")
     alone.__module__ = "__main__"  # so that it is sent as it is
     answers = query(client, lambda: client.run(alone, *client.scope, on_error="return"))
-    for address, found in answers.items():
-        if isinstance(found, BaseException):
-            raise CatalogueError("workers", "an answer", f"{found!r} at {address}") from found
-        if found != client.expected:
-            raise _unlike(f"that at {address}", client.expected, found)
+    for address, facts in answers.items():
+        if isinstance(facts, BaseException):
+            raise CatalogueError("workers", "an answer", f"{facts!r} at {address}") from facts
+        if facts != client.expected:
+            raise _unlike(f"that at {address}", client.expected, facts)

@@ -47,6 +47,7 @@ _SHOWN_COLUMNS = 8
 _ENOUGH = 3
 _LOOKED_AT = 50
 _DECODER = json.JSONDecoder()
+_NO_JSON = object()
 
 
 @dataclass(frozen=True)
@@ -62,30 +63,27 @@ class Kind:
     record: dict[str, Any] | None = None
     """The first record, where there is one."""
 
-    def mend(
+    def hint(
         self, path: str, is_gzip: bool = False, then: str = "", to: str = "lines.jsonl"
     ) -> str:
         """Return the command that turns the file into one that can be read.
 
         Args:
             path: of the file.
-            is_gzip: whether what was seen comes out of gzip.
+            is_gzip: whether the start that was recognised comes out of gzip.
             then: a further filter.
             to: name of the file to write.
         """
-        filters = [each for each in (self.filter, then) if each]
+        filters = [command for command in (self.filter, then) if command]
         if not filters:
             return self.advice
-        piped = " | ".join(filters)
         name = shlex.quote(path)
-        start = f"gzip -dc {name} | {piped}" if is_gzip else f"{piped} < {name}"
-        if not is_gzip and len(filters) > 1:
-            start = f"{filters[0]} < {name} | {' | '.join(filters[1:])}"
-        return f"convert it: {start} > {to}"
+        first = [f"gzip -dc {name}"] if is_gzip else [f"{filters.pop(0)} < {name}"]
+        return f"convert it: {' | '.join(first + filters)} > {to}"
 
 
 def recognise(start: bytes) -> Kind:
-    """Tell what a file is.
+    """Recognise what a file is.
 
     Args:
         start: its first bytes, some 64 KiB, uncompressed where the file is gzip.
@@ -97,11 +95,7 @@ def recognise(start: bytes) -> Kind:
 
 
 def no_text(start: bytes) -> Kind | None:
-    """Tell what a file is that is no text in UTF-8, or none of the user's; None where it is.
-
-    Args:
-        start: its first bytes, as for ``recognise``.
-    """
+    """Recognise a file that is no text in UTF-8, or none of the user's; None for any other."""
     for magic, name, command in _MAGIC:
         if start.startswith(magic):
             return Kind(name, command)
@@ -123,13 +117,13 @@ def no_text(start: bytes) -> Kind | None:
 
 
 def other_table(start: bytes) -> Kind | None:
-    """Tell a table whose values are not separated by commas; None for anything else."""
-    found = _table(start.removeprefix(_MARK).decode("utf-8", "replace").lstrip())
-    return found if found and not found.name.startswith("a table (CSV)") else None
+    """Recognise a table whose values are not separated by commas; None for anything else."""
+    table = _table(start.removeprefix(_MARK).decode("utf-8", "replace").lstrip())
+    return table if table and not table.name.startswith("a table (CSV)") else None
 
 
 def _is_utf8(start: bytes) -> bool:
-    """Tell whether bytes are UTF-8, which may be cut at their end."""
+    """Whether bytes are UTF-8, which may be cut at their end."""
     try:
         codecs.getincrementaldecoder("utf-8")().decode(start)
     except UnicodeDecodeError:
@@ -149,18 +143,18 @@ def _text(text: str) -> Kind:
 
 
 def _objects(text: str) -> Kind:
-    """Tell JSON lines from other ways of writing objects one after the other."""
+    """Distinguish JSON lines from other ways of writing objects one after the other."""
     lines = _whole_lines(text)
-    records = [found for line in lines[:_ENOUGH] if (found := _object(line)) is not None]
+    records = [record for line in lines[:_ENOUGH] if (record := _object(line)) is not None]
     if len(records) == _ENOUGH:
         return Kind(LINES, record=records[0])
-    records = [found for line in lines if (found := _object(line)) is not None]
-    commas = [found for line in lines if line.endswith(",") and (found := _object(line[:-1]))]
+    records = [record for line in lines if (record := _object(line)) is not None]
+    commas = [record for line in lines if line.endswith(",") and (record := _object(line[:-1]))]
     if len(commas) > len(records):
         command = "sed 's/,[[:space:]]*$//'"
         return Kind("objects with a comma after each line", command, record=commas[0])
     others = [line for line in lines if _object(line) is None]
-    dicts = [found for line in others[:_LOOKED_AT] if (found := _dict(line))]
+    dicts = [record for line in others[:_LOOKED_AT] if (record := _dict(line))]
     if len(dicts) > len(records):
         return Kind("Python dictionaries, one a line", _DICTS, record=dicts[0])
     if records and 2 * len(records) >= len(lines):
@@ -169,7 +163,7 @@ def _objects(text: str) -> Kind:
 
 
 def _run_together(text: str) -> Kind:
-    """Tell objects that do not stand on a line each."""
+    """Recognise objects that do not stand on a line each."""
     try:
         first, end = _DECODER.raw_decode(text)
     except ValueError:
@@ -187,10 +181,10 @@ def _run_together(text: str) -> Kind:
 
 
 def _array(text: str) -> Kind:
-    """Tell one JSON array of records from lines that hold an array each."""
+    """Distinguish one JSON array of records from lines that hold an array each."""
     inner = text[1:].lstrip()
     lines = _whole_lines(text)
-    is_lines = len(lines) > 1 and all(_is_json(line) for line in lines[:2])
+    is_lines = len(lines) > 1 and all(_json(line) is not _NO_JSON for line in lines[:2])
     if not inner.startswith("{") or is_lines:
         return Kind(LINES)
     try:
@@ -201,7 +195,7 @@ def _array(text: str) -> Kind:
 
 
 def _table(text: str) -> Kind | None:
-    """Tell a table of values with separators, by its header and its second line."""
+    """Recognise a table of values with separators, by its header and its second line."""
     lines = _whole_lines(re.sub(r"\r\n?", "\n", text))
     if len(lines) < 2:
         return None
@@ -209,46 +203,41 @@ def _table(text: str) -> Kind | None:
         columns = [column.strip().strip('"') for column in lines[0].split(separator)]
         if len(columns) > 1 and all(columns) and separator in "".join(lines[1:3]):
             how = "" if separator == "," else f", delimiter={separator!r}".replace("\\t", "\\\\t")
-            shown = ", ".join(columns[:_SHOWN_COLUMNS])
             more = ", …" if len(columns) > _SHOWN_COLUMNS else ""
-            named = f"a table ({name}) with columns {shown}{more}"
+            listed = ", ".join(columns[:_SHOWN_COLUMNS]) + more
+            named = f"a table ({name}) with columns {listed}"
             return Kind(named, _CSV.format(how), record=dict.fromkeys(columns, ""))
     return None
 
 
 def _whole_lines(text: str) -> list[str]:
-    """Give the lines that hold something; the last, which may be cut, only where it is alone."""
+    """Return the lines that hold something; the last, which may be cut, only where it is alone."""
     lines = text.split("\n")
     whole = lines[:-1] if len(lines) > 1 and lines[-1] else lines
     return [line.strip() for line in whole if line.strip()]
 
 
 def _object(line: str) -> dict[str, Any] | None:
-    if not line.startswith("{"):
-        return None
-    try:
-        found = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    return found if isinstance(found, dict) else None
+    value = _json(line) if line.startswith("{") else None
+    return value if isinstance(value, dict) else None
 
 
-def _is_json(line: str) -> bool:
+def _json(line: str) -> Any:
+    """Parse a line of JSON; ``_NO_JSON`` where it is none."""
     try:
-        json.loads(line)
+        return json.loads(line)
     except (ValueError, RecursionError):
-        return False
-    return True
+        return _NO_JSON
 
 
 def _dict(line: str) -> dict[str, Any] | None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of odd escapes in texts
-            found = ast.literal_eval(line)
+            value = ast.literal_eval(line)
     except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError):
         return None
-    return found if isinstance(found, dict) else None
+    return value if isinstance(value, dict) else None
 
 
 _ALIASES = {
@@ -259,25 +248,21 @@ _ALIASES = {
 
 
 def to_fields(record: dict[str, Any]) -> str | None:
-    """Give the jq filter that makes a record's own fields ours.
-
-    Args:
-        record: of a file, under its own names.
+    """Return the jq filter that renames a record's own fields to ours.
 
     Returns:
         The filter; empty where the fields are ours already, None where they cannot be guessed.
     """
     lower = {str(name).lower(): str(name) for name in reversed(record)}
-    found = {
-        ours: next((lower[name] for name in names if name in lower), None)
-        for ours, names in _ALIASES.items()
-    }
-    if None in found.values():
-        return None
-    taken = {ours: _as_text(theirs or "", record) for ours, theirs in found.items()}
-    if all(value == f".{ours}" for ours, value in taken.items()):
+    values = {}
+    for ours, names in _ALIASES.items():
+        theirs = next((lower[name] for name in names if name in lower), None)
+        if theirs is None:
+            return None
+        values[ours] = _as_text(theirs, record)
+    if all(value == f".{ours}" for ours, value in values.items()):
         return ""
-    return "jq -c '{" + ", ".join(f"{ours}: {value}" for ours, value in taken.items()) + "}'"
+    return "jq -c '{" + ", ".join(f"{ours}: {value}" for ours, value in values.items()) + "}'"
 
 
 def _as_text(name: str, record: dict[str, Any]) -> str:

@@ -1,7 +1,7 @@
 """Files of users as bytes: local or at an fsspec URL, plain or gzip.
 
-One place tells what is wrong with the file from what is wrong with the network or the machine:
-only the first is a SourceError, so that work already done is kept after the others.
+The one place that distinguishes a fault of the file from one of the network or the machine: only
+the first is a SourceError, so that work already done is kept after the others.
 """
 
 import contextlib
@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from typing import IO, Any
 
 from data.artefacts.folder import Folder
+from data.console import first_line
 from data.errors import NetworkError, SourceError
 
 GZIP = b"\x1f\x8b"
@@ -35,25 +36,21 @@ def open_url(url: str) -> Iterator[IO[bytes]]:
     if beside.is_local:
         _check_regular(url, beside.path(name))
     try:
-        with _open(beside, name, url) as file:
+        try:
+            opened = beside.open(name)
+        except FileNotFoundError as error:
+            raise SourceError(url, "a file or folder", "none") from error
+        with opened as file:
             yield file
     except Exception as error:
         if not _is_network(error):
             raise
-        found = next(iter(str(error).splitlines()), "") or type(error).__name__
-        mend = "run the same command again: it goes on where it stopped"
-        raise NetworkError(url, "an answer of the network", found, mend) from error
-
-
-def _open(folder: Folder, name: str, url: str) -> IO[bytes]:
-    try:
-        return folder.open(name)
-    except FileNotFoundError as error:
-        raise SourceError(url, "a file or folder", "none") from error
+        hint = "run the same command again: it goes on where it stopped"
+        raise NetworkError(url, "an answer of the network", first_line(error), hint) from error
 
 
 def _is_network(error: Exception) -> bool:
-    """Tell a failing network: libraries have their own errors, and fsspec one without a number."""
+    """Whether the network failed: libraries have their own errors, fsspec one without a number."""
     if isinstance(error, TimeoutError | ConnectionError):
         return True
     return type(error).__module__.partition(".")[0] in _CLIENTS
@@ -68,17 +65,17 @@ def _check_regular(url: str, path: str) -> None:
     try:
         mode = os.stat(path).st_mode
     except FileNotFoundError as error:
-        found = "a link to a file that is not there" if os.path.islink(path) else "none"
-        raise SourceError(url, "a file or folder", found) from error
+        state = "a link to a file that is not there" if os.path.islink(path) else "none"
+        raise SourceError(url, "a file or folder", state) from error
     if stat.S_ISDIR(mode):
         raise SourceError(url, "a file", "a folder")
     if not stat.S_ISREG(mode):
-        mend = "write it to a file first, as it is read more than once"
-        raise SourceError(url, "a file", "a pipe or device", mend)
+        hint = "write it to a file first, as it is read more than once"
+        raise SourceError(url, "a file", "a pipe or device", hint)
 
 
 def gunzip(
-    stored: IO[bytes], url: str, max_ratio: int, mend: str, free: int = 16 * _MIB
+    stored: IO[bytes], url: str, max_ratio: int, hint: str, free: int = 16 * _MIB
 ) -> "Gunzipped":
     """Decompress a gzip stream, members one after the other, within a bound.
 
@@ -86,25 +83,25 @@ def gunzip(
         stored: the compressed bytes, read as far as is needed.
         url: for errors.
         max_ratio: uncompressed bytes a stored one at most, beyond the first ``free``.
-        mend: what to do where a sound file expands further.
+        hint: what to do where a sound file expands further.
         free: bytes that may come of any file.
     """
-    return Gunzipped(stored, url, max_ratio, mend, free)
+    return Gunzipped(stored, url, max_ratio, hint, free)
 
 
 class Gunzipped(io.RawIOBase):
     """The uncompressed bytes of a gzip stream; reading raises SourceError for a bad stream."""
 
-    def __init__(self, stored: IO[bytes], url: str, max_ratio: int, mend: str, free: int) -> None:
+    def __init__(self, stored: IO[bytes], url: str, max_ratio: int, hint: str, free: int) -> None:
         from isal import igzip
 
         self._stored, self._url = stored, url
-        self._max_ratio, self._mend, self._free = max_ratio, mend, free
+        self._max_ratio, self._hint, self._free = max_ratio, hint, free
         self._stream = igzip.GzipFile(fileobj=stored)
         self._produced = 0
 
     def readable(self) -> bool:
-        """Tell that this can be read."""
+        """Whether this can be read: always."""
         return True
 
     def readinto(self, buffer: Any) -> int:
@@ -119,12 +116,11 @@ class Gunzipped(io.RawIOBase):
         try:
             count: int = self._stream.readinto(buffer)
         except (EOFError, gzip.BadGzipFile, igzip_lib.IsalError) as error:
-            raise SourceError(
-                self._url, "a whole gzip stream", str(error), "fetch it again"
-            ) from error
+            expected = "a whole gzip stream"
+            raise SourceError(self._url, expected, str(error), "fetch it again") from error
         self._produced += count
         if self._produced > self._free + self._max_ratio * self._stored.tell():
             expected = f"a gzip stream that expands at most {self._max_ratio}-fold"
-            found = f"{self._produced:,} bytes from {self._stored.tell():,}"
-            raise SourceError(self._url, expected, found, self._mend)
+            size = f"{self._produced:,} bytes from {self._stored.tell():,}"
+            raise SourceError(self._url, expected, size, self._hint)
         return count

@@ -1,10 +1,9 @@
 """Ways to break an invented line, each of which must end in quarantine for its own reason.
 
-Pure: a good line in, a broken one out. For ``data.synthesize``, and for the tests that feed every
-way to the cleaning; the reasons are those of ``data.schema``.
+Pure: a good line in, a broken one out. For the command ``synthesize``, and for the tests that feed
+every way to the cleaning; the reasons are those of ``data.artefacts.schema``.
 """
 
-import functools
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,16 +27,14 @@ class Breakage:
     form: str
     """What is wrong with it, for a person."""
     apply: Callable[[bytes], bytes]
-    """Breaks a line of ``synthetic.lines``, given and returned without its newline."""
+    """Breaks a line of ``records.lines``; both are without their newline."""
 
 
 def choose(seed: int, place: int, share: float) -> Breakage | None:
-    """Tell how a record is broken, if at all: each reason as often, and each form of a reason.
+    """Choose how a record is broken, if at all: each reason as often, and each form of a reason.
 
-    Args:
-        seed: of the catalogue.
-        place: of the record, from 0.
-        share: of all records that are broken, 0 to 1; with any, a few are too long besides.
+    Of all records, counted from 0, the share of 0 to 1 is broken; with any, a few are too long
+    besides.
     """
     if share and place in _TOO_LONG_AT:
         forms = FORMS["line_too_long"]
@@ -51,55 +48,38 @@ def choose(seed: int, place: int, share: float) -> Breakage | None:
 
 
 def _replace(old: bytes, new: bytes) -> Callable[[bytes], bytes]:
-    return functools.partial(_replaced, old, new)
+    def apply(line: bytes) -> bytes:
+        if old not in line:
+            raise ValueError(f"expected {old!r} in the line, found {line[:80]!r}")
+        return line.replace(old, new, 1)
 
-
-def _replaced(old: bytes, new: bytes, line: bytes) -> bytes:
-    if old not in line:
-        raise ValueError(f"expected {old!r} in the line, found {line[:80]!r}")
-    return line.replace(old, new, 1)
+    return apply
 
 
 def _instead(text: bytes) -> Callable[[bytes], bytes]:
-    return functools.partial(_constant, text)
+    return lambda _line: text
 
 
-def _constant(text: bytes, _line: bytes) -> bytes:
-    return text
+def _without(field: str) -> Callable[[bytes], bytes]:
+    return lambda line: json.dumps(
+        {name: value for name, value in json.loads(line).items() if name != field}
+    ).encode()
 
 
-def _half(line: bytes) -> bytes:
-    return line[: len(line) // 2]
-
-
-def _twice(line: bytes) -> bytes:
-    return line + line
-
-
-def _followed_by_comma(line: bytes) -> bytes:
-    return line + b","
-
-
-def _without(field: str, line: bytes) -> bytes:
-    record = json.loads(line)
-    del record[field]
-    return json.dumps(record).encode()
-
-
-def _set(field: str, value: object, line: bytes) -> bytes:
-    return json.dumps(json.loads(line) | {field: value}).encode()
+def _set(field: str, value: object) -> Callable[[bytes], bytes]:
+    return lambda line: json.dumps(json.loads(line) | {field: value}).encode()
 
 
 _TITLE, _CONTENT, _END = b'"title": "', b'"content": "', b"]}"
 
-_INVALID_JSON = {
-    "cut in half": _half,
+_INVALID_JSON: dict[str, Callable[[bytes], bytes]] = {
+    "cut in half": lambda line: line[: len(line) // 2],
     "a quote is missing": _replace(b'", "title"', b', "title"'),
     "a comma at the end of the object": _replace(_END, b"],}"),
-    "a comma behind the object": _followed_by_comma,
+    "a comma behind the object": lambda line: line + b",",
     "a bare word": _replace(_TITLE, b'"title": Untitled, "was": "'),
     "single quotes": _replace(b'"title"', b"'title'"),
-    "two objects on a line": _twice,
+    "two objects on a line": lambda line: line + line,
     "a field twice": _replace(_TITLE, b'"title": "", "title": "'),
     "a field twice, once escaped": _replace(_TITLE, b'"\\u0074itle": "", "title": "'),
     "a raw tab": _replace(_TITLE, _TITLE + b"\t"),
@@ -136,39 +116,28 @@ _WRONG_VALUES = {
 }
 
 
-def _group(reason: str, forms: dict[str, Callable[[bytes], bytes]]) -> tuple[Breakage, ...]:
-    return tuple(Breakage(reason, form, apply) for form, apply in forms.items())
-
-
+_FORMS = {
+    "invalid_json": _INVALID_JSON,
+    "invalid_utf8": _INVALID_UTF8,
+    "not_an_object": {form: _instead(text) for form, text in _NOT_AN_OBJECT.items()},
+    "missing_field": {
+        **{f"no {field}": _without(field) for field in _FIELDS},
+        "a field in another case": _replace(b'"title"', b'"Title"'),
+        "an empty object": _instead(b"{}"),
+    },
+    "wrong_type": {
+        f"{form} as {field}": _set(field, value)
+        for field in _FIELDS
+        for form, value in _WRONG_VALUES.items()
+    },
+    "line_too_long": {
+        "a record": _replace(_CONTENT, _CONTENT + b"x" * _TOO_LONG),
+        "no record": _instead(b"x" * _TOO_LONG),
+    },
+}
 FORMS = {
-    "invalid_json": _group("invalid_json", _INVALID_JSON),
-    "invalid_utf8": _group("invalid_utf8", _INVALID_UTF8),
-    "not_an_object": _group(
-        "not_an_object", {form: _instead(text) for form, text in _NOT_AN_OBJECT.items()}
-    ),
-    "missing_field": _group(
-        "missing_field",
-        {
-            **{f"no {field}": functools.partial(_without, field) for field in _FIELDS},
-            "a field in another case": _replace(b'"title"', b'"Title"'),
-            "an empty object": _instead(b"{}"),
-        },
-    ),
-    "wrong_type": _group(
-        "wrong_type",
-        {
-            f"{form} as {field}": functools.partial(_set, field, value)
-            for field in _FIELDS
-            for form, value in _WRONG_VALUES.items()
-        },
-    ),
-    "line_too_long": _group(
-        "line_too_long",
-        {
-            "a record": _replace(_CONTENT, _CONTENT + b"x" * _TOO_LONG),
-            "no record": _instead(b"x" * _TOO_LONG),
-        },
-    ),
+    reason: tuple(Breakage(reason, form, apply) for form, apply in forms.items())
+    for reason, forms in _FORMS.items()
 }
 """Every form, by reason."""
 _COMMON = tuple(reason for reason in schema.REASONS if reason != "line_too_long")

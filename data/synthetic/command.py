@@ -1,6 +1,6 @@
 """The driver of ``synthesize``: an invented catalogue as a raw file, broken lines among it.
 
-Blocks of records are made by worker processes and written in order, a bounded number at a time.
+Worker processes invent blocks of records, which are written in order, a bounded number at a time.
 The file appears only when whole.
 """
 
@@ -54,16 +54,15 @@ class SynthesizeConfig:
     def __post_init__(self) -> None:
         if not self.out or self.out.endswith("/"):
             raise ConfigError("--out", "a file name", repr(self.out))
-        if not 1 <= self.rows <= records.ROWS_LIMIT:
-            raise ConfigError("--rows", f"1 to {records.ROWS_LIMIT}", str(self.rows))
-        if not 0 <= self.seed <= MASK:
-            raise ConfigError("--seed", "0 to 2**64 - 1", str(self.seed))
-        if not 0 <= self.defects < math.inf:
-            raise ConfigError("--defects", "a factor of at least 0", str(self.defects))
-        if not 0 <= self.broken_share <= 1:
-            raise ConfigError("--broken_share", "0 to 1", str(self.broken_share))
-        if self.workers is not None and self.workers < 1:
-            raise ConfigError("--workers", "at least 1", str(self.workers))
+        for name, is_sound, expected in (
+            ("rows", 1 <= self.rows <= records.ROWS_LIMIT, f"1 to {records.ROWS_LIMIT}"),
+            ("seed", 0 <= self.seed <= MASK, "0 to 2**64 - 1"),
+            ("defects", 0 <= self.defects < math.inf, "a factor of at least 0"),
+            ("broken_share", 0 <= self.broken_share <= 1, "0 to 1"),
+            ("workers", self.workers is None or self.workers >= 1, "at least 1"),
+        ):
+            if not is_sound:
+                raise ConfigError(f"--{name}", expected, str(getattr(self, name)))
 
 
 def run(config: SynthesizeConfig) -> None:
@@ -74,16 +73,6 @@ def run(config: SynthesizeConfig) -> None:
         ConfigError: a folder stands where the file is to go.
         OSError: the file system refuses or is full; nothing is left behind.
     """
-    count, size = write(config)
-    say(f"{config.out}: {count:,} lines, {size / 1e6:,.1f} MB before compression")
-
-
-def write(config: SynthesizeConfig) -> tuple[int, int]:
-    """Write the file, in order and with bounded memory.
-
-    Returns:
-        Lines and bytes, before compression.
-    """
     target = Path(config.out)
     if target.is_dir():
         raise ConfigError("--out", "a file name", f"the folder {config.out}")
@@ -92,18 +81,18 @@ def write(config: SynthesizeConfig) -> tuple[int, int]:
     temporary = target.with_name(f".tmp-{target.name}")
     try:
         with temporary.open("wb") as raw, _stream(raw, target.suffix == ".gz") as file:
-            written = _write_blocks(config, file)
+            size = _write_blocks(config, file)
         os.replace(temporary, target)
     except BaseException as error:
         temporary.unlink(missing_ok=True)
         if isinstance(error, OSError) and error.filename is None:
             error.filename = config.out  # a failed write does not say of which file
         raise
-    return config.rows, written
+    say(f"{config.out}: {config.rows:,} lines, {size / 1e6:,.1f} MB before compression")
 
 
 def _write_blocks(config: SynthesizeConfig, file: IO[bytes]) -> int:
-    """Write all blocks; give their bytes."""
+    """Write all blocks; return their bytes."""
     workers = config.workers or _cores()
     written = 0
     # Spawned, as a fork of a process with threads may hang (and Python 3.12 warns of it).
@@ -119,16 +108,14 @@ def _write_blocks(config: SynthesizeConfig, file: IO[bytes]) -> int:
             )
         try:
             while waiting:
-                made = waiting.popleft().result()
+                lines = waiting.popleft().result()
                 waiting.extend(pool.submit(block, config, s) for s in islice(starts, 1))
-                file.write(made)
-                written += len(made)
-                progress.advance(made.count(b"\n"))
+                file.write(lines)
+                written += len(lines)
+                progress.advance(lines.count(b"\n"))
         except BrokenProcessPool as error:
-            mend = "run the same command again, with fewer --workers where memory ran out"
-            raise CatalogueError(
-                "workers", "processes that stay alive", "one dead", mend
-            ) from error
+            hint = "run the same command again, with fewer --workers where memory ran out"
+            raise CatalogueError("workers", "", "a worker process died", hint) from error
         finally:
             pool.shutdown(cancel_futures=True)
     return written
@@ -155,16 +142,16 @@ def _end_with_driver() -> None:
 
 
 def block(config: SynthesizeConfig, start: int) -> bytes:
-    """Make the lines of one block, broken ones among them: the task of a worker process."""
+    """Invent the lines of one block, broken ones among them: the task of a worker process."""
     stop = min(start + _BLOCK, config.rows)
-    made = records.lines(config.seed, start, stop, config.rows, config.defects)
+    lines = records.lines(config.seed, start, stop, config.rows, config.defects)
     if not config.broken_share:
-        return b"".join(made)
-    kept = []
-    for place, line in enumerate(made, start):
-        chosen = broken.choose(config.seed, place, config.broken_share)
-        kept.append(chosen.apply(line[:-1]) + b"\n" if chosen else line)
-    return b"".join(kept)
+        return b"".join(lines)
+    written = []
+    for place, line in enumerate(lines, start):
+        breakage = broken.choose(config.seed, place, config.broken_share)
+        written.append(breakage.apply(line[:-1]) + b"\n" if breakage else line)
+    return b"".join(written)
 
 
 def _stream(raw: IO[bytes], compress: bool) -> Any:

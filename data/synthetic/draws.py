@@ -23,12 +23,12 @@ def mix(value: int) -> int:
 
 
 def key(seed: int, stream: int) -> int:
-    """Give the start of a stream's counter."""
+    """Return the start of a stream's counter."""
     return mix(mix((seed + _GOLDEN) & MASK) + stream * _GOLDEN & MASK)
 
 
 def word(seed: int, stream: int, index: int) -> int:
-    """Draw one 64-bit word at one place: the first of those that ``draw`` gives there."""
+    """Draw one 64-bit word at one place: the first of those that ``draw`` returns there."""
     return mix((index * 64 * _GOLDEN + key(seed, stream)) & MASK)
 
 
@@ -47,7 +47,7 @@ def unit(draws: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def as_bytes(draws: Draws) -> list[bytes]:
-    """Give each row's words as bytes, each of which then makes one choice."""
+    """Return each row's words as bytes, each of which then makes one choice."""
     width = draws.shape[1] * 8
     raw = draws.astype("<u8").tobytes()
     return [raw[place : place + width] for place in range(0, len(raw), width)]

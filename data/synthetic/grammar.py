@@ -1,6 +1,6 @@
 """The titles and sentences of the invented catalogue: ``words.yaml`` unfolded.
 
-For ``records`` only; no chance in it. ``words.yaml`` tells the fields of the templates.
+For ``records`` only; no chance in it. ``words.yaml`` names the fields of the templates.
 """
 
 import functools
@@ -86,10 +86,10 @@ OTHERS = ((_SOUND, 28), (_SCREEN, 14), (_WARES, 58))
 """Families and their weights among the records that are not books."""
 NOUNS = tuple(noun.name for family in (_BOOK, _SOUND, _SCREEN, _WARES) for noun in family.nouns)
 
-EDITIONS: tuple[str, ...] = tuple(_WORDS["editions"])
-ENTITIES: tuple[str, ...] = tuple(_WORDS["entities"])
-MOJIBAKE: tuple[str, ...] = tuple(_WORDS["mojibake"])
-TITLE_ENTITIES: tuple[str, ...] = tuple(_WORDS["title_entities"])
+EDITIONS: list[str] = _WORDS["editions"]
+ENTITIES: list[str] = _WORDS["entities"]
+MOJIBAKE: list[str] = _WORDS["mojibake"]
+TITLE_ENTITIES: list[str] = _WORDS["title_entities"]
 DOUBLED_TITLE_ENTITY = " (Tried &amp;amp; Tested)"
 TRANSLATION = " Text: English (translation)Original Language: German"
 
@@ -97,7 +97,6 @@ TRANSLATION = " Text: English (translation)Original Language: German"
 class Phrases(NamedTuple):
     """A noun's templates with everything filled in that does not change with the record."""
 
-    noun: Noun
     family: Family
     titles: tuple[str, ...]
     briefs: tuple[str, ...]
@@ -109,17 +108,17 @@ class Phrases(NamedTuple):
 @functools.cache
 def phrases(family: Family, noun: Noun) -> Phrases:
     """Fill a noun, its parts and its themes into its family's templates."""
+    themes = range(len(noun.themes))
     bodies = []
     for turn in range(len(noun.parts)):
-        filled = [_fill(template, noun, turn) for template in family.bodies]
-        bodies.append(tuple((text, _printed_length(text, family)) for text in filled))
+        texts = [_fill(template, noun, turn) for template in family.bodies]
+        bodies.append(tuple((text, _printed_length(text, family)) for text in texts))
     return Phrases(
-        noun,
         family,
-        tuple(_fill(template, noun, 0) for template in family.titles),
-        tuple(_fill(template, noun, 0) for template in family.briefs),
-        tuple(_fill(text, noun, turn) for text in family.leads for turn in range(len(noun.themes))),
-        tuple(bodies),
+        titles=tuple(_fill(template, noun, 0) for template in family.titles),
+        briefs=tuple(_fill(template, noun, 0) for template in family.briefs),
+        leads=tuple(_fill(text, noun, turn) for text in family.leads for turn in themes),
+        bodies=tuple(bodies),
     )
 
 

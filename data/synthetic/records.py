@@ -13,7 +13,6 @@ that were counted in the real file; ``tests/data/synthetic/test_records.py`` mea
 import functools
 import itertools
 import math
-import re
 import statistics
 import string
 from collections.abc import Iterator
@@ -78,7 +77,7 @@ def lines(seed: int, start: int, stop: int, total: int, defects: float = 1.0) ->
         start: first record, from 0.
         stop: one past the last, at most ``total``.
         total: records in the whole catalogue; decides only where the books end.
-        defects: factor on the shares of text defects, each capped at 1.
+        defects: factor on the shares of text defects, capped at 1 for each of them.
 
     Yields:
         JSON objects as ASCII bytes, each with its newline, sorted by uid.
@@ -97,31 +96,13 @@ def lines(seed: int, start: int, stop: int, total: int, defects: float = 1.0) ->
                 yield from _chunk(seed, np.arange(low, high), region, region == 0, defects)
 
 
-def noun_of(title: str) -> str | None:
-    """Name the product that a repaired title of this catalogue is about.
-
-    Returns:
-        The noun in lower case, as every description of the product has it; None where the title
-        names none.
-    """
-    found = _noun_pattern().search(title)
-    return found[0].lower() if found else None
-
-
-@functools.cache
-def _noun_pattern() -> re.Pattern[str]:
-    longest_first = sorted(grammar.NOUNS, key=len, reverse=True)
-    return re.compile(rf"\b(?:{'|'.join(longest_first)})\b", re.IGNORECASE)
-
-
 def _places(
     seed: int, index: NDArray[np.int64], region: int
 ) -> tuple[Draws, NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """Decide where each record draws its attributes, its edition and its content.
 
-    Its own place, except a duplicate: that draws at an earlier place of its region, chosen among
-    records that have both texts and are no duplicates themselves, so that what it repeats is
-    there.
+    At its own place, but for a duplicate: that draws at an earlier place of its region, chosen
+    among records that have both texts and are no duplicates themselves.
 
     Returns:
         The records' fate draws, then three arrays of places. [records]
@@ -129,16 +110,16 @@ def _places(
     fate = draw(seed, _FATE, index, 2 + _CANDIDATES)
     chance = unit(fate[:, 1])
     source = index.copy()
-    found = np.zeros(len(index), dtype=bool)
-    wanted = (chance < _SAME_BOTH + _SAME_CONTENT + _SAME_TITLE) & (unit(fate[:, 0]) < _BELOW_BOTH)
+    repeats = chance < _SAME_BOTH + _SAME_CONTENT + _SAME_TITLE
+    open_ones = repeats & (unit(fate[:, 0]) < _BELOW_BOTH)
     earlier = np.maximum(index - region, 1).astype(np.uint64)
     for column in range(2, 2 + _CANDIDATES):
         candidate = region + (fate[:, column] % earlier).astype(np.int64)
         other = unit(draw(seed, _FATE, candidate, 2))
         fit = (other[:, 0] < _BELOW_BOTH) & (candidate < index)
         fit &= other[:, 1] >= _SAME_BOTH + _SAME_CONTENT + _SAME_TITLE
-        source = np.where(wanted & fit & ~found, candidate, source)
-        found |= wanted & fit
+        source = np.where(open_ones & fit, candidate, source)
+        open_ones &= ~fit
     same_content = chance < _SAME_BOTH + _SAME_CONTENT
     own_edition = (chance >= _SAME_BOTH) & same_content
     edition = np.where(own_edition, index, source)
@@ -148,7 +129,7 @@ def _places(
 def _chunk(
     seed: int, index: NDArray[np.int64], region: int, books: bool, defects: float
 ) -> Iterator[bytes]:
-    """Make the lines of one chunk, which lies in one region of the file."""
+    """Write the lines of one chunk, which lies in one region of the file."""
     fate, attributes, edition, content = _places(seed, index, region)
     exists = unit(fate[:, 0])
     described = (exists < _BELOW_BOTH) | ((exists >= _BELOW_TITLE) & (exists < _BELOW_CONTENT))
@@ -197,18 +178,18 @@ def _lengths(draws: Draws) -> list[int]:
     common = np.array(_LENGTHS)[(draws[:, 4] >> np.uint64(52)).astype(np.int64)]
     tail = _TAIL_FROM * np.maximum(unit(draws[:, 6]), 1e-9) ** (-1 / _TAIL_POWER)
     is_tail = unit(draws[:, 5]) < _TAIL_SHARE
-    lengths: list[int] = (
-        np.where(is_tail, np.minimum(tail, _TAIL_TO), common).astype(np.int64).tolist()
-    )
-    return lengths
+    lengths = np.where(is_tail, np.minimum(tail, _TAIL_TO), common)
+    values: list[int] = lengths.astype(np.int64).tolist()
+    return values
 
 
-def _flags(draws: Draws, shares: list[tuple[int, float]]) -> NDArray[np.int64]:
+def _flags(draws: Draws, shares: list[tuple[int, float]]) -> list[int]:
     """Set each flag with its share, by one column of draws each."""
     flags = np.zeros(len(draws), dtype=np.int64)
     for column, (flag, share) in enumerate(shares):
         flags |= np.where(unit(draws[:, column]) < share, flag, 0)
-    return flags
+    values: list[int] = flags.tolist()
+    return values
 
 
 def _title_flags(draws: Draws, defects: float) -> list[int]:
@@ -217,8 +198,7 @@ def _title_flags(draws: Draws, defects: float) -> list[int]:
         (_SPACE, _TITLE_SPACES * defects),
         (_LONG, _TITLE_LONG),
     ]
-    flags: list[int] = _flags(draws[:, 1:], shares).tolist()
-    return flags
+    return _flags(draws[:, 1:], shares)
 
 
 def _content_flags(draws: Draws, defects: float, books: bool) -> list[int]:
@@ -231,8 +211,7 @@ def _content_flags(draws: Draws, defects: float, books: bool) -> list[int]:
         (_NOTE, _EDITION_NOTE if books else 0.0),
         (_FOREIGN, _TRANSLATION if books else 0.0),
     ]
-    flags: list[int] = _flags(draws[:, 7:], shares).tolist()
-    return flags
+    return _flags(draws[:, 7:], shares)
 
 
 def _targets(seed: int, index: NDArray[np.int64]) -> list[str]:
@@ -303,7 +282,9 @@ def _content(phrases: Phrases, fields: dict[str, str], b: bytes, length: int, fl
         written = [phrases.leads[b[0] % len(phrases.leads)]]
         _extend(written, phrases, b, length)
     if flags & _E:
-        written.insert(1 + b[4] % len(written), _entity(b, flags))
+        entity = grammar.ENTITIES[b[5] % len(grammar.ENTITIES)]
+        entity = entity.replace("&", "&amp;") if flags & _DOUBLE else entity
+        written.insert(1 + b[4] % len(written), entity)
     if flags & _MOJI:
         written.append(grammar.MOJIBAKE[b[5] % len(grammar.MOJIBAKE)])
     spacing = "  " if flags & _SPACE else " "
@@ -331,8 +312,3 @@ def _extend(written: list[str], phrases: Phrases, b: bytes, length: int) -> None
         count += 1
         # A round is over: the next speaks of another part.
         turn += count % len(body) == 0
-
-
-def _entity(b: bytes, flags: int) -> str:
-    sentence = grammar.ENTITIES[b[5] % len(grammar.ENTITIES)]
-    return sentence.replace("&", "&amp;") if flags & _DOUBLE else sentence

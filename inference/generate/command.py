@@ -6,12 +6,10 @@ only what is missing.
 """
 
 import dataclasses
-import logging
 import threading
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -24,25 +22,21 @@ from data.artefacts.manifest import Counts, Manifest
 from data.artefacts.parts import commit_with_quarantine, list_parts, part_name, read_part, recall
 from data.artefacts.run import Run
 from data.artefacts.stage import Work, stage
+from data.cluster.client import connect, local_workers
+from data.cluster.parts import run_parts
 from data.errors import ModelError, SourceError
 from inference import engine
 from inference.config import GenerateConfig
 from inference.engine import Completion, Request, Settings
+from inference.generate.progress import PartReporter, PartsProgress
 from inference.tables import text_files, titles
 from inference.tables.titles import Titles
-
-if TYPE_CHECKING:
-    from distributed import Client, Future
-
-log = logging.getLogger("catalogue")
 
 STAGE = "generate"
 _WARN_CUT = 0.01
 # Some ten seconds of a GPU, some minutes of a CPU: what an interruption costs, and the fewer parts
 # there are, the seldomer slots stand empty at the end of one.
 _PART_ROWS = {"cuda": 8_192, "cpu": 2_048}
-# Seconds between a worker's words on how far its part is.
-_TELL_EVERY = 0.5
 
 
 @dataclass(frozen=True)
@@ -52,8 +46,8 @@ class TitleBlock:
     index: int
     rows: pa.Table
     """Schema TITLES."""
-    topic: str = ""
-    """Of Dask's events, where the worker tells how far it is; none: it tells nothing."""
+    topic: str
+    """Of the cluster's events, where the worker reports how far it is."""
 
 
 @dataclass(frozen=True)
@@ -75,19 +69,20 @@ def run(config: GenerateConfig) -> Manifest:
     """Write descriptions of all titles.
 
     Returns:
-        The manifest, written or found finished.
+        The manifest, written now or by an earlier run.
 
     Raises:
         SourceError: the titles are missing, empty or without a column of titles.
         ModelError: the model or adapter is missing or does not fit its base.
         OutputError: the folder holds another output.
     """
-    found = titles.find(config, for_prompts=True)
+    source = titles.find(config, for_prompts=True)
     model = Run.open(config.run)
-    settings = _settings(config, model)
+    threads = max(local_workers(None) // (config.workers or 1), 1)
+    settings = Settings.of(config, model, engine.choose(config.engine, model), threads)
     identity = manifest.identify(
         config,
-        titles=found.digest,
+        titles=source.digest,
         weights=model.digest,
         prompt=dataclasses.asdict(model.prompt),
         max_new_tokens=settings.max_new_tokens,
@@ -95,7 +90,7 @@ def run(config: GenerateConfig) -> Manifest:
         settings=model.settings,
         # Outputs without it hold draws of an earlier noise.
         **({"noise": engine.NOISE} if settings.temperature else {}),
-        **({"titles_repaired": True} if found.is_repaired else {}),
+        **({"titles_repaired": True} if source.is_repaired else {}),
     )
     with stage(
         STAGE, config, config.out, identity,
@@ -104,21 +99,14 @@ def run(config: GenerateConfig) -> Manifest:
         if work.finished:
             console.say(f"{config.out} is already finished for these titles, weights and settings")
             return work.finished
-        parts = _run_parts(config, model, settings, found)
-        result = _finish(work, model, found, parts)
+        parts = _run_blocks(config, model, settings, source)
+        result = _finish(work, model, source, parts)
     _summarise(config, result, settings)
     return result
 
 
-def _settings(config: GenerateConfig, model: Run) -> Settings:
-    from dask.system import CPU_COUNT
-
-    threads = max(int(CPU_COUNT) // (config.workers or 1), 1)
-    return Settings.of(config, model, engine.choose(config.engine, model), threads)
-
-
-def _environments(config: GenerateConfig, settings: Settings) -> list[dict[str, str]]:
-    """Give each worker its environment: a GPU of its own, or its share of the cores."""
+def worker_environments(config: GenerateConfig, settings: Settings) -> list[dict[str, str]]:
+    """Return the environment of each worker: a GPU of its own, or its share of the cores."""
     if settings.device == "cuda":
         gpus = engine.visible_gpus()
         workers = config.workers or len(gpus)
@@ -129,16 +117,13 @@ def _environments(config: GenerateConfig, settings: Settings) -> list[dict[str, 
     return [env] * (config.workers or 1)
 
 
-def _run_parts(
-    config: GenerateConfig, model: Run, settings: Settings, found: Titles
+def _run_blocks(
+    config: GenerateConfig, model: Run, settings: Settings, source: Titles
 ) -> list[GeneratedPart]:
-    from data.cluster.client import connect, results
-
-    finished = set(list_parts(Folder(config.out)))
+    """Run every block on the cluster; return the parts in order."""
     # The manifest of the run is the driver's business; workers need the weights only.
-    bare = dataclasses.replace(model, record=None)
-    total = None if found.rows is None else min(found.rows, config.limit or found.rows)
-    env = None if config.scheduler else _environments(config, settings)
+    work = (config, dataclasses.replace(model, record=None), settings)
+    total = None if source.rows is None else min(source.rows, config.limit or source.rows)
     parts: list[GeneratedPart] = []
     with (
         console.Progress("generate", total, "rows") as bar,
@@ -148,113 +133,40 @@ def _run_parts(
             config.scheduler,
             threads=2 if settings.device == "cuda" else 1,
             memory_limit=0,
-            env=env,
+            env=None if config.scheduler else worker_environments(config, settings),
             packages=("data", "inference"),
         ) as client,
     ):
-        follower = _Follower(bar)
+        progress = PartsProgress(bar)
         topic = f"generate-{id(client):x}-{time.time_ns():x}"
-        client.subscribe_topic(topic, follower.hear)
-
-        def submit(block: TitleBlock, attempt: int) -> "Future":
-            return _submit(client, block, finished, (config, bare, settings), attempt)
-
-        blocks = _blocks(found, config.part_rows or _PART_ROWS[settings.device], topic)
-        for block, part in results(client, blocks, submit, ahead=1):
+        client.subscribe_topic(topic, progress.hear)
+        tables = titles.parts(source, config.part_rows or _PART_ROWS[settings.device])
+        blocks = (TitleBlock(index, rows, topic) for index, rows in enumerate(tables))
+        for block, part in run_parts(
+            client,
+            Folder(config.out),
+            blocks,
+            (write_part, verify_part),
+            lambda each: (each, *work),
+        ):
             parts.append(part)
-            follower.finish(block, part)
+            new_tokens = part.figures["new_tokens"] if part.is_new else 0
+            progress.finish(part.index, block.rows.num_rows, new_tokens)
         client.unsubscribe_topic(topic)
     if not parts:
         raise SourceError(config.titles, "titles", "none")
     return sorted(parts, key=lambda part: part.index)
 
 
-class _Follower:
-    """Moves the bar by what workers tell of parts in work, and sets it right by finished ones."""
-
-    def __init__(self, bar: console.Progress) -> None:
-        self._bar = bar
-        self._began = time.perf_counter()
-        self._told: dict[int, tuple[int, int]] = {}
-        """By part in work: rows and tokens."""
-        self._finished: set[int] = set()
-        self._rows = self._tokens = self._shown = 0
-        # Events come in a thread of Dask's.
-        self._one_at_a_time = threading.Lock()
-
-    def hear(self, event: tuple[float, tuple[int, int, int]]) -> None:
-        """Hear how many rows and tokens of a part there are by now, since it was begun."""
-        _, (index, rows, tokens) = event
-        with self._one_at_a_time:
-            if index not in self._finished:
-                self._told[index] = (rows, tokens)
-                self._show()
-
-    def finish(self, block: TitleBlock, part: GeneratedPart) -> None:
-        """Count a finished part."""
-        with self._one_at_a_time:
-            self._told.pop(part.index, None)
-            self._finished.add(part.index)
-            self._rows += block.rows.num_rows
-            self._tokens += part.figures["new_tokens"] if part.is_new else 0
-            self._show()
-
-    def _show(self) -> None:
-        rows = self._rows + sum(rows for rows, _ in self._told.values())
-        tokens = self._tokens + sum(tokens for _, tokens in self._told.values())
-        rate = tokens / (time.perf_counter() - self._began)
-        self._bar.advance(rows - self._shown, tokens_per_second=f"{rate:,.0f}")
-        self._shown = rows
-
-
-class _Teller:
-    """Tells the driver now and then how far a part is; sums, so that a lost event does no harm."""
-
-    def __init__(self, block: TitleBlock) -> None:
-        self._block = block
-        self._rows = self._tokens = 0
-        self._last = 0.0
-
-    def __call__(self, rows: int, tokens: int) -> None:
-        """Hear of more rows and tokens from the engine."""
-        from distributed import get_worker
-
-        self._rows, self._tokens = self._rows + rows, self._tokens + tokens
-        now = time.monotonic()
-        if self._block.topic and now - self._last >= _TELL_EVERY:
-            self._last = now
-            # Rows may be written again with fewer slots, where memory ran out.
-            done = min(self._rows, self._block.rows.num_rows)
-            get_worker().log_event(self._block.topic, (self._block.index, done, self._tokens))
-
-
-def _blocks(found: Titles, part_rows: int, topic: str) -> Iterator[TitleBlock]:
-    for index, rows in enumerate(titles.parts(found, part_rows)):
-        yield TitleBlock(index, rows, topic)
-
-
-def _submit(
-    client: "Client",
-    block: TitleBlock,
-    finished: set[str],
-    work: tuple[GenerateConfig, Run, Settings],
-    attempt: int,
-) -> "Future":
-    is_finished = part_name(block.index) in finished
-    task = verify_part if is_finished else write_part
-    name = f"generate-{id(client):x}-{block.index:05d}-{attempt}"
-    return client.submit(task, block, *work, key=name, pure=False)
-
-
 _ENGINES: dict[tuple[str, str, Settings], engine.Engine] = {}
 # A worker has several threads, but loads one model.
-_ONE_AT_A_TIME = threading.Lock()
+_LOADING = threading.Lock()
 
 
 def _engine(model: Run, settings: Settings) -> engine.Engine:
-    """Give this worker's engine, loaded once."""
+    """Return this worker's engine, loaded once."""
     key = (model.digest, model.settings, settings)
-    with _ONE_AT_A_TIME:
+    with _LOADING:
         if key not in _ENGINES:
             _ENGINES.clear()
             _ENGINES[key] = engine.load(model, settings)
@@ -266,14 +178,10 @@ def write_part(
 ) -> GeneratedPart:
     """Write the descriptions of one block and commit its part; runs on a worker."""
     writer = _engine(model, settings)
-    with engine.heard_by(_Teller(block)):
+    with engine.heard_by(PartReporter(block.topic, block.index, block.rows.num_rows)):
         table, rejected = describe_titles(block.rows, writer, model, settings)
-    quarantined = {
-        item["values"]: item["counts"]
-        for item in rejected.column("reason").value_counts().to_pylist()
-    }
-    counts = Counts(block.rows.num_rows, table.num_rows, {}, quarantined)
-    counts.check(f"{config.titles} part {block.index}")
+    where = f"{config.titles} part {block.index}"
+    counts = Counts.tally(where, block.rows.num_rows, table.num_rows, {}, rejected)
     figures = _figures(table)
     facts = {"counts": dataclasses.asdict(counts), "figures": figures}
     name = part_name(block.index)
@@ -290,7 +198,7 @@ def describe_titles(
         rows: N titles, schema TITLES and the columns to carry through.
         writer: the engine.
         model: for its prompt.
-        settings: for the limit of tokens and the seed.
+        settings: for the seed.
 
     Returns:
         Schema GENERATED with the columns carried through, and schema REJECTED; together N rows,
@@ -301,29 +209,24 @@ def describe_titles(
         Request(row["uid"], model.prompt.render(row["title"], row["uid"])) for row in listed
     ]
     reasons = [
-        row["refused"] or _refusal(row["title"], room)
+        row["refused"]
+        or ("empty_title" if not row["title"].strip() else None)
+        or ("prompt_too_long" if room < 1 else None)
         for row, room in zip(listed, writer.room(requests), strict=True)
     ]
-    wanted = [place for place, reason in enumerate(reasons) if reason is None]
-    written = writer.generate([requests[place] for place in wanted])
-    made = [
-        _row(listed[place], text, settings) for place, text in zip(wanted, written, strict=True)
+    places = [place for place, reason in enumerate(reasons) if reason is None]
+    written = writer.generate([requests[place] for place in places])
+    described = [
+        _row(listed[place], text, settings) for place, text in zip(places, written, strict=True)
     ]
     refused = [
         row | {"reason": reason} for row, reason in zip(listed, reasons, strict=True) if reason
     ]
-    table = pa.Table.from_pylist(made, schema=schema.GENERATED)
+    table = pa.Table.from_pylist(described, schema=schema.GENERATED)
     for carried in rows.schema.names[len(text_files.TITLES) :]:
-        column = rows.column(carried).take(pa.array(wanted, pa.int64()))
+        column = rows.column(carried).take(pa.array(places, pa.int64()))
         table = table.append_column(rows.schema.field(carried), column)
     return table, pa.Table.from_pylist(refused, schema=titles.REJECTED)
-
-
-def _refusal(title: str, room: int) -> str | None:
-    """Tell why no description can be written; None where one can."""
-    if not title.strip():
-        return "empty_title"
-    return "prompt_too_long" if room < 1 else None
 
 
 def _row(title: dict[str, str], written: Completion, settings: Settings) -> dict[str, Any]:
@@ -367,17 +270,17 @@ def verify_part(
     return GeneratedPart(block.index, counts, outputs, figures, hashes, is_new=False)
 
 
-def _finish(work: Work, model: Run, found: Titles, parts: list[GeneratedPart]) -> Manifest:
+def _finish(work: Work, model: Run, source: Titles, parts: list[GeneratedPart]) -> Manifest:
     config: GenerateConfig = work.config
     counts = sum((part.counts for part in parts), Counts())
     new_tokens = sum(part.figures["new_tokens"] for part in parts if part.is_new)
     sums = {name: sum(part.figures[name] for part in parts) for name in parts[0].figures}
     rows = max(counts.kept, 1)
     parents = [model.record.as_parent(manifest.absolute(config.run))] if model.record else []
-    if found.parent:
-        parents.append(found.parent)
+    if source.parent:
+        parents.append(source.parent)
     return work.finish(
-        inputs=(Artefact(manifest.absolute(config.titles), counts.read, 0, found.digest),),
+        inputs=(Artefact(manifest.absolute(config.titles), counts.read, 0, source.digest),),
         outputs=tuple(output for part in parts for output in part.outputs),
         counts=counts,
         made_from=tuple(parents),
@@ -395,7 +298,7 @@ def _finish(work: Work, model: Run, found: Titles, parts: list[GeneratedPart]) -
 
 
 def _duplicates(parts: list[GeneratedPart]) -> int:
-    """Count the descriptions that another one before says word for word."""
+    """Count the descriptions that repeat an earlier one word for word."""
     hashes = np.frombuffer(b"".join(part.hashes for part in parts), dtype=np.uint64)
     return len(hashes) - len(np.unique(hashes))
 

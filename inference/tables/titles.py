@@ -162,7 +162,7 @@ def _check_start(where: str, file: IO[bytes], ending: str) -> None:
             if kind is not None and kind.name != kinds.LINES:
                 expected = _FORMS.get(ending, kinds.LINES)
                 to = "titles.jsonl" if kind.record else f"titles{ending}"
-                raise SourceError(where, expected, kind.name, kind.mend(where, is_gzip, to=to))
+                raise SourceError(where, expected, kind.name, kind.hint(where, is_gzip, to=to))
         while is_gzip and unpacked.read(2**22):
             pass
 

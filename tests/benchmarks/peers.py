@@ -134,7 +134,8 @@ def duckdb_floor(source: str, out: Path, low: int, high: int, workers: int) -> N
 
 def parse_floor(source: str, out: Path, low: int, high: int, workers: int) -> None:
     """Run our own driver with parsing alone: no repair, keys, splits, digests or balance."""
-    from data.cluster.client import connect, results
+    from data.cluster.client import connect
+    from data.cluster.parts import results
     from preprocessing import clean
     from preprocessing.config import CleanConfig
     from preprocessing.source import find

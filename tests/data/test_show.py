@@ -128,7 +128,7 @@ def test_the_command_that_is_named_shows_the_line_as_it_stands(
     for name in ("a b.json", "a b.json.gz"):
         found = manifest.read(quarantined)
         found = replace(found, inputs=(Artefact(str(tmp_path / name), 3, 1, "0f"),))
-        words = show._seen_by(found, {"source": name, "byte_offset": 5})
+        words = show.line_command(found, {"source": name, "byte_offset": 5})
         assert subprocess.check_output(words, shell=True) == b"broken \xff\n"  # noqa: S602
 
 
@@ -172,15 +172,15 @@ def test_without_matplotlib_everything_else_is_shown(
 def test_lengths_are_those_of_the_manifest_or_else_of_the_rows(
     quarantined: Folder, clean: Path, tmp_path: Path
 ) -> None:
-    told = show._lengths(quarantined, manifest.read(quarantined))
+    told = show.lengths_of(quarantined, manifest.read(quarantined))
     assert told == Lengths([0, 1, 400], [0, 0, 1], [0, 1, 1], 400, 500)
     subset.run(SubsetConfig(clean=str(clean), out=str(tmp_path / "out"), size=5))
     found = manifest.read(Folder(str(tmp_path / "out")))
-    counted = show._lengths(Folder(str(tmp_path / "out")), found)
+    counted = show.lengths_of(Folder(str(tmp_path / "out")), found)
     assert counted is not None
     assert sum(counted.kept) == found.counts.kept > 5
     # Content 0. to Content 39.: ten rows of ten characters, the others of eleven.
-    lengths = show._lengths(Folder(str(clean)), manifest.read(Folder(str(clean))))
+    lengths = show.lengths_of(Folder(str(clean)), manifest.read(Folder(str(clean))))
     assert lengths is not None
     assert dict(zip(lengths.edges, lengths.kept, strict=True)) == {0: 0, 10: 10, 11: 30, 12: 0}
 

@@ -234,6 +234,26 @@ def test_rows_are_found_across_row_groups_and_ranges(
         assert rows_of(tmp_path / "out", split) == expected(by_key(all_rows(clean)), split)
 
 
+def test_a_range_holds_no_more_text_than_a_column_of_strings_can(
+    clean_of: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # 50,000 rows of 45 KB, which are more than 2 GiB together.
+    sizes = np.full(120_000, 45_000, dtype=np.int32)
+    cut = list(subset.ranges(sizes))
+    assert cut == [(0, 47_721), (47_721, 95_442), (95_442, 120_000)]
+    assert max(sizes[a:b].sum(dtype=np.int64) for a, b in cut) < 2**31
+    assert list(subset.ranges(np.full(120_000, 600))) == [
+        (0, 50_000), (50_000, 100_000), (100_000, 120_000),
+    ]  # fmt: skip
+    # A row that is larger than a range, too, and the rows are the same however they are cut.
+    monkeypatch.setattr("data.subset._BYTES_AT_ONCE", 60)
+    assert list(subset.ranges(np.array([50, 10, 1, 900, 7]))) == [(0, 2), (2, 3), (3, 4), (4, 5)]
+    clean = clean_of(tmp_path / "clean", make_rows(200))
+    subset.run(SubsetConfig(clean=str(clean), out=str(tmp_path / "out")))
+    for split in schema.SPLITS:
+        assert rows_of(tmp_path / "out", split) == expected(by_key(all_rows(clean)), split)
+
+
 def test_each_output_is_described_by_its_rows_bytes_and_digest(make: Callable[..., Path]) -> None:
     folder = make()
     found = manifest.read(Folder(str(folder)), "subset")
@@ -255,7 +275,7 @@ def test_rows_of_one_key_are_taken_by_uid_and_then_by_offset() -> None:
     columns = [["b", "a", "a"], list("xyz"), list("xyz"), ["train"] * 3, [5] * 3, ["s"] * 3,
                [1, 9, 2]]  # fmt: skip
     arrays = [pa.array(c, field.type) for c, field in zip(columns, schema.CLEAN, strict=True)]
-    index = subset._index_part(pa.table(arrays, schema=schema.CLEAN), 0)
+    index = subset.index_part(pa.table(arrays, schema=schema.CLEAN), 0)
     chosen, _ = subset.choose(index, SubsetConfig())
     assert chosen["train"].row.tolist() == [2, 1, 0]
 
@@ -285,7 +305,7 @@ def test_any_rows_in_any_shards_give_what_the_design_says(
     table = pa.table(arrays, schema=schema.CLEAN)
     cuts = np.linspace(0, len(drawn), parts + 1).astype(int).tolist()
     tables = [table.slice(a, b - a) for a, b in itertools.pairwise(cuts)]
-    index = pa.concat_tables([subset._index_part(each, i) for i, each in enumerate(tables)])
+    index = pa.concat_tables([subset.index_part(each, i) for i, each in enumerate(tables)])
     config = SubsetConfig(size=size, order=order, validation=2, test=2)
     rows = table.to_pylist()
     rows = by_key(rows) if order == "sample" else rows

@@ -5,9 +5,6 @@ import gzip
 import json
 import os
 import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,13 +25,14 @@ from preprocessing.__main__ import main
 from preprocessing.clean import (
     CleanPart,
     RawBlock,
-    _is_too_broken,
     clean_part,
+    is_too_broken,
     order_rows,
     verify_part,
 )
 from preprocessing.config import CleanConfig, RowRules
 from preprocessing.source import cut_stream, find
+from tests import killing
 
 RULES = ("--rules.content_min=20", "--rules.content_max=200")
 ROWS = 600
@@ -545,25 +543,9 @@ def test_rows_of_one_key_are_ordered_by_uid_and_then_by_offset() -> None:
     assert found == [("c", 3), ("a", 2), ("a", 9), ("b", 1)]
 
 
-def start(root: Path, path: Path, out: Path) -> "subprocess.Popen[str]":
-    asked = (f"--source={path}", f"--out={out}", "--workers=2", "--block_bytes=32768")
-    return subprocess.Popen(
-        [sys.executable, "-m", "preprocessing", "clean", *asked, *RULES, *LOOSE],
-        cwd=root,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-
-
-def wait_for_parts(process: "subprocess.Popen[str]", out: Path, parts: int) -> None:
-    """Wait until so many parts are committed and the process still runs."""
-    give_up = time.monotonic() + 60
-    while len(list(out.glob("part-*.parquet"))) < parts:
-        assert process.poll() is None, "it ended before it could be stopped"
-        assert time.monotonic() < give_up, "no parts within a minute"
-        time.sleep(0.002)
+def words(path: Path, out: Path) -> list[str]:
+    placed = (f"--source={path}", f"--out={out}", "--workers=2", "--block_bytes=32768")
+    return ["preprocessing", "clean", *placed, *RULES, *LOOSE]
 
 
 @pytest.fixture(scope="module")
@@ -576,19 +558,10 @@ def large(tmp_path_factory: pytest.TempPathFactory, lines: Any, write: Any) -> d
 
 @pytest.mark.parametrize("name", ["trn.json", "trn.json.gz"])
 def test_after_a_kill_the_same_command_ends_in_the_bytes_of_an_uninterrupted_run(
-    large: dict[str, Path], root: Path, tmp_path: Path, clean: Any, digests: Any, name: str
+    large: dict[str, Path], tmp_path: Path, clean: Any, digests: Any, name: str
 ) -> None:
     whole, out = tmp_path / "whole", tmp_path / "clean"
-    process = start(root, large[name], out)
-    try:
-        wait_for_parts(process, out, 5)
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
-    assert (out / "begun.json").exists()
-    assert not (out / "manifest.json").exists()
-    done = list_parts(Folder(str(out)))
-    written = {each: (out / each).stat().st_mtime_ns for each in done}
+    killed = killing.kill_midway(words(large[name], out), out, 5)
     # What a kill in the middle of a write leaves behind, were it not so rare.
     for stray in (
         ".tmp-part-00001.parquet-0badbad0",
@@ -596,26 +569,19 @@ def test_after_a_kill_the_same_command_ends_in_the_bytes_of_an_uninterrupted_run
     ):
         (out / stray).parent.mkdir(exist_ok=True)
         (out / stray).write_bytes(b"PAR1")
-    words = ("--block_bytes=32768", *LOOSE)
-    assert clean(large[name], whole, *words) == 0
-    assert clean(large[name], out, *words) == 0
-    assert len(done) < len(list_parts(Folder(str(whole))))
-    assert digests(out) == digests(whole)
-    assert {each: (out / each).stat().st_mtime_ns for each in done} == written
-    assert {file.name for file in out.iterdir() if not file.name.startswith("part-")} == {
-        "manifest.json", "quarantine",
-    }  # fmt: skip
-    one, two = (manifest.read(Folder(str(each))) for each in (whole, out))
-    assert (one.digest, one.counts, one.outputs) == (two.digest, two.counts, two.outputs)
+    blocks = ("--block_bytes=32768", *LOOSE)
+    assert clean(large[name], whole, *blocks) == 0
+    assert clean(large[name], out, *blocks) == 0
+    killing.check_resumed(out, whole, killed, digests)
 
 
 def test_an_interrupted_run_says_that_it_goes_on_and_ends_with_130(
-    large: dict[str, Path], root: Path, tmp_path: Path
+    large: dict[str, Path], tmp_path: Path
 ) -> None:
     out = tmp_path / "clean"
-    process = start(root, large["trn.json"], out)
+    process = killing.start(words(large["trn.json"], out))
     try:
-        wait_for_parts(process, out, 3)
+        killing.wait_for_parts(process, out, 3)
         os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C does: the workers get it too
         _, told = process.communicate(timeout=60)
     finally:
@@ -631,8 +597,8 @@ def test_a_run_stops_early_only_where_no_rest_can_make_up_for_the_broken_lines()
     config = CleanConfig(max_quarantined_share=0.01)
     shortest = len(b'{"uid":"","title":"","content":""}\n')
     counts = Counts(10, 0, {}, {"invalid_json": 10})
-    assert not _is_too_broken(config, counts, 990 * shortest)
-    assert _is_too_broken(config, counts, 989 * shortest)
+    assert not is_too_broken(config, counts, 990 * shortest)
+    assert is_too_broken(config, counts, 989 * shortest)
 
 
 # The real records ------------------------------------------------------------------------------

@@ -2,19 +2,14 @@
 
 import os
 import signal
-import time
-from collections.abc import Iterator
-from functools import partial
-from pathlib import Path
 from typing import Any
 
 import distributed
 import psutil
 import pytest
-from distributed.comm import CommClosedError
 
-from data.cluster.client import connect, local_workers, results
-from data.errors import CatalogueError, ConfigError, SourceError
+from data.cluster.client import connect, local_workers
+from data.errors import CatalogueError, ConfigError
 
 
 def environment() -> tuple[str | None, int, bool]:
@@ -61,91 +56,6 @@ def test_a_running_scheduler_is_joined_and_left_running(scheduler: str) -> None:
             assert len(client.nthreads()) == 2
 
 
-def fail_on_three(number: int) -> int:
-    if number == 3:
-        raise SourceError("a.json", "lines", "none")
-    return number * 2
-
-
-def test_results_come_for_every_item_and_items_are_read_no_further_than_needed(
-    scheduler: str,
-) -> None:
-    read: list[int] = []
-
-    def items() -> Iterator[int]:
-        for number in range(20):
-            read.append(number)
-            yield number
-
-    with connect(None, scheduler) as client:
-        found = {}
-        submit = partial(start, client, abs)
-        for item, result in results(client, items(), submit, ahead=2):
-            found[item] = result
-            assert len(read) <= len(found) + 4  # two workers and two ahead
-    assert found == {number: number for number in range(20)}
-
-
-def test_no_items_are_no_results(scheduler: str) -> None:
-    with connect(None, scheduler) as client:
-        assert list(results(client, iter([]), partial(start, client, abs))) == []
-
-
-def test_what_a_task_raises_reaches_the_driver_as_it_was_raised(scheduler: str) -> None:
-    with connect(None, scheduler) as client, pytest.raises(SourceError) as caught:
-        list(results(client, iter(range(9)), partial(start, client, fail_on_three)))
-    assert str(caught.value) == "a.json: expected lines, found none"
-
-
-def note(number: int, path: str) -> None:
-    time.sleep(number / 10)
-    with open(path, "a") as file:
-        file.write(f"{number}\n")
-
-
-def test_once_the_driver_gives_up_no_task_goes_on_writing(scheduler: str, tmp_path: Path) -> None:
-    path = tmp_path / "notes"
-
-    def give_up(client: Any) -> None:
-        def submit(number: int, attempt: int) -> Any:
-            return client.submit(note, number, str(path), pure=False)
-
-        for _ in results(client, iter(range(4)), submit):
-            raise SourceError("a.json", "lines", "none")
-
-    with connect(None, scheduler) as client:
-        with pytest.raises(SourceError):
-            give_up(client)
-        assert sorted(path.read_text().split()) == list("0123")
-
-
-def start(client: Any, task: Any, item: Any, attempt: int) -> Any:
-    return client.submit(task, item, key=f"{task.__name__}-{id(client)}-{item}-{attempt}")
-
-
-@pytest.mark.parametrize("deaths", [2, 99])
-def test_a_task_is_handed_out_again_where_the_worker_that_gets_its_data_dies(
-    scheduler: str, monkeypatch: pytest.MonkeyPatch, deaths: int
-) -> None:
-    monkeypatch.setattr("data.cluster.client._PAUSE", 0.0)
-    attempts: list[int] = []
-
-    def submit(number: int, attempt: int) -> Any:
-        attempts.append(attempt)
-        if len(attempts) <= deaths:
-            raise CommClosedError("in <TCP (closed)>: Stream is closed")
-        return start(client, abs, number, attempt)
-
-    with connect(None, scheduler) as client:
-        if deaths == 2:
-            assert list(results(client, iter([5]), submit)) == [(5, 5)]
-            assert attempts == [0, 1, 2]
-        else:
-            with pytest.raises(CatalogueError, match="workers: expected workers within reach"):
-                list(results(client, iter([5]), submit))
-            assert attempts == [0, 1, 2, 3]
-
-
 @pytest.mark.parametrize("deaths", [1, 99])
 def test_a_cluster_is_started_again_where_a_worker_dies_while_it_starts(
     monkeypatch: pytest.MonkeyPatch, deaths: int
@@ -166,7 +76,7 @@ def test_a_cluster_is_started_again_where_a_worker_dies_while_it_starts(
         assert len(started) == 2
     else:
         with (
-            pytest.raises(CatalogueError, match="expected processes that start"),
+            pytest.raises(CatalogueError, match="workers: a worker process died while starting"),
             connect(1, None),
         ):
             pass

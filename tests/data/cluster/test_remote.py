@@ -16,7 +16,8 @@ import pytest
 
 from data.cli import faults
 from data.cluster import remote
-from data.cluster.client import connect, results
+from data.cluster.client import connect
+from data.cluster.parts import results
 from data.cluster.remote import join
 from data.errors import CatalogueError, ConfigError
 from tests.conftest import ROOT
@@ -74,8 +75,8 @@ def machines(tmp_path: Path) -> Iterator[Machines]:
 @pytest.fixture(autouse=True)
 def _short_times(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("data.cluster.remote.ANSWER", 8.0)
-    monkeypatch.setattr("data.cluster.client._LOOK", 0.2)
-    monkeypatch.setattr("data.cluster.client._ALONE", 1.0)
+    monkeypatch.setattr("data.cluster.parts._LOOK", 0.2)
+    monkeypatch.setattr("data.cluster.parts._ALONE", 1.0)
     monkeypatch.setattr("data.cluster.client._PART", 1)
 
 
@@ -128,18 +129,18 @@ def test_workers_that_all_leave_end_the_run_in_time(machines: Machines) -> None:
     assert seconds < 30
 
 
-def other_code(folder: Path) -> Path:
-    """A copy of the package with one more line."""
+def other_code(folder: Path, module: str) -> Path:
+    """A copy of the package with one more line in a module."""
     shutil.copytree(
         ROOT / "data", folder / "data", ignore=shutil.ignore_patterns("store", "sample")
     )
-    with (folder / "data" / "sampling.py").open("a") as file:
+    with (folder / "data" / module).open("a") as file:
         file.write("\n# another\n")
     return folder
 
 
 def test_a_worker_with_other_code_is_refused_by_name(machines: Machines, tmp_path: Path) -> None:
-    machines.worker(other_code(tmp_path / "other"))
+    machines.worker(other_code(tmp_path / "other", "artefacts/schema.py"))
     with pytest.raises(CatalogueError) as caught, connect(None, machines.address):
         pass
     told = str(caught.value)
@@ -152,7 +153,7 @@ def test_a_worker_with_other_code_that_comes_later_ends_the_run(
     machines: Machines, tmp_path: Path
 ) -> None:
     machines.worker()
-    other = other_code(tmp_path / "other")
+    other = other_code(tmp_path / "other", "sampling.py")
 
     def later() -> None:
         machines.worker(other)

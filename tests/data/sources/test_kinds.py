@@ -105,7 +105,7 @@ def test_the_command_for_a_kind_gives_its_records_as_lines(
     assert found.name == name
     path = tmp_path / "a file's name.json"
     path.write_bytes(gzip.compress(payload) if packed else payload)
-    mend = found.mend(str(path), packed)
+    mend = found.hint(str(path), packed)
     assert mend.startswith("convert it: ")
     assert len(mend.splitlines()) == 1
     if not shutil.which(found.filter.split()[0]):
@@ -132,7 +132,7 @@ def test_what_no_command_turns_into_lines_has_an_advice(
 ) -> None:
     found = kinds.recognise(payload)
     assert found.name.startswith(name)
-    assert found.mend("x").startswith(advice)
+    assert found.hint("x").startswith(advice)
 
 
 GOOD = '{"uid": "1", "title": "t", "content": "c"}'
@@ -156,7 +156,7 @@ def test_what_is_or_may_be_json_lines_is_left_to_the_parser(text: str) -> None:
 def test_any_bytes_are_some_kind(payload: bytes, start: bytes) -> None:
     found = kinds.recognise(start + payload)
     assert found.name
-    assert found.name == kinds.LINES or found.mend("x")
+    assert found.name == kinds.LINES or found.hint("x")
 
 
 @settings(max_examples=100)

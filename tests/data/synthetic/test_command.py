@@ -90,7 +90,7 @@ def test_a_worker_that_died_is_told_in_one_line_and_leaves_no_file(
     monkeypatch.setattr(console.Progress, "advance", die)
     assert main(["synthesize", f"--out={tmp_path / 'trn.json'}", "--rows=9", "--workers=1"]) == 1
     told = capsys.readouterr().err
-    assert "error: workers: expected processes that stay alive, found one dead" in told
+    assert "error: workers: a worker process died; run the same command again" in told
     assert list(tmp_path.iterdir()) == []
 
 

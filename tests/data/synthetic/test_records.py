@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from data.synthetic.grammar import ADJECTIVES, COLOURS, NOUNS
-from data.synthetic.records import lines, noun_of
+from data.synthetic.records import lines
 from data.text import repair
+from tests.demo import noun_of
 
 TOTAL = 24_000
 # Counted in the real trn.json: 2,248,619 lines.

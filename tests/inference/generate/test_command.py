@@ -2,12 +2,7 @@
 
 import dataclasses
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +16,7 @@ from data import console
 from data.artefacts import manifest, schema, stage
 from data.artefacts.folder import Folder, digest_file
 from data.artefacts.manifest import Counts
-from data.artefacts.parts import inspect_part, list_parts, part_name
+from data.artefacts.parts import inspect_part, part_name
 from data.artefacts.run import Run
 from data.prompt import Prompt
 from inference.__main__ import main
@@ -29,7 +24,9 @@ from inference.config import GenerateConfig
 from inference.engine import reference
 from inference.engine.requests import Completion, Request, Settings
 from inference.generate import command
+from inference.generate.progress import PartsProgress
 from inference.tables import text_files, titles
+from tests import killing
 
 Generate = Callable[..., int]
 TOO_LONG = "ß" * 200
@@ -387,55 +384,13 @@ def words(run: Path, source: Path, out: Path, workers: int) -> list[str]:
     return ["generate", *asked, "--part_rows=2", f"--workers={workers}"]
 
 
-def start(root: Path, asked: Sequence[str]) -> "subprocess.Popen[str]":
-    return subprocess.Popen(
-        [sys.executable, "-m", "inference", *asked],
-        cwd=root,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-
-
-def wait_for_parts(process: "subprocess.Popen[str]", out: Path, parts: int) -> None:
-    """Wait until so many parts are committed and the process still runs."""
-    give_up = time.monotonic() + 90
-    while len(list(out.glob("part-*.parquet"))) < parts:
-        assert process.poll() is None, "it ended before it could be stopped"
-        assert time.monotonic() < give_up, "no parts within a minute and a half"
-        time.sleep(0.002)
-
-
 def test_after_a_kill_the_same_command_ends_in_the_bytes_of_an_uninterrupted_run(
-    root: Path,
-    run: Path,
-    many: Path,
-    alone: Path,
-    gen: Generate,
-    tmp_path: Path,
-    digests: Any,
+    run: Path, many: Path, alone: Path, gen: Generate, tmp_path: Path, digests: Any
 ) -> None:
     out = tmp_path / "out"
-    process = start(root, words(run, many, out, 2))
-    try:
-        wait_for_parts(process, out, 2)
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
-    assert (out / "begun.json").exists()
-    assert not (out / "manifest.json").exists()
-    first = list_parts(Folder(str(out)))
-    assert 2 <= len(first) < len(list_parts(Folder(str(alone))))
-    written = [(out / each).stat().st_mtime_ns for each in first]
+    killed = killing.kill_midway(["inference", *words(run, many, out, 2)], out, 2)
     assert gen(many, out, "--part_rows=2") == 0
-    assert digests(out) == digests(alone)
-    assert [(out / each).stat().st_mtime_ns for each in first] == written
-    assert {file.name for file in out.iterdir() if not file.name.startswith("part-")} == {
-        *("manifest.json", "quarantine"),
-    }
-    one, two = (manifest.read(Folder(str(each))) for each in (alone, out))
-    assert (one.digest, one.counts, one.outputs) == (two.digest, two.counts, two.outputs)
+    killing.check_resumed(out, alone, killed, digests)
 
 
 def test_two_workers_write_the_bytes_of_one(
@@ -680,7 +635,7 @@ def test_each_worker_gets_a_gpu_of_its_own_or_its_share_of_the_cores(
 ) -> None:
     def environments(workers: int | None, **settings: Any) -> list[dict[str, str]]:
         config = GenerateConfig(workers=workers)
-        return command._environments(config, dataclasses.replace(SETTINGS, **settings))
+        return command.worker_environments(config, dataclasses.replace(SETTINGS, **settings))
 
     passive = {"OMP_NUM_THREADS": "3", "OMP_WAIT_POLICY": "PASSIVE"}
     assert environments(None, threads=3) == [passive]
@@ -697,18 +652,18 @@ def test_the_bar_moves_while_the_first_part_is_in_work(
 ) -> None:
     moves: list[tuple[float, int]] = []
     finished: list[int] = []
-    advance, finish = console.Progress.advance, command._Follower.finish
+    advance, finish = console.Progress.advance, PartsProgress.finish
 
     def seen(self: Any, amount: float, **shown: str) -> None:
         moves.append((amount, int(shown["tokens_per_second"].replace(",", ""))))
         advance(self, amount, **shown)
 
-    def ended(self: Any, block: Any, part: Any) -> None:
+    def ended(self: Any, *part: int) -> None:
         finished.append(len(moves))
-        finish(self, block, part)
+        finish(self, *part)
 
     monkeypatch.setattr(console.Progress, "advance", seen)
-    monkeypatch.setattr(command._Follower, "finish", ended)
+    monkeypatch.setattr(PartsProgress, "finish", ended)
     path = tmp_path / "a.txt"
     path.write_text("\n".join(some_titles(90)))
     assert gen(path, tmp_path / "out") == 0
@@ -725,23 +680,17 @@ def test_the_bar_ends_right_whatever_was_told() -> None:
         def advance(self, amount: float, **_: str) -> None:
             self.at += amount
 
-    def finish(index: int) -> None:
-        rows = pa.table({"uid": ["a"] * 10})
-        figures = {"new_tokens": 30}
-        part = command.GeneratedPart(index, Counts(), (), figures, b"")
-        follower.finish(command.TitleBlock(index, rows), part)
-
     bar = Bar()
-    follower = command._Follower(bar)  # type: ignore[arg-type]
-    follower.hear((0.0, (0, 4, 12)))
-    follower.hear((0.0, (1, 2, 6)))
+    progress = PartsProgress(bar)  # type: ignore[arg-type]
+    progress.hear((0.0, (0, 4, 12)))
+    progress.hear((0.0, (1, 2, 6)))
     assert bar.at == 6
     # The first part's worker died, and another began anew.
-    follower.hear((0.0, (0, 1, 3)))
+    progress.hear((0.0, (0, 1, 3)))
     assert bar.at == 3
-    finish(0)
+    progress.finish(0, 10, 30)
     assert bar.at == 12
-    follower.hear((0.0, (0, 9, 27)))  # late
+    progress.hear((0.0, (0, 9, 27)))  # late
     assert bar.at == 12
-    finish(1)
+    progress.finish(1, 10, 30)
     assert bar.at == 20
