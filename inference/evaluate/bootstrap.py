@@ -4,8 +4,9 @@ Pure numpy. A score is a function of sums over rows, so a resample is a vector o
 resamples are one matrix product (Efron 1979; Koehn 2004 for corpus scores).
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ Floats = NDArray[np.float64]
 Score = Callable[[Floats], Floats]
 """Sums [samples, k] -> scores [samples]; NaN where a score is not defined."""
 
+_Key = TypeVar("_Key", bound=Hashable)
 _AT_ONCE = 4_000_000
 _LEAST_DEFINED = 0.95
 
@@ -26,16 +28,6 @@ class Estimate:
     low: float | None = None
     high: float | None = None
 
-    @property
-    def is_above(self) -> bool | None:
-        """Whether the whole interval lies above 0; None where there is none."""
-        return None if self.low is None else self.low > 0
-
-    @property
-    def is_below(self) -> bool | None:
-        """Whether the whole interval lies below 0; None where there is none."""
-        return None if self.high is None else self.high < 0
-
 
 @dataclass(frozen=True)
 class Sample:
@@ -47,7 +39,7 @@ class Sample:
     rows: int
 
     def estimate(self, level: float = 0.95) -> Estimate:
-        """Give the score with its percentile interval."""
+        """Return the score with its percentile interval."""
         if not np.isfinite(self.value):
             return Estimate(None)
         drawn = self.drawn[np.isfinite(self.drawn)]
@@ -57,7 +49,7 @@ class Sample:
         return Estimate(float(self.value), float(low), float(high))
 
     def minus(self, other: "Sample") -> "Sample":
-        """Give the paired difference: both of the same rows and resamples."""
+        """Return the paired difference: both of the same rows and resamples."""
         return Sample(self.value - other.value, self.drawn - other.drawn, self.rows)
 
 
@@ -71,8 +63,8 @@ def weights(rows: int, resamples: int, seed: int) -> Iterator[Floats]:
 
 
 def resample(
-    stats: dict[str, tuple[Floats, Score]], resamples: int, seed: int
-) -> dict[str, Sample]:
+    stats: dict[_Key, tuple[Floats, Score]], resamples: int, seed: int
+) -> dict[_Key, Sample]:
     """Score all rows and every resample.
 
     Args:
@@ -84,24 +76,24 @@ def resample(
         return {}
     everything = np.concatenate([table for table, _ in stats.values()], axis=1)
     rows = len(everything)
-    sums = np.concatenate([each @ everything for each in weights(rows, resamples, seed)])
+    sums = np.concatenate([batch @ everything for batch in weights(rows, resamples, seed)])
     total = everything.sum(axis=0, keepdims=True)
-    found: dict[str, Sample] = {}
+    samples: dict[_Key, Sample] = {}
     at = 0
     for name, (table, score) in stats.items():
         piece = slice(at, at + table.shape[1])
         at = piece.stop
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             value, drawn = score(total[:, piece])[0], score(sums[:, piece])
-        found[name] = Sample(float(value), drawn, rows)
-    return found
+        samples[name] = Sample(float(value), drawn, rows)
+    return samples
 
 
 def ratio(sums: Floats) -> Floats:
     """Score sums [samples, 2] as the first over the second."""
-    undefined = np.full(len(sums), np.nan)
-    made: Floats = np.divide(sums[:, 0], sums[:, 1], out=undefined, where=sums[:, 1] != 0)
-    return made
+    scores: Floats = np.full(len(sums), np.nan)
+    np.divide(sums[:, 0], sums[:, 1], out=scores, where=sums[:, 1] != 0)
+    return scores
 
 
 def percent(sums: Floats) -> Floats:
@@ -111,5 +103,4 @@ def percent(sums: Floats) -> Floats:
 
 def perplexity(sums: Floats) -> Floats:
     """Score sums of negative log-likelihoods and tokens [samples, 2], weighted by tokens."""
-    made: Floats = np.exp(ratio(sums))
-    return made
+    return np.asarray(np.exp(ratio(sums)))

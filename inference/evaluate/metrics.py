@@ -1,4 +1,4 @@
-"""What a text keeps of its title, and which of its numbers neither title nor record supports.
+"""What a text shares with its title, its reference and itself: sums whose scores are the metrics.
 
 Pure: strings in, counts out.
 """
@@ -43,32 +43,15 @@ _CANONICAL |= {f"{name}s": unit for name, unit in _CANONICAL.items() if len(name
 _MEASURE = re.compile(rf'({_NUMBER.pattern})[\s-]?(["%]|[a-z]+)?')
 
 
-@dataclass(frozen=True)
-class Kept:
-    """How much of a title a text keeps; adding up rows gives shares."""
-
-    words: int
-    """Distinct content words of the title that the text holds, an s at their end aside; where a
-    script puts no spaces between words, neighbouring characters."""
-    title_words: int
-    measures: int
-    """Distinct numbers of the title that the text holds, with their unit where they have one."""
-    title_measures: int
-    unsupported: int
-    """Distinct numbers of the text that neither its title nor its record holds."""
-    numbers: int
-    """Distinct numbers of the text."""
-
-
 def content_words(text: str) -> set[str]:
-    """Give the distinct words of three letters or more that are no function words, folded.
+    """Return the distinct words of three letters or more that are no function words, folded.
 
-    A script without spaces gives pairs of neighbouring characters, or one that stands alone.
+    Of a script without spaces: pairs of neighbouring characters, or one that stands alone.
     """
-    found = {_stem(word) for word in words.long_words(text) if word not in _FUNCTION_WORDS}
+    stems = {_stem(word) for word in words.long_words(text) if word not in _FUNCTION_WORDS}
     for run in words.runs(text):
-        found |= {"".join(pair) for pair in itertools.pairwise(run)} or set(run)
-    return found
+        stems |= {"".join(pair) for pair in itertools.pairwise(run)} or set(run)
+    return stems
 
 
 def _stem(word: str) -> str:
@@ -76,8 +59,8 @@ def _stem(word: str) -> str:
 
 
 def numbers(text: str) -> set[str]:
-    """Give the distinct numbers of a text in any digits: ``1,000.50`` as ``1000.5``."""
-    return {_plain(found) for found in _NUMBER.findall(words.fold(text))}
+    """Return the distinct numbers of a text in any digits: ``1,000.50`` as ``1000.5``."""
+    return {_plain(number) for number in _NUMBER.findall(words.fold(text))}
 
 
 def _plain(number: str) -> str:
@@ -87,35 +70,52 @@ def _plain(number: str) -> str:
 
 
 def measures(text: str) -> set[tuple[str, str]]:
-    """Give the distinct (number, unit) of a text; the unit is empty where none is known."""
-    found = _MEASURE.findall(words.fold(text))
-    return {(_plain(number), _CANONICAL.get(unit, "")) for number, unit in found}
+    """Return the distinct (number, unit) of a text; the unit is empty where it is none of ours."""
+    pairs = _MEASURE.findall(words.fold(text))
+    return {(_plain(number), _CANONICAL.get(unit, "")) for number, unit in pairs}
 
 
-def compare(text: str, title: str, record: str) -> Kept:
+def compare(text: str, title: str, record: str) -> dict[str, tuple[int, int]]:
     """Count what a text keeps of its title, and which of its numbers nothing supports.
 
     Args:
         text: generated.
         title: that it was written for.
         record: the real description.
+
+    Returns:
+        By metric a part and its whole, all distinct: ``title_words`` kept of the title's content
+        words, ``title_numbers`` kept of its numbers, ``unsupported`` of the text's numbers.
     """
-    asked = content_words(title)
+    title_words = content_words(title)
     # A character that stands alone in the title may have neighbours in the text.
-    held = content_words(text) | {sign for run in words.runs(text) for sign in run}
-    wanted, told = measures(title), measures(text)
-    values = {number for number, _ in told}
+    text_words = content_words(text) | {sign for run in words.runs(text) for sign in run}
+    title_measures, text_measures = measures(title), measures(text)
+    values = {number for number, _ in text_measures}
     # A bare number of the title is kept with any unit, one with a unit only with that one.
-    kept = sum((each in told) if each[1] else (each[0] in values) for each in wanted)
-    supported = numbers(title) | numbers(record)
-    return Kept(
-        words=len(asked & held),
-        title_words=len(asked),
-        measures=kept,
-        title_measures=len(wanted),
-        unsupported=len(values - supported),
-        numbers=len(values),
+    kept = sum(
+        (number, unit) in text_measures if unit else number in values
+        for number, unit in title_measures
     )
+    supported = numbers(title) | numbers(record)
+    return {
+        "title_words": (len(title_words & text_words), len(title_words)),
+        "title_numbers": (kept, len(title_measures)),
+        "unsupported": (len(values - supported), len(values)),
+    }
+
+
+def faithful(
+    texts: Sequence[str], titles: Sequence[str], records: Sequence[str]
+) -> dict[str, Floats]:
+    """Count what texts keep of their titles, and their numbers that nothing supports."""
+    rows = [compare(*row) for row in zip(texts, titles, records, strict=True)]
+    names = ("title_words", "title_numbers", "unsupported")
+    return {name: _pairs([row[name] for row in rows]) for name in names}
+
+
+def _pairs(rows: Sequence[tuple[float, float]]) -> Floats:
+    return np.array(rows, dtype=np.float64).reshape(-1, 2)
 
 
 @dataclass(frozen=True)
@@ -145,9 +145,9 @@ def _corpus(name: str) -> Score:
 
 def _bleu(sums: Floats) -> Floats:
     """Score sums as BLEU; sacrebleu calls texts 0 that are too short to hold four words."""
-    found = _corpus("bleu")(sums)
-    found[(sums[:, 0] > 0) & (sums[:, _FOURS] == 0)] = np.nan
-    return found
+    scores = _corpus("bleu")(sums)
+    scores[(sums[:, 0] > 0) & (sums[:, _FOURS] == 0)] = np.nan
+    return scores
 
 
 _FOURS = 9
@@ -156,7 +156,7 @@ _FOURS = 9
 
 @functools.cache
 def sacrebleu(name: str) -> Any:
-    """Give sacrebleu's metric: ``bleu``, or ``chrf`` with word bigrams, which is chrF++."""
+    """Return sacrebleu's metric: ``bleu``, or ``chrf`` with word bigrams, which is chrF++."""
     from sacrebleu.metrics.bleu import BLEU
     from sacrebleu.metrics.chrf import CHRF
 
@@ -216,43 +216,40 @@ def against_references(texts: Sequence[str], references: Sequence[str]) -> dict[
     Returns:
         By metric [N, k]: ``rouge1``, ``rouge2``, ``rougeL``, ``chrf``, ``bleu``, ``length``.
     """
-    found = _rouge(texts, references)
-    spaced = [[words.apart(text) for text in many] for many in (texts, references)]
-    for name, many in (("chrf", [texts, references]), ("bleu", spaced)):
-        stats = sacrebleu(name)._extract_corpus_statistics(list(many[0]), [list(many[1])])
-        found[name] = np.array(stats, dtype=np.float64)
+    tables = _rouge(texts, references)
+    spaced = [[words.apart(text) for text in column] for column in (texts, references)]
+    for name, columns in (("chrf", [list(texts), list(references)]), ("bleu", spaced)):
+        stats = sacrebleu(name)._extract_corpus_statistics(columns[0], [columns[1]])
+        tables[name] = np.array(stats, dtype=np.float64)
     lengths = [(len(text), len(real)) for text, real in zip(texts, references, strict=True)]
-    found["length"] = np.array(lengths, dtype=np.float64)
-    return found
+    return tables | {"length": _pairs(lengths)}
 
 
 class _Words:
     """What rouge-score takes for a tokenizer."""
 
-    def tokenize(self, text: str) -> list[str]:
-        """Give the words of a text in any script."""
-        return words.words(text)
+    tokenize = staticmethod(words.words)
 
 
 def _rouge(texts: Sequence[str], references: Sequence[str]) -> dict[str, Floats]:
     """Score each text; a reference without words, or without pairs of them, measures none."""
     from rouge_score.rouge_scorer import RougeScorer
 
-    kinds = {"rouge1": 1, "rouge2": 2, "rougeL": 1}
-    scorer = RougeScorer(list(kinds), tokenizer=_Words())
+    least = {"rouge1": 1, "rouge2": 2, "rougeL": 1}
+    scorer = RougeScorer(list(least), tokenizer=_Words())
     scores = [scorer.score(real, text) for text, real in zip(texts, references, strict=True)]
     sizes = np.array([len(words.words(real)) for real in references])
     return {
-        kind: counted([each[kind].fmeasure for each in scores], sizes >= least)
-        for kind, least in kinds.items()
+        kind: counted([score[kind].fmeasure for score in scores], sizes >= least[kind])
+        for kind in least
     }
 
 
-def counted(values: Sequence[float] | Floats, known: Any = True) -> Floats:
-    """Make rows that average: [N, 2], the value and 1; both 0 where it is not known."""
-    made = np.ones((len(values), 2))
-    made[:, 0] = values
-    return made * np.reshape(known, (-1, 1))
+def counted(values: Sequence[float] | Floats, is_measured: Any = True) -> Floats:
+    """Return rows that average: [N, 2], the value and 1; both 0 where it is not measured."""
+    table = np.ones((len(values), 2))
+    table[:, 0] = values
+    return table * np.reshape(is_measured, (-1, 1))
 
 
 def of_texts(texts: Sequence[str]) -> dict[str, Floats]:
@@ -262,51 +259,34 @@ def of_texts(texts: Sequence[str]) -> dict[str, Floats]:
     number of different ones, and resampled rows are not punished for standing twice.
     """
     rows = [words.apart(text).casefold().split() for text in texts]
-    found: dict[str, Floats] = {}
+    tables: dict[str, Floats] = {}
     for size, name in ((1, "distinct1"), (2, "distinct2")):
-        grams = [ngrams(each, size) for each in rows]
+        grams = [_ngrams(row, size) for row in rows]
         counts = Counter(gram for row in grams for gram in row)
-        found[name] = np.array(
-            [(sum(1 / counts[gram] for gram in row), len(row)) for row in grams], dtype=np.float64
-        ).reshape(-1, 2)
-    fours = [ngrams(each, 4) for each in rows]
-    again = [(len(row) - len(set(row)), len(row)) for row in fours]
-    found["repetition"] = np.array(again, dtype=np.float64).reshape(-1, 2)
-    return found
+        tables[name] = _pairs([(sum(1 / counts[gram] for gram in row), len(row)) for row in grams])
+    fours = [_ngrams(row, 4) for row in rows]
+    tables["repetition"] = _pairs([(len(row) - len(set(row)), len(row)) for row in fours])
+    return tables
 
 
-def ngrams(row: Sequence[str], size: int) -> list[tuple[str, ...]]:
-    """Give the runs of so many words, in order."""
+def _ngrams(row: Sequence[str], size: int) -> list[tuple[str, ...]]:
     return list(zip(*(row[start:] for start in range(size)), strict=False))
 
 
-def faithful(
-    texts: Sequence[str], titles: Sequence[str], records: Sequence[str]
-) -> dict[str, Floats]:
-    """Count what texts keep of their titles, and their numbers that nothing supports."""
-    kept = [compare(*row) for row in zip(texts, titles, records, strict=True)]
-    pairs = {
-        "title_words": [(each.words, each.title_words) for each in kept],
-        "title_numbers": [(each.measures, each.title_measures) for each in kept],
-        "unsupported": [(each.unsupported, each.numbers) for each in kept],
-    }
-    return {name: np.array(pair, dtype=np.float64).reshape(-1, 2) for name, pair in pairs.items()}
-
-
-def signatures(texts: Iterable[str] = ()) -> dict[str, str]:
-    """Give what makes the scores comparable with others': sacrebleu's signatures, ROUGE's words.
+def signatures(texts: Iterable[str]) -> dict[str, str]:
+    """Return what makes the scores comparable: sacrebleu's signatures, and ROUGE's words.
 
     Args:
-        texts: all that are scored; scripts without spaces among them are said.
+        texts: all that are scored; the signatures name what scripts without spaces change.
     """
-    told = {}
+    signs = {}
     for name in ("bleu", "chrf"):
         library = sacrebleu(name)
         library.num_refs = 1
-        told[name] = str(library.get_signature())
-    told["rouge"] = f"rouge-score:{importlib.metadata.version('rouge_score')}|stem:no|tok:unicode"
+        signs[name] = str(library.get_signature())
+    signs["rouge"] = f"rouge-score:{importlib.metadata.version('rouge_score')}|stem:no|tok:unicode"
     if any(words.is_unspaced(text) for text in texts):
         # 13a alone would take a whole sentence for one word.
-        told["bleu"] = told["bleu"].replace("tok:13a", "tok:13a+char")
-        told["rouge"] += "+char"
-    return told
+        signs["bleu"] = signs["bleu"].replace("tok:13a", "tok:13a+char")
+        signs["rouge"] += "+char"
+    return signs
