@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from inference.evaluate.bootstrap import Floats
+from inference.evaluate.metrics import Floats
 
 _WIDTH, _HEIGHT = 520, 250
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 12, 12, 40
@@ -36,12 +36,9 @@ def lines(series: Sequence[Series], x_label: str, y_label: str, name: str) -> st
 
 
 def histogram(values: Sequence[tuple[str, str, Floats]], x_label: str, name: str) -> str:
-    """Draw distributions as outlines on one axis, in shares of the texts.
+    """Draw distributions as outlines on one axis: label, colour and numbers of each.
 
-    Args:
-        values: label, colour and numbers of each distribution.
-        x_label: of the numbers.
-        name: of the whole, for screen readers.
+    The name is for screen readers.
     """
     values = [(label, colour, numbers) for label, colour, numbers in values if len(numbers)]
     if not values:

@@ -144,11 +144,11 @@ def find(config: EvaluateConfig) -> Case:
 
 def _uncovered(ready: Ready, side: EvalSet) -> SourceError:
     expected = f"texts for uids such as {side.uids[0]}"
-    found = "none of them (first: " + ", ".join(list(ready.texts)[:2]) + ")"
+    actual = "none of them (first: " + ", ".join(list(ready.texts)[:2]) + ")"
     if side.uids[0] in ready.texts:
-        expected, found = "texts for these rows", "texts of the same uids for other titles"
+        expected, actual = "texts for these rows", "texts of the same uids for other titles"
     hint = "name the titles' own subset or --held_out"
-    return SourceError(ready.path, expected, found, hint)
+    return SourceError(ready.path, expected, actual, hint)
 
 
 def _compare(case: Case) -> list[System]:
@@ -163,7 +163,8 @@ def _compare(case: Case) -> list[System]:
             key, label = (f"base:{name}", f"Base of {name}") if bases else ("base", "Base")
             bases[weights] = key
             base = System(key, label, "base", trained)
-            _fill(base, Writer(systems.bare(model), case.config), case, [], case.config.base)
+            bare = dataclasses.replace(model, adapter=None, digest=f"base of {model.digest}")
+            _fill(base, Writer(bare, case.config), case, [], case.config.base)
             compared.append(base)
         key, label = ("adapter", "Adapter")
         if len(case.runs) > 1:
@@ -254,5 +255,5 @@ def _check_gate(config: EvaluateConfig, verdicts: list[dict[str, Any]]) -> None:
     if failed:
         first, line = failed[0]
         more = f" and {len(failed) - 1} more" if len(failed) > 1 else ""
-        expected, found = f"{line['key']} met", f"{line['told']}{more}"
-        raise GateError(first["label"], expected, found, f"see {config.out}/{HTML}")
+        expected, actual = f"{line['key']} met", f"{line['told']}{more}"
+        raise GateError(first["label"], expected, actual, f"see {config.out}/{HTML}")

@@ -31,12 +31,7 @@ _ARROWS = {
 
 
 def build(report: dict[str, Any], shown_rows: int) -> str:
-    """Build the page.
-
-    Args:
-        report: as ``report.json`` holds it.
-        shown_rows: rows a side in the explorer.
-    """
+    """Build the page of a report, with so many rows a side in the explorer."""
     template = Path(__file__).with_name("report.html").read_text("utf-8")
     verdicts, settings = report["verdicts"], report["settings"]
     signatures = settings["signatures"].values()

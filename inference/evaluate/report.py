@@ -13,7 +13,7 @@ from data.artefacts.folder import Folder
 from data.artefacts.manifest import Manifest, Parent
 from data.errors import ManifestError
 from inference.evaluate import metrics
-from inference.evaluate.bootstrap import Sample
+from inference.evaluate.metrics import Sample
 from inference.evaluate.samples import EvalSet
 from inference.evaluate.scores import Scores
 from inference.evaluate.systems import System
@@ -50,10 +50,7 @@ def collect(
         "settings": {name: getattr(case.config, name) for name in settings}
         | {"signatures": metrics.signatures(texts)},
         "candidates": [_fields(system, "key label kind run against") for system in compared],
-        "metrics": [
-            _fields(metric, "key label better about needs unit digits")
-            for metric in metrics.METRICS
-        ],
+        "metrics": metrics.METRICS,
         "sides": {side.name: _side(side, compared, measured) for side in case.sides},
         "runs": [_run(path, model.made) for path, model in case.runs if model.made],
         "funnel": _funnel(case.subset),
@@ -129,7 +126,7 @@ def _rows(side: EvalSet, compared: list[System], measured: Scores) -> list[dict[
         tables = measured.rows[side.name][system.key]
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             scores = {
-                name: metrics.BY_KEY[name].score(table)
+                name: metrics.SCORES[name](table)
                 for name, table in tables.items()
                 if name not in _CORPUS_ONLY
             }

@@ -60,10 +60,7 @@ class EvalSet:
 def trained_on(parent: Parent, subset: str, record: Manifest) -> list[Trained]:
     """Open the rows that a run was trained on, by its lineage.
 
-    Args:
-        parent: the run, as its manifest or that of its texts names it.
-        subset: path of the subset whose rows are evaluated.
-        record: its manifest.
+    A subset of the evaluated one's digest is opened at that one's path.
 
     Raises:
         ManifestError: a subset is not where it was, or is another one now.

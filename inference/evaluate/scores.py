@@ -9,7 +9,7 @@ from data import console
 from inference import overlap
 from inference.config import EvaluateConfig
 from inference.evaluate import metrics
-from inference.evaluate.bootstrap import Floats, Sample, resample
+from inference.evaluate.metrics import Floats, Sample, resample
 from inference.evaluate.samples import EvalSet, Trained
 from inference.evaluate.systems import System
 
@@ -55,7 +55,7 @@ def measure(config: EvaluateConfig, sides: list[EvalSet], compared: list[System]
                 tables[system.key] = _count(config, side, system, texts_recalled)
                 progress.advance(1)
             stats = {
-                (key, name): (table, metrics.BY_KEY[name].score)
+                (key, name): (table, metrics.SCORES[name])
                 for key, own in tables.items()
                 for name, table in own.items()
             }

@@ -20,7 +20,7 @@ from data.prompt import Prompt
 from inference import engine
 from inference.config import EvaluateConfig, GenerateConfig
 from inference.engine import Model, Request, Settings
-from inference.evaluate.bootstrap import Floats
+from inference.evaluate.metrics import Floats
 from inference.evaluate.samples import COLUMNS, EvalSet, SideName, Trained
 from inference.tables import titles
 
@@ -108,8 +108,8 @@ def _rows(where: str, batch: pa.RecordBatch) -> Iterator[tuple[str, str, Text]]:
     columns = {name: batch.column(name).to_pylist() for name in batch.schema.names}
     for name in ("uid", "title", "description"):
         if name not in columns:
-            expected, found = f"a column {name!r}", ", ".join(columns)
-            raise SourceError(where, expected, found, "write them anew with generate")
+            expected, actual = f"a column {name!r}", ", ".join(columns)
+            raise SourceError(where, expected, actual, "write them anew with generate")
     reasons = columns.get("finish_reason", [None] * batch.num_rows)
     rows = zip(columns["uid"], columns["title"], columns["description"], reasons, strict=True)
     for uid, title, text, reason in rows:
@@ -131,8 +131,8 @@ def _by_row(path: str, rows: Iterable[tuple[str, str | None, Text]]) -> dict[Any
     if several:
         uid, different = next(iter(several.items()))
         more = f", and several for {len(several) - 1:,} other uids" if len(several) > 1 else ""
-        found = f"{len(different)} different ones for uid {uid}{more}"
-        raise SourceError(path, "one description a uid", found, "give each row a uid of its own")
+        actual = f"{len(different)} different ones for uid {uid}{more}"
+        raise SourceError(path, "one description a uid", actual, "give each row a uid of its own")
     return texts
 
 
@@ -147,10 +147,10 @@ def _read_foreign(path: str) -> Ready:
         )
         texts = _by_row(path, ((uid, None, (text, None)) for uid, text in pairs))
     except SourceError as error:
-        where, expected, found, hint = error.args
+        where, expected, actual, hint = error.args
         if not hint.startswith("give"):
             hint = "give the output of generate, or a file with columns uid and description"
-        raise SourceError(where, expected, found, hint) from error
+        raise SourceError(where, expected, actual, hint) from error
     if not texts:
         raise SourceError(path, "texts", "none")
     return Ready(path, texts, source.digest)
@@ -200,8 +200,8 @@ def covered(side: EvalSet, ready: Ready) -> EvalSet:
     first: dict[str, str] = {}
     for uid, title in zip(side.uids, side.titles, strict=True):
         if first.setdefault(uid, title) != title and None in ready.texts.get(uid, {}):
-            expected, found = "texts that tell their titles", f"none, and uid {uid} has several"
-            raise SourceError(ready.path, expected, found, "give the output of generate")
+            expected, actual = "texts that tell their titles", f"none, and uid {uid} has several"
+            raise SourceError(ready.path, expected, actual, "give the output of generate")
     texts = find_ready([ready], side)
     missing = [uid for place, uid in enumerate(side.uids) if place not in texts]
     renamed = sum(uid in ready.texts for uid in missing)
@@ -229,12 +229,9 @@ class Writer:
         self._engine: engine.Engine | None = None
 
     def write(self, side: EvalSet, ready: dict[int, Text], what: str) -> Written:
-        """Write a side's texts but those that are ready.
+        """Write a side's texts but those that are ready by place; ``what`` is for people.
 
-        Args:
-            side: the rows; one whose prompt leaves no room gets an empty, unended text.
-            ready: texts by place.
-            what: is written, for people.
+        A row whose prompt leaves no room gets an empty text that did not end.
         """
         prompts = self._prompts(side)
         texts = [ready.get(place, ("", False)) for place in range(len(side))]
@@ -269,14 +266,9 @@ class Writer:
         return [Request(uid, self.model.prompt.render(title, uid)) for uid, title in rows]
 
     def close(self) -> None:
-        """Give up the weights, as the next model needs the room."""
+        """Free the weights, as the next model needs the room."""
         self._engine = None
         engine.free_memory(self.settings.device)
-
-
-def bare(model: Model) -> Model:
-    """Return the base of an adapter: same prompt, same limits."""
-    return dataclasses.replace(model, adapter=None, digest=f"base of {model.digest}")
 
 
 def limit(model: Model, config: EvaluateConfig) -> int:

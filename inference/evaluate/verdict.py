@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from inference.config import Thresholds
-from inference.evaluate.bootstrap import Estimate, Sample
+from inference.evaluate.metrics import Estimate, Sample
 
 Group = Literal["learned", "recites", "faithful"]
 Samples = dict[str, dict[str, dict[str, Sample]]]
@@ -30,18 +30,11 @@ _SAYS = {
 def judge(
     samples: Samples, candidate: str, label: str, base: str | None, thresholds: Thresholds
 ) -> dict[str, Any]:
-    """Judge one system, a line a question.
-
-    Args:
-        samples: of all systems on both sides.
-        candidate: key of the system to judge.
-        label: its name for people.
-        base: key of its base, where it has one.
-        thresholds: what it must reach.
+    """Judge one system against its base, the baselines and the thresholds, a line a question.
 
     Returns:
-        The verdict as ``report.json`` holds it; a line has not ``passed``, but None, where it has
-        no threshold or was not measured.
+        The verdict as ``report.json`` holds it; ``passed`` of a line is None where it has no
+        threshold or was not measured.
     """
     keys = {"own": candidate, "base": base}
 

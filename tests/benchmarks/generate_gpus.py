@@ -66,8 +66,8 @@ def main() -> None:
             texts[gpus] = ds.dataset(sorted(map(str, out.glob("part-*.parquet")))).to_table()
     first = options.gpus[0]
     lines = []
-    for gpus, each in rates.items():
-        median, one = statistics.median(each), statistics.median(rates[first])
+    for gpus, speeds in rates.items():
+        median, one = statistics.median(speeds), statistics.median(rates[first])
         same = sum(
             a == b
             for a, b in zip(

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from inference.evaluate.bootstrap import Estimate, percent, perplexity, ratio, resample, weights
+from inference.evaluate.metrics import Estimate, percent, perplexity, ratio, resample, weights
 
 
 def _mean(values: np.ndarray) -> tuple[np.ndarray, object]:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from inference.config import Thresholds
-from inference.evaluate.bootstrap import Sample
+from inference.evaluate.metrics import Sample
 from inference.evaluate.verdict import judge
 
 
