@@ -14,7 +14,7 @@ Group = Literal["learned", "recites", "faithful"]
 Samples = dict[str, dict[str, dict[str, Sample]]]
 """By side, system and metric."""
 Answer = tuple[str, float | None]
-"""The figures in words, and the one to compare with the threshold; None: not certain."""
+"""The figures in words, and the one to compare with the threshold; None: it has no interval."""
 
 _UNMEASURED = "not measured"
 _SAYS = {

@@ -41,7 +41,7 @@ def command(tool: str, source: Path, out: Path, bounds: tuple[int, int], workers
 
 
 def timed(words: list[str]) -> tuple[float, float]:
-    """Run a command; give its seconds, and GiB at most of all its processes together."""
+    """Run a command; return its seconds, and GiB at most of all its processes together."""
     began = time.perf_counter()
     with tempfile.TemporaryFile() as said:
         process = subprocess.Popen(words, stdout=said, stderr=subprocess.STDOUT)

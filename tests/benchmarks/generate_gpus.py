@@ -22,7 +22,7 @@ from tests.benchmarks.generate import SMALL
 
 
 def rate(out: Path, workers: int, part_rows: int) -> float:
-    """Give rows/s once every worker has written a part."""
+    """Return rows/s once every worker has written a part."""
     times = sorted(part.stat().st_mtime for part in out.glob("part-*.parquet"))
     return (len(times) - workers) * part_rows / (times[-1] - times[workers - 1])
 

@@ -125,7 +125,7 @@ def _chance(counts: torch.Tensor, expected: torch.Tensor) -> float:
 
 
 def main() -> int:
-    """Count everything; give the exit code."""
+    """Count everything; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--noises", type=int, default=10**8)
     parser.add_argument("--rows", type=int, default=1_000)

@@ -25,7 +25,7 @@ from tests.benchmarks.generate import SMALL
 
 
 class Echo:
-    """Writes something about every prompt, without a model."""
+    """Write something about every prompt, without a model."""
 
     def room(self, requests: Sequence[Request]) -> list[int]:
         return [100] * len(requests)

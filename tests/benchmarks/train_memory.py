@@ -27,7 +27,7 @@ def run(*words: object) -> None:
 
 
 def anonymous(pid: int) -> int:
-    """Bytes of anonymous memory that a process holds."""
+    """Read the bytes of anonymous memory that a process holds."""
     try:
         status = Path(f"/proc/{pid}/status").read_text()
     except OSError:
@@ -37,7 +37,7 @@ def anonymous(pid: int) -> int:
 
 
 def train(work: Path, size: int, steps: int) -> tuple[int, int]:
-    """Anonymous memory: the highest of the run, and the median while it steps."""
+    """Train; return the most anonymous memory of the run, and the median while it steps."""
     out = work / f"run-{size}"
     words = [
         "--subset", work / f"subset-{size}", "--base", work / "base", "--out", out,

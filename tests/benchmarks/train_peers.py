@@ -131,7 +131,7 @@ def measure(options: argparse.Namespace) -> dict[str, float]:
 
 
 def train(model: Any, tokenizer: Any, options: argparse.Namespace, on_gpu: bool) -> list[float]:
-    """Train; give the moments at which the steps ended."""
+    """Train; return the moments at which the steps ended."""
     import torch
     from transformers import TrainerCallback
     from trl import SFTTrainer
