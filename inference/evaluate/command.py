@@ -34,10 +34,8 @@ class Case:
     subset: Manifest
     runs: list[tuple[str, Model]]
     ready: list[Ready]
-    own: dict[str, list[Ready]]
-    """By run, the ready texts that stand in for writing its own anew."""
     beside: list[Ready]
-    """The other ready texts: systems of their own."""
+    """Those of the ready texts that stand in for no run's own: systems of their own."""
     trained: dict[str, list[Trained]]
     """By run or ready texts, what it was trained on."""
     sides: list[EvalSet]
@@ -129,17 +127,17 @@ def find(config: EvaluateConfig) -> Case:
         else samples.unseen(config.subset, config.split, config.rows, every)
     )
     sides = [unseen, samples.seen(every, len(unseen))]
-    own = {
-        path: [texts for texts in ready if systems.stands_in(texts, model, config)]
-        for path, model in runs
-    }
-    beside = [texts for texts in ready if not any(texts in many for many in own.values())]
+    beside = [
+        texts
+        for texts in ready
+        if not any(systems.stands_in(texts, model, config) for _, model in runs)
+    ]
     for texts in beside:
         sides = [systems.covered(side, texts) for side in sides]
         if not len(sides[0]):
             raise _uncovered(texts, unseen)
     sides = [side for side in sides if len(side)]
-    return Case(config, subset, runs, ready, own, beside, trained, sides)
+    return Case(config, subset, runs, ready, beside, trained, sides)
 
 
 def _uncovered(ready: Ready, side: EvalSet) -> SourceError:
@@ -170,15 +168,16 @@ def _compare(case: Case) -> list[System]:
         if len(case.runs) > 1:
             key, label = f"adapter:{name}", f"Adapter {name}"
         own = System(key, label, "adapter", trained, path, bases[weights])
-        _fill(own, Writer(model, case.config), case, case.own[path], True)
+        ready = [texts for texts in case.ready if systems.stands_in(texts, model, case.config)]
+        _fill(own, Writer(model, case.config), case, ready, True)
         compared.append(own)
     if len(case.runs) == 1:
         compared.reverse()  # the adapter first, its base beside it
-    names = _names([ready.path for ready in case.beside])
-    for ready in case.beside:
-        name, trained = names[ready.path], case.trained[ready.path][0]
-        texts = {side.name: systems.take_ready(ready, side) for side in case.sides}
-        compared.append(System(f"generated:{name}", name, "generated", trained, sides=texts))
+    names = _names([texts.path for texts in case.beside])
+    for texts in case.beside:
+        name, trained = names[texts.path], case.trained[texts.path][0]
+        sides = {side.name: systems.take_ready(texts, side) for side in case.sides}
+        compared.append(System(f"generated:{name}", name, "generated", trained, sides=sides))
     first = next(iter(case.trained.values()))[0]
     nearest = System("nearest", "Nearest trained row", "nearest")
     title = System("title", "Title itself", "title")
