@@ -104,7 +104,7 @@ def write() -> Callable[..., Path]:
     """Write lines as a raw file, gzip where its name ends so."""
 
     def write_lines(path: Path, lines: list[bytes]) -> Path:
-        payload = b"".join(each + b"\n" for each in lines)
+        payload = b"".join(line + b"\n" for line in lines)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(gzip.compress(payload) if path.suffix == ".gz" else payload)
         return path
@@ -232,7 +232,7 @@ def kept() -> dict[str, tuple[bytes, tuple[str, str, str]]]:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Give a test that asks for one odd line every one of them in turn."""
+    """Run a test that takes one odd line with every one of them in turn."""
     if "refused_line" in metafunc.fixturenames:
         metafunc.parametrize("refused_line", REFUSED.values(), ids=REFUSED.keys())
     if "kept_line" in metafunc.fixturenames:

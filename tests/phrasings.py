@@ -95,9 +95,9 @@ def questions(
         (question, title, whether the whole title is named).
     """
     draw = random.Random(seed)  # noqa: S311
-    made = []
+    pairs = []
     for i, title in enumerate(draw.sample(sorted(set(titles)), count)):
         is_whole = i % 2 == 0 or len(title.split()) < 4
         named = title if is_whole else part_of(title, draw)
-        made.append((ask(named, draw, draw.random() < slips), title, is_whole))
-    return made
+        pairs.append((ask(named, draw, draw.random() < slips), title, is_whole))
+    return pairs

@@ -17,10 +17,10 @@ ROOT = Path(__file__).resolve().parents[1]
 def serving(
     *words: str, module: str = "inference", patience: float = 60
 ) -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    """Run ``inference serve`` on a free port; give its address once it answers, and its process."""
-    asked = [sys.executable, "-m", module, "serve", "--port=0", *words]
+    """Run ``inference serve`` on a free port; yield its address and its process."""
+    command = [sys.executable, "-m", module, "serve", "--port=0", *words]
     environment = os.environ | {"HF_HUB_OFFLINE": "1"}
-    server = subprocess.Popen(asked, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
+    server = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
     try:
         assert server.stdout is not None
         line = server.stdout.readline()

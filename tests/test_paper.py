@@ -116,9 +116,9 @@ def test_commands_recipes_and_flags_exist(
         assert (stage, command) in flags, f"{stage} {command}"
         for flag in re.findall(r"(?<= --)[a-z_.]+", rest):
             assert flag in flags[stage, command], f"{stage} {command} --{flag}"
-    known = set().union(*flags.values())
+    every = set().union(*flags.values())
     for flag in re.findall(r"`--([a-z_.]+)", text):
-        assert flag in known, flag
+        assert flag in every, flag
 
 
 def test_both_readmes_give_the_same_commands_in_the_same_sections() -> None:

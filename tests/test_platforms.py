@@ -18,9 +18,9 @@ import training
 
 UNIX = ("fcntl", "grp", "pty", "pwd", "resource", "termios")
 MODULES = [
-    f"{folder.__name__}.{found.name}"
+    f"{folder.__name__}.{module.name}"
     for folder in (data, preprocessing, training, inference)
-    for found in pkgutil.iter_modules(folder.__path__)
+    for module in pkgutil.iter_modules(folder.__path__)
 ]
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from inference.evaluate.bootstrap import Floats
+from inference.evaluate.metrics import Floats
 
 _WIDTH, _HEIGHT = 520, 250
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 12, 12, 40
@@ -31,54 +31,55 @@ class Series:
 
 def lines(series: Sequence[Series], x_label: str, y_label: str, name: str) -> str:
     """Draw lines; an empty string where there is nothing to draw."""
-    drawn = [_thin(each) for each in series if len(each.x) > 1]
-    if not drawn:
-        return ""
-    low, high = min(each.x.min() for each in drawn), max(each.x.max() for each in drawn)
-    top = max(each.y.max() for each in drawn) * 1.05 or 1.0
-    x, y = _scale(low, high, _LEFT, _WIDTH - _RIGHT), _scale(0, top, _HEIGHT - _BOTTOM, _TOP)
-    paths = []
-    for each in drawn:
-        points = " ".join(f"{x(a):.1f},{y(b):.1f}" for a, b in zip(each.x, each.y, strict=True))
-        paths.append(f'<polyline class="line {each.colour}" points="{points}"/>')
-    return _figure(_axes((low, high), top, x, y, (x_label, y_label)) + "".join(paths), drawn, name)
+    drawn = [_thin(line) for line in series if len(line.x) > 1]
+    return _draw(drawn, (x_label, y_label), name, headroom=1.05)
 
 
 def histogram(values: Sequence[tuple[str, str, Floats]], x_label: str, name: str) -> str:
-    """Draw distributions as outlines on one axis, in shares of the texts.
+    """Draw distributions as outlines on one axis: label, colour and numbers of each.
 
-    Args:
-        values: label, colour and numbers of each.
-        x_label: of the numbers.
-        name: of the whole, for screen readers.
+    The name is for screen readers.
     """
-    held = [each for each in values if len(each[2])]
-    if not held:
+    values = [(label, colour, numbers) for label, colour, numbers in values if len(numbers)]
+    if not values:
         return ""
-    everything = np.concatenate([each[2] for each in held])
+    everything = np.concatenate([numbers for _, _, numbers in values])
     low, high = float(everything.min()), float(everything.max())
     if low == high:
         low, high = low - 0.5, high + 0.5
     edges = np.linspace(low, high, _BINS + 1)
-    made = []
-    for label, colour, numbers in held:
+    outlines = []
+    for label, colour, numbers in values:
         shares = np.histogram(numbers, edges)[0] / len(numbers) * 100
-        x = np.repeat(edges, 2)
         y = np.concatenate([[0], np.repeat(shares, 2), [0]])
-        made.append(Series(label, colour, x, y))
-    return _steps(made, (low, high), x_label, name)
+        outlines.append(Series(label, colour, np.repeat(edges, 2), y))
+    return _draw(outlines, (x_label, "% of texts"), name, headroom=1.08, is_filled=True)
 
 
-def _steps(made: list[Series], span: tuple[float, float], x_label: str, name: str) -> str:
-    top = max(float(each.y.max()) for each in made) * 1.08 or 1.0
-    x = _scale(*span, _LEFT, _WIDTH - _RIGHT)
-    y = _scale(0, top, _HEIGHT - _BOTTOM, _TOP)
-    paths = []
-    for each in made:
-        points = " ".join(f"{x(a):.1f},{y(b):.1f}" for a, b in zip(each.x, each.y, strict=True))
-        paths.append(f'<polygon class="area {each.colour}" points="{points}"/>')
-        paths.append(f'<polyline class="line {each.colour}" points="{points}"/>')
-    return _figure(_axes(span, top, x, y, (x_label, "% of texts")) + "".join(paths), made, name)
+def _draw(
+    series: list[Series], labels: tuple[str, str], name: str, headroom: float,
+    is_filled: bool = False,
+) -> str:  # fmt: skip
+    if not series:
+        return ""
+    low, high = min(line.x.min() for line in series), max(line.x.max() for line in series)
+    top = max(line.y.max() for line in series) * headroom or 1.0
+    x, y = _scale(low, high, _LEFT, _WIDTH - _RIGHT), _scale(0, top, _HEIGHT - _BOTTOM, _TOP)
+    inside = [_axes((low, high), top, x, y, labels)]
+    for line in series:
+        points = " ".join(f"{x(a):.1f},{y(b):.1f}" for a, b in zip(line.x, line.y, strict=True))
+        if is_filled:
+            inside.append(f'<polygon class="area {line.colour}" points="{points}"/>')
+        inside.append(f'<polyline class="line {line.colour}" points="{points}"/>')
+    keys = "".join(
+        f'<span class="key"><i class="{line.colour}"></i>{html.escape(line.label)}</span>'
+        for line in series
+    )
+    return (
+        f'<div class="legend">{keys}</div>'
+        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{html.escape(name)}">'
+        f"{''.join(inside)}</svg>"
+    )
 
 
 def funnel(stages: Sequence[tuple[str, int, str]]) -> str:
@@ -100,7 +101,7 @@ def _thin(series: Series) -> Series:
         return series
     starts = np.arange(0, len(series.x), step)
     sizes = np.diff(np.append(starts, len(series.x)))
-    means = (np.add.reduceat(each, starts) / sizes for each in (series.x, series.y))
+    means = (np.add.reduceat(values, starts) / sizes for values in (series.x, series.y))
     return Series(series.label, series.colour, *means)
 
 
@@ -113,49 +114,34 @@ def _axes(
     span: tuple[float, float], top: float, x: Callable[[float], float],
     y: Callable[[float], float], labels: tuple[str, str],
 ) -> str:  # fmt: skip
-    parts = []
-    for value in _ticks(0, top):
-        parts.append(f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" '
-                     f'y1="{y(value):.1f}" y2="{y(value):.1f}"/>')  # fmt: skip
-        parts.append(
-            f'<text x="{_LEFT - 6}" y="{y(value) + 4:.1f}" class="end">{_told(value)}</text>'
-        )
-    for value in _ticks(*span):
-        parts.append(
-            f'<text x="{x(value):.1f}" y="{_HEIGHT - _BOTTOM + 16}" class="mid">'
-            f"{_told(value)}</text>"
-        )
-    middle = (_LEFT + _WIDTH - _RIGHT) / 2
-    parts.append(
-        f'<text x="{middle}" y="{_HEIGHT - 6}" class="mid name">{html.escape(labels[0])}</text>'
+    right, below, middle = _WIDTH - _RIGHT, _HEIGHT - _BOTTOM, (_LEFT + _WIDTH - _RIGHT) / 2
+    across, along = (html.escape(label) for label in labels)
+    parts = [
+        f'<line class="grid" x1="{_LEFT}" x2="{right}" y1="{y(at):.1f}" y2="{y(at):.1f}"/>'
+        f'<text x="{_LEFT - 6}" y="{y(at) + 4:.1f}" class="end">{_number(at)}</text>'
+        for at in _ticks(0, top)
+    ]
+    parts += [
+        f'<text x="{x(at):.1f}" y="{below + 16}" class="mid">{_number(at)}</text>'
+        for at in _ticks(*span)
+    ]
+    return (
+        f"{''.join(parts)}"
+        f'<text x="{middle}" y="{_HEIGHT - 6}" class="mid name">{across}</text>'
+        f'<text transform="translate(11 {below / 2}) rotate(-90)" class="mid name">{along}</text>'
     )
-    parts.append(f'<text transform="translate(11 {(_HEIGHT - _BOTTOM) / 2}) rotate(-90)" '
-                 f'class="mid name">{html.escape(labels[1])}</text>')  # fmt: skip
-    return "".join(parts)
 
 
 def _ticks(low: float, high: float) -> list[float]:
-    """Give round numbers between two, five or so."""
+    """List round numbers between two, five or so."""
     raw = (high - low) / 5
     if raw <= 0 or not math.isfinite(raw):
         return [low]
     power = 10.0 ** math.floor(math.log10(raw))
-    step = next(each * power for each in (1, 2, 5, 10) if each * power >= raw)
+    step = next(unit * power for unit in (1, 2, 5, 10) if unit * power >= raw)
     first = math.ceil(low / step)
     return [k * step for k in range(first, math.floor(high / step) + 1)]
 
 
-def _told(value: float) -> str:
+def _number(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 10 or value == round(value) else f"{value:.3g}"
-
-
-def _figure(inside: str, series: Sequence[Series], name: str) -> str:
-    keys = "".join(
-        f'<span class="key"><i class="{each.colour}"></i>{html.escape(each.label)}</span>'
-        for each in series
-    )
-    return (
-        f'<div class="legend">{keys}</div>'
-        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{html.escape(name)}">'
-        f"{inside}</svg>"
-    )

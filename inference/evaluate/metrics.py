@@ -1,6 +1,8 @@
-"""What a text keeps of its title, and which of its numbers neither title nor record supports.
+"""The metrics: sums over rows, the scores of the sums, and bootstrap intervals of the scores.
 
-Pure: strings in, counts out.
+Pure: strings in, figures out. A score is a function of sums over rows, so a resample is a vector of
+weights and all resamples are one matrix product (Efron 1979; Koehn 2004 for corpus scores). All
+systems share their resamples, so differences are paired.
 """
 
 import functools
@@ -8,251 +10,189 @@ import importlib.metadata
 import itertools
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
+import yaml
+from numpy.typing import NDArray
 
 from inference import words
-from inference.evaluate.bootstrap import Floats, Score, percent, perplexity, ratio
 
-# Words that say nothing of a product; NLTK's list needs a download.
-_FUNCTION_WORDS = frozenset(
-    """
-    a about after all also an and any are as at be been before but by can did do does each
-    edition for from had has have her his how if in inc into is it its more most new no non
-    not of off on one or other our out over own set she so some such than that the their them
-    then there these they this those through to too under up use used very vol volume was we
-    were what when where which while who whose why will with without you your
-    """.split()  # noqa: SIM905
-)
+Floats = NDArray[np.float64]
+Score = Callable[[Floats], Floats]
+"""Sums [samples, k] -> scores [samples]; NaN where a score is not defined."""
+
+_Key = TypeVar("_Key", bound=Hashable)
+_KNOWLEDGE = yaml.safe_load(Path(__file__).with_name("metrics.yaml").read_text(encoding="utf-8"))
+_FUNCTION_WORDS = frozenset(_KNOWLEDGE["function_words"].split())
 _NUMBER = re.compile(r"\d+(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?")
-_UNITS = {
-    "in": ('"', "in", "inch", "inches"), "ft": ("ft", "foot", "feet"), "mm": ("mm", "millimeter"),
-    "cm": ("cm", "centimeter"), "m": ("m", "meter", "metre"), "oz": ("oz", "ounce"),
-    "lb": ("lb", "lbs", "pound"), "g": ("g", "gram"), "kg": ("kg", "kilogram"),
-    "mg": ("mg", "milligram"), "ml": ("ml", "milliliter"), "l": ("l", "liter", "litre"),
-    "qt": ("qt", "quart"), "gal": ("gal", "gallon"), "w": ("w", "watt"), "v": ("v", "volt"),
-    "mb": ("mb",), "gb": ("gb",), "tb": ("tb",), "hz": ("hz",), "ghz": ("ghz",), "mhz": ("mhz",),
-    "piece": ("pc", "pcs", "piece"), "pack": ("pk", "pack"), "count": ("ct", "count"),
-    "page": ("page",), "year": ("yr", "year"), "%": ("%", "percent"),
-}  # fmt: skip
-_CANONICAL = {name: unit for unit, names in _UNITS.items() for name in names}
+_CANONICAL = {name: unit for unit, names in _KNOWLEDGE["units"].items() for name in names}
 _CANONICAL |= {f"{name}s": unit for name, unit in _CANONICAL.items() if len(name) > 2}
 _MEASURE = re.compile(rf'({_NUMBER.pattern})[\s-]?(["%]|[a-z]+)?')
-
-
-@dataclass(frozen=True)
-class Kept:
-    """How much of a title a text keeps; adding up rows gives shares."""
-
-    words: int
-    """Distinct content words of the title that the text holds, an s at their end aside; where a
-    script puts no spaces between words, neighbouring characters."""
-    title_words: int
-    measures: int
-    """Distinct numbers of the title that the text holds, with their unit where they have one."""
-    title_measures: int
-    unsupported: int
-    """Distinct numbers of the text that neither its title nor its record holds."""
-    numbers: int
-    """Distinct numbers of the text."""
-
-
-def content_words(text: str) -> set[str]:
-    """Give the distinct words of three letters or more that are no function words, folded.
-
-    A script without spaces gives pairs of neighbouring characters, or one that stands alone.
-    """
-    found = {_stem(word) for word in words.long_words(text) if word not in _FUNCTION_WORDS}
-    for run in words.runs(text):
-        found |= {"".join(pair) for pair in itertools.pairwise(run)} or set(run)
-    return found
-
-
-def _stem(word: str) -> str:
-    return word[:-1] if word.endswith("s") and not word.endswith("ss") and len(word) > 3 else word
-
-
-def numbers(text: str) -> set[str]:
-    """Give the distinct numbers of a text in any digits: ``1,000.50`` as ``1000.5``."""
-    return {_plain(found) for found in _NUMBER.findall(words.fold(text))}
-
-
-def _plain(number: str) -> str:
-    whole, _, rest = number.replace(",", "").partition(".")
-    whole, rest = whole.lstrip("0") or "0", rest.rstrip("0")
-    return f"{whole}.{rest}" if rest else whole
-
-
-def measures(text: str) -> set[tuple[str, str]]:
-    """Give the distinct (number, unit) of a text; the unit is empty where none is known."""
-    found = _MEASURE.findall(words.fold(text))
-    return {(_plain(number), _CANONICAL.get(unit, "")) for number, unit in found}
-
-
-def compare(text: str, title: str, record: str) -> Kept:
-    """Count what a text keeps of its title, and which of its numbers nothing supports.
-
-    Args:
-        text: generated.
-        title: that it was written for.
-        record: the real description.
-    """
-    asked = content_words(title)
-    # A character that stands alone in the title may have neighbours in the text.
-    held = content_words(text) | {sign for run in words.runs(text) for sign in run}
-    wanted, told = measures(title), measures(text)
-    values = {number for number, _ in told}
-    # A bare number of the title is kept with any unit, one with a unit only with that one.
-    kept = sum((each in told) if each[1] else (each[0] in values) for each in wanted)
-    supported = numbers(title) | numbers(record)
-    return Kept(
-        words=len(asked & held),
-        title_words=len(asked),
-        measures=kept,
-        title_measures=len(wanted),
-        unsupported=len(values - supported),
-        numbers=len(values),
-    )
-
-
-@dataclass(frozen=True)
-class Metric:
-    """A score, as a reader meets it."""
-
-    key: str
-    label: str
-    better: Literal["higher", "lower", ""]
-    about: str
-    needs: str
-    """What some row must have for the score to exist."""
-    score: Score
-    unit: str = ""
-    digits: int = 1
-
-
-def _corpus(name: str) -> Score:
-    """Score sums with sacrebleu's own arithmetic."""
-
-    def score(sums: Floats) -> Floats:
-        library = sacrebleu(name)
-        return np.array([library._compute_score_from_stats(row.tolist()).score for row in sums])
-
-    return score
-
-
-def _bleu(sums: Floats) -> Floats:
-    """Score sums as BLEU; sacrebleu calls texts 0 that are too short to hold four words."""
-    found = _corpus("bleu")(sums)
-    found[(sums[:, 0] > 0) & (sums[:, _FOURS] == 0)] = np.nan
-    return found
-
-
 _FOURS = 9
 """Column of BLEU's sums that counts the texts' runs of four words."""
+_AT_ONCE = 4_000_000
+_LEAST_DEFINED = 0.95
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A score with its interval; None where it is not defined, as for a single row."""
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A score of all rows and of every resample."""
+
+    value: float
+    drawn: Floats
+    """[resamples]"""
+    rows: int
+
+    def estimate(self, level: float = 0.95) -> Estimate:
+        """Return the score with its percentile interval."""
+        if not np.isfinite(self.value):
+            return Estimate(None)
+        drawn = self.drawn[np.isfinite(self.drawn)]
+        if self.rows < 2 or len(drawn) < _LEAST_DEFINED * len(self.drawn):
+            return Estimate(float(self.value))
+        low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+        return Estimate(float(self.value), float(low), float(high))
+
+    def minus(self, other: "Sample") -> "Sample":
+        """Return the paired difference: both of the same rows and resamples."""
+        return Sample(self.value - other.value, self.drawn - other.drawn, self.rows)
+
+
+def weights(rows: int, resamples: int, seed: int) -> Iterator[Floats]:
+    """Draw how often each row stands in each resample: batches of [some resamples, rows]."""
+    draw = np.random.default_rng(seed)
+    step = max(_AT_ONCE // max(rows, 1), 1)
+    for start in range(0, resamples, step):
+        count = min(step, resamples - start)
+        yield draw.multinomial(rows, np.full(rows, 1 / rows), size=count).astype(np.float64)
+
+
+def resample(
+    stats: dict[_Key, tuple[Floats, Score]], resamples: int, seed: int
+) -> dict[_Key, Sample]:
+    """Score all rows and every resample; the same seed draws the same resamples.
+
+    ``stats`` holds by name what each row adds [rows, k] and the score of the sums.
+    """
+    if not stats:
+        return {}
+    everything = np.concatenate([table for table, _ in stats.values()], axis=1)
+    rows = len(everything)
+    sums = np.concatenate([batch @ everything for batch in weights(rows, resamples, seed)])
+    total = everything.sum(axis=0, keepdims=True)
+    samples: dict[_Key, Sample] = {}
+    at = 0
+    for name, (table, score) in stats.items():
+        piece = slice(at, at + table.shape[1])
+        at = piece.stop
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            value, drawn = score(total[:, piece])[0], score(sums[:, piece])
+        samples[name] = Sample(float(value), drawn, rows)
+    return samples
+
+
+def ratio(sums: Floats) -> Floats:
+    """Score sums [samples, 2] as the first over the second."""
+    scores: Floats = np.full(len(sums), np.nan)
+    np.divide(sums[:, 0], sums[:, 1], out=scores, where=sums[:, 1] != 0)
+    return scores
+
+
+def percent(sums: Floats) -> Floats:
+    """Score sums [samples, 2] as a percentage."""
+    return 100 * ratio(sums)
+
+
+def perplexity(sums: Floats) -> Floats:
+    """Score sums of negative log-likelihoods and tokens [samples, 2], weighted by tokens."""
+    return np.asarray(np.exp(ratio(sums)))
 
 
 @functools.cache
 def sacrebleu(name: str) -> Any:
-    """Give sacrebleu's metric: ``bleu``, or ``chrf`` with word bigrams, which is chrF++."""
+    """Return sacrebleu's metric: ``bleu``, or ``chrf`` with word bigrams, which is chrF++."""
     from sacrebleu.metrics.bleu import BLEU
     from sacrebleu.metrics.chrf import CHRF
 
     return BLEU() if name == "bleu" else CHRF(word_order=2)
 
 
-METRICS = (
-    Metric("perplexity", "Perplexity", "lower",
-           "of the real description after the prompt, weighted by tokens",
-           "a real description with a finite probability", perplexity, digits=2),
-    Metric("rouge1", "ROUGE-1", "higher", "words shared with the real description",
-           "a real description with words", percent),
-    Metric("rouge2", "ROUGE-2", "higher", "pairs of words shared",
-           "a real description of two words", percent),
-    Metric("rougeL", "ROUGE-L", "higher", "longest common sequence of words",
-           "a real description with words", percent),
-    Metric("chrf", "chrF++", "higher", "runs of characters and words shared",
-           "a real description", _corpus("chrf")),
-    Metric("bleu", "BLEU", "higher", "runs of one to four words shared",
-           "a text of four words", _bleu),
-    Metric("title_words", "Title words kept", "higher",
-           "content words of the title that the text holds", "a title with content words",
-           percent, "%"),
-    Metric("title_numbers", "Title numbers kept", "higher",
-           "numbers of the title that the text holds, with their unit",
-           "a title with numbers", percent, "%"),
-    Metric("unsupported", "Unsupported numbers", "lower",
-           "numbers of the text that neither title nor record holds",
-           "a text with numbers", percent, "%"),
-    Metric("length", "Length ratio", "", "characters over those of the real one",
-           "a real description", ratio, digits=2),
-    Metric("ended", "Ended", "higher", "texts that end by themselves",
-           "a text that tells how it ended", percent, "%"),
-    Metric("repetition", "Repetition", "lower",
-           "word 4-grams that the same text said before", "a text of four words", percent, "%"),
-    Metric("distinct1", "Distinct-1", "", "different words over all words",
-           "a text with words", ratio, digits=3),
-    Metric("distinct2", "Distinct-2", "", "different pairs of words over all",
-           "a text of two words", ratio, digits=3),
-    Metric("longest", "Longest copied span", "lower",
-           "characters that also stand in a training text, mean", "a text", ratio, digits=0),
-    Metric("copied", "Copied share", "lower",
-           "characters within copied spans", "a text", percent, "%"),
-    Metric("recited", "Recited", "lower",
-           "texts almost equal to a training text", "a text", percent, "%"),
-)  # fmt: skip
-BY_KEY = {metric.key: metric for metric in METRICS}
+def _corpus(name: str, sums: Floats) -> Floats:
+    """Score sums with sacrebleu's own arithmetic."""
+    compute = sacrebleu(name)._compute_score_from_stats
+    return np.array([compute(row.tolist()).score for row in sums])
+
+
+def _bleu(sums: Floats) -> Floats:
+    """Score sums as BLEU; sacrebleu calls texts 0 that are too short to hold four words."""
+    scores = _corpus("bleu", sums)
+    scores[(sums[:, 0] > 0) & (sums[:, _FOURS] == 0)] = np.nan
+    return scores
+
+
+_NAMED: dict[str, Score] = {
+    "ratio": ratio, "percent": percent, "perplexity": perplexity,
+    "chrf": functools.partial(_corpus, "chrf"), "bleu": _bleu,
+}  # fmt: skip
+METRICS: list[dict[str, Any]] = _KNOWLEDGE["metrics"]
+"""As the report lists them: key, label, which way is better, and so on."""
+SCORES = {metric["key"]: _NAMED[metric.pop("score")] for metric in METRICS}
+"""By key of the metric, how sums become its score."""
 
 
 def against_references(texts: Sequence[str], references: Sequence[str]) -> dict[str, Floats]:
-    """Count what each text shares with its reference.
-
-    Args:
-        texts: N, may be empty strings.
-        references: N, not empty.
+    """Count what each of N texts shares with its reference, which is not empty.
 
     Returns:
         By metric [N, k]: ``rouge1``, ``rouge2``, ``rougeL``, ``chrf``, ``bleu``, ``length``.
     """
-    found = _rouge(texts, references)
-    spaced = [[words.apart(text) for text in many] for many in (texts, references)]
-    for name, many in (("chrf", [texts, references]), ("bleu", spaced)):
-        stats = sacrebleu(name)._extract_corpus_statistics(list(many[0]), [list(many[1])])
-        found[name] = np.array(stats, dtype=np.float64)
+    tables = _rouge(texts, references)
+    spaced = [[words.apart(text) for text in column] for column in (texts, references)]
+    for name, columns in (("chrf", [list(texts), list(references)]), ("bleu", spaced)):
+        stats = sacrebleu(name)._extract_corpus_statistics(columns[0], [columns[1]])
+        tables[name] = np.array(stats, dtype=np.float64)
     lengths = [(len(text), len(real)) for text, real in zip(texts, references, strict=True)]
-    found["length"] = np.array(lengths, dtype=np.float64)
-    return found
+    return tables | {"length": _pairs(lengths)}
 
 
 class _Words:
     """What rouge-score takes for a tokenizer."""
 
-    def tokenize(self, text: str) -> list[str]:
-        """Give the words of a text in any script."""
-        return words.words(text)
+    tokenize = staticmethod(words.words)
 
 
 def _rouge(texts: Sequence[str], references: Sequence[str]) -> dict[str, Floats]:
     """Score each text; a reference without words, or without pairs of them, measures none."""
     from rouge_score.rouge_scorer import RougeScorer
 
-    kinds = {"rouge1": 1, "rouge2": 2, "rougeL": 1}
-    scorer = RougeScorer(list(kinds), tokenizer=_Words())
+    least = {"rouge1": 1, "rouge2": 2, "rougeL": 1}
+    scorer = RougeScorer(list(least), tokenizer=_Words())
     scores = [scorer.score(real, text) for text, real in zip(texts, references, strict=True)]
     sizes = np.array([len(words.words(real)) for real in references])
     return {
-        kind: counted([each[kind].fmeasure for each in scores], sizes >= least)
-        for kind, least in kinds.items()
+        kind: counted([score[kind].fmeasure for score in scores], sizes >= least[kind])
+        for kind in least
     }
 
 
-def counted(values: Sequence[float] | Floats, known: Any = True) -> Floats:
-    """Make rows that average: [N, 2], the value and 1; both 0 where it is not known."""
-    made = np.ones((len(values), 2))
-    made[:, 0] = values
-    return made * np.reshape(known, (-1, 1))
+def counted(values: Sequence[float] | Floats, is_measured: Any = True) -> Floats:
+    """Return rows that average: [N, 2], the value and 1; both 0 where it is not measured."""
+    table = np.ones((len(values), 2))
+    table[:, 0] = values
+    return table * np.reshape(is_measured, (-1, 1))
 
 
 def of_texts(texts: Sequence[str]) -> dict[str, Floats]:
@@ -262,51 +202,100 @@ def of_texts(texts: Sequence[str]) -> dict[str, Floats]:
     number of different ones, and resampled rows are not punished for standing twice.
     """
     rows = [words.apart(text).casefold().split() for text in texts]
-    found: dict[str, Floats] = {}
+    tables: dict[str, Floats] = {}
     for size, name in ((1, "distinct1"), (2, "distinct2")):
-        grams = [ngrams(each, size) for each in rows]
+        grams = [_ngrams(row, size) for row in rows]
         counts = Counter(gram for row in grams for gram in row)
-        found[name] = np.array(
-            [(sum(1 / counts[gram] for gram in row), len(row)) for row in grams], dtype=np.float64
-        ).reshape(-1, 2)
-    fours = [ngrams(each, 4) for each in rows]
-    again = [(len(row) - len(set(row)), len(row)) for row in fours]
-    found["repetition"] = np.array(again, dtype=np.float64).reshape(-1, 2)
-    return found
+        tables[name] = _pairs([(sum(1 / counts[gram] for gram in row), len(row)) for row in grams])
+    fours = [_ngrams(row, 4) for row in rows]
+    tables["repetition"] = _pairs([(len(row) - len(set(row)), len(row)) for row in fours])
+    return tables
 
 
-def ngrams(row: Sequence[str], size: int) -> list[tuple[str, ...]]:
-    """Give the runs of so many words, in order."""
+def _ngrams(row: Sequence[str], size: int) -> list[tuple[str, ...]]:
     return list(zip(*(row[start:] for start in range(size)), strict=False))
+
+
+def content_words(text: str) -> set[str]:
+    """Return the distinct words of three letters or more that are no function words, folded.
+
+    Of a script without spaces: pairs of neighbouring characters, or one that stands alone.
+    """
+    stems = {_stem(word) for word in words.long_words(text) if word not in _FUNCTION_WORDS}
+    for run in words.runs(text):
+        stems |= {"".join(pair) for pair in itertools.pairwise(run)} or set(run)
+    return stems
+
+
+def _stem(word: str) -> str:
+    return word[:-1] if word.endswith("s") and not word.endswith("ss") and len(word) > 3 else word
+
+
+def numbers(text: str) -> set[str]:
+    """Return the distinct numbers of a text in any digits: ``1,000.50`` as ``1000.5``."""
+    return {_plain(number) for number in _NUMBER.findall(words.fold(text))}
+
+
+def _plain(number: str) -> str:
+    whole, _, rest = number.replace(",", "").partition(".")
+    whole, rest = whole.lstrip("0") or "0", rest.rstrip("0")
+    return f"{whole}.{rest}" if rest else whole
+
+
+def measures(text: str) -> set[tuple[str, str]]:
+    """Return the distinct (number, unit) of a text; the unit is empty where it is none of ours."""
+    pairs = _MEASURE.findall(words.fold(text))
+    return {(_plain(number), _CANONICAL.get(unit, "")) for number, unit in pairs}
+
+
+def compare(text: str, title: str, record: str) -> dict[str, tuple[int, int]]:
+    """Count what a text keeps of its title, and which of its numbers nothing supports.
+
+    Returns:
+        By metric a part and its whole, all distinct: ``title_words`` kept of the title's content
+        words, ``title_numbers`` kept of its numbers, ``unsupported`` of the text's numbers.
+    """
+    title_words = content_words(title)
+    # A character that stands alone in the title may have neighbours in the text.
+    text_words = content_words(text) | {sign for run in words.runs(text) for sign in run}
+    title_measures, text_measures = measures(title), measures(text)
+    values = {number for number, _ in text_measures}
+    # A bare number of the title is kept with any unit, one with a unit only with that one.
+    kept = sum(
+        (number, unit) in text_measures if unit else number in values
+        for number, unit in title_measures
+    )
+    supported = numbers(title) | numbers(record)
+    return {
+        "title_words": (len(title_words & text_words), len(title_words)),
+        "title_numbers": (kept, len(title_measures)),
+        "unsupported": (len(values - supported), len(values)),
+    }
 
 
 def faithful(
     texts: Sequence[str], titles: Sequence[str], records: Sequence[str]
 ) -> dict[str, Floats]:
     """Count what texts keep of their titles, and their numbers that nothing supports."""
-    kept = [compare(*row) for row in zip(texts, titles, records, strict=True)]
-    pairs = {
-        "title_words": [(each.words, each.title_words) for each in kept],
-        "title_numbers": [(each.measures, each.title_measures) for each in kept],
-        "unsupported": [(each.unsupported, each.numbers) for each in kept],
-    }
-    return {name: np.array(pair, dtype=np.float64).reshape(-1, 2) for name, pair in pairs.items()}
+    rows = [compare(*row) for row in zip(texts, titles, records, strict=True)]
+    names = ("title_words", "title_numbers", "unsupported")
+    return {name: _pairs([row[name] for row in rows]) for name in names}
 
 
-def signatures(texts: Iterable[str] = ()) -> dict[str, str]:
-    """Give what makes the scores comparable with others': sacrebleu's signatures, ROUGE's words.
+def _pairs(rows: Sequence[tuple[float, float]]) -> Floats:
+    return np.array(rows, dtype=np.float64).reshape(-1, 2)
 
-    Args:
-        texts: all that are scored; scripts without spaces among them are said.
-    """
-    told = {}
+
+def signatures(texts: Iterable[str]) -> dict[str, str]:
+    """Return what makes the scores of texts comparable: sacrebleu's signatures, ROUGE's words."""
+    signs = {}
     for name in ("bleu", "chrf"):
         library = sacrebleu(name)
         library.num_refs = 1
-        told[name] = str(library.get_signature())
-    told["rouge"] = f"rouge-score:{importlib.metadata.version('rouge_score')}|stem:no|tok:unicode"
+        signs[name] = str(library.get_signature())
+    signs["rouge"] = f"rouge-score:{importlib.metadata.version('rouge_score')}|stem:no|tok:unicode"
     if any(words.is_unspaced(text) for text in texts):
         # 13a alone would take a whole sentence for one word.
-        told["bleu"] = told["bleu"].replace("tok:13a", "tok:13a+char")
-        told["rouge"] += "+char"
-    return told
+        signs["bleu"] = signs["bleu"].replace("tok:13a", "tok:13a+char")
+        signs["rouge"] += "+char"
+    return signs

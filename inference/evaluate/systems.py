@@ -1,34 +1,31 @@
 """The texts that are compared: written by a model, read from disk, or made without any model."""
 
 import dataclasses
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 
 from data import console
 from data.artefacts import manifest
-from data.artefacts.folder import Artefact, Folder
+from data.artefacts.folder import Folder
 from data.artefacts.manifest import Manifest, Parent
 from data.artefacts.parts import read_batches
 from data.artefacts.run import Run
 from data.errors import ManifestError, SourceError
 from data.prompt import Prompt
 from inference import engine
-from inference.config import GenerateConfig
+from inference.config import EvaluateConfig, GenerateConfig
 from inference.engine import Request, Settings
-from inference.evaluate import samples
-from inference.evaluate.bootstrap import Floats
-from inference.evaluate.samples import EvalSet, SideName, Trained
+from inference.evaluate.metrics import Floats
+from inference.evaluate.samples import COLUMNS, EvalSet, SideName, Trained
 from inference.tables import titles
 
-if TYPE_CHECKING:
-    from inference.config import EvaluateConfig
-
 Text = tuple[str, bool | None]
-"""A description, and whether it ended by itself, where that is told."""
+"""A description, and whether it ended by itself; None where that is not recorded."""
 Kind = Literal["adapter", "base", "generated", "title", "nearest", "reference"]
 _AT_ONCE = {"cuda": 8_192, "cpu": 256}
 _QUERIES = 64
@@ -40,7 +37,7 @@ class Written:
 
     texts: list[str]
     ended: list[bool] | None = None
-    """Whether each ended by itself; None where that is not known."""
+    """Whether each text ended by itself; None where that is not recorded."""
     cost: Floats | None = None
     """[rows, 2] what the real description cost the model: nats and tokens."""
 
@@ -59,6 +56,11 @@ class System:
     """Key of the base that an adapter is measured against."""
     sides: dict[SideName, Written] = field(default_factory=dict)
 
+    @property
+    def is_judged(self) -> bool:
+        """Whether it gets a verdict; the others are what it is compared with."""
+        return self.kind in ("adapter", "generated")
+
 
 @dataclass(frozen=True)
 class Ready:
@@ -66,18 +68,18 @@ class Ready:
 
     path: str
     texts: dict[str, dict[str | None, Text]]
-    """By uid and title, as a uid may stand for several rows; a file tells no titles: None."""
+    """By uid and title, as a uid may stand for several rows; None where a file has no titles."""
     digest: str
     made_by: Parent | None = None
-    """The run that wrote them, where lineage tells."""
+    """The run that wrote them, where lineage names it."""
     weights: str | None = None
-    """Digest of the model that wrote them, where their manifest tells."""
+    """Digest of the model that wrote them, where their manifest names it."""
     settings: dict[str, Any] = field(default_factory=dict)
     """How it wrote them: ``temperature``, ``max_new_tokens``, ``prompt``."""
     parent: Parent | None = None
 
     def find(self, uid: str, title: str) -> Text | None:
-        """Find the text of a row; none where there is none for this very title."""
+        """Find the text of a row, written for this very title where titles are recorded."""
         own = self.texts.get(uid, {})
         return own.get(title) or own.get(None)
 
@@ -91,29 +93,27 @@ def read_ready(path: str) -> Ready:
     folder = Folder(path)
     if not manifest.is_output(folder.names()):
         return _read_foreign(path)
-    made = manifest.read(folder, "generate")
-    texts = _by_row(path, _read_parts(folder, made.parts))
-    by = manifest.ancestor(made.made_from, "train")
-    parent = made.as_parent(manifest.absolute(path))
+    record = manifest.read(folder, "generate")
+    batches = read_batches(folder, listed=record.parts)
+    texts = _by_row(path, (row for batch in batches for row in _rows(folder.url, batch)))
     named = ("temperature", "max_new_tokens", "prompt", "settings")
-    how = {name: made.identity.get(name) for name in named}
-    return Ready(path, texts, made.digest, by, made.identity.get("weights"), how, parent)
+    return Ready(
+        path, texts, record.digest, manifest.ancestor(record.made_from, "train"),
+        record.identity.get("weights"), {name: record.identity.get(name) for name in named},
+        record.as_parent(manifest.absolute(path)),
+    )  # fmt: skip
 
 
-def _read_parts(folder: Folder, parts: Sequence[Artefact]) -> Iterator[tuple[str, str, Text]]:
-    for batch in read_batches(folder, listed=parts):
-        names = batch.schema.names
-        if missing := [name for name in ("uid", "title", "description") if name not in names]:
-            expected, found = f"a column {missing[0]!r}", ", ".join(names)
-            raise SourceError(folder.url, expected, found, "write them anew with generate")
-        uids, names_, texts = (batch.column(n).to_pylist() for n in ("uid", "title", "description"))
-        reasons = (
-            batch.column("finish_reason").to_pylist()
-            if "finish_reason" in names
-            else [None] * batch.num_rows
-        )
-        for uid, title, text, reason in zip(uids, names_, texts, reasons, strict=True):
-            yield uid, title, (text or "", None if reason is None else reason == "stop")
+def _rows(where: str, batch: pa.RecordBatch) -> Iterator[tuple[str, str, Text]]:
+    columns = {name: batch.column(name).to_pylist() for name in batch.schema.names}
+    for name in ("uid", "title", "description"):
+        if name not in columns:
+            expected, actual = f"a column {name!r}", ", ".join(columns)
+            raise SourceError(where, expected, actual, "write them anew with generate")
+    reasons = columns.get("finish_reason", [None] * batch.num_rows)
+    rows = zip(columns["uid"], columns["title"], columns["description"], reasons, strict=True)
+    for uid, title, text, reason in rows:
+        yield uid, title, (text or "", None if reason is None else reason == "stop")
 
 
 def _by_row(path: str, rows: Iterable[tuple[str, str | None, Text]]) -> dict[Any, Any]:
@@ -123,41 +123,41 @@ def _by_row(path: str, rows: Iterable[tuple[str, str | None, Text]]) -> dict[Any
         SourceError: a row has several texts, so that none could be called its own.
     """
     texts: dict[str, dict[str | None, Text]] = {}
-    others: dict[str, set[str]] = {}
+    several: dict[str, set[str]] = {}
     for uid, title, text in rows:
         first = texts.setdefault(uid, {}).setdefault(title, text)
         if first[0] != text[0]:
-            others.setdefault(uid, {first[0]}).add(text[0])
-    if others:
-        uid, several = next(iter(others.items()))
-        more = f", and several for {len(others) - 1:,} other uids" if len(others) > 1 else ""
-        found = f"{len(several)} different ones for uid {uid}{more}"
-        raise SourceError(path, "one description a uid", found, "give each row a uid of its own")
+            several.setdefault(uid, {first[0]}).add(text[0])
+    if several:
+        uid, different = next(iter(several.items()))
+        more = f", and several for {len(several) - 1:,} other uids" if len(several) > 1 else ""
+        actual = f"{len(different)} different ones for uid {uid}{more}"
+        raise SourceError(path, "one description a uid", actual, "give each row a uid of its own")
     return texts
 
 
 def _read_foreign(path: str) -> Ready:
-    named = GenerateConfig(titles=path, title_column="description", uid_column="uid")
+    config = GenerateConfig(titles=path, title_column="description", uid_column="uid")
     try:
-        found = titles.find(named)
+        source = titles.find(config)
         pairs = (
             pair
-            for batch in found.batches()
+            for batch in source.batches()
             for pair in zip(*(batch.column(n).to_pylist() for n in ("uid", "title")), strict=True)
         )
         texts = _by_row(path, ((uid, None, (text, None)) for uid, text in pairs))
     except SourceError as error:
-        where, expected, found_instead, mend = error.args
-        if not mend.startswith("give"):
-            mend = "give the output of generate, or a file with columns uid and description"
-        raise SourceError(where, expected, found_instead, mend) from error
+        where, expected, actual, hint = error.args
+        if not hint.startswith("give"):
+            hint = "give the output of generate, or a file with columns uid and description"
+        raise SourceError(where, expected, actual, hint) from error
     if not texts:
         raise SourceError(path, "texts", "none")
-    return Ready(path, texts, found.digest)
+    return Ready(path, texts, source.digest)
 
 
-def stands_in(ready: Ready, model: Run, config: "EvaluateConfig") -> bool:
-    """Tell whether texts are what these weights would write here.
+def stands_in(ready: Ready, model: Run, config: EvaluateConfig) -> bool:
+    """Return whether texts are what these weights would write here.
 
     A run's adapter may have been replaced since, and what was drawn at a temperature or under
     another limit is to be judged for itself, beside the run's own.
@@ -173,108 +173,99 @@ def stands_in(ready: Ready, model: Run, config: "EvaluateConfig") -> bool:
 
 
 def take_ready(ready: Ready, side: EvalSet) -> Written:
-    """Give the ready texts of a side whose every row has one."""
+    """Return the ready texts of a side whose every row has one."""
     return _written(list(find_ready([ready], side).values()))
 
 
 def _written(texts: Sequence[Text]) -> Written:
-    is_told = all(end is not None for _, end in texts)
-    ended = [bool(end) for _, end in texts] if is_told else None
-    return Written([text for text, _ in texts], ended)
+    ended = [end for _, end in texts if end is not None]
+    return Written([text for text, _ in texts], ended if len(ended) == len(texts) else None)
 
 
 def find_ready(ready: Sequence[Ready], side: EvalSet) -> dict[int, Text]:
     """Find the ready texts of a side by place; of several the first that has one."""
-    found: dict[int, Text] = {}
+    texts: dict[int, Text] = {}
     for place, row in enumerate(zip(side.uids, side.titles, strict=True)):
-        text = next((text for each in ready if (text := each.find(*row)) is not None), None)
-        if text is not None:
-            found[place] = text
-    return found
+        if text := next(filter(None, (source.find(*row) for source in ready)), None):
+            texts[place] = text
+    return texts
 
 
 def covered(side: EvalSet, ready: Ready) -> EvalSet:
     """Keep the rows that have a ready text, and count why the others have none.
 
     Raises:
-        SourceError: the texts tell no titles, and a uid stands for several.
+        SourceError: the texts have no titles, and a uid stands for several.
     """
-    named: dict[str, set[str]] = {}
+    first: dict[str, str] = {}
     for uid, title in zip(side.uids, side.titles, strict=True):
-        named.setdefault(uid, set()).add(title)
-        if len(named[uid]) > 1 and None in ready.texts.get(uid, {}):
-            expected, found = "texts that tell their titles", f"none, and uid {uid} has several"
-            raise SourceError(ready.path, expected, found, "give the output of generate")
-    places = list(find_ready([ready], side))
-    missing = [uid for place, uid in enumerate(side.uids) if place not in set(places)]
+        if first.setdefault(uid, title) != title and None in ready.texts.get(uid, {}):
+            expected, actual = "texts that tell their titles", f"none, and uid {uid} has several"
+            raise SourceError(ready.path, expected, actual, "give the output of generate")
+    texts = find_ready([ready], side)
+    missing = [uid for place, uid in enumerate(side.uids) if place not in texts]
     renamed = sum(uid in ready.texts for uid in missing)
     gone = {"no_text": len(missing) - renamed, "other_title": renamed}
-    return samples.only(side, places, {reason: n for reason, n in gone.items() if n})
+    uids, names, references = (
+        [column[place] for place in texts] for column in (side.uids, side.titles, side.references)
+    )
+    left_out = dict(Counter(side.left_out) + Counter(gone))
+    return EvalSet(side.name, uids, names, references, left_out)
 
 
 class Writer:
-    """A model that writes the texts it is asked for, loaded only when it has to."""
+    """A model that writes the texts it is asked for; loaded when the first one is."""
 
-    def __init__(self, model: Run, config: "EvaluateConfig") -> None:
+    def __init__(self, model: Run, config: EvaluateConfig) -> None:
         self.model = model
         self.settings = Settings.of(config, model, engine.choose("auto", model))
         self._engine: engine.Engine | None = None
 
-    def prompts(self, side: EvalSet) -> list[Request]:
-        """Render the prompts of a side's titles."""
-        rows = zip(side.uids, side.titles, strict=True)
-        return [Request(uid, self.model.prompt.render(title, uid)) for uid, title in rows]
-
     def write(self, side: EvalSet, ready: dict[int, Text], what: str) -> Written:
-        """Write a side's texts but those that are ready; no room gives an empty, unended text.
+        """Write a side's texts but those that are ready by place; ``what`` is for people.
 
-        Args:
-            side: the rows.
-            ready: texts by place.
-            what: is written, for people.
+        A row whose prompt leaves no room gets an empty text that did not end.
         """
-        prompts = self.prompts(side)
-        texts = {place: ready.get(place, ("", False)) for place in range(len(side))}
-        wanted = [place for place in texts if place not in ready]
-        if wanted:
-            self._engine = self._engine or engine.load(self.model, self.settings)
+        prompts = self._prompts(side)
+        texts = [ready.get(place, ("", False)) for place in range(len(side))]
+        missing = [place for place in range(len(side)) if place not in ready]
+        if not missing:
+            return _written(texts)
+        writer = self._engine = self._engine or engine.load(self.model, self.settings)
         step = _AT_ONCE[self.settings.device]
         with (
-            console.Progress(what, len(wanted), "rows") as bar,
+            console.Progress(what, len(missing), "rows") as bar,
             engine.heard_by(lambda rows, _: bar.advance(rows)),
         ):
-            for start in range(0, len(wanted), step):
-                places = wanted[start : start + step]
-                texts |= self._write({place: prompts[place] for place in places})
-        return _written(list(texts.values()))
-
-    def _write(self, prompts: dict[int, Request]) -> dict[int, Text]:
-        """Write what there is room for."""
-        assert self._engine is not None  # noqa: S101  # for the type checker
-        room = self._engine.room(list(prompts.values()))
-        fitting = [place for place, left in zip(prompts, room, strict=True) if left > 0]
-        made = self._engine.generate([prompts[place] for place in fitting])
-        return {
-            place: (text.text, text.finish_reason == "stop")
-            for place, text in zip(fitting, made, strict=True)
-        }
+            for start in range(0, len(missing), step):
+                places = missing[start : start + step]
+                room = writer.room([prompts[place] for place in places])
+                places = [place for place, left in zip(places, room, strict=True) if left > 0]
+                completions = writer.generate([prompts[place] for place in places])
+                for place, completion in zip(places, completions, strict=True):
+                    texts[place] = completion.text, completion.finish_reason == "stop"
+        return _written(texts)
 
     def score(self, sides: Sequence[EvalSet]) -> list[Floats]:
         """Score the real descriptions of each side: [rows, 2] nats and tokens."""
-        prompts = [prompt for side in sides for prompt in self.prompts(side)]
+        prompts = [prompt for side in sides for prompt in self._prompts(side)]
         replies = [text for side in sides for text in side.references]
         costs = engine.score(self.model, self.settings, prompts, replies)
         engine.free_memory(self.settings.device)
         return np.split(costs, np.cumsum([len(side) for side in sides])[:-1])
 
+    def _prompts(self, side: EvalSet) -> list[Request]:
+        rows = zip(side.uids, side.titles, strict=True)
+        return [Request(uid, self.model.prompt.render(title, uid)) for uid, title in rows]
+
     def close(self) -> None:
-        """Give up the weights, as the next model needs the room."""
+        """Free the weights, as the next model needs the room."""
         self._engine = None
         engine.free_memory(self.settings.device)
 
 
 def nearest_by_title(side: EvalSet, trained: Trained) -> list[str]:
-    """Give each row the description of the trained row whose title is nearest, never its own.
+    """Return for each row the description of the trained row whose title is nearest, never its own.
 
     Nearest: fewest insertions and deletions between the titles' words in small letters and
     alphabetic order, as a share of their lengths (rapidfuzz); the first of several. No texts where
@@ -283,26 +274,25 @@ def nearest_by_title(side: EvalSet, trained: Trained) -> list[str]:
     from rapidfuzz import process
     from rapidfuzz.distance import Indel
 
-    columns = [trained.rows.column(name).to_pylist() for name in samples.COLUMNS]
-    known = [_sorted_words(title) for title in columns[1]]
+    columns = [trained.rows.column(name).to_pylist() for name in COLUMNS]
+    choices = [_sorted_words(title) for title in columns[1]]
     own: dict[tuple[str, str, str], list[int]] = {}
     if side.name == "seen":
         for place, row in enumerate(zip(*columns, strict=True)):
             own.setdefault(row, []).append(place)
     rows = list(zip(side.uids, side.titles, side.references, strict=True))
-    if not known or any(len(own.get(row, [])) == len(known) for row in rows):
+    if not choices or any(len(own.get(row, [])) == len(choices) for row in rows):
         return []
-    places: list[int] = []
+    nearest: list[str] = []
     for start in range(0, len(side), _QUERIES):
-        asked = [_sorted_words(title) for title in side.titles[start : start + _QUERIES]]
+        queries = [_sorted_words(title) for title in side.titles[start : start + _QUERIES]]
         alike = process.cdist(
-            asked, known, scorer=Indel.normalized_similarity, dtype=np.float32, workers=-1
+            queries, choices, scorer=Indel.normalized_similarity, dtype=np.float32, workers=-1
         )
         for row, key in zip(alike, rows[start : start + _QUERIES], strict=True):
             row[own.get(key, [])] = -1
-        places += alike.argmax(axis=1).tolist()
-    taken: list[str] = trained.texts.take(pa.array(places, pa.int64())).to_pylist()
-    return taken
+        nearest += [columns[2][place] for place in alike.argmax(axis=1).tolist()]
+    return nearest
 
 
 def _sorted_words(title: str) -> str:
@@ -310,14 +300,14 @@ def _sorted_words(title: str) -> str:
 
 
 def check_run(path: str, model: Run) -> Manifest:
-    """Return the manifest of a run, which says what it was trained from.
+    """Return the manifest of a run, which records what it was trained on.
 
     Raises:
-        ManifestError: it is no training run, so nothing tells which rows it never saw.
+        ManifestError: it is no training run, so its unseen rows are unknown.
     """
     if model.record is None or model.adapter is None:
-        mend = "judge its texts with --generated instead"
-        raise ManifestError(path, "a training run", "a merged model", mend)
+        hint = "judge its texts with --generated instead"
+        raise ManifestError(path, "a training run", "a merged model", hint)
     return model.record
 
 

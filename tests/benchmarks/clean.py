@@ -41,7 +41,7 @@ def command(tool: str, source: Path, out: Path, bounds: tuple[int, int], workers
 
 
 def timed(words: list[str]) -> tuple[float, float]:
-    """Run a command; give its seconds, and GiB at most of all its processes together."""
+    """Run a command; return its seconds, and GiB at most of all its processes together."""
     began = time.perf_counter()
     with tempfile.TemporaryFile() as said:
         process = subprocess.Popen(words, stdout=said, stderr=subprocess.STDOUT)
@@ -107,11 +107,11 @@ def measure(tools: list[str], options: argparse.Namespace, work: Path) -> Figure
 def report(figures: Figures, options: argparse.Namespace) -> None:
     ours = statistics.median(seconds for seconds, _ in figures[OURS])
     lines = []
-    for tool, each in figures.items():
-        seconds = [took for took, _ in each]
+    for tool, rounds in figures.items():
+        seconds = [took for took, _ in rounds]
         median = statistics.median(seconds)
         spread = f"{min(seconds):.2f} to {max(seconds):.2f}"
-        peak = f"{max(gib for _, gib in each):.2f}"
+        peak = f"{max(gib for _, gib in rounds):.2f}"
         lines.append([tool, f"{median:.2f}", spread, f"{median / ours:.2f}", peak])
     machine = f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"
     console.say(f"\n{options.rows:,} lines, {options.source.stat().st_size / 1e6:,.0f} MB, "

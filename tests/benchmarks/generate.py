@@ -46,8 +46,8 @@ def ours(options: argparse.Namespace, size: int, prompts: list[str]) -> Write:
     requests = [Request(str(place), prompt) for place, prompt in enumerate(prompts)]
 
     def write() -> list[str]:
-        texts = [each.text for each in writer.generate(requests)]
-        slots = {cap: made.shape for cap, made in writer._decoders.items()}
+        texts = [completion.text for completion in writer.generate(requests)]
+        slots = {cap: decoder.shape for cap, decoder in writer._decoders.items()}
         print(f"decoders: {slots}", file=sys.stderr)
         return texts
 
@@ -127,11 +127,11 @@ def measure(options: argparse.Namespace) -> None:
         seconds.append(time.perf_counter() - began)
     on_gpu = options.device == "cuda"
     peak = torch.cuda.max_memory_reserved() / 2**30 if on_gpu else 0.0
-    found = {
+    result = {
         "way": options.way, "rows": rows, "first": first, "seconds": seconds, "peak_gib": peak,
         "device": torch.cuda.get_device_name() if on_gpu else "cpu", "texts": texts[:512],
     }  # fmt: skip
-    print(json.dumps(found))
+    print(json.dumps(result))
 
 
 def roofline(options: argparse.Namespace) -> dict[str, float]:
@@ -180,7 +180,7 @@ def main() -> None:
     if options.way:
         measure(options)
         return
-    found: list[dict[str, Any]] = []
+    results: list[dict[str, Any]] = []
     for way in options.ways:
         words = [sys.executable, "-m", "tests.benchmarks.generate", "--way", way, *sys.argv[1:]]
         try:
@@ -191,33 +191,33 @@ def main() -> None:
             said = error.stderr if isinstance(error.stderr, str) else str(error.stderr)
             console.say(f"{way}: no result ({type(error).__name__})\n{said[-2000:]}")
             continue
-        found.append(json.loads(done.stdout.splitlines()[-1]))
-        console.say(f"{way}: {found[-1]['seconds']}  {done.stderr.splitlines()[-1:]}")
-    report(found, roofline(options), options)
+        results.append(json.loads(done.stdout.splitlines()[-1]))
+        console.say(f"{way}: {results[-1]['seconds']}  {done.stderr.splitlines()[-1:]}")
+    report(results, roofline(options), options)
 
 
-def report(found: list[dict[str, Any]], card: dict[str, float], options: Any) -> None:
-    texts = {each["way"]: each.pop("texts") for each in found}
+def report(results: list[dict[str, Any]], card: dict[str, float], options: Any) -> None:
+    texts = {result["way"]: result.pop("texts") for result in results}
     reference = next((texts[way] for way in ("generate:512", "generate:64") if way in texts), [])
     lines = []
-    for each in found:
-        median = statistics.median(each["seconds"])
-        speed = each["rows"] * options.new_tokens / median
-        pairs = list(zip(texts[each["way"]], reference, strict=False))
-        each["equal"] = sum(a == b for a, b in pairs) / len(pairs) if pairs else None
-        equal = f"{each['equal']:.1%}" if pairs else "-"
+    for result in results:
+        median = statistics.median(result["seconds"])
+        speed = result["rows"] * options.new_tokens / median
+        pairs = list(zip(texts[result["way"]], reference, strict=False))
+        result["equal"] = sum(a == b for a, b in pairs) / len(pairs) if pairs else None
+        equal = f"{result['equal']:.1%}" if pairs else "-"
         lines.append([
-            each["way"], f"{each['rows']:,}", f"{median:.2f}", f"{speed:,.0f}",
-            f"{each['first']:.1f}", f"{each['peak_gib']:.2f}", equal,
+            result["way"], f"{result['rows']:,}", f"{median:.2f}", f"{speed:,.0f}",
+            f"{result['first']:.1f}", f"{result['peak_gib']:.2f}", equal,
         ])  # fmt: skip
     header = ("way", "rows", "seconds", "tokens/s", "first s", "peak GiB", "rows equal")
     cap = options.memory_limit or "no cap"
-    device = found[0]["device"] if found else options.device
+    device = results[0]["device"] if results else options.device
     console.say(f"\n{device}, {cap}, {options.new_tokens} new tokens, medians of {options.rounds}")
     console.say(f"ceilings measured: {json.dumps(card)}\n")
     console.say(console.table(lines, header))
     if options.report:
-        options.report.write_text(json.dumps({"card": card, "ways": found}, indent=2))
+        options.report.write_text(json.dumps({"card": card, "ways": results}, indent=2))
 
 
 if __name__ == "__main__":

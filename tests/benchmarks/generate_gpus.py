@@ -22,7 +22,7 @@ from tests.benchmarks.generate import SMALL
 
 
 def rate(out: Path, workers: int, part_rows: int) -> float:
-    """Give rows/s once every worker has written a part."""
+    """Return rows/s once every worker has written a part."""
     times = sorted(part.stat().st_mtime for part in out.glob("part-*.parquet"))
     return (len(times) - workers) * part_rows / (times[-1] - times[workers - 1])
 
@@ -66,8 +66,8 @@ def main() -> None:
             texts[gpus] = ds.dataset(sorted(map(str, out.glob("part-*.parquet")))).to_table()
     first = options.gpus[0]
     lines = []
-    for gpus, each in rates.items():
-        median, one = statistics.median(each), statistics.median(rates[first])
+    for gpus, speeds in rates.items():
+        median, one = statistics.median(speeds), statistics.median(rates[first])
         same = sum(
             a == b
             for a, b in zip(

@@ -49,7 +49,7 @@ class Bench:
         self.options = options
         self.work: Path = options.out / "work"
         self.work.mkdir(parents=True, exist_ok=True)
-        self.found: dict[str, Any] = {"speeds": {}, "left_out": [], "failed": {}}
+        self.results: dict[str, Any] = {"speeds": {}, "left_out": [], "failed": {}}
         self._began = time.monotonic()
         self._took: dict[str, float] = {}
 
@@ -74,14 +74,14 @@ class Bench:
         spent = self.spent()
         expected = self._took.get(kind, self.options.guess)
         if spent + expected > self.options.budget:
-            self.found["left_out"].append(name)
+            self.results["left_out"].append(name)
             return None
         began = time.monotonic()
         result = None
         try:
             result = work()
         except (RuntimeError, OSError, subprocess.TimeoutExpired, KeyError) as error:
-            self.found["failed"][name] = str(error)[-1500:]
+            self.results["failed"][name] = str(error)[-1500:]
         self._took[kind] = time.monotonic() - began
         console.say(f"{spent:5.0f} s  {name}: {self._took[kind]:.0f} s")
         self.write()
@@ -92,7 +92,7 @@ class Bench:
         return time.monotonic() - self._began
 
     def write(self) -> None:
-        text = json.dumps(self.found, indent=1, default=str)
+        text = json.dumps(self.results, indent=1, default=str)
         (self.options.out / "result.json").write_text(text)
 
     def prepare(self) -> None:
@@ -133,14 +133,14 @@ class Bench:
             shutil.rmtree(out, ignore_errors=True)
         steps = f"--optimisation.max_steps={self.options.steps}"
         # One evaluation and one checkpoint at the end.
-        saves = [f"--checkpoints.{each}_steps={self.options.steps}" for each in ("eval", "save")]
+        saves = [f"--checkpoints.{event}_steps={self.options.steps}" for event in ("eval", "save")]
         words = ["run", *self.ours(steps, *saves, *more)]
         count, out = str(self.options.repeats), str(self.work / name)
         self.run(name, "tests.benchmarks.train_ours", count, out, *words, timeout=500)
-        return [self.figures(each) for each in outs]
+        return [self.figures(out) for out in outs]
 
     def figures(self, out: Path) -> dict[str, Any]:
-        """Give speed after the warm-up, peak and the plan's prediction of a finished run."""
+        """Return speed after the warm-up, peak and the plan's prediction of a finished run."""
         facts = manifest.read(Folder(str(out)), "train").facts
         lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
         trained = [line for line in lines if "loss" in line]
@@ -166,19 +166,19 @@ class Bench:
         limit; with the adapter of two, a few descriptions are written.
         """
         one, two = f"{self.options.batch}", f"{2 * self.options.batch}"
-        found: dict[str, Any] = {}
+        ranks: dict[str, Any] = {}
         for backend in self.options.backends.split(","):
             for name, count, batch in (("one", 1, one), ("two", 2, two), ("same total", 1, two)):
                 key = f"{backend}, {name}"
-                told = self.part(
+                figures = self.part(
                     f"ranks-{backend}-{name.replace(' ', '-')}",
                     lambda c=count, b=batch, w=backend: self.launch(c, b, w), "ranks",
                 )  # fmt: skip
-                if told:
-                    found[key] = told
-                    self.found["ranks"] = found
+                if figures:
+                    ranks[key] = figures
+                    self.results["ranks"] = ranks
                     self.write()
-        return found
+        return ranks
 
     def launch(self, count: int, batch: str, backend: str) -> dict[str, Any]:
         out = self.work / f"ranks-{backend}-{count}-{batch}"
@@ -202,7 +202,7 @@ class Bench:
             self.write_with(out)
         return {
             "samples_per_second": int(batch) / statistics.median(seconds),
-            "step_seconds": [round(each, 3) for each in seconds],
+            "step_seconds": [round(duration, 3) for duration in seconds],
             "losses": [line["loss"] for line in trained],
             "peak_gib": manifest.read(Folder(str(out)), "train").facts["peak_memory_gib"],
         }
@@ -228,39 +228,39 @@ class Bench:
         words += ["--steps", self.options.peer_steps, "--repeats", self.options.repeats]
         words += ["--memory_limit", self.options.memory_limit]
         self.run(name, "tests.benchmarks.train_peers", peer, *map(str, words), timeout=500)
-        told: list[dict[str, Any]] = json.loads(result.read_text())
-        return told
+        repeats: list[dict[str, Any]] = json.loads(result.read_text())
+        return repeats
 
     def settings(self) -> dict[str, Callable[[str], list[dict[str, Any]]]]:
         batch = self.options.batch
         compact = "--prompt.template=compact"
-        found: dict[str, Callable[[str], list[dict[str, Any]]]] = {
+        ways: dict[str, Callable[[str], list[dict[str, Any]]]] = {
             "rtx3060, alpaca": lambda name: self.train(name, "--plan=auto"),
             "rtx3060, compact": lambda name: self.train(name, "--plan=auto", compact),
             # The logits of 128 rows alone are over the limit.
             "TRL + PEFT": lambda name: self.peer(name, "trl", max(1, batch // 4)),
         }
         if self.options.backend == "unsloth":
-            found = {"notebook": lambda name: self.peer(name, "notebook", batch)} | found
-        asked = self.options.settings.split("|")
-        return {key: each for key, each in found.items() if any(name in key for name in asked)}
+            ways = {"notebook": lambda name: self.peer(name, "notebook", batch)} | ways
+        names = self.options.settings.split("|")
+        return {key: measure for key, measure in ways.items() if any(name in key for name in names)}
 
     def speeds(self) -> None:
         """Measure every setting in a process of its own, ``--repeats`` times."""
         for setting, measure in self.settings().items():
             name = setting.replace(" ", "").replace(",", "-").replace("+", "-")
-            told = self.part(name, lambda m=measure, n=name: m(n))
-            if told:
-                self.found["speeds"][setting] = told
+            repeats = self.part(name, lambda m=measure, n=name: m(n))
+            if repeats:
+                self.results["speeds"][setting] = repeats
                 self.write()
 
     def plan(self, name: str, *more: str) -> dict[str, Any]:
-        """Plan; give what was chosen and all that was measured."""
+        """Plan; return what was chosen and all that was measured."""
         self.run(name, "training", "plan", *self.ours(*more), timeout=500)
         console.say((self.options.out / f"{name}.log").read_text())
         plans = sorted(self.work.glob("plans/*/plan.json"), key=lambda path: path.stat().st_mtime)
-        told: dict[str, Any] = json.loads(plans[-1].read_text())
-        return told
+        plan: dict[str, Any] = json.loads(plans[-1].read_text())
+        return plan
 
     def kills(self) -> list[dict[str, Any]]:
         report = self.options.out / "kills.json"
@@ -272,32 +272,33 @@ class Bench:
             place = more.index(name)
             del more[place : place + 2]
         self.run("kills", "tests.faults.train_kills", *map(str, words), *more, timeout=400)
-        told: list[dict[str, Any]] = json.loads(report.read_text())
-        return told
+        rounds: list[dict[str, Any]] = json.loads(report.read_text())
+        return rounds
 
 
-def show(found: dict[str, Any]) -> None:
+def show(results: dict[str, Any]) -> None:
     """Print the table."""
-    base = [each["samples_per_second"] for each in found["speeds"].get("notebook", [])]
+    base = [run["samples_per_second"] for run in results["speeds"].get("notebook", [])]
     rows = []
-    for setting, runs in found["speeds"].items():
-        speed = statistics.median(each["samples_per_second"] for each in runs)
-        peak = max(each["peak_gib"] for each in runs)
+    for setting, runs in results["speeds"].items():
+        speed = statistics.median(run["samples_per_second"] for run in runs)
+        peak = max(run["peak_gib"] for run in runs)
         times = f"{speed / statistics.median(base):.2f}" if base else ""
         rows.append([setting, f"{speed:.1f}", times, f"{peak:.2f}", str(len(runs))])
     console.say(console.table(rows, ("setting", "samples/s", "x notebook", "peak GiB", "runs")))
-    for setting, runs in found["speeds"].items():
-        for each in runs:
-            if told := each.get("plan"):
-                ratio = told["actual_seconds"] / told["predicted_seconds"] - 1
-                console.say(f"{setting}: {told['candidate']}, time {ratio:+.1%} of the prediction")
+    for setting, runs in results["speeds"].items():
+        for run in runs:
+            if plan := run.get("plan"):
+                ratio = plan["actual_seconds"] / plan["predicted_seconds"] - 1
+                console.say(f"{setting}: {plan['candidate']}, time {ratio:+.1%} of the prediction")
     for name in ("sweep", "kills"):
-        if told := found.get(name):
-            console.say(f"{name}: {json.dumps(told)}")
-    for key, told in found.get("ranks", {}).items():
-        losses = ", ".join(f"{loss:.4f}" for loss in told["losses"][::5])
-        console.say(f"{key}: {told['samples_per_second']:.1f} samples/s; losses {losses}")
-    console.say(f"left out: {found['left_out']}; failed: {json.dumps(found['failed'], indent=1)}")
+        if part := results.get(name):
+            console.say(f"{name}: {json.dumps(part)}")
+    for key, figures in results.get("ranks", {}).items():
+        losses = ", ".join(f"{loss:.4f}" for loss in figures["losses"][::5])
+        console.say(f"{key}: {figures['samples_per_second']:.1f} samples/s; losses {losses}")
+    failed = json.dumps(results["failed"], indent=1)
+    console.say(f"left out: {results['left_out']}; failed: {failed}")
 
 
 def parse() -> argparse.Namespace:
@@ -328,21 +329,21 @@ def main() -> None:
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     options.out.mkdir(parents=True, exist_ok=True)
     bench = Bench(options)
-    bench.found["versions"] = manifest.versions()
+    bench.results["versions"] = manifest.versions()
     bench.part("prepare", bench.prepare)
     steps = f"--optimisation.max_steps={options.steps}"
     if "plan" in options.parts:
-        bench.found["plan"] = bench.part("plan", lambda: bench.plan("plan", steps))
+        bench.results["plan"] = bench.part("plan", lambda: bench.plan("plan", steps))
     if "speeds" in options.parts:
         bench.speeds()
     if "kills" in options.parts:
-        bench.found["kills"] = bench.part("kills", bench.kills)
+        bench.results["kills"] = bench.part("kills", bench.kills)
     if "sweep" in options.parts:
-        bench.found["sweep"] = bench.part("sweep", bench.sweep)
+        bench.results["sweep"] = bench.part("sweep", bench.sweep)
     if "ranks" in options.parts:
         bench.ranks()
     bench.write()
-    show(bench.found)
+    show(bench.results)
 
 
 if __name__ == "__main__":

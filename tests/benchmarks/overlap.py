@@ -27,14 +27,14 @@ def main(trained: int = 100_000, texts: int = 1_000) -> None:
     def text(place: int) -> str:
         return " ".join(draw.choices(sentences, k=7) if place % 2 else draw.choices(words, k=84))
 
-    known = pa.chunked_array([pa.array([text(i) for i in range(trained)])])
-    asked = [text(i) for i in range(texts)]
-    size = known.nbytes / 1e6
+    corpus = pa.chunked_array([pa.array([text(i) for i in range(trained)])])
+    written = [text(i) for i in range(texts)]
+    size = corpus.nbytes / 1e6
     print(f"{trained:,} training texts ({size:.0f} MB), {texts:,} texts")
     began = time.perf_counter()
-    find_copies(asked, known, LEAST)
+    find_copies(written, corpus, LEAST)
     between = time.perf_counter()
-    find_nearest(asked, known)
+    find_nearest(written, corpus)
     ended = time.perf_counter()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(f"copied spans {between - began:.1f} s, nearest texts {ended - between:.1f} s, "
@@ -42,4 +42,4 @@ def main(trained: int = 100_000, texts: int = 1_000) -> None:
 
 
 if __name__ == "__main__":
-    main(*(int(each) for each in sys.argv[1:]))
+    main(*(int(word) for word in sys.argv[1:]))

@@ -39,8 +39,8 @@ class Sweep:
         self._journal = work / "sweep.jsonl"
         self._bench = self._open(config)
         ground = self._bench.start(Candidate(config.optimisation.batch_size, 1, "every", 0))
-        asked = parse_memory(config.memory_limit) if config.memory_limit else ground.free_bytes
-        self._limit = min(asked, ground.free_bytes)
+        limit = parse_memory(config.memory_limit) if config.memory_limit else ground.free_bytes
+        self._limit = min(limit, ground.free_bytes)
         self._layers = ground.shape.layers
         batch, unsloth = config.optimisation.batch_size, ground.backend == "unsloth"
         self._grid = candidates.candidates(batch, self._layers, unsloth)
@@ -49,102 +49,102 @@ class Sweep:
         return worker.WorkerHandle(config, self._work / f"sweep-{os.getpid()}")
 
     def run(self, share: str) -> dict[str, Any]:
-        """Measure this share of the groups; compare the plan's choice with all that is known."""
+        """Measure this share of the groups; compare the plan's choice with all figures."""
         part, parts = map(int, share.split("/"))
-        slow = [each for group in self._groups()[part::parts] if (each := self._climb(group))]
+        slow = [rest for group in self._groups()[part::parts] if (rest := self._climb(group))]
         self._bench.close()
         if slow and self._has_time():
             self._bench = self._open(dataclasses.replace(self._config, steps=_GLANCE_STEPS))
-            near = [each for group in slow for each in self._glance(group)]
+            near = [candidate for group in slow for candidate in self._glance(group)]
             self._bench.close()
             self._bench = self._open(self._config)
-            for each in near:
-                if each not in self._read()[0] and self._has_time():
-                    self._measure(each)
-        found = self._judge()
-        if not found["left_out"] and found["best"] != found["chosen"]:
-            # The best of many is the luckiest, too: both once more.
-            for each in self._grid:
-                if str(each) in (found["best"], found["chosen"]):
-                    self._measure(each)
-            found = self._judge()
+            for candidate in near:
+                if candidate not in self._read()[0] and self._has_time():
+                    self._measure(candidate)
+        verdict = self._judge()
+        if not verdict["left_out"] and verdict["best"] != verdict["chosen"]:
+            # The best of many was measured fast by luck as well: both once more.
+            for candidate in self._grid:
+                if str(candidate) in (verdict["best"], verdict["chosen"]):
+                    self._measure(candidate)
+            verdict = self._judge()
         self._bench.close()
-        return found
+        return verdict
 
     def _groups(self) -> list[list[Candidate]]:
-        """Give the candidates that differ by the layers kept alone, fewest first."""
+        """Group the candidates that differ by the layers kept alone, fewest first."""
 
-        def key(each: Candidate) -> tuple[Any, int]:
-            return each.family, -each.micro_batch
+        def key(candidate: Candidate) -> tuple[Any, int]:
+            return candidate.family, -candidate.micro_batch
 
         ordered = sorted(self._grid, key=lambda c: (*key(c), c.kept(self._layers)))
         return [list(group) for _, group in itertools.groupby(ordered, key)]
 
     def _climb(self, group: list[Candidate]) -> list[Candidate]:
-        """Measure in full up to the first that does not fit; give back the rest of a slow group."""
+        """Measure in full up to the first that does not fit; return the rest of a slow group."""
         for place, candidate in enumerate(group):
-            told = self._read()[0].get(candidate)
-            if told is None and not self._has_time():
+            measured = self._read()[0].get(candidate)
+            if measured is None and not self._has_time():
                 break
-            told = told or self._measure(candidate)
-            if not told.fits(self._limit):
+            measured = measured or self._measure(candidate)
+            if not measured.fits(self._limit):
                 break
-            if place == 0 and told.samples_per_second < _SLOW * self._best():
+            if place == 0 and measured.samples_per_second < _SLOW * self._best():
                 return group[1:]
         return []
 
     def _glance(self, group: Iterable[Candidate]) -> list[Candidate]:
-        """Measure two batches each; give those that come near the best."""
+        """Measure two batches each; return those that come near the best."""
         near = []
         for candidate in group:
             full, glances = self._read()
-            told = full.get(candidate) or glances.get(candidate)
-            if told is None and not self._has_time():
+            measured = full.get(candidate) or glances.get(candidate)
+            if measured is None and not self._has_time():
                 break
-            told = told or self._measure(candidate, glance=True)
-            if not told.fits(self._limit):
+            measured = measured or self._measure(candidate, glance=True)
+            if not measured.fits(self._limit):
                 break
-            if told.samples_per_second >= _NEAR * self._best():
+            if measured.samples_per_second >= _NEAR * self._best():
                 near.append(candidate)
         return near
 
     def _best(self) -> float:
-        fitting = (each for each in self._read()[0].values() if each.fits(self._limit))
-        return max((each.samples_per_second for each in fitting), default=0.0)
+        fitting = (m for m in self._read()[0].values() if m.fits(self._limit))
+        return max((m.samples_per_second for m in fitting), default=0.0)
 
     def _measure(self, candidate: Candidate, glance: bool = False) -> Measured:
-        told = self._bench.measure(candidate)
+        measured = self._bench.measure(candidate)
         with self._journal.open("a") as file:
-            file.write(json.dumps({"glance": glance, "told": dataclasses.asdict(told)}) + "\n")
-        speed, took = f"{told.samples_per_second:.1f}", f"{told.measuring_seconds:.0f} s"
-        peak = f"{told.peak_bytes / 2**30:.2f} GiB"
+            file.write(json.dumps({"glance": glance, "told": dataclasses.asdict(measured)}) + "\n")
+        speed, took = f"{measured.samples_per_second:.1f}", f"{measured.measuring_seconds:.0f} s"
+        peak = f"{measured.peak_bytes / 2**30:.2f} GiB"
         look = "glanced at" if glance else "measured"
-        console.say(f"{candidate}: {speed}, {peak}, {look} in {took} {told.fault}")
-        return told
+        console.say(f"{candidate}: {speed}, {peak}, {look} in {took} {measured.fault}")
+        return measured
 
     def _read(self) -> tuple[dict[Candidate, Measured], dict[Candidate, Measured]]:
-        """What was measured so far, by this call or others: in full, and by a glance."""
+        """Read what was measured so far, by this call or others: in full, and by a glance."""
         looks: tuple[dict[Candidate, Measured], dict[Candidate, Measured]] = ({}, {})
         for line in self._journal.read_text().splitlines() if self._journal.exists() else []:
             entry = json.loads(line)
-            told, found = Measured.from_dict(entry["told"]), looks[entry["glance"]]
-            known = found.get(told.candidate)
-            found[told.candidate] = together(known, told) if known else told
+            measured, look = Measured.from_dict(entry["told"]), looks[entry["glance"]]
+            earlier = look.get(measured.candidate)
+            look[measured.candidate] = together(earlier, measured) if earlier else measured
         return looks
 
     def _judge(self) -> dict[str, Any]:
         full, glances = self._read()
-        speeds = {c: each.samples_per_second for c, each in full.items() if each.fits(self._limit)}
+        speeds = {c: m.samples_per_second for c, m in full.items() if m.fits(self._limit)}
         best = max(speeds, key=lambda candidate: speeds[candidate])
         looked = glances | full
-        over = [c for c, each in looked.items() if not each.fits(self._limit)]
+        over = [c for c, m in looked.items() if not m.fits(self._limit)]
         beyond = sum(
-            each not in looked and any(
-                (each.micro_batch, each.family) == (other.micro_batch, other.family)
-                and each.kept(self._layers) > other.kept(self._layers)
+            candidate not in looked and any(
+                (candidate.micro_batch, candidate.family) == (other.micro_batch, other.family)
+                and candidate.kept(self._layers) > other.kept(self._layers)
                 for other in over
             )
-            for each in self._grid
+            for candidate in self._grid
         )  # fmt: skip
         chosen = self._chosen()
         same = speeds.get(chosen) if chosen else None
@@ -159,6 +159,6 @@ class Sweep:
         }  # fmt: skip
 
     def _chosen(self) -> Candidate | None:
-        """The choice of the first plan made; none: it is still being made."""
+        """Read the choice of the first plan; none: it is still being made."""
         plans = sorted(self._work.glob("plans/*/plan.json"), key=lambda path: path.stat().st_mtime)
         return Plan.from_json(plans[0].read_text()).candidate if plans else None

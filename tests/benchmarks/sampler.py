@@ -119,13 +119,13 @@ def _chance(counts: torch.Tensor, expected: torch.Tensor) -> float:
     ]
     rare = (float(counts[~is_usual].sum()), float(expected[~is_usual].sum()))
     pooled += [rare] if rare[1] >= 5 else []
-    distance = sum((count - wanted) ** 2 / wanted for count, wanted in pooled)
+    distance = sum((count - mean) ** 2 / mean for count, mean in pooled)
     half = torch.tensor([(len(pooled) - 1) / 2, distance / 2], dtype=torch.float64)
     return float(torch.special.gammaincc(half[0], half[1]))
 
 
 def main() -> int:
-    """Count everything; give the exit code."""
+    """Count everything; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--noises", type=int, default=10**8)
     parser.add_argument("--rows", type=int, default=1_000)

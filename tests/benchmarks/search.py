@@ -29,11 +29,11 @@ def main(clean: str, count: int = 200) -> None:
     seconds, missed = [], []
     for question, title, is_whole in questions(titles, count, SEED, 0.4):
         began = time.perf_counter()
-        found = [match.title for match in search.find(db, question)]
+        matches = [match.title for match in search.find(db, question)]
         seconds.append(time.perf_counter() - began)
-        tally[is_whole].append(found.index(title) if title in found else -1)
+        tally[is_whole].append(matches.index(title) if title in matches else -1)
         if tally[is_whole][-1] < 0 or (is_whole and tally[is_whole][-1]):
-            missed.append((question, title, found[:2]))
+            missed.append((question, title, matches[:2]))
     seconds.sort()
     for is_whole, places in tally.items():
         first, five = sum(p == 0 for p in places), sum(p >= 0 for p in places)
@@ -41,21 +41,21 @@ def main(clean: str, count: int = 200) -> None:
         shares = f"first {first / len(places):.1%}, in five {five / len(places):.1%}"
         print(f"{what}: {len(places)} asked, {shares}")
     median, high = seconds[len(seconds) // 2], seconds[int(len(seconds) * 0.95)]
-    told = [f"{1000 * each:.1f} ms" for each in (median, high, seconds[-1])]
-    print(f"a question: median {told[0]}, 95th percentile {told[1]}, most {told[2]}")
+    times = [f"{1000 * value:.1f} ms" for value in (median, high, seconds[-1])]
+    print(f"a question: median {times[0]}, 95th percentile {times[1]}, most {times[2]}")
     print(f"index: {size / 2**20:,.1f} MiB")
-    for question, title, found in missed[:20]:
-        print(f"  {question!r}\n    meant {title!r}\n    found {found}")
+    for question, title, matches in missed[:20]:
+        print(f"  {question!r}\n    meant {title!r}\n    found {matches}")
 
 
 def sample_titles(clean: Folder, count: int) -> list[str]:
     """Draw titles from a few parts."""
     draw = random.Random(SEED)  # noqa: S311
     names = list_parts(clean)
-    held: list[str] = []
+    titles: list[str] = []
     for name in draw.sample(names, min(len(names), 12)):
-        held += read_part(clean, name, ["title"]).column(0).to_pylist()
-    return draw.sample(held, min(count, len(held)))
+        titles += read_part(clean, name, ["title"]).column(0).to_pylist()
+    return draw.sample(titles, min(count, len(titles)))
 
 
 if __name__ == "__main__":

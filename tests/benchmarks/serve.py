@@ -51,10 +51,10 @@ class Tally:
         self.rude = 0
         self._lock = threading.Lock()
 
-    def add(self, question: str, seconds: float, told: dict[str, Any]) -> None:
+    def add(self, question: str, seconds: float, answer: dict[str, Any]) -> None:
         with self._lock:
             self.seconds.append(seconds)
-            self.answers.setdefault(question, set()).add(json.dumps(told, sort_keys=True))
+            self.answers.setdefault(question, set()).add(json.dumps(answer, sort_keys=True))
 
     def fail(self, error: str) -> None:
         with self._lock:
@@ -74,35 +74,35 @@ def one_answer(client: httpx.Client, question: str, visitor: str) -> dict[str, A
                 last = line.removeprefix("data: ")
     if kind != "complete":
         raise ValueError(f"the stream ended with {kind!r}: {last[:200]}")
-    held = re.search('base64,([^"\\\\]+)', json.loads(last)[3])
-    if held is None:
+    match = re.search('base64,([^"\\\\]+)', json.loads(last)[3])
+    if match is None:
         raise ValueError(f"no answer: {last[:200]}")
-    told: dict[str, Any] = json.loads(base64.b64decode(held[1]))
-    return told
+    answer: dict[str, Any] = json.loads(base64.b64decode(match[1]))
+    return answer
 
 
-def work(address: str, asked: list[str], until: float, tally: Tally) -> None:
+def work(address: str, questions: list[str], until: float, tally: Tally) -> None:
     visitor = secrets.token_hex(8)
     with httpx.Client(base_url=address, timeout=60, verify=TLS) as client:
-        for question in asked * 10_000:
+        for question in questions * 10_000:
             if time.monotonic() > until:
                 return
             began = time.perf_counter()
             try:
-                told = one_answer(client, question, visitor)
-                tally.add(question, time.perf_counter() - began, told)
+                answer = one_answer(client, question, visitor)
+                tally.add(question, time.perf_counter() - began, answer)
             except (httpx.HTTPError, ValueError, KeyError) as error:
                 tally.fail(f"{type(error).__name__}: {error}")
 
 
-def disturb(address: str, asked: list[str], until: float, tally: Tally, seed: int) -> None:
+def disturb(address: str, questions: list[str], until: float, tally: Tally, seed: int) -> None:
     """Stop, close, reload and send rubbish until the time is over."""
     draw = random.Random(seed)  # noqa: S311
     while time.monotonic() < until:
         trick = draw.choice([close_early, press_stop, reload_page, leave_unread, send_rubbish])
         try:
             with httpx.Client(base_url=address, timeout=30, verify=TLS) as client:
-                for path, status in trick(client, draw, draw.choice(asked)):
+                for path, status in trick(client, draw, draw.choice(questions)):
                     if not 400 <= status < 500:
                         tally.served.append(f"{path}: {status}")
         except httpx.HTTPError:
@@ -129,8 +129,8 @@ def press_stop(client: httpx.Client, draw: random.Random, question: str) -> list
     visitor = secrets.token_hex(8)
     event = begin(client, question, visitor)
     time.sleep(draw.random() / 2)
-    told = {"event_id": event, "session_hash": visitor, "fn_index": 1}
-    client.post("/gradio_api/cancel", json=told)
+    fields = {"event_id": event, "session_hash": visitor, "fn_index": 1}
+    client.post("/gradio_api/cancel", json=fields)
     return []
 
 
@@ -146,10 +146,10 @@ def leave_unread(client: httpx.Client, _: random.Random, question: str) -> list[
 
 
 def send_rubbish(client: httpx.Client, draw: random.Random, question: str) -> list[Any]:
-    """Send what must be refused; give what was tried with its status."""
+    """Send what must be refused; return the place of each request with its status."""
     long = draw.choice(["a", "\u201c", "'", "a b "]) * 15_000
     data = [[long, None, False, True, 7], [question, long, False, True, 7], [question] * 9, "x"]
-    posts = [client.post(ASK, json={"data": each}) for each in data[2:]]
+    posts = [client.post(ASK, json={"data": fields}) for fields in data[2:]]
     posts.append(client.post(ASK, json={"data": data[0]}, headers={"host": "evil.example"}))
     posts.append(
         client.post(ASK, json={"data": data[0]}, headers={"origin": "http://evil.example"})
@@ -166,7 +166,7 @@ def send_rubbish(client: httpx.Client, draw: random.Random, question: str) -> li
             posts.append(answer)
     if draw.random() < 0.1:
         posts.append(client.post(ASK, content=b"x" * 100_000_000))
-    return [(str(place), each.status_code) for place, each in enumerate(posts)]
+    return [(str(place), post.status_code) for place, post in enumerate(posts)]
 
 
 LOOK = """
@@ -198,33 +198,33 @@ def connect_silently(address: str, many: int) -> list[socket.socket]:
     """Open connections that say nothing, or half of a request."""
     host, port = address.removeprefix("http://").split(":")
     opened = [socket.create_connection((host, int(port))) for _ in range(many)]
-    for each in opened[::2]:
-        each.sendall(b"POST / HTTP/1.1\r\nHost: localhost\r\n")
+    for connection in opened[::2]:
+        connection.sendall(b"POST / HTTP/1.1\r\nHost: localhost\r\n")
     return opened
 
 
 def load(
-    address: str, asked: list[str], clients: int, seconds: float, process: int, rude: int = 0
+    address: str, questions: list[str], clients: int, seconds: float, process: int, rude: int = 0
 ) -> Tally:
     """Let clients ask for so many seconds, some of them rude, and watch the server."""
     tally, until = Tally(), time.monotonic() + seconds
     silent = connect_silently(address, SILENT) if rude else []
     threads = [threading.Thread(target=look, args=(address, until, tally))]
     for i in range(clients - rude):
-        own = asked[i % len(asked) :] + asked[: i % len(asked)]
+        own = questions[i % len(questions) :] + questions[: i % len(questions)]
         threads.append(threading.Thread(target=work, args=(address, own, until, tally)))
     for i in range(rude):
-        threads.append(threading.Thread(target=disturb, args=(address, asked, until, tally, i)))
+        threads.append(threading.Thread(target=disturb, args=(address, questions, until, tally, i)))
     for thread in threads:
         thread.start()
     memory = []
     while any(thread.is_alive() for thread in threads):
         memory.append(resident(process))
         time.sleep(1)
-    for each in silent:
-        each.close()
+    for connection in silent:
+        connection.close()
     early = memory[int(len(memory) * WARM_UP_SHARE)]
-    tell(tally, clients, rude, seconds, memory)
+    show(tally, clients, rude, seconds, memory)
     if rude and memory[-1] > GROWN * early:
         tally.fail(f"memory grew from {early:,.0f} to {memory[-1]:,.0f} MiB")
     if rude and max(tally.health) > SLOWEST_HEALTH:
@@ -236,7 +236,7 @@ def load(
     return tally
 
 
-def tell(tally: Tally, clients: int, rude: int, seconds: float, memory: list[float]) -> None:
+def show(tally: Tally, clients: int, rude: int, seconds: float, memory: list[float]) -> None:
     """Print what was seen."""
     times, health = sorted(tally.seconds), sorted(tally.health)
     early = memory[int(len(memory) * WARM_UP_SHARE)]
@@ -252,17 +252,17 @@ def tell(tally: Tally, clients: int, rude: int, seconds: float, memory: list[flo
 
 
 def resident(process: int) -> float:
-    """The process's memory in MiB."""
+    """Read the process's memory in MiB."""
     status = Path(f"/proc/{process}/status").read_text()
-    found = re.search(r"VmRSS:\s+(\d+) kB", status)
-    return int(found[1]) / 1024 if found else 0.0
+    match = re.search(r"VmRSS:\s+(\d+) kB", status)
+    return int(match[1]) / 1024 if match else 0.0
 
 
 def settle(address: str) -> None:
     """Wait until what was left unread is written."""
     for _ in range(300):
-        told = httpx.get(f"{address}/health").json()
-        if not told["answering"] and not told["waiting"]:
+        health = httpx.get(f"{address}/health").json()
+        if not health["answering"] and not health["waiting"]:
             return
         time.sleep(0.1)
 
@@ -271,18 +271,18 @@ def main(run: str, clean: str, clients: int = 50, seconds: float = 60.0) -> int:
     draw = random.Random(5)  # noqa: S311
     with closing(index.open_index(index.build(clean))) as db:
         titles = [row[0] for row in db.execute("SELECT title FROM titles ORDER BY id")]
-    asked = [
+    questions = [
         ask(title, draw, slips=i % 3 == 0) for i, title in enumerate(draw.sample(titles, QUESTIONS))
     ]
     with serving(f"--run={run}", f"--catalogue={clean}", "--device=cpu") as (address, server):
-        alone = load(address, asked, 1, ALONE_SECONDS, server.pid)
-        together = load(address, asked, clients, seconds, server.pid, int(clients * RUDE_SHARE))
+        alone = load(address, questions, 1, ALONE_SECONDS, server.pid)
+        together = load(address, questions, clients, seconds, server.pid, int(clients * RUDE_SHARE))
         settle(address)
         health = httpx.get(f"{address}/health").json()
     both = {**alone.answers}
-    for question, told in together.answers.items():
-        both[question] = both.get(question, set()) | told
-    differ = sum(len(told) > 1 for told in both.values())
+    for question, answers in together.answers.items():
+        both[question] = both.get(question, set()) | answers
+    differ = sum(len(answers) > 1 for answers in both.values())
     print(f"questions whose answer was not always the same: {differ} of {len(both)}")
     print(f"still answering: {health['answering']}, waiting: {health['waiting']}")
     busy = health["answering"] or health["waiting"]

@@ -25,7 +25,7 @@ from tests.benchmarks.generate import SMALL
 
 
 class Echo:
-    """Says something about every prompt, without a model."""
+    """Write something about every prompt, without a model."""
 
     def room(self, requests: Sequence[Request]) -> list[int]:
         return [100] * len(requests)
@@ -36,12 +36,12 @@ class Echo:
 
 def watch(out: Path, rows: int, stop: threading.Event) -> None:
     """Print resident memory whenever a tenth of the parts is there."""
-    process, shown = psutil.Process(), 0
+    process, reported = psutil.Process(), 0
     while not stop.wait(0.05):
         parts = len(list(out.glob("part-*.parquet")))
         written = min(parts * 2_048, rows)
-        if written >= (shown + 1) * rows / 10:
-            shown = int(written * 10 / rows)
+        if written >= (reported + 1) * rows / 10:
+            reported = int(written * 10 / rows)
             console.say(f"{written:>10,} rows  {process.memory_info().rss / 2**20:7.0f} MiB")
 
 

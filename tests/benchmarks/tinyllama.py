@@ -16,9 +16,9 @@ SHAPE = {
 
 
 def titles(rows: int) -> list[str]:
-    """Give titles of the invented catalogue, none empty."""
-    found = (json.loads(line)["title"] for line in lines(7, 0, 3 * rows + 100, 10**6))
-    return [title for title in found if title.strip()][:rows]
+    """Return titles of the invented catalogue, none empty."""
+    candidates = (json.loads(line)["title"] for line in lines(7, 0, 3 * rows + 100, 10**6))
+    return [title for title in candidates if title.strip()][:rows]
 
 
 def save_tokenizer(folder: Path, vocabulary: int) -> None:
@@ -36,7 +36,7 @@ def save_tokenizer(folder: Path, vocabulary: int) -> None:
         show_progress=False,
     )
     records = [json.loads(line) for line in lines(7, 0, 30_000, 10**6)]
-    texts = [f"{each['title']}\n{each['content']}" for each in records]
+    texts = [f"{record['title']}\n{record['content']}" for record in records]
     tokenizer.train_from_iterator(texts + [Prompt().render("")] * 100, trainer)
     tokenizer.post_processor = processors.TemplateProcessing(
         single="<s> $A", special_tokens=[("<s>", 1)]

@@ -27,17 +27,17 @@ def run(*words: object) -> None:
 
 
 def anonymous(pid: int) -> int:
-    """Bytes of anonymous memory that a process holds."""
+    """Read the bytes of anonymous memory that a process holds."""
     try:
         status = Path(f"/proc/{pid}/status").read_text()
     except OSError:
         return 0
-    found = re.search(r"RssAnon:\s+(\d+) kB", status)
-    return int(found[1]) * 1024 if found else 0
+    match = re.search(r"RssAnon:\s+(\d+) kB", status)
+    return int(match[1]) * 1024 if match else 0
 
 
 def train(work: Path, size: int, steps: int) -> tuple[int, int]:
-    """Anonymous memory: the highest of the run, and the median while it steps."""
+    """Train; return the most anonymous memory of the run, and the median while it steps."""
     out = work / f"run-{size}"
     words = [
         "--subset", work / f"subset-{size}", "--base", work / "base", "--out", out,
@@ -82,12 +82,12 @@ def main() -> None:
     shape = TinyBase(vocabulary=2_000, hidden=32, intermediate=64, steps=0)
     subset = str(work / f"subset-{SIZES[0]}")
     tiny.build(tiny.TinyJob(subset, str(work / "base"), shape, positions=1024, seed=1))
-    # Once each before, so that the tokenised rows are there and only training is measured.
+    # Once before, so that the tokenised rows are there and only training is measured.
     rows = []
     for name in ("tokenising", "tokenised before"):
-        found = [train(work, size, options.steps) for size in SIZES]
+        peaks = [train(work, size, options.steps) for size in SIZES]
         for what, place in (("highest", 0), ("median of the steps", 1)):
-            small, large = (each[place] / 2**20 for each in found)
+            small, large = (peak[place] / 2**20 for peak in peaks)
             rows.append(
                 [f"{name}, {what}", f"{small:.0f}", f"{large:.0f}", f"{large - small:+.0f}"]
             )

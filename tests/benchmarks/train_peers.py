@@ -101,11 +101,11 @@ def main() -> None:
     parser.add_argument("--memory_limit")
     options = parser.parse_args()
     os.environ["UNSLOTH_COMPILE_LOCATION"] = str(options.work / "compiled")
-    told = []
+    repeats = []
     for _ in range(options.repeats):
-        told.append(measure(options))
-        options.out.write_text(json.dumps(told))
-        print(told[-1], flush=True)
+        repeats.append(measure(options))
+        options.out.write_text(json.dumps(repeats))
+        print(repeats[-1], flush=True)
 
 
 def measure(options: argparse.Namespace) -> dict[str, float]:
@@ -131,7 +131,7 @@ def measure(options: argparse.Namespace) -> dict[str, float]:
 
 
 def train(model: Any, tokenizer: Any, options: argparse.Namespace, on_gpu: bool) -> list[float]:
-    """Train; give the moments at which the steps ended."""
+    """Train; return the moments at which the steps ended."""
     import torch
     from transformers import TrainerCallback
     from trl import SFTTrainer

@@ -57,12 +57,12 @@ def clean(tmp_path_factory: pytest.TempPathFactory, clean_of: Callable[..., Path
 
 
 @pytest.fixture(scope="module")
-def asked(clean: Path) -> Path:
+def sample(clean: Path) -> Path:
     """A subset: some 50 train rows and some 20 test rows."""
     return _subset(clean.parent / "subset", clean)
 
 
-def _train(folder: Path, run: Path, asked: Path, **config: Any) -> Path:
+def _train(folder: Path, run: Path, sample: Path, **config: Any) -> Path:
     """A run that was trained on a subset: the tiny model of the fixture with that lineage."""
     shutil.copytree(run, folder)
     base = locate(str(folder / "base"))
@@ -70,46 +70,47 @@ def _train(folder: Path, run: Path, asked: Path, **config: Any) -> Path:
         "base": "base", "base_digest": base.digest, "longest_completion_tokens": 12,
         "prompt": {"template": "alpaca", "instruction": "Write a product description."},
     }  # fmt: skip
-    parent = manifest.read(Folder(str(asked)), "subset").as_parent(str(asked))
-    made = Manifest("train", config, {"run": folder.name}, (), (), Counts(), (parent,), facts=facts)
-    made.write(Folder(str(folder)))
+    parent = manifest.read(Folder(str(sample)), "subset").as_parent(str(sample))
+    identity = {"run": folder.name}
+    record = Manifest("train", config, identity, (), (), Counts(), (parent,), facts=facts)
+    record.write(Folder(str(folder)))
     lines = [{"step": i, "loss": 3.0 - i / 10} for i in range(1, 9)]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     return folder
 
 
 @pytest.fixture(scope="module")
-def trained(run: Path, asked: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return _train(tmp_path_factory.mktemp("runs") / "ten", run, asked)
+def trained(run: Path, sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return _train(tmp_path_factory.mktemp("runs") / "ten", run, sample)
 
 
 def _report(out: Path) -> dict[str, Any]:
-    told: dict[str, Any] = json.loads((out / "report.json").read_text())
-    return told
+    report: dict[str, Any] = json.loads((out / "report.json").read_text())
+    return report
 
 
-def _line(told: dict[str, Any], key: str) -> dict[str, Any]:
-    return next(line for line in told["verdicts"][0]["lines"] if line["key"] == key)
+def _line(report: dict[str, Any], key: str) -> dict[str, Any]:
+    return next(line for line in report["verdicts"][0]["lines"] if line["key"] == key)
 
 
 @pytest.fixture(scope="module")
-def reported(trained: Path, asked: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def reported(trained: Path, sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("reports") / "out"
-    command.run(EvaluateConfig(run=str(trained), subset=str(asked), out=str(out), **BRIEF))
+    command.run(EvaluateConfig(run=str(trained), subset=str(sample), out=str(out), **BRIEF))
     return out
 
 
-def test_seen_and_unseen_rows_side_by_side(reported: Path, asked: Path) -> None:
-    told = _report(reported)
-    splits = {name: set(subset.load(str(asked))[name]["uid"]) for name in ("train", "test")}
+def test_seen_and_unseen_rows_side_by_side(reported: Path, sample: Path) -> None:
+    report = _report(reported)
+    splits = {name: set(subset.load(str(sample))[name]["uid"]) for name in ("train", "test")}
     for side, split in (("unseen", "test"), ("seen", "train")):
-        uids = {row["uid"] for row in told["rows"] if row["side"] == side}
+        uids = {row["uid"] for row in report["rows"] if row["side"] == side}
         assert uids
         assert uids <= splits[split]
-    assert told["sides"]["seen"]["rows"] == told["sides"]["unseen"]["rows"]
-    kinds = [each["kind"] for each in told["candidates"]]
+    assert report["sides"]["seen"]["rows"] == report["sides"]["unseen"]["rows"]
+    kinds = [system["kind"] for system in report["candidates"]]
     assert sorted(kinds) == ["adapter", "base", "nearest", "reference", "title"]
-    unseen = told["sides"]["unseen"]["scores"]
+    unseen = report["sides"]["unseen"]["scores"]
     assert unseen["title"]["title_words"]["value"] == 100
     assert unseen["adapter"]["perplexity"]["value"] != unseen["base"]["perplexity"]["value"]
     assert unseen["adapter"]["rougeL"]["low"] is not None
@@ -125,93 +126,93 @@ def test_the_page_is_whole_and_needs_nothing_else(reported: Path) -> None:
     assert page.index('class="verdict') < page.index("<table>")
 
 
-def test_texts_cannot_break_out_of_the_page(trained: Path, asked: Path, tmp_path: Path) -> None:
-    texts = _write_texts(tmp_path / "texts.jsonl", asked, lambda _: "</script><script>alert(1)")
-    out = _judge(texts, asked, tmp_path)
+def test_texts_cannot_break_out_of_the_page(trained: Path, sample: Path, tmp_path: Path) -> None:
+    texts = _write_texts(tmp_path / "texts.jsonl", sample, lambda _: "</script><script>alert(1)")
+    out = _judge(texts, sample, tmp_path)
     page = (out / "report.html").read_text()
     assert "<script>alert" not in page
     assert page.count("</script>") == 2
 
 
 def test_a_finished_report_is_left_alone(
-    reported: Path, trained: Path, asked: Path, capsys: pytest.CaptureFixture[str]
+    reported: Path, trained: Path, sample: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = (reported / "report.json").read_bytes()
-    config = EvaluateConfig(run=str(trained), subset=str(asked), out=str(reported), **BRIEF)
+    config = EvaluateConfig(run=str(trained), subset=str(sample), out=str(reported), **BRIEF)
     command.run(config)
     assert "already finished" in capsys.readouterr().out
     assert (reported / "report.json").read_bytes() == before
 
 
 def test_an_adapter_of_zeros_has_not_learned(
-    trained: Path, asked: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    trained: Path, sample: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from safetensors.torch import load_file, save_file
 
     run = tmp_path / "zeros"
     shutil.copytree(trained, run)
     file = run / "adapter" / "adapter_model.safetensors"
-    save_file({name: each * 0 for name, each in load_file(file).items()}, file)
-    words = ["evaluate", "--run", str(run), "--subset", str(asked), "--out", str(tmp_path / "out"),
+    save_file({name: weights * 0 for name, weights in load_file(file).items()}, file)
+    words = ["evaluate", "--run", str(run), "--subset", str(sample), "--out", str(tmp_path / "out"),
              "--max_new_tokens", "8", "--resamples", "100", "--rows", "12"]  # fmt: skip
     assert main(words) == 0
-    told = _report(tmp_path / "out")
-    assert "it has not learned to describe" in told["verdicts"][0]["headline"]
+    report = _report(tmp_path / "out")
+    assert "it has not learned to describe" in report["verdicts"][0]["headline"]
     for key in ("perplexity_drop", "gain_over_base"):
-        assert _line(told, key)["passed"] is False
-    assert "0.0% lower" in _line(told, "perplexity_drop")["told"]
+        assert _line(report, key)["passed"] is False
+    assert "0.0% lower" in _line(report, "perplexity_drop")["told"]
     capsys.readouterr()
     # The gate holds for a finished report too.
     assert main([*words, "--gate"]) == 3
     assert "perplexity_drop met" in capsys.readouterr().err
 
 
-def _write_texts(path: Path, asked: Path, text: Callable[[dict[str, str]], str]) -> Path:
-    loaded = subset.load(str(asked))
+def _write_texts(path: Path, sample: Path, text: Callable[[dict[str, str]], str]) -> Path:
+    loaded = subset.load(str(sample))
     rows = [row for split in ("train", "test") for row in loaded[split]]
     lines = [json.dumps({"uid": row["uid"], "description": text(row)}) + "\n" for row in rows]
     path.write_text("".join(lines))
     return path
 
 
-def _judge(texts: Path, asked: Path, tmp_path: Path, **fields: Any) -> Path:
+def _judge(texts: Path, sample: Path, tmp_path: Path, **fields: Any) -> Path:
     out = tmp_path / "out"
     command.run(
         EvaluateConfig(
-            generated=str(texts), subset=str(asked), out=str(out), resamples=100, **fields
+            generated=str(texts), subset=str(sample), out=str(out), resamples=100, **fields
         )
     )
     return out
 
 
-def test_reciting_is_flagged_and_describing_is_not(asked: Path, tmp_path: Path) -> None:
-    learned = subset.load(str(asked))["train"]["content"]
-    recited = _write_texts(tmp_path / "recited.jsonl", asked, lambda _: learned[0])
-    told = _report(_judge(recited, asked, tmp_path))
-    assert _line(told, "recited_unseen")["passed"] is False
-    assert "it recites" in told["verdicts"][0]["headline"]
-    assert told["sides"]["unseen"]["scores"]["generated:recited.jsonl"]["copied"]["value"] == 100
+def test_reciting_is_flagged_and_describing_is_not(sample: Path, tmp_path: Path) -> None:
+    learned = subset.load(str(sample))["train"]["content"]
+    recited = _write_texts(tmp_path / "recited.jsonl", sample, lambda _: learned[0])
+    report = _report(_judge(recited, sample, tmp_path))
+    assert _line(report, "recited_unseen")["passed"] is False
+    assert "it recites" in report["verdicts"][0]["headline"]
+    assert report["sides"]["unseen"]["scores"]["generated:recited.jsonl"]["copied"]["value"] == 100
     own = _write_texts(
-        tmp_path / "own.jsonl", asked, lambda row: f"Behold our {row['title']}, new!"
+        tmp_path / "own.jsonl", sample, lambda row: f"Behold our {row['title']}, new!"
     )
-    told = _report(_judge(own, asked, tmp_path / "other"))
-    assert _line(told, "recited_unseen")["passed"] is True
-    assert _line(told, "title_kept")["passed"] is True
+    report = _report(_judge(own, sample, tmp_path / "other"))
+    assert _line(report, "recited_unseen")["passed"] is True
+    assert _line(report, "title_kept")["passed"] is True
 
 
-def test_no_model_is_needed_for_ready_texts(asked: Path, tmp_path: Path) -> None:
-    texts = _write_texts(tmp_path / "texts.jsonl", asked, lambda row: row["title"])
-    told = _report(_judge(texts, asked, tmp_path))
-    assert _line(told, "perplexity_drop")["told"] == "not measured"
-    assert _line(told, "ended")["passed"] is None
-    pairs = told["sides"]["unseen"]["differences"]
+def test_no_model_is_needed_for_ready_texts(sample: Path, tmp_path: Path) -> None:
+    texts = _write_texts(tmp_path / "texts.jsonl", sample, lambda row: row["title"])
+    report = _report(_judge(texts, sample, tmp_path))
+    assert _line(report, "perplexity_drop")["told"] == "not measured"
+    assert _line(report, "ended")["passed"] is None
+    pairs = report["sides"]["unseen"]["differences"]
     gain = next(pair["scores"]["rougeL"] for pair in pairs if pair["other"] == "title")
     assert (gain["value"], gain["low"], gain["high"]) == (0, 0, 0)
 
 
 def test_texts_of_the_run_stand_in_for_writing(
     trained: Path,
-    asked: Path,
+    sample: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     adapter_of: Callable[..., None],
@@ -221,62 +222,62 @@ def test_texts_of_the_run_stand_in_for_writing(
 
     out = tmp_path / "generated"
     settings = GenerateConfig(
-        run=str(trained), titles=str(asked), out=str(out), max_new_tokens=8, device="cpu"
+        run=str(trained), titles=str(sample), out=str(out), max_new_tokens=8, device="cpu"
     )
     generate.run(settings)
-    asked_for: list[str] = []
+    written: list[str] = []
     write = systems.Writer.write
 
     def counted(self: Any, side: Any, ready: Any, what: str) -> Any:
-        asked_for.append(f"{what}: {len(side) - len(ready)}")
+        written.append(f"{what}: {len(side) - len(ready)}")
         return write(self, side, ready, what)
 
     monkeypatch.setattr(systems.Writer, "write", counted)
     config = EvaluateConfig(
-        run=str(trained), generated=str(out), subset=str(asked), out=str(tmp_path / "o"), **BRIEF
+        run=str(trained), generated=str(out), subset=str(sample), out=str(tmp_path / "o"), **BRIEF
     )
     command.run(config)
-    assert "adapter, unseen titles: 0" in asked_for
-    told = _report(tmp_path / "o")
-    assert [each["kind"] for each in told["candidates"]].count("generated") == 0
-    assert [each["stage"] for each in told["lineage"]][:3] == ["generate", "train", "subset"]
+    assert "adapter, unseen titles: 0" in written
+    report = _report(tmp_path / "o")
+    assert [system["kind"] for system in report["candidates"]].count("generated") == 0
+    assert [entry["stage"] for entry in report["lineage"]][:3] == ["generate", "train", "subset"]
     # The same run with another adapter: its texts are not those.
     other = tmp_path / "other"
     shutil.copytree(trained, other)
     adapter_of(other / "adapter", other / "base", seed=7)
     again = EvaluateConfig(
-        run=str(other), generated=str(out), subset=str(asked), out=str(tmp_path / "p"), **BRIEF
+        run=str(other), generated=str(out), subset=str(sample), out=str(tmp_path / "p"), **BRIEF
     )
     command.run(again)
-    told = _report(tmp_path / "p")
-    assert [each["kind"] for each in told["candidates"]].count("generated") == 1
+    report = _report(tmp_path / "p")
+    assert [system["kind"] for system in report["candidates"]].count("generated") == 1
 
 
 def test_several_runs_share_their_base(
-    trained: Path, run: Path, asked: Path, tmp_path: Path
+    trained: Path, run: Path, sample: Path, tmp_path: Path
 ) -> None:
-    other = _train(tmp_path / "again", run, asked)
+    other = _train(tmp_path / "again", run, sample)
     runs = [str(trained), str(other)]
     out = tmp_path / "out"
-    command.run(EvaluateConfig(run=runs, subset=str(asked), out=str(out), rows=6, **BRIEF))
-    told = _report(out)
-    keys = [each["key"] for each in told["candidates"]]
+    command.run(EvaluateConfig(run=runs, subset=str(sample), out=str(out), rows=6, **BRIEF))
+    report = _report(out)
+    keys = [system["key"] for system in report["candidates"]]
     assert keys == ["base", "adapter:ten", "adapter:again", "nearest", "title", "reference"]
-    pairs = [(p["one"], p["other"]) for p in told["sides"]["unseen"]["differences"]]
+    pairs = [(p["one"], p["other"]) for p in report["sides"]["unseen"]["differences"]]
     assert ("adapter:again", "adapter:ten") in pairs
-    assert len(told["verdicts"]) == 2
+    assert len(report["verdicts"]) == 2
 
 
 @pytest.mark.parametrize("goes_on", [False, True], ids=["the run", "the one before"])
 def test_rows_that_a_run_was_trained_on_are_refused(
     clean: Path,
     run: Path,
-    asked: Path,
+    sample: Path,
     tmp_path: Path,
     clean_of: Callable[..., Path],
     goes_on: bool,
 ) -> None:
-    trained_rows = subset.load(str(asked))["test"].to_list()
+    trained_rows = subset.load(str(sample))["test"].to_list()
     everything = [(row["uid"], row["title"], row["content"]) for row in trained_rows]
     others = [(f"x{i}", f"Other {i}", f"Text number {i}.") for i in range(20)]
     all_train = _subset(
@@ -285,24 +286,24 @@ def test_rows_that_a_run_was_trained_on_are_refused(
     leaky = _train(tmp_path / "run", run, all_train)
     if goes_on:
         first = str(leaky / "adapter")
-        leaky = _train(tmp_path / "second", run, asked, init_adapter=first)
-    config = EvaluateConfig(run=str(leaky), subset=str(asked), out=str(tmp_path / "o"), **BRIEF)
+        leaky = _train(tmp_path / "second", run, sample, init_adapter=first)
+    config = EvaluateConfig(run=str(leaky), subset=str(sample), out=str(tmp_path / "o"), **BRIEF)
     with pytest.raises(SubsetError, match="that no run was trained on"):
         command.run(config)
     assert not (tmp_path / "o").exists()
 
 
 def test_other_held_out_rows_lose_those_that_were_trained_on(
-    trained: Path, asked: Path, tmp_path: Path, clean_of: Callable[..., Path]
+    trained: Path, sample: Path, tmp_path: Path, clean_of: Callable[..., Path]
 ) -> None:
-    known = subset.load(str(asked))["train"][0]
+    trained_row = subset.load(str(sample))["train"][0]
     rows = [(f"t{i}", f"Official {i}", f"An official text, number {i}.") for i in range(9)]
-    rows.append(("t9", known["title"].upper(), "Same title, other words."))
+    rows.append(("t9", trained_row["title"].upper(), "Same title, other words."))
     official = clean_of(tmp_path / "official", rows, held_out=0.3)
     out = tmp_path / "out"
     command.run(
         EvaluateConfig(
-            run=str(trained), subset=str(asked), held_out=str(official), out=str(out), **BRIEF
+            run=str(trained), subset=str(sample), held_out=str(official), out=str(out), **BRIEF
         )
     )
     unseen = _report(out)["sides"]["unseen"]
@@ -310,105 +311,105 @@ def test_other_held_out_rows_lose_those_that_were_trained_on(
 
 
 def test_a_missing_training_subset_is_refused(
-    run: Path, clean: Path, asked: Path, tmp_path: Path
+    run: Path, clean: Path, sample: Path, tmp_path: Path
 ) -> None:
     small = _subset(tmp_path / "small", clean, size=10)
     trained = _train(tmp_path / "run", run, small)
-    config = EvaluateConfig(run=str(trained), subset=str(asked), out=str(tmp_path / "o"), **BRIEF)
+    config = EvaluateConfig(run=str(trained), subset=str(sample), out=str(tmp_path / "o"), **BRIEF)
     shutil.rmtree(small)
     with pytest.raises(ManifestError, match="cannot be told without it"):
         command.run(config)
 
 
 def test_another_base_is_refused(
-    trained: Path, asked: Path, tmp_path: Path, base_of: Callable[..., Path]
+    trained: Path, sample: Path, tmp_path: Path, base_of: Callable[..., Path]
 ) -> None:
     other = tmp_path / "run"
     shutil.copytree(trained, other)
     shutil.rmtree(other / "base")
     base_of(other / "base", seed=9)
-    config = EvaluateConfig(run=str(other), subset=str(asked), out=str(tmp_path / "o"), **BRIEF)
+    config = EvaluateConfig(run=str(other), subset=str(sample), out=str(tmp_path / "o"), **BRIEF)
     with pytest.raises(ModelError, match="the base that the adapter was trained on"):
         command.run(config)
 
 
-def test_texts_for_other_rows_are_refused(asked: Path, tmp_path: Path) -> None:
+def test_texts_for_other_rows_are_refused(sample: Path, tmp_path: Path) -> None:
     texts = tmp_path / "texts.jsonl"
     texts.write_text('{"uid": "elsewhere", "description": "A text."}\n')
     with pytest.raises(SourceError, match=r"first: elsewhere"):
-        _judge(texts, asked, tmp_path)
+        _judge(texts, sample, tmp_path)
 
 
-def test_texts_without_their_columns_are_told_what_is_wanted(asked: Path, tmp_path: Path) -> None:
+def test_texts_without_their_columns_are_refused(sample: Path, tmp_path: Path) -> None:
     texts = tmp_path / "texts.jsonl"
     texts.write_text('{"uid": "a", "text": "A text."}\n')
     with pytest.raises(SourceError, match=r"'description', found uid, text; give the output"):
-        _judge(texts, asked, tmp_path)
+        _judge(texts, sample, tmp_path)
 
 
-def test_unfinished_texts_are_refused(asked: Path, tmp_path: Path) -> None:
+def test_unfinished_texts_are_refused(sample: Path, tmp_path: Path) -> None:
     """Its parts are whole, but more were to come."""
     texts = Folder(str(tmp_path / "texts"))
     rows = {"uid": ["a"], "description": ["A text."]}
     stage.begin(texts, "generate", {})
     pq.write_table(pa.table(rows), tmp_path / "texts" / "part-00000.parquet")
     with pytest.raises(ManifestError, match=r"found an unfinished one"):
-        _judge(tmp_path / "texts", asked, tmp_path)
+        _judge(tmp_path / "texts", sample, tmp_path)
 
 
-def test_a_merged_model_alone_is_refused(run: Path, asked: Path, tmp_path: Path) -> None:
+def test_a_merged_model_alone_is_refused(run: Path, sample: Path, tmp_path: Path) -> None:
     config = EvaluateConfig(
-        run=str(run / "base"), subset=str(asked), out=str(tmp_path / "o"), **BRIEF
+        run=str(run / "base"), subset=str(sample), out=str(tmp_path / "o"), **BRIEF
     )
     with pytest.raises(ManifestError, match="--generated"):
         command.run(config)
 
 
 @pytest.mark.parametrize("text", ["", "A text of some words."])
-def test_one_row_and_empty_texts(asked: Path, tmp_path: Path, text: str) -> None:
-    texts = _write_texts(tmp_path / "texts.jsonl", asked, lambda _: text)
-    told = _report(_judge(texts, asked, tmp_path, rows=1))
-    scores = told["sides"]["unseen"]["scores"]["generated:texts.jsonl"]
+def test_one_row_and_empty_texts(sample: Path, tmp_path: Path, text: str) -> None:
+    texts = _write_texts(tmp_path / "texts.jsonl", sample, lambda _: text)
+    report = _report(_judge(texts, sample, tmp_path, rows=1))
+    scores = report["sides"]["unseen"]["scores"]["generated:texts.jsonl"]
     assert scores["rougeL"]["value"] is not None
     assert scores["rougeL"]["low"] is None
-    assert _line(told, "gain_over_title")["passed"] is False
+    assert _line(report, "gain_over_title")["passed"] is False
     assert "no interval" in (tmp_path / "out" / "report.html").read_text()
 
 
-def test_missing_pictures_are_told_in_words(trained: Path, asked: Path, tmp_path: Path) -> None:
+def test_a_missing_chart_is_explained(trained: Path, sample: Path, tmp_path: Path) -> None:
     bare = tmp_path / "bare"
     shutil.copytree(trained, bare)
     (bare / "metrics.jsonl").unlink()
     out = tmp_path / "out"
     command.run(
-        EvaluateConfig(run=str(bare), subset=str(asked), out=str(out), rows=3, base=False, **BRIEF)
+        EvaluateConfig(run=str(bare), subset=str(sample), out=str(out), rows=3, base=False, **BRIEF)
     )
     assert "so no loss is drawn" in (out / "report.html").read_text()
     scores = _report(out)["sides"]["unseen"]["scores"]["base"]
     assert list(scores) == ["perplexity"]
 
 
-def test_the_gate_passes_where_nothing_is_asked(asked: Path, tmp_path: Path) -> None:
-    texts = _write_texts(tmp_path / "texts.jsonl", asked, lambda row: row["title"])
+def test_the_gate_passes_where_nothing_is_asked(sample: Path, tmp_path: Path) -> None:
+    texts = _write_texts(tmp_path / "texts.jsonl", sample, lambda row: row["title"])
     nothing = Thresholds(*[None] * 12)
-    told = _report(_judge(texts, asked, tmp_path, gate=True, thresholds=nothing))
-    assert told["verdicts"][0]["headline"] == "Nothing could be judged"
+    report = _report(_judge(texts, sample, tmp_path, gate=True, thresholds=nothing))
+    assert report["verdicts"][0]["headline"] == "Nothing could be judged"
     with pytest.raises(GateError):
-        _judge(texts, asked, tmp_path / "strict", gate=True)
+        _judge(texts, sample, tmp_path / "strict", gate=True)
 
 
 def test_ready_texts_need_no_torch(
-    asked: Path, tmp_path: Path, python: Callable[..., "subprocess.CompletedProcess[str]"]
+    sample: Path, tmp_path: Path, python: Callable[..., "subprocess.CompletedProcess[str]"]
 ) -> None:
-    texts = _write_texts(tmp_path / "texts.jsonl", asked, lambda row: row["title"])
-    told = python(
+    texts = _write_texts(tmp_path / "texts.jsonl", sample, lambda row: row["title"])
+    finished = python(
         "-c",
         "import sys; sys.modules['torch'] = sys.modules['transformers'] = None; "
         "from inference.__main__ import main; sys.exit(main(sys.argv[1:]))",
-        *("evaluate", "--generated", str(texts), "--subset", str(asked)),
+        *("evaluate", "--generated", str(texts), "--subset", str(sample)),
         *("--out", str(tmp_path / "out"), "--resamples", "100"),
     )
-    assert told.returncode == 0, told.stderr
+    assert finished.returncode == 0, finished.stderr
     assert (tmp_path / "out" / "report.html").is_file()
 
 
@@ -417,33 +418,33 @@ def test_ready_texts_need_no_torch(
 
 @pytest.mark.parametrize("field", ["title", "content"])
 def test_other_held_out_titles_or_texts_under_the_same_uids_are_another_report(
-    asked: Path, tmp_path: Path, clean_of: Callable[..., Path], field: str
+    sample: Path, tmp_path: Path, clean_of: Callable[..., Path], field: str
 ) -> None:
-    held = tmp_path / "held"
+    official = tmp_path / "held"
     fresh = [(f"h{i}", f"Official {i}", f"An official text, number {i}.") for i in range(9)]
-    clean_of(held, fresh, held_out=0.3)
+    clean_of(official, fresh, held_out=0.3)
     texts = tmp_path / "texts.jsonl"
     texts.write_text("".join(json.dumps({"uid": u, "description": c}) + "\n" for u, _, c in fresh))
-    _judge(texts, asked, tmp_path, held_out=str(held))
-    shutil.rmtree(held)
+    _judge(texts, sample, tmp_path, held_out=str(official))
+    shutil.rmtree(official)
     changed = [
         (u, f"{t} anew", c) if field == "title" else (u, t, f"{c} Really.") for u, t, c in fresh
     ]
-    clean_of(held, changed, held_out=0.3)
+    clean_of(official, changed, held_out=0.3)
     with pytest.raises(OutputError, match=r"texts="):
-        _judge(texts, asked, tmp_path, held_out=str(held))
+        _judge(texts, sample, tmp_path, held_out=str(official))
 
 
 def test_the_identity_holds_what_changes_a_report_and_no_more(
-    trained: Path, asked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trained: Path, sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = EvaluateConfig(run=str(trained), subset=str(asked), out=str(tmp_path / "o"), **BRIEF)
+    config = EvaluateConfig(run=str(trained), subset=str(sample), out=str(tmp_path / "o"), **BRIEF)
     case = command.find(config)
-    first = command._identify(case)
+    first = command.identify(case)
 
     def changed(other: command.Case) -> set[str]:
-        found = command._identify(other)
-        return {name for name in first | found if first.get(name) != found.get(name)}
+        second = command.identify(other)
+        return {name for name in first | second if first.get(name) != second.get(name)}
 
     copied = tmp_path / "elsewhere"
     shutil.copytree(trained, copied)
@@ -457,9 +458,9 @@ def test_the_identity_holds_what_changes_a_report_and_no_more(
     assert changed(dataclasses.replace(case, runs=[(path, other)])) == {"prompts"}
     other = dataclasses.replace(model, longest=50)
     without = dataclasses.replace(config, max_new_tokens=None)
-    assert command._identify(dataclasses.replace(case, config=without))["limits"] == [14]
-    found = command._identify(dataclasses.replace(case, config=without, runs=[(path, other)]))
-    assert found["limits"] == [57]
+    assert command.identify(dataclasses.replace(case, config=without))["limits"] == [14]
+    longer = command.identify(dataclasses.replace(case, config=without, runs=[(path, other)]))
+    assert longer["limits"] == [57]
     shorter = [dataclasses.replace(side, left_out={"empty": 1}) for side in case.sides]
     assert changed(dataclasses.replace(case, sides=shorter)) == {"texts"}
     rows = {
@@ -507,22 +508,21 @@ def test_texts_without_titles_cannot_serve_a_uid_of_two_titles() -> None:
 
 
 def test_a_uid_with_different_descriptions_is_refused_and_equal_ones_are_fine(
-    asked: Path, tmp_path: Path
+    sample: Path, tmp_path: Path
 ) -> None:
-    texts = _write_texts(tmp_path / "texts.jsonl", asked, lambda row: row["title"])
+    texts = _write_texts(tmp_path / "texts.jsonl", sample, lambda row: row["title"])
     texts.write_text(texts.read_text() * 2)
-    _judge(texts, asked, tmp_path)
+    _judge(texts, sample, tmp_path)
     with texts.open("a") as file:
         for text in ("Other.", "Another."):
             file.write(json.dumps({"uid": "u3", "description": text}) + "\n")
     with pytest.raises(SourceError, match=r"found 3 different ones for uid u3; give each row"):
-        _judge(texts, asked, tmp_path / "other")
+        _judge(texts, sample, tmp_path / "other")
 
 
 def _written(folder: Path, rows: list[dict[str, Any]]) -> Path:
     """An output of generate with some rows."""
-    made = pa.Table.from_pylist(rows)
-    artefact = commit_part(Folder(str(folder)), part_name(0), made)
+    artefact = commit_part(Folder(str(folder)), part_name(0), pa.Table.from_pylist(rows))
     Manifest(
         "generate", {}, {}, (), (artefact,), Counts(len(rows), len(rows))
     ).write(Folder(str(folder)))  # fmt: skip
@@ -557,30 +557,41 @@ def test_texts_written_in_another_way_are_no_stand_ins(trained: Path) -> None:
     assert not stands_in(prompt={"template": "compact", "instruction": "x"})
 
 
-def test_files_of_one_name_keep_two_columns(asked: Path, tmp_path: Path) -> None:
+def test_files_of_one_name_keep_two_columns(sample: Path, tmp_path: Path) -> None:
     paths = []
     for folder, text in (("a", "A text."), ("b", "Another one.")):
         (tmp_path / folder).mkdir()
         paths.append(
-            str(_write_texts(tmp_path / folder / "t.jsonl", asked, lambda _, text=text: text))
+            str(_write_texts(tmp_path / folder / "t.jsonl", sample, lambda _, text=text: text))
         )
     config = EvaluateConfig(
-        generated=paths, subset=str(asked), out=str(tmp_path / "o"), resamples=100, rows=3
+        generated=paths, subset=str(sample), out=str(tmp_path / "o"), resamples=100, rows=3
     )
     command.run(config)
-    told = _report(tmp_path / "o")
-    assert [each["label"] for each in told["verdicts"]] == ["a/t.jsonl", "b/t.jsonl"]
-    texts = told["rows"][0]["texts"]
+    report = _report(tmp_path / "o")
+    assert [verdict["label"] for verdict in report["verdicts"]] == ["a/t.jsonl", "b/t.jsonl"]
+    texts = report["rows"][0]["texts"]
     assert texts["generated:a/t.jsonl"]["text"] == "A text."
     assert texts["generated:b/t.jsonl"]["text"] == "Another one."
     with pytest.raises(ConfigError, match="each path once"):
         EvaluateConfig(generated=["a", "a/"])
 
 
+def test_rows_of_more_than_2_gib_of_text_can_be_sorted() -> None:
+    rows = {"uid": ["b", "a"], "title": ["B", "A"], "content": ["Boils.", "Shines."]}
+    first = pa.record_batch(rows | {"sample_key": pa.array([2, 2], pa.uint64())})
+    second = pa.record_batch(rows | {"sample_key": pa.array([3, 1], pa.uint64())})
+    table = samples.by_sample_key([first, second])
+    assert table.column("content").to_pylist() == ["Shines.", "Shines.", "Boils.", "Boils."]
+    # Offsets of 32 bits end at 2 GiB.
+    assert table.schema.field("content").type == pa.large_string()
+    assert samples.by_sample_key([]).num_rows == 0
+
+
 def test_the_nearest_row_is_never_the_row_itself() -> None:
     rows = [("a", "Kettle", "Boils."), ("a", "Lamp", "Shines."), ("b", "Kettles", "Boil.")]
     table = pa.table(dict(zip(samples.COLUMNS, zip(*rows, strict=True), strict=True)))
-    side = EvalSet("seen", *([each[i] for each in rows] for i in range(3)))  # type: ignore[arg-type]
+    side = EvalSet("seen", *([row[i] for row in rows] for i in range(3)))  # type: ignore[arg-type]
     near = systems.nearest_by_title(side, samples.Trained("0f", table))
     assert near[0] == "Boil."
     assert near[1] != "Shines."
@@ -590,9 +601,9 @@ def test_the_nearest_row_is_never_the_row_itself() -> None:
     assert systems.nearest_by_title(own, samples.Trained("0f", table.slice(0, 1))) == []
 
 
-def test_what_cannot_be_measured_is_said(asked: Path, tmp_path: Path) -> None:
-    texts = _write_texts(tmp_path / "texts.jsonl", asked, lambda _: "!!!")
-    out = _judge(texts, asked, tmp_path)
+def test_what_cannot_be_measured_is_said(sample: Path, tmp_path: Path) -> None:
+    texts = _write_texts(tmp_path / "texts.jsonl", sample, lambda _: "!!!")
+    out = _judge(texts, sample, tmp_path)
     scores = _report(out)["sides"]["unseen"]["scores"]["generated:texts.jsonl"]
     assert (scores["rougeL"]["value"], scores["bleu"]["value"]) == (0, None)
     assert scores["unsupported"] == {"value": None, "low": None, "high": None, "rows": 0}
@@ -604,11 +615,11 @@ def test_a_russian_catalogue_is_scored(tmp_path: Path, clean_of: Callable[..., P
         (f"r{i}", f"Чайник {i}", f"Этот чайник {i} кипятит воду быстро, {i} раз.")
         for i in range(40)
     ]
-    known = _subset(tmp_path / "subset", clean_of(tmp_path / "clean", rows, held_out=0.3))
-    texts = _write_texts(tmp_path / "texts.jsonl", known, lambda row: row["content"])
-    told = _report(_judge(texts, known, tmp_path))
-    scores = told["sides"]["unseen"]["scores"]["generated:texts.jsonl"]
+    russian = _subset(tmp_path / "subset", clean_of(tmp_path / "clean", rows, held_out=0.3))
+    texts = _write_texts(tmp_path / "texts.jsonl", russian, lambda row: row["content"])
+    report = _report(_judge(texts, russian, tmp_path))
+    scores = report["sides"]["unseen"]["scores"]["generated:texts.jsonl"]
     assert [scores[name]["value"] for name in ("rouge1", "rouge2", "rougeL", "bleu", "chrf")] == [
         *(100, 100, 100, 100, 100),
     ]
-    assert "unicode" in told["settings"]["signatures"]["rouge"]
+    assert "unicode" in report["settings"]["signatures"]["rouge"]
