@@ -17,7 +17,7 @@ import pytest
 pytest.importorskip("gradio", reason="the extra `ui` is not installed")
 
 from inference.__main__ import main
-from inference.ask.assistant import Assistant
+from inference.ask import Assistant
 from inference.config import ServeConfig
 from inference.serve import page
 from tests.serving import serving
@@ -62,8 +62,7 @@ def client(server: tuple[str, Any]) -> Iterator[Any]:
 
 
 def asked(desk: Assistant, *told: Any) -> list[tuple[Any, ...]]:
-    question, title, compare, anyway, seed = told
-    return list(page.updates(desk, question, title, (compare, anyway), seed))
+    return list(page.updates(desk, 0, *told))
 
 
 def downloaded(update: tuple[Any, ...]) -> dict[str, Any]:
@@ -154,11 +153,11 @@ def test_an_invention_is_marked(desk: Assistant) -> None:
 
 
 def test_titles_are_suggested(desk: Assistant) -> None:
-    told = page._suggested(desk, "what is the quiet vio")
+    told = page.suggested(desk, "what is the quiet vio")
     assert told["choices"][0] == "The Quiet Violin"
     assert "value" not in told  # what is chosen meanwhile stays chosen
     for nothing in ("", "wh", "x" * 10_000, "?????"):
-        assert page._suggested(desk, nothing)["visible"] is False
+        assert page.suggested(desk, nothing)["visible"] is False
 
 
 def test_what_cannot_be_served_is_told(
