@@ -52,8 +52,8 @@ def _answer_lines(assistant: Assistant, config: AskConfig) -> None:
 
 def _no_title(answer: Answer) -> SourceError:
     if answer.status == "which":
-        found = f"{len(answer.matches)} that may be meant"
-        return SourceError("question", "one title", found, "name it with --title")
+        several = f"{len(answer.matches)} that may be meant"
+        return SourceError("question", "one title", several, "name it with --title")
     hint = "name it with --title, or let the model invent with --anyway true"
     return SourceError("question", "a title of the catalogue", "none", hint)
 

@@ -283,8 +283,8 @@ def read_record(db: sqlite3.Connection, clean: Folder, row: int, catalogue: Mani
         record = _read_row(clean, part, row & ((1 << _ROW_BITS) - 1))
         if record.title == title:
             return record
-    expected, found = "the shard that was indexed", "another one"
-    raise ManifestError(clean.path(name), expected, found, "ask again in a moment")
+    expected, hint = "the shard that was indexed", "ask again in a moment"
+    raise ManifestError(clean.path(name), expected, "another one", hint)
 
 
 def _read_row(clean: Folder, part: Artefact, place: int) -> Record:

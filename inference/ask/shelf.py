@@ -84,8 +84,8 @@ class Shelf:
         except sqlite3.DatabaseError as error:
             if "locked" not in str(error):
                 self._discard(state, str(error))
-            found = f"one that is not ({error})"
-            raise ManifestError(state.place, "an index to read", found, _AGAIN) from error
+            damage = f"one that is not ({error})"
+            raise ManifestError(state.place, "an index to read", damage, _AGAIN) from error
 
     def record(self, row: int, digest: str) -> Record:
         """Read the record of an indexed title.
@@ -107,8 +107,8 @@ class Shelf:
         return record
 
     def _changed(self) -> ManifestError:
-        expected, found = "the catalogue that the question was asked about", "another by now"
-        return ManifestError(self._clean.url, expected, found, _AGAIN)
+        expected = "the catalogue that the question was asked about"
+        return ManifestError(self._clean.url, expected, "another by now", _AGAIN)
 
     def _stamp(self) -> str:
         """Return a text that changes whenever the manifest's file is written."""
@@ -121,8 +121,8 @@ class Shelf:
             manifest.read(self._clean, "clean")  # its error names what is there instead
             raise
         except OSError as error:
-            found = error.strerror or type(error).__name__
-            raise ManifestError(self._clean.url, "a catalogue that can be read", found) from error
+            reason = error.strerror or type(error).__name__
+            raise ManifestError(self._clean.url, "a catalogue that can be read", reason) from error
 
     def _current(self) -> _State:
         """Return what is indexed, after indexing what is there now."""
@@ -130,8 +130,8 @@ class Shelf:
         if state.stamp == stamp:
             return state
         if not self._one_builds.acquire(timeout=_PATIENCE):
-            expected, found = "an index of its titles", "one that is being made"
-            raise ManifestError(self._clean.url, expected, found, _AGAIN)
+            expected = "an index of its titles"
+            raise ManifestError(self._clean.url, expected, "one that is being made", _AGAIN)
         try:
             before = state = self._state
             if before.stamp != stamp:

@@ -59,9 +59,12 @@ def run(config: ServeConfig) -> None:
     from inference.serve import connections
 
     report = _report(config)
-    with closing(_listen(config)) as listener, closing(Assistant(config, config.queue)) as desk:
-        app = make_app(desk, config, report)
-        desk.warm_up()
+    with (
+        closing(_listen(config)) as listener,
+        closing(Assistant(config, config.queue)) as assistant,
+    ):
+        app = make_app(assistant, config, report)
+        assistant.warm_up()
         _keep_the_loop_quick()
         port = listener.getsockname()[1]
         console.say(f"serving on http://{config.host}:{port} (end with Ctrl-C)")
@@ -87,7 +90,7 @@ def _keep_the_loop_quick() -> None:
     gc.freeze()
 
 
-def make_app(desk: Assistant, config: ServeConfig, report: Path | None = None) -> "FastAPI":
+def make_app(assistant: Assistant, config: ServeConfig, report: Path | None = None) -> "FastAPI":
     """Put together the page, ``/health`` and ``/report``."""
     import gradio as gr
     from fastapi import FastAPI
@@ -100,7 +103,7 @@ def make_app(desk: Assistant, config: ServeConfig, report: Path | None = None) -
     # In the loop itself, as answers may fill all threads.
     @app.get("/health")
     async def health() -> dict[str, Any]:
-        return desk.health()
+        return assistant.health()
 
     if report is not None:
 
@@ -108,10 +111,10 @@ def make_app(desk: Assistant, config: ServeConfig, report: Path | None = None) -
         def show_report() -> Any:
             return FileResponse(report, media_type="text/html")
 
-    count, titles = desk.titles(_LONGEST_EXAMPLE, len(_EXAMPLES))
+    count, titles = assistant.titles(_LONGEST_EXAMPLE, len(_EXAMPLES))
     examples = [form.format(title) for form, title in zip(_EXAMPLES, titles, strict=False)]
     address = "report" if report is not None else None
-    blocks = page.build(desk, count, examples, address, config.queue)
+    blocks = page.build(assistant, count, examples, address, config.queue)
     css = importlib.resources.files("inference.serve").joinpath("page.css").read_text("utf-8")
     mounted: FastAPI = gr.mount_gradio_app(
         app, blocks, path="/", theme=page.theme(), css=css, footer_links=[],

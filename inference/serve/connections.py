@@ -27,8 +27,8 @@ _MOST_SILENT = 128
 class Server(uvicorn.Server):
     """uvicorn's server with a long queue of connections that are accepted a few at a time.
 
-    asyncio takes ``backlog`` for both, the length of the queue and how many are accepted at once;
-    512 at once would keep those waiting that the loop serves already.
+    asyncio takes ``backlog`` for both: how many may wait in the system, and how many the loop
+    accepts in a row. The few in a row are set there, and the many that may wait here.
     """
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:

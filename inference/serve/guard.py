@@ -78,12 +78,7 @@ class Policy:
 
 
 class Refusal(Exception):  # noqa: N818  # an answer, not a fault
-    """A request that is refused.
-
-    Args:
-        status: of HTTP, 4xx.
-        line: why, in one line.
-    """
+    """A request that is refused: HTTP status and the reason in one line."""
 
     def __init__(self, status: int, line: str) -> None:
         super().__init__(status, line)
@@ -127,7 +122,7 @@ class Guard:
             return
         try:
             await self._app(scope, receive, send)
-        except Exception as error:  # whatever it is, a stranger fills no log with tracebacks
+        except Exception as error:  # a line, no traceback: strangers could fill the log with them
             _log.warning("%s: %s: %s", scope["path"], type(error).__name__, str(error)[:200])
 
     async def _check(self, scope: Scope, receive: Receive) -> Receive:
@@ -165,11 +160,7 @@ def _method_of(path: str) -> str:
 
 
 def check_host(headers: Mapping[str, str], policy: Policy) -> None:
-    """Check that a request calls this server by one of its names.
-
-    Raises:
-        Refusal: it does not.
-    """
+    """Refuse a request that does not call this server by one of its names."""
     for header in ("host", "x-forwarded-host"):
         name = _host_name(headers.get(header, "" if header == "host" else "localhost"))
         if name not in policy.hosts and not (policy.any_address and _is_address(name)):
@@ -192,11 +183,7 @@ def _is_address(name: str) -> bool:
 
 
 def check_origin(headers: Mapping[str, str]) -> None:
-    """Check that a request comes from this server's own page, or from no page.
-
-    Raises:
-        Refusal: it does not.
-    """
+    """Refuse a request from a page that is not this server's own."""
     origin = headers.get("origin")
     host = headers.get("x-forwarded-host", headers.get("host", "")).lower()
     if origin is not None and origin.lower() not in {f"http://{host}", f"https://{host}"}:
@@ -204,7 +191,7 @@ def check_origin(headers: Mapping[str, str]) -> None:
 
 
 def _check_read(path: str, scope: Scope, headers: Mapping[str, str]) -> None:
-    """Check that a request has no body, and where it needs one a query."""
+    """Refuse a request with a body, or without the query that its door needs."""
     if headers.get("content-length", "0") != "0" or "transfer-encoding" in headers:
         raise Refusal(413, f"{path}: expected no body, found one")
     if path == "/gradio_api/queue/data":
@@ -237,11 +224,7 @@ async def _read(headers: Mapping[str, str], receive: Receive, largest: int) -> b
 
 
 def check_post(path: str, body: bytes, policy: Policy) -> None:
-    """Check that a post is one that the page's own script would send.
-
-    Raises:
-        Refusal: it is not.
-    """
+    """Refuse a post that the page's own script would not send."""
     post = _parse(body)
     needed, more = POSTS[path]
     if not isinstance(post, dict) or not needed <= set(post) <= needed | more:

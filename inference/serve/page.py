@@ -35,7 +35,7 @@ _ON, _OFF = gr.update(interactive=True), gr.update(interactive=False)
 Update = tuple[Any, ...]
 
 
-class Shown(NamedTuple):
+class Parts(NamedTuple):
     """The parts of the page that an answer changes, in the order of an update."""
 
     status: Any
@@ -50,22 +50,22 @@ class Shown(NamedTuple):
 
 
 def build(
-    desk: Assistant, titles: int, examples: list[str], report: str | None, waiting: int
+    assistant: Assistant, titles: int, examples: list[str], report: str | None, waiting: int
 ) -> Any:
     """Lay out the page.
 
     Args:
-        desk: answers.
+        assistant: to ask.
         titles: how many the catalogue has.
         examples: questions to offer.
         report: path on this server of the run's report; none: there is none.
         waiting: how many may wait for an answer.
     """
     with gr.Blocks(title="Ask about a title", analytics_enabled=False) as page:
-        gr.HTML(cards.heading(titles, desk.config.run))
+        gr.HTML(cards.heading(titles, assistant.config.run))
         with gr.Tabs():
             with gr.Tab("Ask"):
-                _ask_tab(desk, examples)
+                _ask_tab(assistant, examples)
             with gr.Tab("Report of the run"):
                 frame = f'<iframe class="tb-frame" src="{report}" title="Report of the run">'
                 gr.HTML(f"{frame}</iframe>" if report else cards.empty_card(_NO_REPORT))
@@ -83,7 +83,7 @@ def theme() -> Any:
     )
 
 
-def _ask_tab(desk: Assistant, examples: list[str]) -> None:
+def _ask_tab(assistant: Assistant, examples: list[str]) -> None:
     question = gr.Textbox(
         label="Question", placeholder="What is … like?  ·  O que é …?", max_lines=6, autofocus=True,
         elem_id="question",
@@ -100,7 +100,10 @@ def _ask_tab(desk: Assistant, examples: list[str]) -> None:
         compare = gr.Checkbox(label="Show the base model beside it", elem_id="compare")
         anyway = gr.Checkbox(label="Answer even if no title matches (invented)", elem_id="anyway")
         seed = gr.Number(
-            desk.config.seed, label="Seed (same seed, same answer)", precision=0, elem_id="seed"
+            assistant.config.seed,
+            label="Seed (same seed, same answer)",
+            precision=0,
+            elem_id="seed",
         )
     if examples:
         _offer(examples, question)
@@ -109,9 +112,9 @@ def _ask_tab(desk: Assistant, examples: list[str]) -> None:
         answer = gr.HTML(cards.empty_card(_EMPTY), elem_id="answer")
         base = gr.HTML(visible=False, elem_id="base")
     evidence = gr.HTML("", elem_id="evidence")
-    shown = Shown(status, answer, base, evidence, titles, ask, stop, again, seed)
-    _wire_answers(desk, [question, titles, compare, anyway, seed], shown)
-    _wire_titles(desk, question, titles)
+    parts = Parts(status, answer, base, evidence, titles, ask, stop, again, seed)
+    _wire_answers(assistant, [question, titles, compare, anyway, seed], parts)
+    _wire_titles(assistant, question, titles)
 
 
 def _offer(examples: list[str], question: Any) -> None:
@@ -125,9 +128,12 @@ def _offer(examples: list[str], question: Any) -> None:
     offered.click(None, offered, question, js=script, api_visibility="private")
 
 
-def _wire_answers(desk: Assistant, inputs: list[Any], shown: Shown) -> None:
+def _wire_answers(assistant: Assistant, inputs: list[Any], parts: Parts) -> None:
     """Connect the ways to ask, and the button that stops."""
-    reply, other = functools.partial(updates, desk, 0), functools.partial(updates, desk, 1)
+    reply, other = (
+        functools.partial(updates, assistant, 0),
+        functools.partial(updates, assistant, 1),
+    )
     quiet: dict[str, Any] = {
         # Each part shows by itself that it is at work; Gradio's veil would hide the growing text.
         "show_progress": "hidden",
@@ -137,45 +143,45 @@ def _wire_answers(desk: Assistant, inputs: list[Any], shown: Shown) -> None:
         "concurrency_limit": _AT_ONCE,
         "concurrency_id": "answers",
     }
-    outputs = list(shown)
+    outputs = list(parts)
     asking = [
-        shown.ask.click(reply, inputs, outputs, api_name="ask", **quiet),
+        parts.ask.click(reply, inputs, outputs, api_name="ask", **quiet),
         inputs[0].submit(reply, inputs, outputs, api_visibility="private", **quiet),
-        shown.again.click(other, inputs, outputs, api_visibility="private", **quiet),
+        parts.again.click(other, inputs, outputs, api_visibility="private", **quiet),
     ]
-    shown.stop.click(
+    parts.stop.click(
         lambda: (cards.status("Stopped."), _ON, _OFF, _ON), None,
-        [shown.status, shown.ask, shown.stop, shown.again], cancels=asking, queue=False,
+        [parts.status, parts.ask, parts.stop, parts.again], cancels=asking, queue=False,
         show_progress="hidden", api_visibility="private",
     )  # fmt: skip
 
 
-def _wire_titles(desk: Assistant, question: Any, titles: Any) -> None:
+def _wire_titles(assistant: Assistant, question: Any, titles: Any) -> None:
     """Connect the titles that are suggested to the question that is typed."""
     # The browser undoes a choice as soon as the question changes, be it typed, pasted or an
     # example. The suggestions do not: they may come after the next choice.
     question.change(None, None, titles, js="() => null", api_visibility="private")
     question.change(
-        functools.partial(suggested, desk), question, titles, api_visibility="private",
+        functools.partial(suggested, assistant), question, titles, api_visibility="private",
         trigger_mode="always_last", show_progress="hidden", concurrency_limit=4,
     )  # fmt: skip
 
 
-def suggested(desk: Assistant, typed: Any) -> Any:
+def suggested(assistant: Assistant, typed: Any) -> Any:
     """Offer the titles that a half-typed question may mean; what is chosen stays chosen."""
     typed = str(typed or "")
     titles: list[str] = []
-    if len(typed.strip()) >= _LEAST_TYPED and len(typed) <= desk.config.max_characters:
+    if len(typed.strip()) >= _LEAST_TYPED and len(typed) <= assistant.config.max_characters:
         with contextlib.suppress(CatalogueError):  # who asks will see it
-            titles = desk.suggest(typed)
+            titles = assistant.suggest(typed)
     return gr.update(choices=titles, visible=bool(titles))
 
 
-def updates(desk: Assistant, step: int, *values: Any) -> Iterator[Update]:
-    """Answer a question on the page: one update of all of ``Shown`` after the other.
+def updates(assistant: Assistant, step: int, *values: Any) -> Iterator[Update]:
+    """Answer a question on the page: one update of all of ``Parts`` after the other.
 
     Args:
-        desk: answers.
+        assistant: to ask.
         step: added to the seed.
         values: of question, title, compare, anyway and seed. They may be anything: programs talk
             to the server without the page.
@@ -184,7 +190,7 @@ def updates(desk: Assistant, step: int, *values: Any) -> Iterator[Update]:
     try:
         seed = int(seed) + step
     except (TypeError, ValueError, OverflowError):
-        seed = desk.config.seed + step
+        seed = assistant.config.seed + step
     try:
         yield (
             cards.status("Looking for the title …"), cards.empty_card("…"),
@@ -194,7 +200,7 @@ def updates(desk: Assistant, step: int, *values: Any) -> Iterator[Update]:
         answer = None
         resting_until = 0.0
         with closing(
-            desk.answer(
+            assistant.answer(
                 str(question or ""), str(title) if title else None,
                 seed=seed, compare=compare, anyway=anyway,
             )
@@ -202,13 +208,13 @@ def updates(desk: Assistant, step: int, *values: Any) -> Iterator[Update]:
             for answer in answers:
                 began = time.monotonic()
                 if not answer.is_open and began >= resting_until:
-                    yield _growing(desk, answer, compare)
+                    yield _growing(assistant, answer, compare)
                     # Among many the server is slow and rests for long; who asks alone sees every
                     # step.
                     now = time.monotonic()
                     resting_until = now + _REST * (now - began)
         assert answer is not None  # noqa: S101  # an answer always begins
-        yield _whole(desk, answer, compare)
+        yield _whole(assistant, answer, compare)
     except CatalogueError as error:
         yield _refused(str(error), gr.skip(), seed)
     except Exception as error:
@@ -216,7 +222,7 @@ def updates(desk: Assistant, step: int, *values: Any) -> Iterator[Update]:
         yield _refused("answers: expected one, found a fault here; ask again", gr.skip(), seed)
 
 
-def _growing(desk: Assistant, answer: Answer, compare: bool) -> Update:
+def _growing(assistant: Assistant, answer: Answer, compare: bool) -> Update:
     """Return the update for an answer so far.
 
     It holds values alone, for a button its label: if another property of a part changes, Gradio
@@ -227,12 +233,12 @@ def _growing(desk: Assistant, answer: Answer, compare: bool) -> Update:
     base = cards.base_card(answer, is_whole=False) if compare else ""
     return (
         cards.status(writing), cards.answer_card(answer, is_whole=is_base), base,
-        cards.evidence_card(answer, desk.sources, is_whole=False), gr.skip(),
+        cards.evidence_card(answer, assistant.sources, is_whole=False), gr.skip(),
         *_BUTTONS, answer.seed,
     )  # fmt: skip
 
 
-def _whole(desk: Assistant, answer: Answer, compare: bool) -> Update:
+def _whole(assistant: Assistant, answer: Answer, compare: bool) -> Update:
     if answer.is_open:
         choices = [match["title"] for match in answer.matches]
         titles = gr.update(choices=choices, value=None, visible=bool(choices))
@@ -247,7 +253,7 @@ def _whole(desk: Assistant, answer: Answer, compare: bool) -> Update:
     return (
         cards.status(f"Done: {answer.new_tokens} tokens, seed {answer.seed}."),
         cards.answer_card(answer, is_whole=True), base,
-        cards.evidence_card(answer, desk.sources), titles, _ON, _OFF, _ON, answer.seed,
+        cards.evidence_card(answer, assistant.sources), titles, _ON, _OFF, _ON, answer.seed,
     )  # fmt: skip
 
 
