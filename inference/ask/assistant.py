@@ -75,7 +75,7 @@ class Answer:
 
     @property
     def wording(self) -> str | None:
-        """The instruction where it is not the question, as people are told of it."""
+        """The instruction with its reason, for people to read; none: it is the question itself."""
         if self.instruction == self.question.strip():
             return None
         return f"{self.instruction} (the wording that the adapter was trained with)"
