@@ -1,11 +1,13 @@
-"""From a question to an answer with its evidence: the one path that command and page share.
+"""From a question to an answer with its evidence, the same for the command and the page.
 
-The record that the question means, the prompt that the adapter was trained with, the answer as it
-grows, and what it rests on. The same question, seed and weights give the same answer as data.
+Finds the record that the question means, asks the model with the prompt that it was trained with,
+and says what the answer rests on. The same question, seed and weights give the same answer.
 """
 
 import contextlib
 import dataclasses
+import json
+import os
 import threading
 from collections.abc import Generator
 from contextlib import closing
@@ -22,23 +24,7 @@ from inference.ask.shelf import Shelf
 from inference.config import AssistantConfig
 from inference.engine import Answerer, Settings
 
-TRAINED_WORDING = "the wording that the adapter was trained with"
 Status = Literal["answered", "invented", "which", "no_match"]
-
-
-@dataclass(frozen=True)
-class Found:
-    """What a question was found to mean."""
-
-    question: str
-    matches: list[search.Match]
-    """Best first."""
-    row: int | None
-    """Of the record meant; none: several may be, or none is."""
-    title: str | None
-    """Of the record meant, or given by the asker."""
-    catalogue: str
-    """Digest of the catalogue that the row is of."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +33,8 @@ class Answer:
 
     question: str
     status: Status
-    """``answered`` about a record of the catalogue; ``invented`` without one; ``which`` of several
-    titles is meant is open; ``no_match``: no title of the catalogue is meant."""
+    """``answered`` about a record of the catalogue; ``invented`` without one; ``which``: several
+    titles may be meant; ``no_match``: no title of the catalogue is meant."""
     title: str | None
     matches: list[dict[str, Any]]
     """Titles that may be meant: ``title``, ``score`` 0 to 1, ``records``."""
@@ -58,12 +44,12 @@ class Answer:
     """What the model was told to do with the title: the question, or what it was trained with."""
     answer: str | None = None
     finish_reason: str | None = None
-    """``stop`` at its own end, ``length`` cut at the limit, ``stopped`` by the asker."""
+    """``stop`` at its own end, ``length`` cut at the limit."""
     new_tokens: int = 0
     record: Record | None = None
     """The catalogue's own row; ``byte_offset`` of its line in ``source``, uncompressed."""
     training: str = "unknown"
-    """Whether the adapter was trained on the title: one of ``evidence.STATES``."""
+    """Whether the adapter was trained on the title: one of ``attribution.STATES``."""
     copied: list[Copied] = field(default_factory=list)
     """Stretches of the answer that stand word for word in training texts."""
     base_answer: str | None = None
@@ -73,36 +59,51 @@ class Answer:
     catalogue: str = ""
     """Digest of the catalogue."""
 
-    def as_data(self) -> dict[str, Any]:
-        """Give it as plain values, for JSON."""
-        return dataclasses.asdict(self)
+    def as_json(self) -> str:
+        """Write all of it as one line of JSON."""
+        return json.dumps(dataclasses.asdict(self), ensure_ascii=False, sort_keys=True)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a title must be named before there can be an answer."""
+        return self.status in ("which", "no_match")
+
+    @property
+    def copied_share(self) -> float:
+        """Share of the answer's characters within its copied stretches."""
+        copied = sum(stretch.end - stretch.begin for stretch in self.copied)
+        return copied / max(len(self.answer or ""), 1)
+
+    @property
+    def wording(self) -> str | None:
+        """The instruction with its reason, for people to read; none: it is the question itself."""
+        if self.instruction == self.question.strip():
+            return None
+        return f"{self.instruction} (the wording that the adapter was trained with)"
 
 
 class Assistant:
-    """What answers: an index of titles, a model, its base once that is asked for."""
+    """What answers: an index of titles, a model, and its base once that is asked for."""
 
     def __init__(self, config: AssistantConfig, waiting: int = 1) -> None:
         self.config = config
-        self._model = Run.open(config.run)
-        self._settings = Settings.of(config, self._model, "fast")
+        self.model = Run.open(config.run)
+        """The weights that answer."""
+        self._settings = Settings.of(config, self.model, "fast")
         self._shelf = Shelf(config.catalogue, config.index)
-        self._training = Training(self._model.record)
+        self._training = Training(self.model.record)
         self._waiting = waiting
         self._answerers: dict[str, Answerer] = {}
         self._one_loads = threading.Lock()
-        # Each thread that computes keeps the interpreter from those that only pass on.
+        # Python runs one thread at a time, in turns. If many searched at once, the thread that
+        # serves the connections would wait for a turn of each; so one computes at a time.
         self._one_computes = threading.Lock()
-        # Beside the model's loading, not after the first answer.
+        # Beside the loading of the model, so that the first answer need not wait for it.
         threading.Thread(target=self._sort_early, daemon=True).start()
 
     def _sort_early(self) -> None:
-        with contextlib.suppress(ImportError):  # said by the first answer
+        with contextlib.suppress(ImportError):  # the first answer raises it again
             self._training.sort()
-
-    @property
-    def model(self) -> Run:
-        """The weights that answer."""
-        return self._model
 
     @property
     def sources(self) -> dict[str, str]:
@@ -110,116 +111,122 @@ class Assistant:
         return self._shelf.sources
 
     def titles(self, longest: int, most: int) -> tuple[int, list[str]]:
-        """Count the catalogue's titles and give a few short ones."""
+        """Count the catalogue's titles and list a few short ones."""
         with self._shelf.opened() as (db, _):
             return index.count(db), index.short_titles(db, longest, most)
 
     def suggest(self, begun: str, most: int = 6) -> list[str]:
-        """Give titles that a half-typed question may mean."""
+        """List the titles that a half-typed question may mean."""
         with self._one_computes, self._shelf.opened() as (db, _):
             return [match.title for match in search.find(db, begun, most, typing=True)]
 
-    def find(self, question: str, title: str | None = None) -> Found:
-        """Find the record that a question means.
+    def answer(
+        self,
+        question: str,
+        title: str | None = None,
+        *,
+        seed: int | None = None,
+        compare: bool = False,
+        anyway: bool = False,
+    ) -> Generator[Answer, None, None]:
+        """Answer a question: yield what there is so far again and again, the whole of it last.
 
         Args:
             question: in any form.
             title: the title meant, where the asker names it.
-
-        Raises:
-            ConfigError: question or title is empty, too long or no text.
-            ManifestError: the catalogue is gone, or being made anew.
-        """
-        check_question(question, self.config.max_characters)
-        named = title if title and title.strip() else None
-        if named:
-            check_text("title", named, self.config.max_characters)
-        with self._one_computes, self._shelf.opened() as (db, digest):
-            matches = search.find(db, named or question, self.config.matches)
-            if named:
-                whole = index.row_of(db, named)
-                if whole is not None:
-                    return Found(question, matches, whole, named, digest)
-        if search.is_sure(matches):
-            return Found(question, matches, matches[0].row, matches[0].title, digest)
-        return Found(question, matches, None, named, digest)
-
-    def answer(
-        self, found: Found, seed: int | None = None, compare: bool = False, anyway: bool = False
-    ) -> Generator[Answer, None, None]:
-        """Answer a question: what there is so far again and again, the whole of it last.
-
-        Args:
-            found: what it means.
             seed: of the draw; none: the config's.
             compare: let the base answer too.
             anyway: answer without a record too.
 
         Raises:
-            ConfigError: the seed is no number of 64 bits.
-            ManifestError: the catalogue is another one by now.
+            ConfigError: question or title is empty, too long or no text; the seed has no 64 bits.
+            ManifestError: the catalogue is gone, being made anew or another one by now.
             ModelError: the prompt is too long, too many wait, or the model fails.
         """
         with self._one_computes:
-            begun = self._begin(found, self.config.seed if seed is None else seed, anyway)
-        yield begun
-        if begun.title is None or begun.status in ("which", "no_match"):
+            answer = self._begin(question, title, seed, anyway)
+        yield answer
+        if answer.title is None or answer.is_open:
             return
-        prompt = self._model.prompt.ask(begun.instruction, begun.title)
-        uid = begun.record.uid if begun.record else ""
-        written = begun
-        with closing(self._load("adapter").stream(prompt, uid, begun.seed)) as stream:
-            for said in stream:
-                written = dataclasses.replace(
-                    begun, answer=said.text, finish_reason=said.finish_reason,
-                    new_tokens=said.new_tokens,
+        prompt = self.model.prompt.ask(answer.instruction, answer.title)
+        uid = answer.record.uid if answer.record else ""
+        with closing(self._load("adapter").stream(prompt, uid, answer.seed)) as stream:
+            for text in stream:
+                answer = dataclasses.replace(
+                    answer, answer=text.text, finish_reason=text.finish_reason,
+                    new_tokens=text.new_tokens,
                 )  # fmt: skip
-                yield written
+                yield answer
         with self._one_computes:
-            copied = self._training.copied(written.answer or "", begun.record)
-        written = dataclasses.replace(written, copied=copied)
+            copied = self._training.copied(answer.answer or "", answer.record)
+        answer = dataclasses.replace(answer, copied=copied)
         if compare:
-            with closing(self._load("base").stream(prompt, uid, begun.seed)) as stream:
-                for said in stream:
-                    yield dataclasses.replace(written, base_answer=said.text)
-                written = dataclasses.replace(written, base_answer=said.text)
-        yield written
+            with closing(self._load("base").stream(prompt, uid, answer.seed)) as stream:
+                for text in stream:
+                    answer = dataclasses.replace(answer, base_answer=text.text)
+                    yield answer
+        yield answer
 
-    def _begin(self, found: Found, seed: int, anyway: bool) -> Answer:
-        if not -(2**63) <= seed < 2**63:
+    def _begin(self, question: str, title: str | None, seed: int | None, anyway: bool) -> Answer:
+        """Find the record that a question means; return the answer before its first word."""
+        self._check_text("question", question)
+        if not query.words(question):
+            state = "no word in it" if question.strip() else "an empty one"
+            raise ConfigError("question", "a question about a title", state)
+        if title and title.strip():
+            self._check_text("title", title)
+        else:
+            title = None
+        with self._shelf.opened() as (db, digest):
+            matches = search.find(db, title or question, self.config.matches)
+            row = index.row_of(db, title) if title else None
+        if row is None and search.is_sure(matches):
+            row = matches[0].row
+        if seed is None:
+            seed = self.config.seed
+        elif not -(2**63) <= seed < 2**63:
             raise ConfigError("seed", "a signed 64-bit number", f"{seed:.3g}")
-        record = None
-        if found.row is not None:
-            record = self._shelf.record(found.row, found.catalogue)
+        record: Record | None = None
         status: Status = "answered"
-        title = record.title if record else found.title
-        if record is None:
-            open_choice = bool(found.matches) and found.matches[0].score >= search.SURE
-            status = "which" if open_choice and not anyway else "no_match"
-            if anyway:
-                status = "invented"
-                title = title or query.named_title(found.question)
+        if row is not None:
+            record = self._shelf.record(row, digest)
+            title = record.title
+        elif anyway:
+            status, title = "invented", title or query.named_title(question)
+        else:
+            may_be_meant = matches and matches[0].score >= search.SURE
+            status = "which" if may_be_meant else "no_match"
         return Answer(
-            question=found.question,
+            question=question,
             status=status,
             title=title,
             matches=[
                 {"title": match.title, "score": match.score, "records": match.records}
-                for match in found.matches
+                for match in matches
             ],
             seed=seed,
             temperature=self.config.temperature,
-            instruction=self._instruction(found.question, record),
+            instruction=self._instruction(question, record),
             record=record,
             training=self._training.state(title, record),
-            model=self._model.digest,
-            catalogue=found.catalogue,
+            model=self.model.digest,
+            catalogue=digest,
         )
 
+    def _check_text(self, name: str, text: str) -> None:
+        """Check that a text is short enough and holds no halves of surrogates."""
+        most = self.config.max_characters
+        if len(text) > most:
+            raise ConfigError(name, f"at most {most:,} characters", f"{len(text):,}", "shorten it")
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise ConfigError(name, "text", f"half a character at {error.start}") from None
+
     def _instruction(self, question: str, record: Record | None) -> str:
-        prompt, wording = self._model.prompt, self.config.wording
-        # Of a model without a record of its training nothing tells what it knows.
-        knows_one = self._model.record is not None and len(prompt.instructions) == 1
+        prompt, wording = self.model.prompt, self.config.wording
+        # Only the record of a training says which instructions a model was trained with.
+        knows_one = self.model.record is not None and len(prompt.instructions) == 1
         if wording == "trained" or (wording == "auto" and knows_one):
             return prompt.choose(record.uid if record else "")
         return question.strip()
@@ -228,16 +235,16 @@ class Assistant:
         """Load what answers, once, when it is first needed."""
         with self._one_loads:
             if which not in self._answerers:
-                model = self._model if which == "adapter" else self._model.without_adapter()
+                model = self.model if which == "adapter" else self.model.without_adapter()
                 self._answerers[which] = engine.answerer(model, self._settings, self._waiting)
             return self._answerers[which]
 
     def health(self) -> dict[str, Any]:
-        """Tell what answers and how busy it is."""
-        loads = [each.load() for each in self._answerers.values()]
+        """Return what answers and how busy it is."""
+        loads = [answerer.load() for answerer in [*self._answerers.values()]]
         return {
             "status": "ok",
-            "model": self._model.digest,
+            "model": self.model.digest,
             "catalogue": self._shelf.digest,
             "answering": sum(busy for busy, _ in loads),
             "waiting": sum(waiting for _, waiting in loads),
@@ -250,31 +257,23 @@ class Assistant:
 
     def close(self) -> None:
         """Stop what answers."""
-        for each in self._answerers.values():
-            each.close()
+        for answerer in self._answerers.values():
+            answerer.close()
 
 
-def check_question(question: str, most: int) -> None:
-    """Check that a question is one.
-
-    Raises:
-        ConfigError: it is empty, holds no word, is too long or no text.
-    """
-    check_text("question", question, most)
-    if not query.words(question):
-        found = "an empty one" if not question.strip() else "no word in it"
-        raise ConfigError("question", "a question about a title", found)
-
-
-def check_text(name: str, text: str, most: int) -> None:
-    """Check a text before anything looks through it.
-
-    Raises:
-        ConfigError: it is longer than so many code points, or holds half of a character.
-    """
-    if len(text) > most:
-        raise ConfigError(name, f"at most {most:,} characters", f"{len(text):,}", "shorten it")
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise ConfigError(name, "text", f"half a character at {error.start}") from None
+def _settings(config: AssistantConfig, model: Model) -> Settings:
+    device = engine.choose_device(config.device)
+    has_affinity = hasattr(os, "sched_getaffinity")
+    cores = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
+    longest = model.longest + model.longest // 8 + 1
+    return Settings(
+        max_new_tokens=config.max_new_tokens or longest,
+        temperature=config.temperature,
+        top_p=config.top_p,
+        seed=config.seed,
+        batch_size=None,
+        engine="fast",
+        device=device,
+        memory_limit=config.memory_limit,
+        threads=None if device == "cuda" else cores,
+    )

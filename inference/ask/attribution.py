@@ -1,4 +1,4 @@
-"""What an answer rests on: was the title trained on, and which stretches are recited.
+"""What an answer rests on: whether its title was trained on, and what it recites word for word.
 
 Reads the subset that a run was trained on, memory-mapped. Knows nothing of models.
 """
@@ -27,13 +27,13 @@ STATES = {
     "unknown": "not in the catalogue",
     "untold": "not known: the subset that the adapter was trained on is not here",
 }
-"""What is known of a title and the adapter's training."""
+"""What is known of a title and the adapter's training, by the state's name."""
 
 LEAST_COPIED = 40
 """Characters of the shortest stretch that counts as recited; shorter ones are turns of phrase."""
 
-# More training text than this is not sorted: 16 MiB take 1.5 s once, and 80 MiB. The record's own
-# text is always looked through.
+# Bytes of training text that are sorted at most, which takes 1.5 s once, and 80 MiB of memory.
+# The record's own text is always searched.
 _MOST_SEARCHED = 2**24
 
 
@@ -55,28 +55,27 @@ class Copied:
 class Training:
     """The titles and texts that a run was trained on, where its subset is still there."""
 
-    def __init__(self, made: Manifest | None) -> None:
+    def __init__(self, run: Manifest | None) -> None:
         self._rows: list[tuple[str, str]] = []
         self._contents: list[pa.Array] = []
         self._titles: dict[str, NDArray[np.uint64]] = {}
         self._texts: overlap.Sorted | None = None
         self._one_sorts = threading.Lock()
-        subset = _subset_of(made)
+        subset = _subset_of(run)
         if subset is None:
             return
         for split in schema.SPLITS:
             if not subset.count(split):
                 continue
             rows = subset.rows(split, ["uid", "title", "content"])
-            keys = [_key(title) for title in rows.column("title").to_pylist()]
-            self._titles[split] = np.sort(np.array(keys, np.uint64))
+            titles = rows.column("title").to_pylist()
+            self._titles[split] = np.sort(np.array([_key(title) for title in titles], np.uint64))
             if split == "train" and rows.column("content").nbytes <= _MOST_SEARCHED:
                 self._contents = rows.column("content").chunks
-                columns = [rows.column(name).to_pylist() for name in ("uid", "title")]
-                self._rows = list(zip(*columns, strict=True))
+                self._rows = list(zip(rows.column("uid").to_pylist(), titles, strict=True))
 
     def state(self, title: str | None, record: Record | None) -> str:
-        """Tell whether a title was trained on: one of ``STATES``."""
+        """Return whether a title was trained on: one of ``STATES``."""
         if title is None or record is None:
             return "unknown"
         if not self._titles:
@@ -89,17 +88,15 @@ class Training:
         return "held_out" if is_held_out else "unseen"
 
     def _holds(self, split: str, key: int) -> bool:
-        keys = self._titles.get(split)
-        if keys is None:
-            return False
+        keys = self._titles.get(split, np.array([], np.uint64))
         place = int(np.searchsorted(keys, np.uint64(key)))
         return place < len(keys) and int(keys[place]) == key
 
     def copied(self, answer: str, record: Record | None) -> list[Copied]:
         """Find what an answer recites of training texts, in order.
 
-        Where the training texts are too many to look through, or not there, only the record's own
-        description is looked at.
+        Where the training texts are too many to search, or not there, only the record's own
+        description is searched.
         """
         texts = self.sort()
         if len(answer) < LEAST_COPIED:
@@ -108,33 +105,29 @@ class Training:
         copied = []
         for begin, end in _whole_words(answer, texts.spans(answer, LEAST_COPIED, own)):
             stretch = answer[begin:end]
-            where, uid, title = self._holder(stretch, record)
-            copied.append(Copied(begin, end, stretch, where, uid, title))
+            origin: tuple[str, str | None, str | None] = ("training", None, None)
+            if record is not None and stretch in own:
+                origin = ("record", record.uid, record.title)
+            elif (place := texts.find(stretch)) >= 0:
+                uid, title = self._rows[place]
+                is_own = record is not None and uid == record.uid
+                origin = ("record" if is_own else "training", uid, title)
+            copied.append(Copied(begin, end, stretch, *origin))
         return copied
-
-    def _holder(self, stretch: str, record: Record | None) -> tuple[str, str | None, str | None]:
-        """Tell where a stretch stands: ``where``, ``uid`` and ``title`` of ``Copied``."""
-        if record is not None and stretch in record.content:
-            return "record", record.uid, record.title
-        place = self.sort().find(stretch)
-        if place < 0:
-            return "training", None, None
-        uid, title = self._rows[place]
-        return "record" if record is not None and uid == record.uid else "training", uid, title
 
     def sort(self) -> overlap.Sorted:
         """Sort the training texts, once, when they are first needed."""
         with self._one_sorts:
             if self._texts is None:
                 self._texts = overlap.Sorted(
-                    text for each in self._contents for text in each.to_pylist()
+                    text for chunk in self._contents for text in chunk.to_pylist()
                 )
                 self._contents = []
             return self._texts
 
 
 def _whole_words(text: str, spans: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-    """Cut stretches down to whole words; what is too short then is left out."""
+    """Cut stretches down to whole words; those that are too short then are left out."""
     for begin, end in spans:
         while begin < end and text[begin].isalnum() and begin and text[begin - 1].isalnum():
             begin += 1
@@ -151,9 +144,9 @@ def _key(title: str) -> int:
     return key
 
 
-def _subset_of(made: Manifest | None) -> Subset | None:
-    """Find the subset that a run was trained on, unless it is gone or another one by now."""
-    parent = manifest.ancestor(made.made_from, "subset") if made else None
+def _subset_of(run: Manifest | None) -> Subset | None:
+    """Open the subset that a run was trained on, unless it is gone or another one by now."""
+    parent = manifest.ancestor(run.made_from, "subset") if run else None
     if parent is None:
         return None
     try:

@@ -4,16 +4,17 @@ import json
 import shlex
 import sys
 import textwrap
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 
 from data import console
 from data.errors import CatalogueError, ConfigError, SourceError
-from inference.ask.assistant import TRAINED_WORDING, Answer, Assistant, Found
+from inference.ask.assistant import Answer, Assistant
 from inference.ask.attribution import LEAST_COPIED, STATES, Copied
 from inference.config import AskConfig
 
 _WIDEST = 100
+_INDENT = " " * 12
 
 
 def run(config: AskConfig) -> None:
@@ -21,81 +22,66 @@ def run(config: AskConfig) -> None:
 
     Raises:
         ConfigError: the question is empty or too long.
-        SourceError: no title is meant, or it is open which.
+        SourceError: no title is meant, or several may be.
     """
-    with closing(Assistant(config)) as desk:
+    with closing(Assistant(config)) as assistant:
         if config.question == "-":
-            _answer_lines(desk, config, sys.stdin)
+            _answer_lines(assistant, config)
         elif config.json:
-            answer = _whole(desk, config, desk.find(config.question, config.title))
-            console.say(as_json(answer))
-            _refuse(answer)
+            *_, answer = _ask(assistant, config, config.question)
+            console.say(answer.as_json())
+            if answer.is_open:
+                raise _no_title(answer)
         else:
-            _converse(desk, config)
+            _converse(assistant, config)
 
 
-def as_json(answer: Answer) -> str:
-    """Write an answer as one line of JSON."""
-    return json.dumps(answer.as_data(), ensure_ascii=False, sort_keys=True)
+def _ask(assistant: Assistant, config: AskConfig, question: str) -> Iterator[Answer]:
+    return assistant.answer(question, config.title, compare=config.compare, anyway=config.anyway)
 
 
-def _whole(desk: Assistant, config: AskConfig, found: Found) -> Answer:
-    *_, answer = desk.answer(found, compare=config.compare, anyway=config.anyway)
-    return answer
-
-
-def _answer_lines(desk: Assistant, config: AskConfig, lines: Iterable[str]) -> None:
-    """Write a line of JSON for each line: an answer, or the error that stands in its place."""
-    for line in lines:
-        question = line.strip()
-        if not question:
-            continue
+def _answer_lines(assistant: Assistant, config: AskConfig) -> None:
+    """Write a line of JSON for each line of standard input: the answer, or an error instead."""
+    for question in filter(None, map(str.strip, sys.stdin)):
         try:
-            answer = _whole(desk, config, desk.find(question, config.title))
-            console.say(as_json(answer))
+            *_, answer = _ask(assistant, config, question)
+            console.say(answer.as_json())
         except CatalogueError as error:
             console.say(json.dumps({"question": question, "error": str(error)}, ensure_ascii=False))
 
 
-def _refuse(answer: Answer) -> None:
-    """Leave with an error where there is no answer.
-
-    Raises:
-        SourceError: no title is meant, or it is open which.
-    """
+def _no_title(answer: Answer) -> SourceError:
     if answer.status == "which":
-        found = f"{len(answer.matches)} that may be meant"
-        raise SourceError("question", "one title", found, "name it with --title")
-    if answer.status == "no_match":
-        mend = "name it with --title, or let the model invent with --anyway true"
-        raise SourceError("question", "a title of the catalogue", "none", mend)
+        several = f"{len(answer.matches)} that may be meant"
+        return SourceError("question", "one title", several, "name it with --title")
+    hint = "name it with --title, or let the model invent with --anyway true"
+    return SourceError("question", "a title of the catalogue", "none", hint)
 
 
-def _converse(desk: Assistant, config: AskConfig) -> None:
-    found = desk.find(config.question, config.title)
-    answers = desk.answer(found, compare=config.compare, anyway=config.anyway)
-    begun = next(answers)
-    if begun.status in ("which", "no_match"):
-        title = _choose(begun)
-        answers = desk.answer(desk.find(config.question, title), compare=config.compare)
-        begun = next(answers)
-    if begun.status == "invented":
+def _converse(assistant: Assistant, config: AskConfig) -> None:
+    """Print the answer while it is written and its evidence below; ask which title is meant."""
+    answers = _ask(assistant, config, config.question)
+    answer = next(answers)
+    if answer.is_open:
+        answers = assistant.answer(config.question, _choose(answer), compare=config.compare)
+        answer = next(answers)
+    if answer.status == "invented":
         console.say("Not in the catalogue: what follows is invented.")
-    console.say(f"{begun.title}\n")
-    _show_evidence(_stream(answers, begun), config.compare, desk.sources)
+    console.say(f"{answer.title}\n")
+    _show_evidence(_stream(answers, answer), config.compare, assistant.sources)
 
 
-def _stream(answers: Iterator[Answer], begun: Answer) -> Answer:
-    """Print the answer while it grows; give it whole."""
-    shown, answer = 0, begun
+def _stream(answers: Iterator[Answer], answer: Answer) -> Answer:
+    """Print the answer while it grows; return it whole."""
+    printed = 0
     for answer in answers:
         text = answer.answer or ""
         # The last letters may change while a word is not whole.
-        until = len(text) if answer.finish_reason == "stop" else max(len(text) - 8, shown)
-        console.say(text[shown:until], end="")
-        shown = max(until, shown)
+        until = len(text) if answer.finish_reason == "stop" else max(len(text) - 8, printed)
+        console.say(text[printed:until], end="")
+        printed = max(until, printed)
     cut = " [cut at the limit]" if answer.finish_reason == "length" else ""
-    console.say((answer.answer or "")[shown:] + cut)
+    console.say((answer.answer or "")[printed:] + cut)
     return answer
 
 
@@ -103,15 +89,16 @@ def _choose(answer: Answer) -> str:
     """Ask which title is meant, on a terminal.
 
     Raises:
-        SourceError: nobody is there to ask, or nothing was chosen.
+        ConfigError: nothing was chosen.
+        SourceError: there is nothing to choose from, or nobody to ask.
     """
     if answer.matches:
         about = "Several titles may be meant" if answer.status == "which" else "Nearest titles"
         console.say(f"{about}:")
         for place, match in enumerate(answer.matches, 1):
             console.say(f"  {place}. {match['title']}  ({match['score']:.0%})")
-    if not (answer.matches and _is_terminal()):
-        _refuse(answer)
+    if not (answer.matches and sys.stdin.isatty() and sys.stdout.isatty()):
+        raise _no_title(answer)
     chosen = input("Which one? (a number, or Enter for none) ").strip()
     if not chosen.isdecimal() or not 1 <= int(chosen) <= len(answer.matches):
         raise ConfigError("title", f"1 to {len(answer.matches)}", chosen or "nothing")
@@ -119,28 +106,24 @@ def _choose(answer: Answer) -> str:
     return title
 
 
-def _is_terminal() -> bool:
-    return sys.stdin.isatty() and sys.stdout.isatty()
-
-
 def _show_evidence(answer: Answer, compare: bool, sources: dict[str, str]) -> None:
     """Print what the answer rests on."""
     width = min(console.terminal_width(), _WIDEST)
 
     def show(name: str, text: str) -> None:
-        console.say(textwrap.fill(f"{name:<12}{text}", width, subsequent_indent=" " * 12))
+        console.say(textwrap.fill(f"{name:<12}{text}", width, subsequent_indent=_INDENT))
 
     console.say()
     if compare:
         show("base says", answer.base_answer or "nothing")
     if answer.record is not None:
+        source, offset = answer.record.source, answer.record.byte_offset
         show("record", answer.record.content or "without a description")
-        source = answer.record.source
-        show("line", f"{source}, byte {answer.record.byte_offset:,}; to see it:")
-        console.say(" " * 12 + line_command(sources.get(source, source), answer.record.byte_offset))
+        show("line", f"{source}, byte {offset:,}; to see it:")
+        console.say(_INDENT + line_command(sources.get(source, source), offset))
     show("training", STATES[answer.training])
-    if answer.instruction != answer.question.strip():
-        show("asked as", f"{answer.instruction} ({TRAINED_WORDING})")
+    if answer.wording:
+        show("asked as", answer.wording)
     if answer.record is not None or answer.copied:
         show("recited", _recited(answer))
     if len(answer.matches) > 1:
@@ -152,9 +135,8 @@ def _show_evidence(answer: Answer, compare: bool, sources: dict[str, str]) -> No
 def _recited(answer: Answer) -> str:
     if not answer.copied:
         return f"nothing of {LEAST_COPIED} characters or more"
-    share = sum(each.end - each.begin for each in answer.copied) / max(len(answer.answer or ""), 1)
-    told = "; ".join(f"“{each.text.strip()}” ({_origin(each)})" for each in answer.copied)
-    return f"{share:.0%} of the answer: {told}"
+    stretches = (f"“{copied.text.strip()}” ({_origin(copied)})" for copied in answer.copied)
+    return f"{answer.copied_share:.0%} of the answer: {'; '.join(stretches)}"
 
 
 def _origin(copied: Copied) -> str:
@@ -164,6 +146,6 @@ def _origin(copied: Copied) -> str:
 
 
 def line_command(source: str, byte_offset: int) -> str:
-    """Give the shell command that prints the line of a record."""
-    opened = "zcat" if source.endswith(".gz") else "cat"
-    return f"{opened} {shlex.quote(source)} | tail -c +{byte_offset + 1} | head -n 1"
+    """Return the shell command that prints the line of a record."""
+    program = "zcat" if source.endswith(".gz") else "cat"
+    return f"{program} {shlex.quote(source)} | tail -c +{byte_offset + 1} | head -n 1"

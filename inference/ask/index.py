@@ -1,25 +1,23 @@
-"""The index of a catalogue's titles: one SQLite file beside the clean shards, kept up by digest.
+"""The index of a catalogue's titles: one SQLite file beside the clean shards.
 
-Words of titles in one full-text table, and the different words themselves in another with
-trigrams, so that a misspelt word finds what was meant among thousands of words, not among
-millions of titles. Holds titles only; the records stay in the shards.
+One full-text table holds the words of each title. Another holds each different word by its
+trigrams, so that a misspelt word is looked up among thousands of words, not millions of titles.
+Holds titles only; the records stay in the shards.
 """
 
 import contextlib
-import posixpath
+import dataclasses
 import sqlite3
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import xxhash
 
 from data import console
 from data.artefacts import lock, manifest, schema
-from data.artefacts.folder import Artefact, Folder, digest_file
+from data.artefacts.folder import TEMPORARY, Artefact, Folder, digest_file
 from data.artefacts.manifest import Counts, Manifest
 from data.artefacts.parts import open_part
 from data.cli import command_line
@@ -28,10 +26,10 @@ from inference.ask.query import words
 
 STAGE = "titles"
 _FILE = "titles.sqlite"
-# What SQLite says where the machine is at fault, not the file.
+# In SQLite's errors where the machine is at fault, not the file.
 _REFUSALS = ("full", "locked", "readonly", "out of memory")
-# Raise it when folding or the tables change: an index of another form is made anew.
-_FORM = 1
+FORM = 1
+"""Raise it when folding or the tables change: an index of another form is made anew."""
 # A row's number: its part above these bits, its place in the part below.
 _ROW_BITS = 32
 _ROWS_AT_ONCE = 20_000
@@ -70,7 +68,7 @@ class Record:
 
 
 def whole_key(folded: str) -> int:
-    """Key a whole title by its folded words: xxh3-64 as SQLite's signed integer."""
+    """Hash the folded words of a whole title: xxh3-64 as SQLite's signed integer."""
     key: int = xxhash.xxh3_64_intdigest(folded.encode())
     return key - (1 << 64) if key >> 63 else key
 
@@ -99,183 +97,141 @@ def build(clean: str, place: str | None = None) -> str:
         OutputError: the folder holds something else.
     """
     began = time.perf_counter()
-    made = manifest.read(Folder(clean), "clean")
-    parts = {each.path: each for each in made.outputs if each.path.startswith("part-")}
-    if not made.counts.kept:
+    catalogue = manifest.read(Folder(clean), "clean")
+    if not catalogue.counts.kept:
         raise SourceError(clean, "titles", "a catalogue without rows")
     folder = Folder(place or place_beside(clean))
-    identity = {"form": _FORM, "clean": made.digest}
-    if _is_finished(folder, identity):
+    identity = {"form": FORM, "clean": catalogue.digest}
+    earlier = _find(folder)
+    if earlier is not None and earlier.identity == identity:
         return folder.url
-    Path(folder.path()).mkdir(parents=True, exist_ok=True)
     with lock.locked(folder, wait=True):
-        if not _is_finished(folder, identity):  # else another process was quicker
-            _clear_way(folder)
-            rows = _fill(folder, Folder(clean), parts)
-            file = Path(folder.path(_FILE))
-            output = Artefact(_FILE, rows, file.stat().st_size, digest_file(file))
-            seconds = round(time.perf_counter() - began, 3)
-            Manifest(
-                stage=STAGE,
-                config={"clean": clean},
-                identity=identity,
-                inputs=tuple(parts.values()),
-                outputs=(output,),
-                counts=Counts(rows, rows),
-                made_from=(made.as_parent(manifest.absolute(clean)),),
-                versions=manifest.versions() | {"sqlite": sqlite3.sqlite_version},
-                seconds=seconds,
-            ).write(folder)
-            command_line.log.info(f"{folder.url}: {rows:,} titles indexed in {seconds:.1f} s")
+        earlier = _find(folder)
+        if earlier is not None and earlier.identity == identity:  # another process was quicker
+            return folder.url
+        _begin(folder, earlier)
+        rows = _fill(folder, Folder(clean), catalogue.parts)
+        file = Path(folder.path(_FILE))
+        output = Artefact(_FILE, rows, file.stat().st_size, digest_file(file))
+        seconds = round(time.perf_counter() - began, 3)
+        Manifest(
+            stage=STAGE,
+            config={"clean": clean},
+            identity=identity,
+            inputs=catalogue.parts,
+            outputs=(output,),
+            counts=Counts(rows, rows),
+            made_from=(catalogue.as_parent(manifest.absolute(clean)),),
+            versions=manifest.versions() | {"sqlite": sqlite3.sqlite_version},
+            seconds=seconds,
+        ).write(folder)
+    command_line.log.info(f"{folder.url}: {rows:,} titles indexed in {seconds:.1f} s")
     return folder.url
 
 
-def _fill(folder: Folder, clean: Folder, parts: dict[str, Artefact]) -> int:
-    """Bring an index up to date, or make it from nothing where it is damaged; give all rows."""
-    for is_last in (False, True):
-        try:
-            with contextlib.closing(_open_to_write(folder)) as db:
-                return _bring_up_to_date(db, clean, parts)
-        except sqlite3.DatabaseError as error:
-            if is_last or any(word in str(error) for word in _REFUSALS):
-                raise OutputError(folder.path(_FILE), "a file to write", str(error)) from error
-            command_line.log.warning(f"{folder.path(_FILE)}: damaged ({error}); it is made anew")
-            _remove_file(folder)
-    raise AssertionError
-
-
-def _remove_file(folder: Folder) -> None:
-    for name in folder.names():
-        if name.startswith(_FILE):
-            folder.remove(name)
-
-
 def discard(place: str) -> None:
-    """Declare an index unfinished that turned out to be damaged, so that it is made anew."""
+    """Remove an index that turned out to be damaged, so that it is made anew."""
     folder = Folder(place)
     with lock.locked(folder, wait=True):
         folder.remove(manifest.NAME)
         _remove_file(folder)
 
 
-def _is_finished(folder: Folder, identity: dict[str, Any]) -> bool:
-    """Tell whether the index is there, of these shards, and the bytes that were written.
-
-    Raises:
-        OutputError: the folder holds something else.
-    """
-    earlier = _earlier(folder)
-    return earlier is not None and earlier.identity == identity and _is_whole(folder, earlier)
+def _remove_file(folder: Folder) -> None:
+    """Remove the database, and the journal that a killed process left beside it."""
+    for name in folder.names():
+        if name.startswith(_FILE):
+            folder.remove(name)
 
 
-def _earlier(folder: Folder) -> Manifest | None:
-    """Read the manifest of an index that was finished once.
+def _find(folder: Folder) -> Manifest | None:
+    """Read the manifest of an index that is finished and as it was written.
 
     Raises:
         OutputError: the folder holds something else.
     """
     names = [name for name in folder.names() if name != lock.NAME]
+    hint = "name another --index"
     if manifest.NAME not in names:
-        if names and not any(name.startswith((_FILE, ".tmp-")) for name in names):
-            mend = "name another --index"
-            raise OutputError(folder.url, "an empty or new folder", f"{names[0]!r} in it", mend)
+        if names and not any(name.startswith((_FILE, TEMPORARY)) for name in names):
+            raise OutputError(folder.url, "an empty or new folder", f"{names[0]!r} in it", hint)
         return None
     try:
-        return manifest.read(folder, STAGE)
+        earlier = manifest.read(folder, STAGE)
     except ManifestError as error:
         if _FILE in names:
             return None
-        expected, mend = "an index of titles, or nothing", "name another --index"
-        raise OutputError(folder.url, expected, "something else", mend) from error
+        expected = "an index of titles, or nothing"
+        raise OutputError(folder.url, expected, "something else", hint) from error
+    with contextlib.suppress(ManifestError):
+        earlier.check(folder)
+        return earlier
+    return None
 
 
-def _is_whole(folder: Folder, earlier: Manifest) -> bool:
-    file, written = Path(folder.path(_FILE)), earlier.outputs[0]
-    return (
-        file.is_file()
-        and file.stat().st_size == written.bytes
-        and digest_file(file) == written.digest
-    )
-
-
-def _clear_way(folder: Folder) -> None:
-    """Declare an index unfinished, and take its file away where nothing can be added to it."""
-    earlier = _earlier(folder)
-    if earlier is not None:
-        if not _is_whole(folder, earlier):
-            command_line.log.warning(
-                f"{folder.path(_FILE)}: not as it was written; it is made anew"
-            )
+def _begin(folder: Folder, earlier: Manifest | None) -> None:
+    """Declare an index unfinished, and remove its file where nothing can be added to it."""
+    if folder.exists(manifest.NAME):
+        if earlier is None:
+            file = folder.path(_FILE)
+            command_line.log.warning(f"{file}: not as it was written; it is made anew")
+        if earlier is None or earlier.identity.get("form") != FORM:
             _remove_file(folder)
-        elif earlier.identity.get("form") != _FORM:
-            _remove_file(folder)
-    folder.remove(manifest.NAME)
+        folder.remove(manifest.NAME)
 
 
-def _connect(path: str) -> sqlite3.Connection:
-    return sqlite3.connect(path, timeout=600, isolation_level=None)
+def _fill(
+    folder: Folder, clean: Folder, parts: tuple[Artefact, ...], may_retry: bool = True
+) -> int:
+    """Bring an index up to date, or make it from nothing where it is damaged; count its rows."""
+    file = folder.path(_FILE)
+    try:
+        db = sqlite3.connect(file, timeout=600, isolation_level="IMMEDIATE")
+        with contextlib.closing(db):
+            return _update(db, clean, parts)
+    except sqlite3.DatabaseError as error:
+        if not may_retry or any(word in str(error) for word in _REFUSALS):
+            raise OutputError(file, "a file to write", str(error)) from error
+        command_line.log.warning(f"{file}: damaged ({error}); it is made anew")
+    _remove_file(folder)
+    return _fill(folder, clean, parts, may_retry=False)
 
 
-def _open_to_write(folder: Folder) -> sqlite3.Connection:
-    db = _connect(folder.path(_FILE))
+def _update(db: sqlite3.Connection, clean: Folder, parts: tuple[Artefact, ...]) -> int:
+    """Take out the parts that are gone or changed and put in the new ones; count all rows."""
     # A killed process leaves a journal that the next one rolls back; a power cut may spoil the
     # file, which has no manifest then.
-    db.executescript("PRAGMA synchronous=OFF; PRAGMA cache_size=-262144;")
-    db.executescript(_TABLES)
-    return db
-
-
-def _bring_up_to_date(db: sqlite3.Connection, clean: Folder, parts: dict[str, Artefact]) -> int:
-    """Take out the parts that are gone or changed, put in the new ones; give all rows."""
-    known = {
-        digest: (key, name)
-        for key, name, digest in db.execute("SELECT id, name, digest FROM parts")
-    }
-    wanted = {each.digest for each in parts.values()}
-    for digest, (key, _) in known.items():
-        if digest not in wanted:
-            _take_out(db, key)
-    with console.Progress("index", sum(each.rows for each in parts.values()), "titles") as progress:
-        for name, part in parts.items():
-            if part.digest in known:
+    db.executescript("PRAGMA synchronous=OFF; PRAGMA cache_size=-262144;" + _TABLES)
+    indexed = dict(db.execute("SELECT digest, id FROM parts").fetchall())
+    for digest in indexed.keys() - {part.digest for part in parts}:
+        _take_out(db, indexed[digest])
+    with console.Progress("index", sum(part.rows for part in parts), "titles") as progress:
+        for part in parts:
+            if part.digest in indexed:
                 # The same rows under another name: shards may be numbered anew.
-                db.execute("UPDATE parts SET name = ? WHERE digest = ?", (name, part.digest))
+                db.execute("UPDATE parts SET name = ? WHERE digest = ?", (part.path, part.digest))
             else:
-                _put_in(db, clean, name, part)
+                _put_in(db, clean, part)
             progress.advance(part.rows)
-    with _transaction(db):
-        for statement in filter(None, map(str.strip, _WORDS.split(";"))):
-            db.execute(statement)
-    found: int = db.execute("SELECT count(*) FROM titles").fetchone()[0]
-    return found
+    db.executescript(f"BEGIN IMMEDIATE; {_WORDS} COMMIT;")
+    rows: int = db.execute("SELECT count(*) FROM titles").fetchone()[0]
+    return rows
 
 
-@contextlib.contextmanager
-def _transaction(db: sqlite3.Connection) -> Iterator[None]:
-    db.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-    except BaseException:
-        db.execute("ROLLBACK")
-        raise
-    db.execute("COMMIT")
-
-
-def _put_in(db: sqlite3.Connection, clean: Folder, name: str, part: Artefact) -> None:
+def _put_in(db: sqlite3.Connection, clean: Folder, part: Artefact) -> None:
     """Index one part in one transaction."""
-    with _transaction(db):
+    with db:
         query = "INSERT OR IGNORE INTO parts (name, digest, rows) VALUES (?, ?, ?) RETURNING id"
-        added = db.execute(query, (name, part.digest, part.rows)).fetchone()
-        if added is None:  # another process was quicker
+        inserted = db.execute(query, (part.path, part.digest, part.rows)).fetchone()
+        if inserted is None:  # another part holds the same rows
             return
-        start = added[0] << _ROW_BITS
-        with open_part(clean, name, part) as file:
+        start = inserted[0] << _ROW_BITS
+        with open_part(clean, part.path, part) as file:
             for batch in file.iter_batches(batch_size=_ROWS_AT_ONCE, columns=["title"]):
                 titles = batch.column(0).to_pylist()
                 folded = [" ".join(words(title)) for title in titles]
                 keys = range(start, start + len(titles))
-                wholes = map(whole_key, folded)
-                rows = zip(keys, titles, wholes, strict=True)
+                rows = zip(keys, titles, map(whole_key, folded), strict=True)
                 db.executemany("INSERT INTO titles VALUES (?, ?, ?)", rows)
                 said = zip(keys, folded, strict=True)
                 db.executemany("INSERT INTO said (rowid, folded) VALUES (?, ?)", said)
@@ -283,14 +239,15 @@ def _put_in(db: sqlite3.Connection, clean: Folder, name: str, part: Artefact) ->
 
 
 def _take_out(db: sqlite3.Connection, key: int) -> None:
-    with _transaction(db):
-        low, high = key << _ROW_BITS, (key + 1) << _ROW_BITS
+    """Remove one part in one transaction."""
+    with db:
+        bounds = (key << _ROW_BITS, (key + 1) << _ROW_BITS)
         query = "SELECT id, title FROM titles WHERE id >= ? AND id < ?"
-        # A table without its content is told what it held.
-        gone = [(row, " ".join(words(title))) for row, title in db.execute(query, (low, high))]
+        # The full-text table keeps no texts: to delete a row, it must be told the row's text.
+        rows = [(row, " ".join(words(title))) for row, title in db.execute(query, bounds)]
         delete = "INSERT INTO said (said, rowid, folded) VALUES ('delete', ?, ?)"
-        db.executemany(delete, gone)
-        db.execute("DELETE FROM titles WHERE id >= ? AND id < ?", (low, high))
+        db.executemany(delete, rows)
+        db.execute("DELETE FROM titles WHERE id >= ? AND id < ?", bounds)
         db.execute("DELETE FROM parts WHERE id = ?", (key,))
 
 
@@ -307,81 +264,60 @@ def open_index(place: str) -> sqlite3.Connection:
     return db
 
 
-def read_record(
-    db: sqlite3.Connection, clean: Folder, row: int, parts: dict[str, Artefact] | None = None
-) -> Record:
+def read_record(db: sqlite3.Connection, clean: Folder, row: int, catalogue: Manifest) -> Record:
     """Read the record of an indexed title from its shard.
 
     Args:
         db: from ``open_index``.
         clean: the shards.
         row: of the index.
-        parts: the shards as their manifest lists them now, by name; none: not looked at.
+        catalogue: the manifest of the shards as they are now.
 
     Raises:
-        ManifestError: the shard is not the one that was indexed, or holds another title there.
+        ManifestError: the shard is not the one that was indexed.
     """
     query = "SELECT name, digest, title FROM parts, titles WHERE parts.id = ? AND titles.id = ?"
     name, digest, title = db.execute(query, (row >> _ROW_BITS, row)).fetchone() or ("", "", "")
-    record = None
-    part = parts.get(name) if parts else None
-    if name and (parts is None or (part and part.digest == digest)):
-        record = _read_row(clean, name, row, part)
-    if record is None or record.title != title:
-        expected, found = "the shard that was indexed", "another one"
-        raise ManifestError(clean.path(name), expected, found, "ask again in a moment")
-    return record
+    part = catalogue.part(name)
+    if part is not None and part.digest == digest:
+        record = _read_row(clean, part, row & ((1 << _ROW_BITS) - 1))
+        if record.title == title:
+            return record
+    expected, hint = "the shard that was indexed", "ask again in a moment"
+    raise ManifestError(clean.path(name), expected, "another one", hint)
 
 
-def _read_row(clean: Folder, name: str, row: int, part: Artefact | None) -> Record | None:
-    place = row & ((1 << _ROW_BITS) - 1)
-    columns = ["uid", "title", "content", "split", "source", "byte_offset"]
-    with open_part(clean, name, part) as file:
-        for group in range(file.num_row_groups):
-            rows = file.metadata.row_group(group).num_rows
-            if place < rows:
-                table = file.read_row_group(group, columns=columns)
-                return _record(table.slice(place, 1), clean.path(name))
-            place -= rows
-    return None
-
-
-def _record(row: pa.Table, where: str) -> Record:
-    schema.check(row, pa.schema([schema.CLEAN.field(name) for name in row.column_names]), where)
+def _read_row(clean: Folder, part: Artefact, place: int) -> Record:
+    """Read one row of a part, and of its row groups only the one that holds it."""
+    fields = pa.schema([schema.CLEAN.field(item.name) for item in dataclasses.fields(Record)])
+    with open_part(clean, part.path, part) as file:
+        group = 0
+        while place >= (rows := file.metadata.row_group(group).num_rows):
+            place, group = place - rows, group + 1
+        row = file.read_row_group(group, columns=fields.names).slice(place, 1)
+    schema.check(row, fields, clean.path(part.path))
     return Record(**row.to_pylist()[0])
 
 
 def row_of(db: sqlite3.Connection, title: str) -> int | None:
-    """Give the first row of a title, spelt in full but for case, accents and punctuation.
+    """Find the first row of a title, spelt in full but for case, accents and punctuation.
 
     Where several titles fold to the same words, the one that is equal goes first.
     """
     key = whole_key(" ".join(words(title)))
     query = "SELECT id FROM titles WHERE whole = ? ORDER BY title != ?, id LIMIT 1"
-    found = db.execute(query, (key, title)).fetchone()
-    return found[0] if found else None
-
-
-def digest_of(place: str) -> str:
-    """Give the digest of the catalogue that an index is of."""
-    digest: str = manifest.read(Folder(place), STAGE).identity["clean"]
-    return digest
-
-
-def sources_of(clean: str) -> dict[str, str]:
-    """Tell where each source of a catalogue lay when it was cleaned, by its name in the rows."""
-    made = manifest.read(Folder(clean), "clean")
-    return {posixpath.basename(each.path): each.path for each in made.inputs}
+    row = db.execute(query, (key, title)).fetchone()
+    return row[0] if row else None
 
 
 def count(db: sqlite3.Connection) -> int:
     """Count the titles of an index."""
-    found: int = db.execute("SELECT coalesce(sum(rows), 0) FROM parts").fetchone()[0]
-    return found
+    rows: int = db.execute("SELECT coalesce(sum(rows), 0) FROM parts").fetchone()[0]
+    return rows
 
 
 def short_titles(db: sqlite3.Connection, longest: int, most: int) -> list[str]:
-    """Give a few titles of more than one word and at most so many characters."""
+    """List a few titles of three words or more and at most so many characters."""
     query = (
         "SELECT title FROM titles WHERE length(title) <= ? AND title LIKE '% % %' "
         "AND title NOT LIKE '%<%' LIMIT ?"

@@ -1,39 +1,27 @@
-"""What a question names: its words, folded, and how much each one tells of a title.
+"""What a question names: its words, folded, and how much each one says about the title.
 
-Pure string work, the same when titles are indexed and when a question is read. Knows nothing of
-databases.
+Pure string work, the same when titles are indexed and when a question is read.
 """
 
+import importlib.resources
+import itertools
 import re
 import unicodedata
 from dataclasses import dataclass
 
 _APOSTROPHES = re.compile(r"(?<=\w)['\u2019\u02bc](?=\w)")
 _WORD = re.compile(r"[^\W_]+")
-# Without an opening mark inside, so that one that is never closed is not looked through again.
+# No opening mark inside: else the rest of the text is searched again for each one left open.
 _PAIRED = re.compile(r"\u201c([^\u201c\u201d]+)\u201d|\u00ab([^\u00ab\u00bb]+)\u00bb")
 _MARK = re.compile(r"[\"']")
 
-# What people say around a title. They may stand in one too, so they count little, not nothing.
-_ENGLISH = """
-a about an and any anything are as at be been being buy by can could describe description did do
-does for from get give good has have help hello hey hi how i if in info information into is it its
-kind know like lets like looking may me might more much my need of offer on one or our out please
-product purchase really recommend say says she should show so some someone something sort summarise
-summarize summary tell than thank thanks that the their them there these they thing think this those
-to us want wants was we were what whats which who whom whose why will with work would write you your
+FRAME = frozenset(
+    importlib.resources.files("inference.ask").joinpath("frame.txt").read_text("utf-8").split()
+)
+"""Words, folded, that people put around a title in English and Portuguese.
+
+A title may hold them too, so they count little, not nothing.
 """
-_PORTUGUESE = """
-acha ai ainda algo alguem alguma algum ao aos aquela aquele as bom boa busco com como comprar compro
-conta conte contar da das de dele dela descreva descrever descricao detalhes diga dizer do dos e ela
-ele em entre era essa esse esta este eu explica explique fala falar fale favor foi gostaria ha info
-informacao informacoes isso isto la lhe mais mas me meu minha mim na nao nas no nos o oi ola onde os
-ou para pela pelo pode poderia por porque posso pra preciso procuro produto quais qual quando que
-quem quero queria saber se sera serve seu sim sobre sua tem tenho ter titulo trata tudo um uma umas
-uns vale voce
-"""
-FRAME = frozenset((_ENGLISH + _PORTUGUESE).split())
-"""Words that a question is built of, folded."""
 
 _FRAME_WEIGHT = 0.1
 _UNQUOTED_WEIGHT = 0.3
@@ -52,11 +40,11 @@ class Term:
 
 
 class _Folds(dict[int, str]):
-    """What each character is without its accents, by code point; learned as they come."""
+    """Each character without its accents, by code point; filled as characters come."""
 
     def __missing__(self, code: int) -> str:
         parts = unicodedata.normalize("NFKD", chr(code))
-        self[code] = "".join(each for each in parts if not unicodedata.combining(each))
+        self[code] = "".join(part for part in parts if not unicodedata.combining(part))
         return self[code]
 
 
@@ -66,8 +54,8 @@ _FOLDS = _Folds()
 def fold(text: str) -> str:
     """Fold case and accents; drop apostrophes inside words, so that ``Men's`` is ``mens``."""
     if not text.isascii():
-        # A character at a time: Unicode's own order of accents takes quadratic time to make, and
-        # they go anyway.
+        # One character at a time: putting many accents into Unicode's order takes quadratic time,
+        # and they are dropped anyway.
         text = text.translate(_FOLDS)
     text = text.casefold()
     return _APOSTROPHES.sub("", text) if "'" in text or not text.isascii() else text
@@ -79,7 +67,7 @@ def words(text: str) -> list[str]:
 
 
 def quoted(question: str) -> list[str]:
-    """Give what stands between quotation marks, in time linear in the question.
+    """Return what stands between quotation marks, in time linear in the question.
 
     Paired marks, or plain ones that open before a word and close behind one.
     """
@@ -90,7 +78,7 @@ def quoted(question: str) -> list[str]:
         if opened is not None and place > opened + 1 and not _is_letter(after):
             listed.append(question[opened + 1 : place])
             opened = None
-        elif opened is None or mark[0] == '"':  # nothing quoted goes on over a double mark
+        elif opened is None or mark[0] == '"':  # a double mark ends every quotation
             before = question[place - 1 : place] if place else ""
             opened = None if _is_letter(before) else place
     return [text for text in listed if words(text)]
@@ -119,18 +107,9 @@ def terms(question: str) -> list[Term]:
 
 
 def spans(question: str, most: int = 60) -> list[str]:
-    """Give every run of words of a question, spaces between: what a whole title could be.
-
-    Args:
-        question: of any length.
-        most: look at so many words only.
-    """
+    """Return every run of a question's first words, spaces between: each may be a whole title."""
     listed = words(question)[:most]
-    return [
-        " ".join(listed[start:stop])
-        for start in range(len(listed))
-        for stop in range(start + 1, len(listed) + 1)
-    ]
+    return [" ".join(listed[a:b]) for a, b in itertools.combinations(range(len(listed) + 1), 2)]
 
 
 def named_title(question: str) -> str:
@@ -138,8 +117,7 @@ def named_title(question: str) -> str:
     marked = quoted(question)
     if marked:
         return max(marked, key=len).strip()
-    found = list(_WORD.finditer(question))
-    inner = [each for each in found if fold(each.group()) not in FRAME]
+    inner = [match for match in _WORD.finditer(question) if fold(match[0]) not in FRAME]
     if not inner:
         return question.strip()
     return question[inner[0].start() : inner[-1].end()]

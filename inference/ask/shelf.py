@@ -1,11 +1,12 @@
-"""The catalogue as it is now: its index and records, in step with shards cleaned anew in place.
+"""The catalogue as it is now: its index and records, kept in step with the shards.
 
-Before each look it is compared with what was indexed, by the state of its manifest's file; an
-index of other shards, or a damaged one, is made anew. Never gives the record of another title.
+Before each look the state of the manifest's file is compared with that of the last indexing. The
+index of other shards, or a damaged one, is made anew. Never returns the record of another title.
 """
 
 import contextlib
-import itertools
+import dataclasses
+import posixpath
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -14,13 +15,14 @@ from dataclasses import dataclass
 import fsspec
 
 from data.artefacts import manifest
-from data.artefacts.folder import Artefact, Folder
+from data.artefacts.folder import Folder
+from data.artefacts.manifest import Manifest
 from data.cli import command_line
 from data.errors import ManifestError
 from inference.ask import index
 from inference.ask.index import Record
 
-# For who asks while another one's question has the index made anew.
+# For who asks while the index is made anew for another question.
 _PATIENCE = 5.0
 _AGAIN = "ask again in a moment"
 
@@ -30,13 +32,12 @@ class _State:
     """What was indexed."""
 
     stamp: str
-    number: int
-    """Rises with each index that is made."""
+    """Of the manifest's file; empty: the index is damaged."""
     place: str
+    catalogue: Manifest
     digest: str
+    """Of the catalogue."""
     sources: dict[str, str]
-    parts: dict[str, Artefact]
-    """Digest of each part, by its name."""
 
 
 class Shelf:
@@ -53,127 +54,109 @@ class Shelf:
         self._clean, self._place = Folder(clean), place
         self._local = threading.local()
         self._one_builds = threading.Lock()
-        self._numbers = itertools.count()
-        self._state: _State | None = None
-        self._current()
+        self._state = self._build(self._stamp())
 
     @property
     def digest(self) -> str:
-        """Of the catalogue that was indexed last."""
-        return self._known().digest
+        """Digest of the catalogue that was indexed last."""
+        return self._state.digest
 
     @property
     def sources(self) -> dict[str, str]:
-        """Where each source of the catalogue lies, by its name."""
-        return self._known().sources
+        """Where each source of the catalogue was when it was cleaned, by its name in the rows."""
+        return self._state.sources
 
     @contextlib.contextmanager
     def opened(self) -> Iterator[tuple[sqlite3.Connection, str]]:
-        """Open the index of the catalogue as it is now; give it with the catalogue's digest.
+        """Open the index of the catalogue as it is now; yield it and the catalogue's digest.
 
         Raises:
             ManifestError: the catalogue is gone or being made anew, or its index was damaged.
         """
         state = self._current()
         try:
-            yield self._db(state), state.digest
+            if getattr(self._local, "state", None) is not state:  # each thread opens it once
+                if hasattr(self._local, "db"):
+                    self._local.db.close()
+                self._local.db = index.open_index(state.place)
+                self._local.state = state
+            yield self._local.db, state.digest
         except sqlite3.DatabaseError as error:
             if "locked" not in str(error):
-                self._forget(state, str(error))
-            found = f"one that is not ({error})"
-            raise ManifestError(state.place, "an index to read", found, _AGAIN) from error
+                self._discard(state, str(error))
+            damage = f"one that is not ({error})"
+            raise ManifestError(state.place, "an index to read", damage, _AGAIN) from error
 
     def record(self, row: int, digest: str) -> Record:
         """Read the record of an indexed title.
 
         Args:
             row: of the index.
-            digest: of the catalogue in which it was found.
+            digest: of the catalogue in which the title was found.
 
         Raises:
             ManifestError: the catalogue is another one by now, or its shard is.
         """
-        with self.opened() as (db, now):
-            state = self._known()
-            if now != digest:
+        with self.opened() as (db, current):
+            state = self._state
+            if current != digest:
                 raise self._changed()
-            record = index.read_record(db, self._clean, row, state.parts)
+            record = index.read_record(db, self._clean, row, state.catalogue)
             if self._stamp() != state.stamp:
                 raise self._changed()
         return record
 
     def _changed(self) -> ManifestError:
-        expected, found = "the catalogue that the question was asked about", "another by now"
-        return ManifestError(self._clean.url, expected, found, _AGAIN)
-
-    def _known(self) -> _State:
-        state = self._state
-        if state is None:
-            raise ManifestError(self._clean.url, "an index of it", "none", _AGAIN)
-        return state
+        expected = "the catalogue that the question was asked about"
+        return ManifestError(self._clean.url, expected, "another by now", _AGAIN)
 
     def _stamp(self) -> str:
-        """Tell one state of the manifest's file from another."""
+        """Return a text that changes whenever the manifest's file is written."""
         try:
             fs, root = fsspec.core.url_to_fs(self._clean.url)
             fs.invalidate_cache(root)
             stamp: str = fs.ukey(f"{root}/{manifest.NAME}")
             return stamp
         except FileNotFoundError:
-            manifest.read(self._clean, "clean")  # tells what is there instead
+            manifest.read(self._clean, "clean")  # its error names what is there instead
             raise
         except OSError as error:
-            found = error.strerror or type(error).__name__
-            raise ManifestError(self._clean.url, "a catalogue that can be read", found) from error
+            reason = error.strerror or type(error).__name__
+            raise ManifestError(self._clean.url, "a catalogue that can be read", reason) from error
 
     def _current(self) -> _State:
-        """Give what is indexed, after indexing what is there now."""
+        """Return what is indexed, after indexing what is there now."""
         stamp, state = self._stamp(), self._state
-        if state is not None and state.stamp == stamp:
+        if state.stamp == stamp:
             return state
         if not self._one_builds.acquire(timeout=_PATIENCE):
-            expected, found = "an index of its titles", "one that is being made"
-            raise ManifestError(self._clean.url, expected, found, _AGAIN)
+            expected = "an index of its titles"
+            raise ManifestError(self._clean.url, expected, "one that is being made", _AGAIN)
         try:
-            state = self._state
-            if state is None or state.stamp != stamp:
-                state = self._state = self._build(stamp, state)
+            before = state = self._state
+            if before.stamp != stamp:
+                state = self._state = self._build(stamp)
+            if before.digest != state.digest:
+                command_line.log.info(
+                    f"{self._clean.url}: cleaned anew, so its titles were indexed anew"
+                )
             return state
         finally:
             self._one_builds.release()
 
-    def _build(self, stamp: str, before: _State | None) -> _State:
+    def _build(self, stamp: str) -> _State:
         place = index.build(self._clean.url, self._place)
-        made = manifest.read(self._clean, "clean")
-        if index.digest_of(place) != made.digest:
+        catalogue = manifest.read(self._clean, "clean")
+        digest = catalogue.digest
+        if manifest.read(Folder(place), index.STAGE).identity["clean"] != digest:
             raise self._changed()
-        if before is not None and before.digest != made.digest:
-            command_line.log.info(
-                f"{self._clean.url}: cleaned anew, so its titles were indexed anew"
-            )
-        return _State(
-            stamp,
-            next(self._numbers),
-            place,
-            made.digest,
-            index.sources_of(self._clean.url),
-            {each.path: each for each in made.outputs},
-        )
+        sources = {posixpath.basename(source.path): source.path for source in catalogue.inputs}
+        return _State(stamp, place, catalogue, digest, sources)
 
-    def _db(self, state: _State) -> sqlite3.Connection:
-        """Open the index once a thread."""
-        if getattr(self._local, "number", None) != state.number:
-            if hasattr(self._local, "db"):
-                self._local.db.close()
-            self._local.db = index.open_index(state.place)
-            self._local.number = state.number
-        opened: sqlite3.Connection = self._local.db
-        return opened
-
-    def _forget(self, state: _State, why: str) -> None:
-        """Have an index made anew that turned out to be damaged."""
+    def _discard(self, state: _State, why: str) -> None:
+        """Remove an index that turned out to be damaged, so that the next look makes it anew."""
         with self._one_builds:
             if self._state is state:
                 command_line.log.warning(f"{state.place}: damaged ({why}); it is made anew")
                 index.discard(state.place)
-                self._state = None
+                self._state = dataclasses.replace(state, stamp="")

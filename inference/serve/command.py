@@ -7,6 +7,7 @@ told to load nothing but from here.
 import contextlib
 import gc
 import importlib
+import importlib.resources
 import os
 import re
 import socket
@@ -17,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from data import console
 from data.errors import ConfigError, SourceError
-from inference.ask.assistant import Assistant
-from inference.config import AssistantConfig, ServeConfig
+from inference.ask import Assistant
+from inference.config import ServeConfig
 from inference.serve import guard
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def run(config: ServeConfig) -> None:
     # Before Gradio is imported, which reads them then.
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    # Else every answer adds up a table of the last 10,000 of them.
+    # By default every answer adds up a table of the last 10,000 answers.
     os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "1")
     os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", str(2**62))
     import uvicorn
@@ -58,17 +59,13 @@ def run(config: ServeConfig) -> None:
     from inference.serve import connections
 
     report = _report(config)
-    with closing(_listen(config)) as listener, closing(Assistant(config, config.queue)) as desk:
-        app = make_app(desk, report, config.queue)
-        desk.warm_up()
-        # Gradio imports it at the first answer, which kept everybody waiting for a second.
-        with contextlib.suppress(ImportError):
-            importlib.import_module("matplotlib.pyplot")
-        # By default each takes 5 ms before another thread gets its turn, and the loop needs many.
-        sys.setswitchinterval(_TURN_SECONDS)
-        # Else the collector looks through all that is loaded by now, half a second in the loop.
-        gc.collect()
-        gc.freeze()
+    with (
+        closing(_listen(config)) as listener,
+        closing(Assistant(config, config.queue)) as assistant,
+    ):
+        app = make_app(assistant, config, report)
+        assistant.warm_up()
+        _keep_the_loop_quick()
         port = listener.getsockname()[1]
         console.say(f"serving on http://{config.host}:{port} (end with Ctrl-C)")
         settings = uvicorn.Config(
@@ -79,20 +76,34 @@ def run(config: ServeConfig) -> None:
         connections.Server(settings).run(sockets=[listener])
 
 
-def make_app(desk: Assistant, report: Path | None = None, waiting: int = 64) -> "FastAPI":
+def _keep_the_loop_quick() -> None:
+    """Do now, or never, what would keep the thread that serves all connections waiting later."""
+    # Gradio imports it at the first answer, which takes a second.
+    with contextlib.suppress(ImportError):
+        importlib.import_module("matplotlib.pyplot")
+    # A thread that computes keeps the interpreter for 5 ms by default, and each request needs it
+    # many times.
+    sys.setswitchinterval(_TURN_SECONDS)
+    # Each full collection of garbage would look through every object that exists by now, for half
+    # a second; frozen ones are left out.
+    gc.collect()
+    gc.freeze()
+
+
+def make_app(assistant: Assistant, config: ServeConfig, report: Path | None = None) -> "FastAPI":
     """Put together the page, ``/health`` and ``/report``."""
     import gradio as gr
     from fastapi import FastAPI
     from fastapi.responses import FileResponse
 
-    from inference.serve import cards, page
+    from inference.serve import page
 
     app = FastAPI(title="Ask about a title", docs_url=None, redoc_url=None, openapi_url=None)
 
-    # Not in one of the threads that answers may fill.
+    # In the loop itself, as answers may fill all threads.
     @app.get("/health")
     async def health() -> dict[str, Any]:
-        return desk.health()
+        return assistant.health()
 
     if report is not None:
 
@@ -100,38 +111,36 @@ def make_app(desk: Assistant, report: Path | None = None, waiting: int = 64) -> 
         def show_report() -> Any:
             return FileResponse(report, media_type="text/html")
 
-    shown = "report" if report is not None else None
-    titles, short = desk.titles(_LONGEST_EXAMPLE, len(_EXAMPLES))
-    examples = [form.format(title) for form, title in zip(_EXAMPLES, short, strict=False)]
-    layout = page.Layout(titles, examples, shown, waiting)
-    blocks = page.build(desk, layout)
+    count, titles = assistant.titles(_LONGEST_EXAMPLE, len(_EXAMPLES))
+    examples = [form.format(title) for form, title in zip(_EXAMPLES, titles, strict=False)]
+    address = "report" if report is not None else None
+    blocks = page.build(assistant, count, examples, address, config.queue)
+    css = importlib.resources.files("inference.serve").joinpath("page.css").read_text("utf-8")
     mounted: FastAPI = gr.mount_gradio_app(
-        app, blocks, path="/", theme=page.theme(), css=cards.STYLE, footer_links=[],
+        app, blocks, path="/", theme=page.theme(), css=css, footer_links=[],
         run_history=False, ssr_mode=False, mcp_server=False, pwa=False, enable_monitoring=False,
     )  # fmt: skip
     mounted.add_middleware(Offline)
-    mounted.add_middleware(guard.Guard, policy=_policy(desk.config, blocks))
+    mounted.add_middleware(guard.Guard, policy=_policy(config, blocks))
     return mounted
 
 
-def _policy(config: AssistantConfig, blocks: Any) -> guard.Policy:
-    """Tell the guard what the page calls and by which names."""
-    calls = {
-        number: guard.Call(len(each.inputs), bool(each.queue))
-        for number, each in blocks.fns.items()
-        if each.fn is not None
-    }
-    served = config if isinstance(config, ServeConfig) else ServeConfig()
-    hosts, any_address = guard.names_of(served.host, served.allowed_hosts)
+def _policy(config: ServeConfig, blocks: Any) -> guard.Policy:
+    """Collect what the page calls and by which names."""
+    functions = {number: call for number, call in blocks.fns.items() if call.fn is not None}
+    hosts, any_address = guard.names_of(config.host, config.allowed_hosts)
     return guard.Policy(
         hosts=hosts,
         any_address=any_address,
-        # Two texts of the longest that may be asked, one of them told twice, each letter written
-        # as two escapes.
+        # Question and title, one of them sent twice, are as long as may be asked at most, and each
+        # letter may be written as two escapes of six bytes.
         largest=3 * 12 * config.max_characters + 4_096,
-        calls=calls,
+        calls={
+            number: guard.Call(len(call.inputs), bool(call.queue))
+            for number, call in functions.items()
+        },
         triggers=frozenset(blocks.blocks),
-        asks=next(number for number, each in blocks.fns.items() if each.api_name == "ask"),
+        asks=next(number for number, call in functions.items() if call.api_name == "ask"),
     )
 
 
@@ -143,40 +152,39 @@ class Offline:
 
     async def __call__(self, scope: guard.Scope, receive: guard.Receive, send: guard.Send) -> None:
         """Answer one request."""
-        begun: list[guard.Scope] = []
-        pieces: list[bytes] = []
+        start: guard.Scope | None = None
+        body = b""
 
         async def change(message: guard.Scope) -> None:
+            nonlocal start, body
             if message["type"] == "http.response.start":
                 message["headers"] = [*message["headers"], *_HEADERS]
-                kinds = [value for key, value in message["headers"] if key == b"content-type"]
-                if kinds and kinds[0].startswith(b"text/html"):
-                    begun.append(message)
+                kind = next((value for key, value in message["headers"] if key == b"content-type"),
+                            b"")  # fmt: skip
+                if kind.startswith(b"text/html"):
+                    start = message  # is sent when the length of the page is known
                     return
-            if begun:
-                pieces.append(message.get("body", b""))
-                if message.get("more_body"):
-                    return
-                message = {
-                    "type": "http.response.body",
-                    "body": _ELSEWHERE.sub(b"", b"".join(pieces)),
-                }
-                await send(_page(begun.pop(), len(message["body"])))
-            await send(message)
+            if start is None:
+                await send(message)
+                return
+            body += message.get("body", b"")
+            if not message.get("more_body"):
+                page = _ELSEWHERE.sub(b"", body)
+                await send(_page_start(start, len(page)))
+                await send({"type": "http.response.body", "body": page})
 
         if scope["type"] == "http":
-            # Compressing would take longer than sending, and a page must be read here.
-            own = [pair for pair in scope["headers"] if pair[0].lower() != b"accept-encoding"]
-            await self._app({**scope, "headers": own}, receive, change)
-        else:
-            await self._app(scope, receive, send)
+            # A page must be readable here, and to compress takes longer than to send.
+            headers = [pair for pair in scope["headers"] if pair[0].lower() != b"accept-encoding"]
+            scope = {**scope, "headers": headers}
+        await self._app(scope, receive, change)
 
 
-def _page(start: guard.Scope, length: int) -> guard.Scope:
-    """Give the beginning of a page's answer with its new length and its policy."""
-    kept = [pair for pair in start["headers"] if pair[0] != b"content-length"]
-    added = [(b"content-length", str(length).encode()), (b"content-security-policy", _POLICY)]
-    return {**start, "headers": [*kept, *added]}
+def _page_start(start: guard.Scope, length: int) -> guard.Scope:
+    """Return the start of a page's response with its new length and its policy."""
+    headers = [pair for pair in start["headers"] if pair[0] != b"content-length"]
+    headers += [(b"content-length", str(length).encode()), (b"content-security-policy", _POLICY)]
+    return {**start, "headers": headers}
 
 
 def _report(config: ServeConfig) -> Path | None:
@@ -185,8 +193,8 @@ def _report(config: ServeConfig) -> Path | None:
     path = Path(config.report)
     file = path / "report.html" if path.is_dir() else path
     if not file.is_file():
-        mend = "make one with `python -m inference evaluate`"
-        raise SourceError(config.report, "a report.html", "none", mend)
+        hint = "make one with `python -m inference evaluate`"
+        raise SourceError(config.report, "a report.html", "none", hint)
     return file
 
 
@@ -197,6 +205,6 @@ def _listen(config: ServeConfig) -> socket.socket:
         listener.bind((config.host, config.port))
     except OSError as error:
         listener.close()
-        where, found = f"{config.host}:{config.port}", str(error.strerror or error)
-        raise ConfigError(where, "a free port", found, "name another --port") from error
+        where, reason = f"{config.host}:{config.port}", str(error.strerror or error)
+        raise ConfigError(where, "a free port", reason, "name another --port") from error
     return listener

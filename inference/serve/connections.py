@@ -1,6 +1,6 @@
-"""Connections that must get on: a request begins in time, and idlers make room for others.
+"""Connections with deadlines: a request begins in time, and the silent make room for others.
 
-uvicorn waits for ever for the first line of a request. A thousand of those who connect and say
+uvicorn waits for ever for the first line of a request. A thousand clients that connect and send
 nothing would keep everybody else out.
 """
 
@@ -15,24 +15,27 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 MOST = 512
 """Connections at a time; more are answered with 503."""
 ACCEPTED_AT_ONCE = 32
-"""Connections that the loop takes up before it goes on with those that it has."""
+"""New connections that the loop accepts in a row before it serves those that it has."""
+SECONDS_TO_ASK = 10.0
+"""In which the whole head of a request must come."""
+# Connections that the system keeps until the loop accepts them.
 _QUEUED = 2_048
-_SECONDS_TO_ASK = 10.0
 # A page opens six; who asks at once is not among the oldest of so many.
 _MOST_SILENT = 128
 
 
 class Server(uvicorn.Server):
-    """uvicorn's server, which keeps those waiting in the system that it has not taken up yet.
+    """uvicorn's server with a long queue of connections that are accepted a few at a time.
 
-    Without it ``backlog`` is both: how many wait and how many are taken up at once.
+    asyncio takes ``backlog`` for both: how many may wait in the system, and how many the loop
+    accepts in a row. The few in a row are set there, and the many that may wait here.
     """
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to listen."""
         await super().startup(sockets)
-        for each in sockets or ():
-            each.listen(_QUEUED)
+        for listener in sockets or ():
+            listener.listen(_QUEUED)
 
 
 class Connection(H11Protocol):
@@ -40,18 +43,18 @@ class Connection(H11Protocol):
 
     _deadline: asyncio.TimerHandle | None = None
 
-    # Those without a whole head so far, the oldest first; of one event loop.
+    # Those without a whole head so far, the oldest first; a dict, as it is ordered.
     _silent: dict["Connection", None] = {}  # noqa: RUF012
 
     def connection_made(self, transport: Any) -> None:
-        """Begin to wait for a request; too many who wait too lose the oldest one."""
+        """Begin to wait for a request; of too many who are silent, drop the oldest."""
         super().connection_made(transport)
         self._wait()
         while len(self._silent) > _MOST_SILENT:
             next(iter(self._silent))._drop()
 
     def data_received(self, data: bytes) -> None:
-        """Read on; a request whose head is whole is no longer waited for."""
+        """Read on; stop the deadline when the head of a request is whole."""
         if self._deadline is None and self._is_between():
             self._wait()
         super().data_received(data)
@@ -64,14 +67,14 @@ class Connection(H11Protocol):
         super().connection_lost(exc)
 
     def _is_between(self) -> bool:
-        """Tell whether no request is in work."""
+        """Return whether no request is in work."""
         return self.cycle is None or (
             self.cycle.response_complete and self.conn.their_state is h11.IDLE
         )
 
     def _wait(self) -> None:
         self._silent[self] = None
-        self._deadline = self.loop.call_later(_SECONDS_TO_ASK, self._drop)
+        self._deadline = self.loop.call_later(SECONDS_TO_ASK, self._drop)
 
     def _stop_waiting(self) -> None:
         self._silent.pop(self, None)

@@ -1,7 +1,7 @@
 """What may reach the page: one list of doors, trusted hosts, own origins, small and whole bodies.
 
-Stands in front of everything that the page's library serves. What is not on the list, or does not
-look as the page's own script would send it, is refused in one line, before anything else sees it.
+Stands in front of everything that Gradio serves. What is not on the list, or not as the page's own
+script would send it, is refused in one line before Gradio sees it.
 """
 
 import asyncio
@@ -15,6 +15,8 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMappi
 from dataclasses import dataclass
 from typing import Any
 
+from starlette.responses import PlainTextResponse
+
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -22,7 +24,8 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _log = logging.getLogger("catalogue")
 
-_BODY_SECONDS = 10.0
+BODY_SECONDS = 10.0
+"""In which a whole body must come."""
 _LONGEST_HEAD = 16_384
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _WILDCARDS = frozenset({"", "0.0.0.0", "::"})  # noqa: S104  # compared with, not bound to
@@ -34,14 +37,14 @@ _PAGES = (
     "/gradio_api/call/ask/[0-9a-f]{32}",
 )  # fmt: skip
 _READ = re.compile("|".join(_PAGES))
-# What each post must hold, and what it may.
-_POSTS: dict[str, tuple[set[str], set[str]]] = {
+POSTS: dict[str, tuple[set[str], set[str]]] = {
     "/gradio_api/queue/join": ({"data", "fn_index", "session_hash"}, {"trigger_id", "event_data"}),
     "/gradio_api/run/predict": ({"data", "fn_index", "session_hash"}, {"trigger_id", "event_data"}),
     "/gradio_api/call/ask": ({"data"}, {"session_hash"}),
     "/gradio_api/cancel": ({"event_id", "session_hash", "fn_index"}, set()),
     "/gradio_api/reset": ({"event_id"}, set()),
 }
+"""Paths that are posted to: what each post must hold, and what it may hold besides."""
 ASK = "/gradio_api/call/ask"
 """The door for programs: a question in one post, the answer in one stream."""
 
@@ -75,12 +78,7 @@ class Policy:
 
 
 class Refusal(Exception):  # noqa: N818  # an answer, not a fault
-    """A request that is refused.
-
-    Args:
-        status: of HTTP, 4xx.
-        line: why, in one line.
-    """
+    """A request that is refused: HTTP status and the reason in one line."""
 
     def __init__(self, status: int, line: str) -> None:
         super().__init__(status, line)
@@ -88,10 +86,10 @@ class Refusal(Exception):  # noqa: N818  # an answer, not a fault
 
 
 def names_of(host: str, more: Iterable[str]) -> tuple[frozenset[str], bool]:
-    """Tell by which names a server may be called, and whether by any IP address.
+    """Return the names that a server may be called by, and whether any IP address is one.
 
-    A page from elsewhere reaches this server under its own name only (DNS rebinding); a literal
-    address is nobody's name, so it is trusted where the server listens on all of them.
+    A foreign page that has its own name point here (DNS rebinding) calls this server by that name.
+    An IP address is nobody's name, so all are trusted where the server listens on all of them.
     """
     own = {host.lower(), *(name.lower() for name in more), *_LOOPBACK}
     is_open = host in _WILDCARDS
@@ -102,7 +100,7 @@ class Guard:
     """ASGI middleware that lets through what a ``Policy`` allows."""
 
     def __init__(self, app: App, policy: Policy) -> None:
-        self._app, self._house = app, policy
+        self._app, self._policy = app, policy
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, or hand on, one request."""
@@ -113,60 +111,66 @@ class Guard:
             await send({"type": "websocket.close", "code": 1008})
             return
         try:
-            headers = _headers(scope)
-            if sum(map(len, headers.values())) > _LONGEST_HEAD:
-                raise Refusal(431, f"headers: expected at most {_LONGEST_HEAD:,} bytes, found more")
-            check_host(headers, self._house)
-            check_origin(headers)
-            if scope["method"] == "POST":
-                body = await self._posted(scope["path"], headers, receive)
-                receive = _once(body, receive)
-            else:
-                _check_read(scope, headers)
+            receive = await self._check(scope, receive)
         except Refusal as refusal:
-            await _refuse(refusal, send)
+            # What is left of the body is not waited for.
+            headers = {"x-content-type-options": "nosniff", "connection": "close"}
+            if refusal.status == 405:
+                headers["allow"] = _method_of(scope["path"])
+            answer = PlainTextResponse(f"{refusal.line}\n", refusal.status, headers)
+            await answer(scope, receive, send)
             return
         try:
             await self._app(scope, receive, send)
-        except Exception as error:  # whatever it is, a stranger fills no log with tracebacks
+        except Exception as error:  # a line, no traceback: strangers could fill the log with them
             _log.warning("%s: %s: %s", scope["path"], type(error).__name__, str(error)[:200])
 
-    async def _posted(self, path: str, headers: Mapping[str, str], receive: Receive) -> bytes:
-        if path not in _POSTS:
-            if _READ.fullmatch(path):
-                raise Refusal(405, f"{path}: expected GET, found POST")
+    async def _check(self, scope: Scope, receive: Receive) -> Receive:
+        """Check a request; return what receives its body, which a check may have read."""
+        path = scope["path"]
+        headers = {
+            key.decode("latin-1").lower(): value.decode("latin-1")
+            for key, value in scope["headers"]
+        }
+        if sum(map(len, headers.values())) > _LONGEST_HEAD:
+            raise Refusal(431, f"headers: expected at most {_LONGEST_HEAD:,} bytes, found more")
+        check_host(headers, self._policy)
+        check_origin(headers)
+        method = _method_of(path)
+        if not method:
             raise Refusal(404, "path: expected one that the page uses, found another")
+        if scope["method"] != method:
+            raise Refusal(405, f"{path}: expected {method}, found another method")
+        if method == "GET":
+            _check_read(path, scope, headers)
+            return receive
         kind = headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind != "application/json":
             raise Refusal(415, "content-type: expected application/json, found another")
-        body = await _read(headers, receive, self._house.largest)
-        check_post(path, body, self._house)
-        return body
+        body = await _read(headers, receive, self._policy.largest)
+        check_post(path, body, self._policy)
+        return _once(body, receive)
 
 
-def _headers(scope: Scope) -> dict[str, str]:
-    return {
-        key.decode("latin-1").lower(): value.decode("latin-1") for key, value in scope["headers"]
-    }
+def _method_of(path: str) -> str:
+    """Return the method that a door is opened by; empty where there is no door."""
+    if path in POSTS:
+        return "POST"
+    return "GET" if _READ.fullmatch(path) else ""
 
 
 def check_host(headers: Mapping[str, str], policy: Policy) -> None:
-    """Check that a request calls this server by one of its names.
-
-    Raises:
-        Refusal: it does not.
-    """
+    """Refuse a request that does not call this server by one of its names."""
     for header in ("host", "x-forwarded-host"):
-        told = headers.get(header, "" if header == "host" else "localhost")
-        name = _host_name(told)
+        name = _host_name(headers.get(header, "" if header == "host" else "localhost"))
         if name not in policy.hosts and not (policy.any_address and _is_address(name)):
-            mend = "if it is yours, name it with --allowed_hosts"
-            raise Refusal(403, f"{header}: expected a name of this server, found another; {mend}")
+            hint = "if it is yours, name it with --allowed_hosts"
+            raise Refusal(403, f"{header}: expected a name of this server, found another; {hint}")
 
 
-def _host_name(told: str) -> str:
-    """Give a Host header's name without its port: small letters, IPv6 without brackets."""
-    match = re.fullmatch(r"(?:\[([0-9A-Fa-f:.]+)\]|([^\[\]:/@\s]+))(?::\d{1,5})?", told.strip())
+def _host_name(host: str) -> str:
+    """Return a Host header's name without its port: small letters, IPv6 without brackets."""
+    match = re.fullmatch(r"(?:\[([0-9A-Fa-f:.]+)\]|([^\[\]:/@\s]+))(?::\d{1,5})?", host.strip())
     return (match[1] or match[2]).lower() if match else ""
 
 
@@ -179,32 +183,15 @@ def _is_address(name: str) -> bool:
 
 
 def check_origin(headers: Mapping[str, str]) -> None:
-    """Check that a request comes from this server's own page, or from no page.
-
-    Raises:
-        Refusal: it does not.
-    """
+    """Refuse a request from a page that is not this server's own."""
     origin = headers.get("origin")
-    host = headers.get("x-forwarded-host", headers.get("host", ""))
-    if origin is not None and origin.lower() not in {
-        f"http://{host}".lower(),
-        f"https://{host}".lower(),
-    }:
+    host = headers.get("x-forwarded-host", headers.get("host", "")).lower()
+    if origin is not None and origin.lower() not in {f"http://{host}", f"https://{host}"}:
         raise Refusal(403, "origin: expected this server's own page, found another")
 
 
-def _check_read(scope: Scope, headers: Mapping[str, str]) -> None:
-    """Check that a request without a body asks for what the page loads.
-
-    Raises:
-        Refusal: it does not.
-    """
-    path = scope["path"]
-    if path not in _POSTS and not _READ.fullmatch(path):
-        raise Refusal(404, "path: expected one that the page uses, found another")
-    if scope["method"] != "GET" or path in _POSTS:
-        expected = "POST" if path in _POSTS else "GET"
-        raise Refusal(405, f"{path}: expected {expected}, found another method")
+def _check_read(path: str, scope: Scope, headers: Mapping[str, str]) -> None:
+    """Refuse a request with a body, or without the query that its door needs."""
     if headers.get("content-length", "0") != "0" or "transfer-encoding" in headers:
         raise Refusal(413, f"{path}: expected no body, found one")
     if path == "/gradio_api/queue/data":
@@ -214,18 +201,14 @@ def _check_read(scope: Scope, headers: Mapping[str, str]) -> None:
 
 
 async def _read(headers: Mapping[str, str], receive: Receive, largest: int) -> bytes:
-    """Read a whole body that is small enough and comes in time.
-
-    Raises:
-        Refusal: it does not.
-    """
+    """Read a whole body that is small enough and comes in time."""
     too_large = Refusal(413, f"body: expected at most {largest:,} bytes, found more")
     length = headers.get("content-length", "0")
     if not length.isdecimal() or len(length) > 12 or int(length) > largest:
         raise too_large
     body = bytearray()
     try:
-        async with asyncio.timeout(_BODY_SECONDS):
+        async with asyncio.timeout(BODY_SECONDS):
             while True:
                 piece = await receive()
                 if piece["type"] != "http.request":
@@ -236,38 +219,33 @@ async def _read(headers: Mapping[str, str], receive: Receive, largest: int) -> b
                 if not piece.get("more_body"):
                     return bytes(body)
     except TimeoutError:
-        line = f"body: expected all of it within {_BODY_SECONDS:.0f} s, found a part"
+        line = f"body: expected all of it within {BODY_SECONDS:.0f} s, found a part"
         raise Refusal(408, line) from None
 
 
 def check_post(path: str, body: bytes, policy: Policy) -> None:
-    """Check that a post is one that the page's own script would send.
-
-    Raises:
-        Refusal: it is not.
-    """
-    told = _parse(body)
-    needed, more = _POSTS[path]
-    if not isinstance(told, dict) or not needed <= set(told) <= needed | more:
-        raise Refusal(
-            422, f"body: expected an object of {', '.join(sorted(needed))}, found another"
-        )
-    for name in {"session_hash", "event_id"} & set(told):
-        if not isinstance(told[name], str) or not _TOKEN.fullmatch(told[name]):
+    """Refuse a post that the page's own script would not send."""
+    post = _parse(body)
+    needed, more = POSTS[path]
+    if not isinstance(post, dict) or not needed <= set(post) <= needed | more:
+        fields = ", ".join(sorted(needed))
+        raise Refusal(422, f"body: expected an object of {fields}, found another")
+    for name in {"session_hash", "event_id"} & set(post):
+        if not isinstance(post[name], str) or not _TOKEN.fullmatch(post[name]):
             raise Refusal(422, f"{name}: expected up to 64 letters and digits, found another")
     call = policy.calls.get(policy.asks) if path == ASK else None
-    if "fn_index" in told:
-        call = policy.calls.get(told["fn_index"]) if type(told["fn_index"]) is int else None
+    if "fn_index" in post:
+        call = policy.calls.get(post["fn_index"]) if type(post["fn_index"]) is int else None
         is_queued = path == "/gradio_api/queue/join"
         if call is None or (path != "/gradio_api/cancel" and call.is_queued != is_queued):
             raise Refusal(422, "fn_index: expected a function of the page, found another")
-    trigger = told.get("trigger_id")
+    trigger = post.get("trigger_id")
     if trigger is not None and (type(trigger) is not int or trigger not in policy.triggers):
         raise Refusal(422, "trigger_id: expected a part of the page, found another")
-    if not isinstance(told.get("event_data"), str | None):
+    if not isinstance(post.get("event_data"), str | None):
         raise Refusal(422, "event_data: expected a text or none, found another")
-    if "data" in told:
-        _check_data(told["data"], call)
+    if "data" in post:
+        _check_data(post["data"], call)
 
 
 def _check_data(data: Any, call: Call | None) -> None:
@@ -282,18 +260,13 @@ def _check_data(data: Any, call: Call | None) -> None:
 
 
 def _parse(body: bytes) -> Any:
-    """Read JSON as other programs would: no NaN, no half characters, no endless nesting.
-
-    Raises:
-        Refusal: it is not.
-    """
+    """Read JSON as other programs would: no NaN, no half characters, no endless nesting."""
     try:
-        text = body.decode()
-        told = json.loads(text, parse_constant=_no_constant)
-        json.dumps(told, ensure_ascii=False).encode()  # a lone surrogate is no character
+        post = json.loads(body.decode(), parse_constant=_no_constant)
+        json.dumps(post, ensure_ascii=False).encode()  # a lone surrogate is no character
     except (ValueError, RecursionError):
         raise Refusal(400, "body: expected JSON in UTF-8, found something else") from None
-    return told
+    return post
 
 
 def _no_constant(name: str) -> Any:
@@ -301,7 +274,7 @@ def _no_constant(name: str) -> Any:
 
 
 def _once(body: bytes, receive: Receive) -> Receive:
-    """Give a body that was read already, then what else comes."""
+    """Return what receives a body that was read already, then what else comes."""
     left = [body]
 
     async def again() -> MutableMapping[str, Any]:
@@ -310,18 +283,3 @@ def _once(body: bytes, receive: Receive) -> Receive:
         return await receive()
 
     return again
-
-
-async def _refuse(refusal: Refusal, send: Send) -> None:
-    line = f"{refusal.line}\n".encode()
-    headers = [
-        (b"content-type", b"text/plain; charset=utf-8"),
-        (b"content-length", str(len(line)).encode()),
-        (b"x-content-type-options", b"nosniff"),
-        # What is left of the body is not waited for.
-        (b"connection", b"close"),
-    ]
-    if refusal.status == 405:
-        headers.append((b"allow", b"POST" if "expected POST" in refusal.line else b"GET"))
-    await send({"type": "http.response.start", "status": refusal.status, "headers": headers})
-    await send({"type": "http.response.body", "body": line})

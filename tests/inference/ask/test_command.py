@@ -5,6 +5,7 @@ import io
 import json
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,6 @@ from data import console
 from data.errors import ConfigError
 from data.prompt import Prompt
 from inference.__main__ import main, switches
-from inference.ask import assistant
 from inference.ask.command import line_command
 from inference.config import AskConfig, AssistantConfig, ServeConfig
 
@@ -129,7 +129,8 @@ def test_several_titles_are_asked_about(ask: Ask, capsys: pytest.CaptureFixture[
 def test_on_a_terminal_a_number_chooses(
     ask: Ask, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("inference.ask.command._is_terminal", lambda: True)
+    for stream in (sys.stdin, sys.stdout):
+        monkeypatch.setattr(stream, "isatty", lambda: True)
     monkeypatch.setattr("builtins.input", lambda _: "2")
     assert ask("Tell me about the green copper kettle") == 0
     assert "byte 100" in capsys.readouterr().out
@@ -234,7 +235,8 @@ def test_a_server_that_cannot_be_meant_is_refused(wrong: dict[str, Any]) -> None
         ServeConfig(**wrong)
 
 
-def test_questions_are_checked_by_words_and_length() -> None:
-    assistant.check_question("ok?", 3)
-    with pytest.raises(ConfigError, match="at most 2 characters"):
-        assistant.check_question("ok?", 2)
+def test_a_question_may_be_as_long_as_is_set(ask: Ask, capsys: pytest.CaptureFixture[str]) -> None:
+    assert ask("ok?", "--json", "--max_characters=3") == 1
+    assert "expected a title of the catalogue" in capsys.readouterr().err
+    assert ask("ok?", "--json", "--max_characters=2") == 2
+    assert "expected at most 2 characters, found 3" in capsys.readouterr().err

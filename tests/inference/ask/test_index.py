@@ -12,11 +12,12 @@ from typing import Any
 
 import pytest
 
-from data.artefacts import manifest
+from data.artefacts import manifest, parts
 from data.artefacts.folder import Artefact, Folder
 from data.artefacts.manifest import Counts, Manifest
 from data.errors import ManifestError, OutputError, SourceError
 from inference.ask import index, search
+from inference.ask.shelf import Shelf
 from preprocessing.__main__ import main as preprocess
 
 CleanOf = Callable[..., Path]
@@ -40,9 +41,9 @@ def test_every_title_is_indexed_beside_the_shards(clean_of: CleanOf, tmp_path: P
     assert place == str(tmp_path / "clean-titles")
     assert sorted(path.name for path in clean.iterdir()) == before
     assert titles_of(place) == sorted(title for _, title, _ in ROWS)
-    made = manifest.read(Folder(place), index.STAGE)
-    assert made.made_from[0].digest == manifest.read(Folder(str(clean))).digest
-    assert made.counts.kept == 30
+    record = manifest.read(Folder(place), index.STAGE)
+    assert record.made_from[0].digest == manifest.read(Folder(str(clean))).digest
+    assert record.counts.kept == 30
 
 
 def test_a_finished_index_is_left_alone(clean_of: CleanOf, tmp_path: Path) -> None:
@@ -58,12 +59,16 @@ def test_changed_shards_alone_are_indexed_anew(
 ) -> None:
     place = index.build(str(clean_of(tmp_path / "clean", ROWS)))
     changed = [*ROWS[:-1], ("u29", "Violin in Walnut", "Sings.")]
-    put_in: list[str] = []
-    real = index._put_in
-    monkeypatch.setattr("inference.ask.index._put_in", lambda *a: (put_in.append(a[2]), real(*a)))
+    read: list[str] = []
+
+    def open_part(folder: Folder, name: str, listed: Artefact) -> Any:
+        read.append(name)
+        return parts.open_part(folder, name, listed)
+
+    monkeypatch.setattr("inference.ask.index.open_part", open_part)
     other = clean_of(tmp_path / "again", changed)
     assert index.build(str(other), place) == place
-    assert put_in == ["part-00002.parquet"]
+    assert read == ["part-00002.parquet"]
     assert titles_of(place) == sorted(title for _, title, _ in changed)
     assert find(place, "what is the violin in walnut like") == ["Violin in Walnut"]
     assert "Kettle No. 29 of Copper" not in find(place, "Kettle No. 29 of Copper")
@@ -81,19 +86,18 @@ def test_a_kill_while_indexing_is_gone_on_from(
     clean_of: CleanOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clean = str(clean_of(tmp_path / "clean", ROWS))
-    real = index._put_in
 
-    def dies(db: sqlite3.Connection, folder: Folder, name: str, part: Any) -> None:
+    def dies(folder: Folder, name: str, listed: Artefact) -> Any:
         if name == "part-00001.parquet":
             raise KeyboardInterrupt
-        real(db, folder, name, part)
+        return parts.open_part(folder, name, listed)
 
-    monkeypatch.setattr("inference.ask.index._put_in", dies)
-    with pytest.raises(KeyboardInterrupt):
-        index.build(clean)
+    with monkeypatch.context() as patch:
+        patch.setattr("inference.ask.index.open_part", dies)
+        with pytest.raises(KeyboardInterrupt):
+            index.build(clean)
     with pytest.raises(ManifestError):
         index.open_index(index.place_beside(clean))
-    monkeypatch.setattr("inference.ask.index._put_in", real)
     assert titles_of(index.build(clean)) == sorted(title for _, title, _ in ROWS)
 
 
@@ -102,10 +106,9 @@ def test_an_index_of_another_form_is_made_anew(
 ) -> None:
     clean = str(clean_of(tmp_path / "clean", ROWS))
     place = index.build(clean)
-    monkeypatch.setattr("inference.ask.index._FORM", index._FORM + 1)
+    monkeypatch.setattr("inference.ask.index.FORM", index.FORM + 1)
     index.build(clean)
-    made = manifest.read(Folder(place))
-    assert made.identity["form"] == index._FORM
+    assert manifest.read(Folder(place)).identity["form"] == index.FORM
     assert len(titles_of(place)) == 30
 
 
@@ -120,8 +123,7 @@ def test_a_damaged_index_is_made_anew(
     place = index.build(clean)
     assert titles_of(place) == sorted(title for _, title, _ in ROWS)
     assert find(place, "Kettle No. 7 of Copper")[0] == "Kettle No. 7 of Copper"
-    said = [each.message for each in caplog.records if "made anew" in each.message]
-    assert len(said) == 1
+    assert caplog.text.count("made anew") == 1
 
 
 def harm(file: Path, damage: str) -> None:
@@ -156,32 +158,31 @@ def test_a_manifest_that_is_cut_off_is_made_anew(clean_of: CleanOf, tmp_path: Pa
 
 
 def test_two_who_build_at_once_make_one_index(
-    clean_of: CleanOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    clean_of: CleanOf, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     clean = str(clean_of(tmp_path / "clean", ROWS))
-    filled: list[str] = []
-    real = index._fill
-    monkeypatch.setattr("inference.ask.index._fill", lambda *a: (filled.append("x"), real(*a))[1])
+    caplog.set_level("INFO", "catalogue")
     with ThreadPoolExecutor(4) as pool:
         places = list(pool.map(lambda _: index.build(clean), range(4)))
     assert len(set(places)) == 1
-    assert filled == ["x"]
+    assert caplog.text.count("titles indexed") == 1
     assert len(titles_of(places[0])) == len(ROWS)
 
 
 def test_a_record_of_another_shard_is_never_given(clean_of: CleanOf, tmp_path: Path) -> None:
     clean = clean_of(tmp_path / "clean", ROWS, parts=1)
+    folder = Folder(str(clean))
     with closing(index.open_index(index.build(str(clean)))) as db:
         row = index.row_of(db, "Kettle No. 7 of Copper")
         assert row is not None
-        assert index.read_record(db, Folder(str(clean)), row).uid == "u7"
-        parts = {"part-00000.parquet": Artefact("part-00000.parquet", 1, 1, "another")}
-        with pytest.raises(ManifestError, match="the shard that was indexed"):
-            index.read_record(db, Folder(str(clean)), row, parts)
+        before = manifest.read(folder)
+        assert index.read_record(db, folder, row, before).uid == "u7"
         shutil.rmtree(clean)
         clean_of(clean, [(f"v{i}", f"Book No. {i}", "Read.") for i in range(30)], parts=1)
+        with pytest.raises(ManifestError, match="the bytes that its manifest lists"):
+            index.read_record(db, folder, row, before)
         with pytest.raises(ManifestError, match="the shard that was indexed"):
-            index.read_record(db, Folder(str(clean)), row)
+            index.read_record(db, folder, row, manifest.read(folder))
 
 
 def test_what_cannot_be_indexed_is_told(clean_of: CleanOf, tmp_path: Path) -> None:
@@ -213,7 +214,8 @@ def test_remote_shards_are_indexed_here(
     assert place == "data/store/titles/clean"
     with closing(index.open_index(place)) as db:
         (match, *_) = search.find(db, "Kettle No. 7 of Copper")
-        record = index.read_record(db, Folder("memory://ask/clean"), match.row)
+        folder = Folder("memory://ask/clean")
+        record = index.read_record(db, folder, match.row, manifest.read(folder))
     assert (record.uid, record.content) == ("u7", "Boils 7.")
 
 
@@ -225,24 +227,26 @@ def test_a_record_traces_to_its_line_of_the_source(tmp_path: Path, lines: Any, w
     assert preprocess(["clean", *words, "--block_bytes", "65536"]) == 0
     place = index.build(str(clean))
     raw = gzip.decompress(source.read_bytes())
-    assert index.sources_of(str(clean)) == {"raw.json.gz": str(source)}
+    assert Shelf(str(clean)).sources == {"raw.json.gz": str(source)}
+    catalogue = manifest.read(Folder(str(clean)))
     with closing(index.open_index(place)) as db:
         rows = [row[0] for row in db.execute("SELECT id FROM titles ORDER BY id")]
         assert index.count(db) == len(rows) > 500
         for row in rows[::37]:
-            record = index.read_record(db, Folder(str(clean)), row)
+            record = index.read_record(db, Folder(str(clean)), row, catalogue)
             line = raw[record.byte_offset :].split(b"\n", 1)[0]
             assert json.loads(line)["uid"] == record.uid
 
 
 def test_a_title_is_found_by_its_spelling(clean_of: CleanOf, tmp_path: Path) -> None:
     rows = [("a", "The Café", "x"), ("b", "THE CAFE!", "y"), ("c", "The Cafés", "z")]
-    clean = clean_of(tmp_path / "clean", rows, parts=1)
-    with closing(index.open_index(index.build(str(clean)))) as db:
+    folder = Folder(str(clean_of(tmp_path / "clean", rows, parts=1)))
+    catalogue = manifest.read(folder)
+    with closing(index.open_index(index.build(folder.url))) as db:
 
         def uid(title: str) -> str | None:
             row = index.row_of(db, title)
-            return None if row is None else index.read_record(db, Folder(str(clean)), row).uid
+            return None if row is None else index.read_record(db, folder, row, catalogue).uid
 
         assert (uid("The Café"), uid("THE CAFE!"), uid("The Cafés")) == ("a", "b", "c")
         assert uid("the cafe") in ("a", "b")

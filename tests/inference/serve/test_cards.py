@@ -1,14 +1,15 @@
 """Pieces of the page: everything said by people, records and models is escaped."""
 
 import base64
+import dataclasses
+import importlib.resources
 import json
 import re
 from html.parser import HTMLParser
 
 import pytest
 
-from inference.ask.assistant import Answer
-from inference.ask.attribution import STATES, Copied
+from inference.ask import STATES, Answer, Copied
 from inference.ask.index import Record
 from inference.serve import cards
 
@@ -79,7 +80,7 @@ def test_the_download_is_the_answer() -> None:
     html = cards.evidence_card(made, {})
     held = re.search('href="data:application/json;base64,([^"]+)"', html)
     assert held is not None
-    assert json.loads(base64.b64decode(held[1])) == json.loads(json.dumps(made.as_data()))
+    assert json.loads(base64.b64decode(held[1])) == json.loads(json.dumps(dataclasses.asdict(made)))
     assert "download=" not in cards.evidence_card(made, {}, is_whole=False)
 
 
@@ -91,4 +92,6 @@ def test_an_answer_says_how_it_ended() -> None:
 
 
 def test_nothing_is_loaded_from_elsewhere() -> None:
-    assert not re.search(r"https?://|url\(|@import", cards.STYLE)
+    style = importlib.resources.files("inference.serve").joinpath("page.css").read_text("utf-8")
+    assert ".tb-card" in style
+    assert not re.search(r"https?://|url\(|@import", style)

@@ -17,7 +17,7 @@ import pytest
 pytest.importorskip("gradio", reason="the extra `ui` is not installed")
 
 from inference.__main__ import main
-from inference.ask.assistant import Assistant
+from inference.ask import Assistant
 from inference.config import ServeConfig
 from inference.serve import page
 from tests.serving import serving
@@ -35,7 +35,7 @@ def clean(clean_of: Callable[..., Path], tmp_path_factory: pytest.TempPathFactor
 
 
 @pytest.fixture(scope="module")
-def desk(clean: Path, run: Path) -> Iterator[Assistant]:
+def assistant(clean: Path, run: Path) -> Iterator[Assistant]:
     with closing(
         Assistant(ServeConfig(run=str(run), catalogue=str(clean), device="cpu"), 8)
     ) as made:
@@ -61,9 +61,8 @@ def client(server: tuple[str, Any]) -> Iterator[Any]:
         yield made
 
 
-def asked(desk: Assistant, *told: Any) -> list[tuple[Any, ...]]:
-    question, title, compare, anyway, seed = told
-    return list(page.updates(desk, question, title, (compare, anyway), seed))
+def asked(assistant: Assistant, *told: Any) -> list[tuple[Any, ...]]:
+    return list(page.updates(assistant, 0, *told))
 
 
 def downloaded(update: tuple[Any, ...]) -> dict[str, Any]:
@@ -75,10 +74,10 @@ def downloaded(update: tuple[Any, ...]) -> dict[str, Any]:
     return told
 
 
-def test_health_tells_what_answers(client: Any, desk: Assistant) -> None:
+def test_health_tells_what_answers(client: Any, assistant: Assistant) -> None:
     told = client.get("/health").json()
     assert told == {
-        **{"status": "ok", "model": desk.model.digest, "catalogue": told["catalogue"]},
+        **{"status": "ok", "model": assistant.model.digest, "catalogue": told["catalogue"]},
         **{"answering": 0, "waiting": 0},
     }
 
@@ -95,7 +94,7 @@ def test_the_page_names_nothing_elsewhere(client: Any) -> None:
 
 
 def test_the_page_and_the_command_give_the_same_json(
-    desk: Assistant, clean: Path, run: Path, capsys: pytest.CaptureFixture[str]
+    assistant: Assistant, clean: Path, run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     question = "me fale sobre o quiet violn"
     words = (f"--run={run}", f"--catalogue={clean}", "--device=cpu", "--seed=11", "--compare")
@@ -103,11 +102,11 @@ def test_the_page_and_the_command_give_the_same_json(
     told = json.loads(capsys.readouterr().out)
     assert told["answer"]
     assert told["base_answer"] is not None
-    assert downloaded(asked(desk, question, None, True, False, 11)[-1]) == told
+    assert downloaded(asked(assistant, question, None, True, False, 11)[-1]) == told
 
 
-def test_an_answer_streams_onto_the_page(desk: Assistant) -> None:
-    shown = asked(desk, "The Quiet Violin?", None, False, False, 4)
+def test_an_answer_streams_onto_the_page(assistant: Assistant) -> None:
+    shown = asked(assistant, "The Quiet Violin?", None, False, False, 4)
     assert "Looking" in shown[0][0]
     assert "tb-busy" in shown[1][1]
     assert "Done" in shown[-1][0]
@@ -123,42 +122,47 @@ def test_an_answer_streams_onto_the_page(desk: Assistant) -> None:
     [("", "an empty one"), ("x" * 10_000, "10,000"), ("zanzibar teapot", "No title"),
      ("green copper kettle", "Several titles")],
 )  # fmt: skip
-def test_what_cannot_be_answered_is_told(desk: Assistant, question: str, told: str) -> None:
-    last = asked(desk, question, None, False, False, None)[-1]
+def test_what_cannot_be_answered_is_told(assistant: Assistant, question: str, told: str) -> None:
+    last = asked(assistant, question, None, False, False, None)[-1]
     assert told in last[0]
     assert 'role="alert"' in last[0]
     assert last[5]["interactive"]
 
 
-def test_several_titles_are_offered_and_one_chosen(desk: Assistant) -> None:
-    titles = asked(desk, "green copper kettle", None, False, False, None)[-1][4]
+def test_several_titles_are_offered_and_one_chosen(assistant: Assistant) -> None:
+    titles = asked(assistant, "green copper kettle", None, False, False, None)[-1][4]
     assert titles["choices"] == [ROWS[0][1], ROWS[1][1]]
-    last = asked(desk, "green copper kettle", ROWS[1][1], False, False, None)[-1]
+    last = asked(assistant, "green copper kettle", ROWS[1][1], False, False, None)[-1]
     assert downloaded(last)["record"]["uid"] == "u1"
 
 
 @pytest.mark.parametrize("seed", [None, "", "many", float("nan"), [1], 1e400])
-def test_a_seed_that_is_no_number_is_the_usual_one(desk: Assistant, seed: Any) -> None:
-    assert downloaded(asked(desk, "The Quiet Violin", None, False, False, seed)[-1])["seed"] == 3407
+def test_a_seed_that_is_no_number_is_the_usual_one(assistant: Assistant, seed: Any) -> None:
+    assert (
+        downloaded(asked(assistant, "The Quiet Violin", None, False, False, seed)[-1])["seed"]
+        == 3407
+    )
 
 
 @pytest.mark.parametrize("question", [None, 7, ["quiet violin"], {"a": 1}])
-def test_a_question_that_is_no_text_is_answered_or_refused(desk: Assistant, question: Any) -> None:
-    assert asked(desk, question, None, False, False, 1)[-1][5]["interactive"]
+def test_a_question_that_is_no_text_is_answered_or_refused(
+    assistant: Assistant, question: Any
+) -> None:
+    assert asked(assistant, question, None, False, False, 1)[-1][5]["interactive"]
 
 
-def test_an_invention_is_marked(desk: Assistant) -> None:
-    last = asked(desk, "zanzibar teapot", None, False, True, None)[-1]
+def test_an_invention_is_marked(assistant: Assistant) -> None:
+    last = asked(assistant, "zanzibar teapot", None, False, True, None)[-1]
     assert "not in the catalogue: invented" in last[1]
     assert downloaded(last)["status"] == "invented"
 
 
-def test_titles_are_suggested(desk: Assistant) -> None:
-    told = page._suggested(desk, "what is the quiet vio")
+def test_titles_are_suggested(assistant: Assistant) -> None:
+    told = page.suggested(assistant, "what is the quiet vio")
     assert told["choices"][0] == "The Quiet Violin"
     assert "value" not in told  # what is chosen meanwhile stays chosen
     for nothing in ("", "wh", "x" * 10_000, "?????"):
-        assert page._suggested(desk, nothing)["visible"] is False
+        assert page.suggested(assistant, nothing)["visible"] is False
 
 
 def test_what_cannot_be_served_is_told(

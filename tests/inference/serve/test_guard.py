@@ -78,7 +78,7 @@ def test_every_route_that_the_page_does_not_use_is_refused(
     open_doors = {
         ("GET", "/"), ("GET", "/theme.css"), ("GET", "/favicon.ico"), ("GET", "/assets/x"),
         ("GET", "/gradio_api/queue/data"),
-        *(("POST", path) for path in guard._POSTS if path != guard.ASK),
+        *(("POST", path) for path in guard.POSTS if path != guard.ASK),
     }  # fmt: skip
     refused = {}
     for method, path in sorted(routes - open_doors):
@@ -252,14 +252,24 @@ def is_dropped(one: socket.socket) -> bool:
 def test_half_a_body_has_a_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
     import asyncio
 
-    monkeypatch.setattr("inference.serve.guard._BODY_SECONDS", 0.05)
+    monkeypatch.setattr("inference.serve.guard.BODY_SECONDS", 0.05)
+    sent: list[Any] = []
 
     async def never() -> Any:
         await asyncio.sleep(10)
 
-    with pytest.raises(Refusal) as refused:
-        asyncio.run(guard._read({"content-length": "100"}, never, 1_000))
-    assert refused.value.status == 408
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def app(*_: Any) -> None:
+        pytest.fail("half a body went through")
+
+    headers = {"host": "localhost", "content-type": "application/json", "content-length": "100"}
+    encoded = [(key.encode(), value.encode()) for key, value in headers.items()]
+    scope = {"type": "http", "method": "POST", "path": guard.ASK, "headers": encoded}
+    asyncio.run(guard.Guard(app, POLICY)(scope, never, send))
+    assert sent[0]["status"] == 408
+    assert b"within" in sent[1]["body"]
 
 
 def test_half_a_head_has_a_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -267,10 +277,10 @@ def test_half_a_head_has_a_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
 
     import uvicorn
 
-    monkeypatch.setattr("inference.serve.connections._SECONDS_TO_ASK", 0.2)
+    monkeypatch.setattr("inference.serve.connections.SECONDS_TO_ASK", 0.2)
 
-    async def app(scope: Any, _receive: Any, send: Any) -> None:
-        await guard._refuse(Refusal(404, "none"), send)
+    async def app(_scope: Any, _receive: Any, _send: Any) -> None:
+        pytest.fail("half a head went through")
 
     async def try_it() -> None:
         settings = uvicorn.Config(
