@@ -325,9 +325,6 @@ class PlanConfig(TrainConfig):
     steps: int = 6
     """Batches measured a candidate, each twice, with the longest rows between."""
 
-    exhaustive: bool = False
-    """Measure every candidate that the estimate does not rule out."""
-
     def __post_init__(self) -> None:
         super().__post_init__()
         at_least("--steps", 2, self.steps)

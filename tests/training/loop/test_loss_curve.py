@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from training.loop import loss_curve
+from training.loop import metrics
 from training.loop.metrics import Line
 
 
@@ -40,7 +40,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 
 def test_losses_rate_and_validation(tmp_path: Path, drawn: list[Any]) -> None:
-    loss_curve.draw(lines(10), tmp_path / "loss.png", "title")
+    metrics.draw(lines(10), tmp_path / "loss.png", "title")
     losses, rates = drawn[0]
     trained, validation = losses.get_lines()
     assert trained.get_ydata().tolist() == pytest.approx([4.0 / s for s in range(1, 11)])
@@ -51,14 +51,14 @@ def test_losses_rate_and_validation(tmp_path: Path, drawn: list[Any]) -> None:
 
 
 def test_prediction_has_its_line_beside_the_time_taken(tmp_path: Path, drawn: list[Any]) -> None:
-    loss_curve.draw(lines(10), tmp_path / "loss.png", "title", PLAN)
+    metrics.draw(lines(10), tmp_path / "loss.png", "title", PLAN)
     predicted, taken = drawn[0][2].get_lines()
     assert list(predicted.get_ydata()) == [0, 21.0]
     assert taken.get_ydata()[-1] == 20.0
 
 
 def test_second_cycle_follows_the_first(tmp_path: Path, drawn: list[Any]) -> None:
-    loss_curve.draw(lines(6, 1.0), tmp_path / "loss.png", "title", PLAN, [lines(10)])
+    metrics.draw(lines(6, 1.0), tmp_path / "loss.png", "title", PLAN, [lines(10)])
     losses, _, time = drawn[0]
     assert {text.get_text() for text in losses.texts} == {"cycle 1", "cycle 2", "best 0.667"}
     trained = [line for line in losses.get_lines() if len(line.get_xdata()) in (6, 10)]
@@ -68,5 +68,5 @@ def test_second_cycle_follows_the_first(tmp_path: Path, drawn: list[Any]) -> Non
 
 @pytest.mark.parametrize("some", [lines(1), lines(300)])
 def test_any_number_of_steps(tmp_path: Path, some: list[Line]) -> None:
-    loss_curve.draw(some, tmp_path / "loss.png", "title")
+    metrics.draw(some, tmp_path / "loss.png", "title")
     assert (tmp_path / "loss.png").stat().st_size > 10_000
