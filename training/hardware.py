@@ -114,7 +114,7 @@ def machine() -> dict[str, Any]:
             "peak_allocated_gib": round(torch.cuda.max_memory_allocated() / 2**30, 3),
         }
     device = f"cpu, {torch.get_num_threads()} threads"
-    return {"device": device, "peak_memory_gib": round(_peak_resident() / 2**30, 3)}
+    return {"device": device, "peak_memory_gib": round(peak_bytes() / 2**30, 3)}
 
 
 def free_bytes() -> int:
@@ -146,14 +146,9 @@ def peak_bytes() -> int:
 
     if torch.cuda.is_available():
         return int(torch.cuda.max_memory_reserved())
-    if not _STATUS.exists():
-        return _peak_resident()
-    match = re.search(r"VmHWM:\s+(\d+) kB", _STATUS.read_text())
-    return int(match[1]) * 1024 if match else 0
-
-
-def _peak_resident() -> int:
-    """Return this process's largest resident set since it started, in bytes."""
+    text = _STATUS.read_text() if _STATUS.exists() else ""
+    if match := re.search(r"VmHWM:\s+(\d+) kB", text):
+        return int(match[1]) * 1024
     if sys.platform == "win32":
         import psutil
 

@@ -87,13 +87,9 @@ def identify(config: TrainConfig, subset: Subset) -> dict[str, Any]:
 
 
 def prepare(config: TrainConfig, subset: Subset, out: Path, ranks: Ranks) -> Job:
-    """Import the backend, find or build the base, and tokenise.
+    """Import the backend, find the base or build it in ``out``, and tokenise.
 
-    Args:
-        config: of the run.
-        subset: to train on.
-        out: folder of the run; a tiny base is built in it.
-        ranks: of these processes, the first builds and tokenises.
+    Of several processes the first builds and tokenises.
 
     Raises:
         ModelError: the base, its tokenizer or the adapter to go on from is missing or unfit.
@@ -152,9 +148,9 @@ def _build_tiny(
                 log.info("pre-training the tiny base: %s steps", f"{plan.tiny.steps:,}")
             base = locate(building.result())
     except BrokenProcessPool as error:
-        expected, found = "the process that builds it to end by itself", "it killed"
+        expected = "the process that builds it to end by itself"
         hint = "free some memory, or build a smaller one (--tiny.hidden, --tiny.batch_size)"
-        raise ModelError("tiny base", expected, found, hint) from error
+        raise ModelError("tiny base", expected, "it killed", hint) from error
     ranks.wait()
     return base, backend
 

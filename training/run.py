@@ -151,20 +151,20 @@ def _finish(job: Job, model: Any, outcome: "Outcome", choice: "Plan | None") -> 
 
 def _learned(config: TrainConfig, lines: list[metrics.Line], outcome: "Outcome") -> dict[str, Any]:
     best = metrics.best_validation(lines)
-    if config.checkpoints.keep_best and outcome.kept_loss is not None:
+    if config.checkpoints.keep_best and outcome.adapter_validation_loss is not None:
         # The best one that could be had: a disk may have damaged a better one.
-        best = (outcome.kept_step, outcome.kept_loss)
+        best = (outcome.adapter_step, outcome.adapter_validation_loss)
     return {
         "steps": outcome.steps,
-        "epochs": round(outcome.epochs, 4),
-        "tokens": lines[-1].get("tokens") or metrics.last(lines, "tokens"),
+        "epochs": outcome.epochs,
+        "tokens": metrics.last(lines, "tokens"),
         "final_loss": metrics.final_loss(lines),
         "best_validation_loss": best[1] if best else None,
         "best_step": best[0] if best else None,
-        "adapter_step": outcome.kept_step,
-        "adapter_validation_loss": outcome.kept_loss,
+        "adapter_step": outcome.adapter_step,
+        "adapter_validation_loss": outcome.adapter_validation_loss,
         "samples_per_second": outcome.samples_per_second,
-        "resumed_from_step": outcome.resumed_from,
+        "resumed_from_step": outcome.resumed_from_step,
     }
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any, Protocol
+from typing import Any
 
 from transformers import TrainerCallback
 from transformers.modeling_layers import GradientCheckpointingLayer
@@ -19,15 +19,6 @@ from training.loop import checkpoints, metrics
 from training.processes import Ranks
 
 log = logging.getLogger("catalogue")
-
-
-class Counting(Protocol):
-    """A trainer that counts what went through it."""
-
-    samples: int
-
-    def all_tokens(self) -> int:
-        """Count the tokens trained on since the start of this process."""
 
 
 class MetricsCallback(TrainerCallback):  # type: ignore[misc]
@@ -43,7 +34,8 @@ class MetricsCallback(TrainerCallback):  # type: ignore[misc]
     def __init__(
         self, path: Path, batch_size: int, patience: int | None = None, writes: bool = True
     ) -> None:
-        self.trainer: Counting | None = None
+        self.trainer: Any = None
+        """Counts samples and tokens."""
         self.trained_seconds = 0.0
         self.trained_samples = 0
         self._path = path
@@ -78,8 +70,7 @@ class MetricsCallback(TrainerCallback):  # type: ignore[misc]
             self._write(state, line | {"seconds": self._seconds()})
 
     def _trained(self, logs: dict[str, float]) -> metrics.Line:
-        trainer = self.trainer
-        samples = (trainer.samples if trainer else 0) - self.trained_samples
+        samples = self.trainer.samples - self.trained_samples
         spent = time.perf_counter() - self._since
         self.trained_samples += samples
         self.trained_seconds += spent
@@ -91,7 +82,7 @@ class MetricsCallback(TrainerCallback):  # type: ignore[misc]
             "learning_rate": logs["learning_rate"],
             "grad_norm": logs.get("grad_norm"),
             "samples_per_second": round(samples / spent, 2),
-            "tokens": self._earlier.get("tokens", 0) + (trainer.all_tokens() if trainer else 0),
+            "tokens": self._earlier.get("tokens", 0) + self.trainer.all_tokens(),
             "seconds": self._seconds(),
         }
 

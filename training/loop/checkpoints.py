@@ -78,8 +78,8 @@ def fault(folder: Path) -> str | None:
 def newest(folder: Path) -> Path | None:
     """Find the newest checkpoint that is whole; those passed over are named and removed.
 
-    They are removed because a run that comes to their step again must not mix its files with
-    theirs, and because they would count among those kept.
+    A run that comes to their step again must not mix its files with theirs, and they would count
+    among those kept.
     """
     for path in sorted(_all(folder), key=step_of, reverse=True):
         reason = fault(path)

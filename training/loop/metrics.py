@@ -153,9 +153,14 @@ def _range(cycles: list[list[Line]]) -> tuple[float, float]:
     return (0.0 if low < high / 2 else low - 0.2 * room, high + 0.15 * room)
 
 
+def _series(lines: list[Line], name: str) -> np.ndarray:
+    """Return steps and values of a figure, [2, points]."""
+    points = [(line["step"], line[name]) for line in lines if name in line]
+    return np.array(points, float).reshape(-1, 2).T
+
+
 def _draw_trained(axes: Any, lines: list[Line], window: int, with_label: bool) -> None:
-    steps = np.array([line["step"] for line in lines if "loss" in line])
-    loss = np.array([line["loss"] for line in lines if "loss" in line])
+    steps, loss = _series(lines, "loss")
     if window > 1:
         axes.plot(steps, loss, color=_TRAIN, alpha=0.22, linewidth=0.8)
     label = "training" if window == 1 else f"training, mean of {window} steps"
@@ -166,13 +171,11 @@ def _draw_trained(axes: Any, lines: list[Line], window: int, with_label: bool) -
 
 
 def _draw_evaluated(axes: Any, lines: list[Line], with_label: bool) -> None:
-    evaluated = [
-        (line["step"], line["validation_loss"]) for line in lines if "validation_loss" in line
-    ]
-    if not evaluated:
+    steps, losses = _series(lines, "validation_loss")
+    if not len(steps):
         return
     axes.plot(
-        *zip(*evaluated, strict=True), color=_VALIDATION, linewidth=1.6, marker="o",
+        steps, losses, color=_VALIDATION, linewidth=1.6, marker="o",
         markersize=3.5, label="validation" if with_label else None,
     )  # fmt: skip
     best = best_validation(lines)
@@ -188,11 +191,8 @@ def _draw_evaluated(axes: Any, lines: list[Line], with_label: bool) -> None:
 
 def _draw_rates(axes: Any, cycles: list[list[Line]]) -> None:
     for lines in cycles:
-        points = [
-            (line["step"], line["learning_rate"]) for line in lines if "learning_rate" in line
-        ]
-        if points:
-            steps, rates = zip(*points, strict=True)
+        steps, rates = _series(lines, "learning_rate")
+        if len(steps):
             axes.fill_between(steps, rates, color=_RATE, alpha=0.25, linewidth=0)
             axes.plot(steps, rates, color=_RATE, linewidth=1.2)
             axes.ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
@@ -203,8 +203,7 @@ def _draw_rates(axes: Any, cycles: list[list[Line]]) -> None:
 
 def _draw_time(axes: Any, lines: list[Line], plan: dict[str, Any], begin: int) -> None:
     """Draw the time taken beside the plan's prediction and its interval."""
-    steps = np.array([line["step"] for line in lines])
-    seconds = np.array([line["seconds"] for line in lines])
+    steps, seconds = _series(lines, "seconds")
     unit, name = (60.0, "minutes") if max(plan["high"], seconds.max()) > 300 else (1.0, "seconds")
     end = steps.max()
     axes.fill_between(

@@ -41,11 +41,11 @@ class Outcome:
     epochs: float
     samples_per_second: float
     """Over the steps alone, without evaluation and saving; 0 where no step was left."""
-    resumed_from: int
+    resumed_from_step: int
     """Step of the checkpoint that it started from; 0: from the beginning."""
-    kept_step: int
+    adapter_step: int
     """Step of the weights that the model has: the best ones, or the last."""
-    kept_loss: float | None
+    adapter_validation_loss: float | None
     """On the validation rows at that step; None: it was not evaluated."""
 
 
@@ -95,13 +95,10 @@ class Trainer(SFTTrainer):  # type: ignore[misc]
         return inputs
 
     def _unrepeated(self, rows: int, length: int) -> tuple[int, int]:
-        """Count the rows of a micro-batch that are new: of this process, of all processes.
+        """Count the new rows of a micro-batch of so many: of this process, of all processes.
 
-        accelerate fills up the last micro-batches of several processes with the first rows.
-
-        Args:
-            rows: of the micro-batch of each process.
-            length: rows of the pass.
+        accelerate fills up the last micro-batches of several processes with the first rows of the
+        pass, which has ``length`` rows.
         """
         of_all = rows * self.args.world_size
         left = length % of_all
@@ -235,7 +232,7 @@ def conclude(job: Job, model: Any, state: Any, speed: float, started_at: int) ->
     """Put the best weights there are into a model that has the last ones; return the figures."""
     last, losses = state.global_step, losses_of(state)
     step = _take_best(job, model, last, losses) if _keeps_best(job) else last
-    epochs = float(state.epoch or 0.0)
+    epochs = round(float(state.epoch or 0.0), 4)
     return Outcome(last, epochs, round(speed, 2), started_at, step, losses.get(step))
 
 

@@ -75,11 +75,7 @@ def _base_of(path: Path, saved: dict[str, Any]) -> str:
 
 
 def take_weights(model: Any, path: Path) -> None:
-    """Put the weights of an adapter into a model that has one of the same shape.
-
-    Args:
-        model: from ``load_model``.
-        path: folder of the adapter, or of a checkpoint.
+    """Load the weights of an adapter or a checkpoint into a model that has one of the same shape.
 
     Raises:
         ModelError: the weights are damaged or of another shape.

@@ -149,16 +149,11 @@ def candidates(
 
 
 def estimate(candidate: Candidate, shape: ModelShape, optimizer_bytes: int = 8) -> MemoryEstimate:
-    """Estimate memory and arithmetic by formula.
+    """Estimate memory and arithmetic by formula; AdamW keeps ``optimizer_bytes`` a trained weight.
 
     Counted are the widths of what a Llama layer's backward pass reads: with Unsloth's kernels
     eight of the hidden width, the keys and values and two of the intermediate width; four and two
-    more without. The factors were set against TinyLlama on a GPU (the figures stand in the tests).
-
-    Args:
-        candidate: to estimate.
-        shape: of the model and the rows.
-        optimizer_bytes: state of AdamW a trained weight.
+    more without. The factors were set against TinyLlama on a GPU (the figures are in the tests).
     """
     tokens = candidate.micro_batch * shape.longest
     widths = 8 * shape.hidden + 2 * shape.kv_hidden + 2 * shape.intermediate

@@ -41,12 +41,7 @@ _FORMAT = 5
 
 
 def resolve(config: TrainConfig, subset: Subset, ranks: Ranks) -> tuple[TrainConfig, Plan | None]:
-    """Put a plan's choice into a run's settings, where ``--plan`` names one.
-
-    Args:
-        config: of the run.
-        subset: to train on.
-        ranks: the processes of the run; the first one plans.
+    """Apply the plan that ``--plan`` names to a run's settings; the first process makes it.
 
     Raises:
         ConfigError: the batch cannot be shared out evenly among the processes.
@@ -99,10 +94,7 @@ def _plan_in_first(config: PlanConfig, subset: Subset, ranks: Ranks) -> Plan:
 def find_or_make(config: PlanConfig, subset: Subset, processes: int = 1) -> Plan:
     """Return the plan made here earlier for these settings, or make it.
 
-    Args:
-        config: of the plan.
-        subset: to train on.
-        processes: that share each batch, on a device each; the share of one is measured.
+    Of several processes, which share each batch on a device each, the share of one is measured.
     """
     identity = identify(_share(config, processes), subset)
     kept = local_path(os.path.join(config.plans, manifest.identity_digest(identity)), "--plans")

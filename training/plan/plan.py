@@ -50,7 +50,7 @@ class Plan:
     starts: tuple[float, ...]
     """Seconds that processes which ran its family compiled and allocated at their start."""
     skipped: tuple[str, ...] = ()
-    """Candidates that the estimate ruled out."""
+    """Candidates that were not measured."""
 
     def to_json(self) -> str:
         """Return the text of ``plan.json``."""
@@ -115,12 +115,8 @@ def predict(
 
     The batches measured are spread evenly over all lengths, so their mean is the run's. The
     interval is two standard errors of the steps to each side, of what their tokens do not explain,
-    with what one start differs from another; 3 % at least.
-
-    Args:
-        chosen: way to run.
-        length: of the run.
-        starts: seconds that processes of its family compiled and allocated.
+    and how much the starts differ, which are the seconds that processes of the family compiled and
+    allocated; 3 % at least.
     """
     steps = chosen.step_seconds
     mean = fmean(steps)
@@ -138,11 +134,7 @@ def starts_like(candidate: Candidate, starts: Sequence[Start]) -> tuple[float, .
     """Return the seconds that processes of a candidate's family compiled and allocated.
 
     Without the first process of all where there are others: a run finds on disk what that one had
-    to compile. Offloading allocates what recomputing does not, so other families count for little.
-
-    Args:
-        candidate: to run.
-        starts: of all worker processes, in their order.
+    to compile. Offloading allocates what recomputing does not, so other families do not count.
     """
     own = {
         place: seconds
@@ -163,14 +155,7 @@ def _unexplained(chosen: Measured) -> float:
 
 
 def length(config: TrainConfig, rows: int, validation_rows: int, processes: int = 1) -> Length:
-    """Count the steps, evaluations and checkpoints of a run.
-
-    Args:
-        config: of the run.
-        rows: to train on.
-        validation_rows: of one evaluation.
-        processes: that share the rows.
-    """
+    """Count the steps, evaluations and checkpoints of a run, whose rows the processes share."""
     how, kept = config.optimisation, config.checkpoints
     steps = how.max_steps or math.ceil(how.epochs * math.ceil(rows / how.batch_size))
     # The last step is evaluated and saved as well.

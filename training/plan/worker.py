@@ -11,7 +11,6 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -48,17 +47,8 @@ class Host:
     validation_rows: int
 
 
-class Batches:
-    """A sampler of whole batches of rows, by their places."""
-
-    def __init__(self, places: Sequence[Sequence[int]]) -> None:
-        self._places = [place for batch in places for place in batch]
-
-    def __len__(self) -> int:
-        return len(self._places)
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(self._places)
+class Order(list[int]):
+    """A sampler of rows by their places, for one epoch."""
 
     def set_epoch(self, _: int) -> None:
         """Do nothing: there is one epoch."""
@@ -184,7 +174,7 @@ class Worker:
         gc.collect()
         hardware.forget_peak()
         with quietly():
-            trainer = make_trainer(job, self._model, [clock], Batches(batches))
+            trainer = make_trainer(job, self._model, [clock], Order(itertools.chain(*batches)))
             trainer.train()
         del trainer
         self._model.zero_grad(set_to_none=True)

@@ -122,7 +122,7 @@ def end(folder: Path, settings: Any, trainer: Fake) -> tuple[int, int, float | N
     job: Any = SimpleNamespace(config=config, validation=True, checkpoints=folder, ranks=Ranks())
     model = {"step": trainer.state.global_step}
     outcome = conclude(job, model, trainer.state, 0.0, 0)
-    return model["step"], outcome.kept_step, outcome.kept_loss
+    return model["step"], outcome.adapter_step, outcome.adapter_validation_loss
 
 
 def play(folder: Path, settings: Any, loss: Callable[[int], float]) -> tuple[int, int, Any]:
