@@ -135,16 +135,16 @@ class SaveBest(TrainerCallback):  # type: ignore[misc]
     A loss whose checkpoint is not there does not count.
     """
 
-    def __init__(self, folder: Path, processes: Ranks) -> None:
+    def __init__(self, folder: Path, ranks: Ranks) -> None:
         self._folder = folder
-        self._processes = processes
+        self._ranks = ranks
 
     def on_evaluate(self, _args: Any, state: Any, control: Any, **_: Any) -> None:
         """Ask for a checkpoint where this loss is the lowest, in all processes alike."""
         steps = checkpoints.finished(self._folder) | {state.global_step}
         losses = {step: loss for step, loss in losses_of(state).items() if step in steps}
         is_best = metrics.ranked(losses)[:1] == [state.global_step]
-        if self._processes.any(self._processes.is_first and is_best):
+        if self._ranks.any(self._ranks.is_first and is_best):
             control.should_save = True
 
 
@@ -155,13 +155,13 @@ _TOGETHER = 2.0
 class SignalCallback(TrainerCallback):  # type: ignore[misc]
     """Turns Ctrl-C and SIGTERM into a checkpoint at the end of the step; a second one stops."""
 
-    def __init__(self, processes: Ranks) -> None:
+    def __init__(self, ranks: Ranks) -> None:
         self.is_requested = False
         self.stopped = False
         """Whether all processes stopped for it; after a late request, training ends by itself."""
-        self._processes = processes
+        self._ranks = ranks
         self._signalled_at: float | None = None
-        self._together = _TOGETHER if processes.count > 1 else 0.0
+        self._together = _TOGETHER if ranks.count > 1 else 0.0
 
     @contextmanager
     def listening(self) -> Iterator[None]:
@@ -189,7 +189,7 @@ class SignalCallback(TrainerCallback):  # type: ignore[misc]
 
     def on_step_end(self, _args: Any, _state: Any, control: Any, **_: Any) -> None:
         """Ask for a checkpoint and the end of training, in all processes at the same step."""
-        self.is_requested = self.stopped = self._processes.any(self.is_requested)
+        self.is_requested = self.stopped = self._ranks.any(self.is_requested)
         if self.stopped:
             control.should_save = True
             control.should_training_stop = True

@@ -91,12 +91,12 @@ def _plan_in_first(config: PlanConfig, subset: Subset, ranks: Ranks) -> Plan:
     return ranks.first(lambda: find_or_make(config, subset, ranks.count))
 
 
-def find_or_make(config: PlanConfig, subset: Subset, processes: int = 1) -> Plan:
+def find_or_make(config: PlanConfig, subset: Subset, devices: int = 1) -> Plan:
     """Return the plan made here earlier for these settings, or make it.
 
-    Of several processes, which share each batch on a device each, the share of one is measured.
+    Of several devices, which share each batch, the share of one is measured.
     """
-    identity = identify(_share(config, processes), subset)
+    identity = identify(_share(config, devices), subset)
     kept = local_path(os.path.join(config.plans, manifest.identity_digest(identity)), "--plans")
     with stage(STAGE, config, str(kept), identity) as work:
         if work.finished:
@@ -106,9 +106,9 @@ def find_or_make(config: PlanConfig, subset: Subset, processes: int = 1) -> Plan
             console.say(f"planned before: {kept / NAME}")
             # This run may have another length than the plan's.
             rows, validation = choice.rows, choice.validation_rows
-            return choice.for_length(plan.length(config, rows, validation, processes))
+            return choice.for_length(plan.length(config, rows, validation, devices))
         journal = Journal(work.folder, config.steps)
-        choice = _make(config, kept, journal, processes)
+        choice = _make(config, kept, journal, devices)
         text = choice.to_json().encode()
         work.folder.commit(NAME, text)
         journal.close()
@@ -151,21 +151,21 @@ def _limit(config: PlanConfig, free_bytes: int) -> int:
     return min(limit, free_bytes)
 
 
-def _share(config: PlanConfig, processes: int) -> PlanConfig:
+def _share(config: PlanConfig, devices: int) -> PlanConfig:
     """Return the settings of one process alone."""
     how = config.optimisation
-    share = replace(how, batch_size=how.batch_size // processes, micro_batch_size=None)
+    share = replace(how, batch_size=how.batch_size // devices, micro_batch_size=None)
     return replace(config, optimisation=share)
 
 
-def _make(config: PlanConfig, kept: Path, journal: Journal, processes: int) -> Plan:
+def _make(config: PlanConfig, kept: Path, journal: Journal, devices: int) -> Plan:
     """Measure candidates in processes of their own and choose.
 
     Raises:
         ModelError: nothing fits.
     """
     scratch = kept / f".tmp-measure-{os.getpid()}"
-    share = _share(config, processes)
+    share = _share(config, devices)
     rows = share.optimisation.batch_size
     worker = WorkerHandle(share, scratch, journal)
     try:
@@ -180,15 +180,15 @@ def _make(config: PlanConfig, kept: Path, journal: Journal, processes: int) -> P
         grid = candidates.candidates(rows, host.shape.layers, may_offload, attentions)
         eight_bit = config.optimisation.optimizer == "adamw_8bit" and on_gpu
         search = Search(grid, host.shape, limit, 2 if eight_bit else 8, worker.measure)
-        if processes > 1:
-            console.say(f"each of {processes} devices takes {rows} rows of a step; of one of them:")
+        if devices > 1:
+            console.say(f"each of {devices} devices takes {rows} rows of a step; of one of them:")
         _show_estimates(search, host, limit)
         search.run()
         worker.close()
     finally:
         worker.close(patience=0.0)
         shutil.rmtree(scratch, ignore_errors=True)
-    length = plan.length(config, host.rows, host.validation_rows, processes)
+    length = plan.length(config, host.rows, host.validation_rows, devices)
     choice = _choose(search, host, limit, length, journal.starts)
     _show(choice)
     return choice
