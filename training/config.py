@@ -1,4 +1,4 @@
-"""Shapes of what is built: the adapter, and a tiny base. Imports nothing heavy."""
+"""Settings of the commands. Imports nothing heavy."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -54,7 +54,7 @@ class TinyBase:
     """A Llama so small that a CPU trains it in a minute, made from the subset's own text."""
 
     vocabulary: int = 2_000
-    """Tokens at most; a tiny subset makes fewer."""
+    """Tokens at most; a tiny subset has fewer."""
 
     hidden: int = 64
     """Width of the model."""
@@ -78,8 +78,8 @@ class TinyBase:
     """Rows a step of pre-training."""
 
     tokens: int = 2_048
-    """Tokens of a row that pre-training reads; where a description names its product early, a
-    short beginning teaches that faster."""
+    """Tokens of a row that pre-training reads; where descriptions name their product early, few
+    tokens teach that faster."""
 
     learning_rate: float = 1e-2
     """Highest rate of pre-training."""
@@ -132,7 +132,7 @@ class Optimisation:
     """Of AdamW."""
 
     optimizer: Literal["adamw_torch", "adamw_torch_fused", "adamw_8bit"] = "adamw_torch"
-    """adamw_8bit needs a GPU; without one adamw_torch takes its place, with a line that says so."""
+    """adamw_8bit needs a GPU; without one adamw_torch takes its place, with a warning."""
 
     max_grad_norm: float = 1.0
     """Gradients are scaled down to this norm; 0: never."""
@@ -144,7 +144,7 @@ class Optimisation:
     """Recompute activations instead of keeping them: not, Unsloth's way, or in every layer."""
 
     keep_layers: int = 0
-    """So many layers, the last ones, keep their activations all the same."""
+    """Number of last layers that keep their activations while the others recompute them."""
 
     attention: Literal["auto", "sdpa", "flash_attention_2", "eager"] = "auto"
     """Kernel of the attention; auto: the backend's own choice. Unsloth always takes its own."""
@@ -153,17 +153,14 @@ class Optimisation:
     """Order of the rows, keyed by seed and epoch; by_length puts rows of like length in a batch."""
 
     def __post_init__(self) -> None:
-        at_least("--optimisation.batch_size", 1, self.batch_size)
-        at_least("--optimisation.micro_batch_size", 1, self.micro_batch_size)
-        at_least("--optimisation.max_tokens", 1, self.max_tokens)
-        at_least("--optimisation.max_steps", 1, self.max_steps)
-        at_least("--optimisation.keep_layers", 0, self.keep_layers)
-        for name in ("warmup_steps", "weight_decay", "max_grad_norm"):
+        for name in ("batch_size", "micro_batch_size", "max_tokens", "max_steps"):
+            at_least(f"--optimisation.{name}", 1, getattr(self, name))
+        for name in ("keep_layers", "warmup_steps", "weight_decay", "max_grad_norm"):
             at_least(f"--optimisation.{name}", 0, getattr(self, name))
         for name in ("epochs", "learning_rate"):
-            if not getattr(self, name) > 0:
-                found = str(getattr(self, name))
-                raise ConfigError(f"--optimisation.{name}", "more than 0", found)
+            value = getattr(self, name)
+            if not value > 0:  # a NaN as well
+                raise ConfigError(f"--optimisation.{name}", "more than 0", str(value))
         if self.batch_size % self.micro_batch:
             expected = f"a divisor of batch_size={self.batch_size}"
             raise ConfigError("--optimisation.micro_batch_size", expected, str(self.micro_batch))
@@ -219,8 +216,8 @@ class Checkpoints:
         at_least("--checkpoints.save_total_limit", 2, self.save_total_limit)
         at_least("--checkpoints.patience", 1, self.patience)
         if self.eval_steps is None and (self.keep_best or self.patience):
-            wanting = "keep_best chooses" if self.keep_best else "patience judges"
-            expected = f"a number of steps, as {wanting} by validation loss"
+            reason = "keep_best chooses" if self.keep_best else "patience judges"
+            expected = f"a number of steps, as {reason} by validation loss"
             raise ConfigError("--checkpoints.eval_steps", expected, "none")
 
 
@@ -244,7 +241,7 @@ class TrainConfig:
     """Where set, a tiny base is built from the subset first, into the run's own folder."""
 
     backend: Literal["auto", "unsloth", "transformers"] = "auto"
-    """What trains; auto takes unsloth where it imports and says what it took."""
+    """What trains; auto takes unsloth where it imports, and prints its choice."""
 
     init_adapter: str | None = None
     """Go on from this adapter of the same base and LoRA settings, with a fresh schedule."""
@@ -304,15 +301,13 @@ class TrainConfig:
         at_least("--logging_steps", 1, self.logging_steps)
         at_least("--preview", 0, self.preview)
         if not 0 <= self.max_truncated_share <= 1:
-            found = str(self.max_truncated_share)
-            raise ConfigError("--max_truncated_share", "0 to 1", found)
+            raise ConfigError("--max_truncated_share", "0 to 1", str(self.max_truncated_share))
         if self.memory_limit is not None:
             parse_memory(self.memory_limit)
-        if self.backend == "transformers" and (
-            self.optimisation.gradient_checkpointing == "unsloth"
-        ):
+        checkpointing = self.optimisation.gradient_checkpointing
+        if self.backend == "transformers" and checkpointing == "unsloth":
             expected = "none or every, as the backend is transformers"
-            raise ConfigError("--optimisation.gradient_checkpointing", expected, "unsloth")
+            raise ConfigError("--optimisation.gradient_checkpointing", expected, checkpointing)
 
 
 @dataclass(frozen=True)
@@ -324,9 +319,6 @@ class PlanConfig(TrainConfig):
 
     steps: int = 6
     """Batches measured a candidate, each twice, with the longest rows between."""
-
-    exhaustive: bool = False
-    """Measure every candidate that the estimate does not rule out."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

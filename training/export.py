@@ -19,8 +19,7 @@ from data.artefacts.stage import stage
 from data.errors import ModelError
 from data.tokens import TextTokenizer
 from training.config import ExportConfig
-from training.model.backend import load_tokenizer
-from training.quiet import hush, quietly
+from training.model.backend import hush, load_tokenizer, quietly
 
 if TYPE_CHECKING:
     import torch

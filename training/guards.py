@@ -39,18 +39,18 @@ def check_truncated(
     bad = cut + left_out
     if bad > max_share * rows:
         expected = f"at most {max_share:.1%} of the descriptions cut by max_length"
-        found = f"{bad:,} of {rows:,} ({bad / rows:.1%})"
+        share = f"{bad:,} of {rows:,} ({bad / rows:.1%})"
         if left_out:
-            found += f", {left_out:,} of them without room for a single token"
-        mend = "raise --max_length or --max_truncated_share"
-        raise BatchError(_name(uids), expected, found, mend)
+            share += f", {left_out:,} of them without room for a single token"
+        hint = "raise --max_length or --max_truncated_share"
+        raise BatchError(_name(uids), expected, share, hint)
 
 
 def check_rows(table: pa.Table, uids: Sequence[str], eos: int, max_length: int) -> None:
     """Check tokenised rows: each learns something, and ends where it was not cut.
 
     Args:
-        table: N rows with ``input_ids``, ``labels`` and ``length``.
+        table: N rows with ``input_ids`` and ``labels``.
         uids: of the rows, [N].
         eos: id of the end-of-sequence token.
         max_length: a row of this length may have been cut.
@@ -58,24 +58,21 @@ def check_rows(table: pa.Table, uids: Sequence[str], eos: int, max_length: int) 
     Raises:
         BatchError: a row has no label, labels of other tokens than its own, or no end.
     """
-    ids, labels = _lists(table, "input_ids"), _lists(table, "labels")
-    for fault, found in (
-        ("a label for some token", [not (row != IGNORED).any() for row in labels]),
-        (
-            "each label to be its own token",
-            [_misplaced(row, label) for row, label in zip(ids, labels, strict=True)],
-        ),
+    rows = list(zip(_lists(table, "input_ids"), _lists(table, "labels"), strict=True))
+    for expected, is_bad in (
+        ("a label for some token", [not (label != IGNORED).any() for _, label in rows]),
+        ("each label to be its own token", [_misplaced(ids, label) for ids, label in rows]),
         (
             "an end-of-sequence token, learned, at the end of an uncut row",
-            [
-                len(row) < max_length and not (row[-1] == eos == label[-1])
-                for row, label in zip(ids, labels, strict=True)
-            ],
+            [len(ids) < max_length and not (ids[-1] == eos == label[-1]) for ids, label in rows],
         ),
     ):
-        bad = [uid for uid, is_bad in zip(uids, found, strict=True) if is_bad]
-        if bad:
-            raise BatchError(_name(bad), fault, "none", "this is a bug, please report it")
+        if bad := [uid for uid, is_at_fault in zip(uids, is_bad, strict=True) if is_at_fault]:
+            raise BatchError(_name(bad), expected, "none", "this is a bug, please report it")
+
+
+def _misplaced(ids: np.ndarray, labels: np.ndarray) -> bool:
+    return len(ids) != len(labels) or bool(((labels != IGNORED) & (labels != ids)).any())
 
 
 def check_prompt_unlearned(
@@ -92,55 +89,8 @@ def check_prompt_unlearned(
         BatchError: some prompt is in the loss.
     """
     rows = zip(_lists(table, "labels"), prompt_lengths, uids, strict=True)
-    bad = [uid for row, head, uid in rows if (row[:head] != IGNORED).any()]
-    if bad:
+    if bad := [uid for row, head, uid in rows if (row[:head] != IGNORED).any()]:
         raise BatchError(_name(bad), "prompt tokens without a label", "some in the loss")
-
-
-def check_trainable(trainable: int, where: str) -> None:
-    """Check that the adapter has weights to train.
-
-    Raises:
-        ModelError: it has none; the loss would stay where it is.
-    """
-    if trainable <= 0:
-        mend = "name layers of this model with --lora.target_modules"
-        raise ModelError(where, "an adapter with trainable parameters", "none", mend)
-
-
-def check_loss(loss: float, grad_norm: float | None, step: int) -> None:
-    """Check figures of a step: finite, and a loss that is not exactly 0.
-
-    A loss of exactly 0 is what a NaN in half precision or a batch without labels looks like.
-
-    Raises:
-        BatchError: a figure is at fault.
-    """
-    where = f"step {step}"
-    if not math.isfinite(loss) or loss == 0.0:
-        mend = "lower --optimisation.learning_rate or use --optimisation.precision float32"
-        raise BatchError(where, "a finite training loss above 0", str(loss), mend)
-    if grad_norm is not None and not math.isfinite(grad_norm):
-        mend = "lower --optimisation.learning_rate"
-        raise BatchError(where, "a finite gradient norm", str(grad_norm), mend)
-
-
-def check_moved(before: Sequence[float], after: Sequence[float], step: int) -> None:
-    """Check that training moves the adapter.
-
-    Args:
-        before: a figure of each trainable tensor before the first steps, [tensors].
-        after: the same figures after them, [tensors].
-        step: for the message.
-
-    Raises:
-        BatchError: not one tensor has moved: the optimizer holds other weights than the model,
-            or the learning rate is too small for their precision.
-    """
-    if list(before) == list(after):
-        mend = "raise --optimisation.learning_rate, or try --backend transformers"
-        where, expected = f"step {step}", "an adapter whose weights move"
-        raise BatchError(where, expected, "all of them where they began", mend)
 
 
 def _lists(table: pa.Table, name: str) -> list[np.ndarray]:
@@ -151,7 +101,41 @@ def _lists(table: pa.Table, name: str) -> list[np.ndarray]:
     return np.split(flat, offsets[1:-1] - offsets[0])
 
 
-def _misplaced(ids: np.ndarray, labels: np.ndarray) -> bool:
-    if len(ids) != len(labels):
-        return True
-    return bool(((labels != IGNORED) & (labels != ids)).any())
+def check_trainable(trainable: int, where: str) -> None:
+    """Check that the adapter has weights to train.
+
+    Raises:
+        ModelError: it has none; the loss would stay where it is.
+    """
+    if trainable <= 0:
+        hint = "name layers of this model with --lora.target_modules"
+        raise ModelError(where, "an adapter with trainable parameters", "none", hint)
+
+
+def check_loss(loss: float, grad_norm: float | None, step: int) -> None:
+    """Check figures of a step: finite, and a loss that is not exactly 0.
+
+    A loss of exactly 0 is what a NaN in half precision or a batch without labels looks like.
+
+    Raises:
+        BatchError: a figure is at fault.
+    """
+    where, hint = f"step {step}", "lower --optimisation.learning_rate"
+    if not math.isfinite(loss) or loss == 0.0:
+        hint += " or use --optimisation.precision float32"
+        raise BatchError(where, "a finite training loss above 0", str(loss), hint)
+    if grad_norm is not None and not math.isfinite(grad_norm):
+        raise BatchError(where, "a finite gradient norm", str(grad_norm), hint)
+
+
+def check_moved(before: Sequence[float], after: Sequence[float], step: int) -> None:
+    """Check that training moves the adapter, by a figure of each trainable tensor, [tensors].
+
+    Raises:
+        BatchError: not one tensor has moved: the optimizer holds other weights than the model,
+            or the learning rate is too small for their precision.
+    """
+    if list(before) == list(after):
+        where, expected = f"step {step}", "an adapter whose weights move"
+        hint = "raise --optimisation.learning_rate, or try --backend transformers"
+        raise BatchError(where, expected, "all of them where they began", hint)

@@ -1,24 +1,23 @@
-"""The hardware that a plan's figures hold for: the card, or the processor, and its memory."""
+"""The hardware: the card or the processor, its memory, and the arithmetic that it has."""
 
+import contextlib
 import logging
-import multiprocessing
 import os
 import platform
 import re
 import sys
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from data.console import parse_memory
-from training import children
+from training import processes
 from training.config import TrainConfig
 
 log = logging.getLogger("catalogue")
 
 Precision = Literal["bf16", "float32"]
-_PROCESSORS = Path("/proc/cpuinfo")
+_PROCESSORS, _STATUS = Path("/proc/cpuinfo"), Path("/proc/self/status")
 
 
 @dataclass(frozen=True)
@@ -36,24 +35,21 @@ class Hardware:
     free_bytes: int
 
     def facts(self) -> dict[str, Any]:
-        """Give what stays the same as long as the hardware does."""
+        """Return what stays the same as long as the hardware does."""
         return {name: value for name, value in asdict(self).items() if name != "free_bytes"}
 
 
 def look() -> Hardware:
-    """Look at the hardware; at a card from a process that ends, as a look takes up memory there."""
+    """Describe the hardware; a card from a process that ends, as asking it takes up memory."""
     import torch
 
-    if not torch.cuda.is_available():
-        import psutil
+    if torch.cuda.is_available():
+        with processes.start(_look_at_card) as looking:
+            return looking.result()
+    import psutil
 
-        memory = psutil.virtual_memory()
-        return Hardware(_processor(), _threads(), None, None, None, memory.total, memory.available)
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, spawn, initializer=children.end_with_parent) as pool:
-        with children.sheltered():
-            looking = pool.submit(_look_at_card)
-        return looking.result()
+    memory = psutil.virtual_memory()
+    return Hardware(_processor(), _threads(), None, None, None, memory.total, memory.available)
 
 
 def _look_at_card() -> Hardware:
@@ -68,9 +64,9 @@ def _look_at_card() -> Hardware:
 
 
 def _processor() -> str:
-    told = _PROCESSORS.read_text() if _PROCESSORS.exists() else ""
-    found = re.search(r"model name\s*:\s*(.+)", told)
-    return found[1] if found else platform.processor() or platform.machine()
+    text = _PROCESSORS.read_text() if _PROCESSORS.exists() else ""
+    match = re.search(r"model name\s*:\s*(.+)", text)
+    return match[1] if match else platform.processor() or platform.machine()
 
 
 def _threads() -> int:
@@ -94,9 +90,9 @@ def precision(config: TrainConfig) -> Precision:
     """Choose the precision of weights and arithmetic."""
     import torch
 
-    asked = config.optimisation.precision
-    if asked != "auto":
-        return asked
+    choice = config.optimisation.precision
+    if choice != "auto":
+        return choice
     if not torch.cuda.is_available():
         return "float32"
     # With emulation, torch says yes of every card.
@@ -118,11 +114,41 @@ def machine() -> dict[str, Any]:
             "peak_allocated_gib": round(torch.cuda.max_memory_allocated() / 2**30, 3),
         }
     device = f"cpu, {torch.get_num_threads()} threads"
-    return {"device": device, "peak_memory_gib": round(_peak_resident() / 2**30, 3)}
+    return {"device": device, "peak_memory_gib": round(peak_bytes() / 2**30, 3)}
 
 
-def _peak_resident() -> int:
-    """Give this process's largest resident set so far, in bytes."""
+def free_bytes() -> int:
+    """Return the memory that is free: on the GPU, or on the host without swapping."""
+    import torch
+
+    if torch.cuda.is_available():
+        return int(torch.cuda.mem_get_info()[0])
+    import psutil
+
+    return int(psutil.virtual_memory().available)
+
+
+def forget_peak() -> None:
+    """Measure this process's peak memory anew from here; of a host's only Linux forgets."""
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+        return
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak_bytes() -> int:
+    """Return this process's peak memory since ``forget_peak``: reserved on the GPU, or resident."""
+    import torch
+
+    if torch.cuda.is_available():
+        return int(torch.cuda.max_memory_reserved())
+    text = _STATUS.read_text() if _STATUS.exists() else ""
+    if match := re.search(r"VmHWM:\s+(\d+) kB", text):
+        return int(match[1]) * 1024
     if sys.platform == "win32":
         import psutil
 

@@ -1,42 +1,63 @@
 """What a run starts from: the subset, the base, the backend, the tokenised rows."""
 
 import logging
-import multiprocessing
-from concurrent.futures import ProcessPoolExecutor
+import os
+import sys
+import tempfile
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from data import console
 from data.artefacts import manifest
 from data.artefacts.dataset import Subset
 from data.artefacts.run import BASE, Base, locate
 from data.errors import ModelError, SubsetError
-from training import children
+from training import hardware, processes
 from training.config import TrainConfig
-from training.distributed import Ranks
 from training.examples import cache
 from training.examples.cache import Split, Tokenised
-from training.examples.encoder import Encoder, TokenisationConfig
-from training.hardware import limit_memory
+from training.examples.encoder import IGNORED, Encoder, TokenisationConfig
+from training.hardware import Precision
 from training.model import tiny
 from training.model.adapter import check_init_adapter, digest_adapter
-from training.model.backend import Backend, check, choose_backend
+from training.model.backend import Backend, check, choose_backend, load_tokenizer
+from training.model.tiny import TinyJob
+from training.processes import Ranks
 
 log = logging.getLogger("catalogue")
 
 _COMPILED = ".tmp-compiled"
+_GREEN, _PLAIN = "\033[32m", "\033[0m"
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """What is ready before the first step."""
+class Job:
+    """A run with all that is ready before its first step."""
 
+    config: TrainConfig
+    out: Path
+    """Folder of the run."""
+    ranks: Ranks
     base: Base
     backend: Backend
-    encoder: Encoder
+    tokenizer: Any
+    precision: Precision
     train: Tokenised
     validation: Tokenised | None
+    """None: no evaluation."""
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of the checkpoints."""
+        return self.out / "checkpoints"
+
+    @property
+    def metrics(self) -> Path:
+        """File of the metrics."""
+        return self.out / "metrics.jsonl"
 
 
 def open_subset(path: str) -> Subset:
@@ -64,14 +85,10 @@ def identify(config: TrainConfig, subset: Subset) -> dict[str, Any]:
     return manifest.identify(config, **inputs)
 
 
-def prepare(config: TrainConfig, subset: Subset, out: Path, ranks: Ranks) -> Prepared:
-    """Import the backend, find or build the base, and tokenise.
+def prepare(config: TrainConfig, subset: Subset, out: Path, ranks: Ranks) -> Job:
+    """Import the backend, find the base or build it in ``out``, and tokenise.
 
-    Args:
-        config: of the run.
-        subset: to train on.
-        out: folder of the run; a tiny base is built in it.
-        ranks: of these processes, the first builds and tokenises.
+    Of several processes the first builds and tokenises.
 
     Raises:
         ModelError: the base, its tokenizer or the adapter to go on from is missing or unfit.
@@ -79,57 +96,99 @@ def prepare(config: TrainConfig, subset: Subset, out: Path, ranks: Ranks) -> Pre
     """
     compiled = out / (_COMPILED if ranks.is_first else f"{_COMPILED}-{ranks.rank}")
     if config.tiny:
-        base, backend = _with_tiny(config, subset, out, compiled, ranks)
+        base, backend = _build_tiny(_tiny_job(config, subset, out), config, compiled, ranks)
     else:
         base = ranks.in_turn(lambda: locate(config.base))
         backend = choose_backend(config.backend, compiled)
     if config.init_adapter:
         check_init_adapter(Path(config.init_adapter), base, config.lora)
     tokenizer = check(config, base, backend)
-    limit_memory(config)
-    form = TokenisationConfig(config.prompt, config.loss_on, config.max_length)
-    encoder = Encoder(tokenizer, form)
+    hardware.limit_memory(config)
+    encoder = _encoder(config, tokenizer)
 
     def tokenise(name: str) -> Tokenised:
         share = config.max_truncated_share
         split = Split(name, subset.dataset(name), subset.digest(name))
         return ranks.in_turn(lambda: cache.prepare(split, encoder, config.tokenized, share))
 
-    evaluates = config.checkpoints.eval_steps is not None
-    if evaluates and not subset.count("validation"):
-        log.warning("no evaluation: %s has no validation rows", config.subset)
-    validation = tokenise("validation") if evaluates and subset.count("validation") else None
-    return Prepared(base, backend, encoder, tokenise("train"), validation)
+    validation = None
+    if config.checkpoints.eval_steps is not None:
+        if subset.count("validation"):
+            validation = tokenise("validation")
+        else:
+            log.warning("no evaluation: %s has no validation rows", config.subset)
+    train, precision = tokenise("train"), hardware.precision(config)
+    return Job(config, out, ranks, base, backend, tokenizer, precision, train, validation)
 
 
-def _with_tiny(
-    config: TrainConfig, subset: Subset, out: Path, compiled: Path, ranks: Ranks
+def _encoder(config: TrainConfig, tokenizer: Any) -> Encoder:
+    form = TokenisationConfig(config.prompt, config.loss_on, config.max_length)
+    return Encoder(tokenizer, form)
+
+
+def _tiny_job(config: TrainConfig, subset: Subset, out: Path, **changes: Any) -> TinyJob:
+    assert config.tiny is not None  # noqa: S101  # for the type checker
+    shape = replace(config.tiny, **changes)
+    return TinyJob(str(subset.path), str(out / BASE), shape, config.max_length, config.seed)
+
+
+def _build_tiny(
+    plan: TinyJob, config: TrainConfig, compiled: Path, ranks: Ranks
 ) -> tuple[Base, Backend]:
     """Build the base in a process of its own while this one imports the backend."""
     if not ranks.is_first:
         backend = choose_backend(config.backend, compiled)
         ranks.wait()
-        return locate(str(out / BASE)), backend
-    assert config.tiny is not None  # noqa: S101  # for the type checker
-    plan = tiny.TinyJob(
-        str(subset.path), str(out / BASE), config.tiny, config.max_length, config.seed
-    )
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, spawn, initializer=children.end_with_parent) as pool:
-        try:
-            with children.sheltered():
-                building = pool.submit(tiny.build, plan)
+        return locate(plan.folder), backend
+    try:
+        with processes.start(tiny.build, plan) as building:
             backend = choose_backend(config.backend, compiled)
             if not building.done():
-                log.info("pre-training the tiny base: %s steps", f"{config.tiny.steps:,}")
+                log.info("pre-training the tiny base: %s steps", f"{plan.tiny.steps:,}")
             base = locate(building.result())
-        except BrokenProcessPool as error:
-            expected, found = "the process that builds it to end by itself", "it killed"
-            mend = "free some memory, or build a smaller one (--tiny.hidden, --tiny.batch_size)"
-            raise ModelError("tiny base", expected, found, mend) from error
-        except BaseException:
-            for child in multiprocessing.active_children():
-                child.kill()
-            raise
+    except BrokenProcessPool as error:
+        expected = "the process that builds it to end by itself"
+        hint = "free some memory, or build a smaller one (--tiny.hidden, --tiny.batch_size)"
+        raise ModelError("tiny base", expected, "it killed", hint) from error
     ranks.wait()
     return base, backend
+
+
+def preview(config: TrainConfig) -> None:
+    """Print the first rows as the model would see them, what it learns marked; writes nothing.
+
+    Raises:
+        BatchError: these rows must not be trained on.
+    """
+    subset = open_subset(config.subset)
+    with tempfile.TemporaryDirectory() as folder:
+        if config.tiny:
+            base = Path(tiny.build(_tiny_job(config, subset, Path(folder), steps=0)))
+        else:
+            base = locate(config.base).folder
+        tokenizer = load_tokenizer(base)
+    encoder = _encoder(config, tokenizer)
+    rows = subset.dataset("train").select_columns(["uid", "title", "content"])[: config.preview]
+    is_colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+    marks = (_GREEN, _PLAIN) if is_colour else ("[[", "]]")
+    where = "in green" if is_colour else "between [[ and ]]"
+    console.say(f"learned: {where}; special tokens as their names\n")
+    for place, uid in enumerate(rows["uid"]):
+        table, _ = encoder.encode_rows({name: [rows[name][place]] for name in rows})
+        if not table.num_rows:
+            console.say(f"--- {uid}: left out, its prompt fills max_length={config.max_length}\n")
+            continue
+        (row,) = table.to_pylist()
+        learned = sum(label != IGNORED for label in row["labels"])
+        console.say(f"--- {uid}: {row['length']} tokens, {learned} learned")
+        console.say(_mark(tokenizer, row, marks) + "\n", is_safe=True)
+
+
+def _mark(tokenizer: Any, row: dict[str, Any], marks: tuple[str, str]) -> str:
+    """Decode runs of learned and of unlearned tokens apart from each other."""
+    text = ""
+    tokens = zip(row["input_ids"], row["labels"], strict=True)
+    for is_learned, run in groupby(tokens, lambda pair: pair[1] != IGNORED):
+        piece = console.printable(tokenizer.decode([token for token, _ in run]))
+        text += f"{marks[0]}{piece}{marks[1]}" if is_learned else piece
+    return text

@@ -259,21 +259,3 @@ class Assistant:
         """Stop what answers."""
         for answerer in self._answerers.values():
             answerer.close()
-
-
-def _settings(config: AssistantConfig, model: Model) -> Settings:
-    device = engine.choose_device(config.device)
-    has_affinity = hasattr(os, "sched_getaffinity")
-    cores = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
-    longest = model.longest + model.longest // 8 + 1
-    return Settings(
-        max_new_tokens=config.max_new_tokens or longest,
-        temperature=config.temperature,
-        top_p=config.top_p,
-        seed=config.seed,
-        batch_size=None,
-        engine="fast",
-        device=device,
-        memory_limit=config.memory_limit,
-        threads=None if device == "cuda" else cores,
-    )

@@ -15,8 +15,9 @@ from typing import Any
 from data import console
 from data.console import parse_memory
 from training.config import PlanConfig
-from training.plan import candidates, worker
+from training.plan import candidates
 from training.plan.candidates import Candidate, Measured
+from training.plan.measuring import WorkerHandle
 from training.plan.plan import Plan
 from training.plan.search import together
 
@@ -45,8 +46,8 @@ class Sweep:
         batch, unsloth = config.optimisation.batch_size, ground.backend == "unsloth"
         self._grid = candidates.candidates(batch, self._layers, unsloth)
 
-    def _open(self, config: PlanConfig) -> worker.WorkerHandle:
-        return worker.WorkerHandle(config, self._work / f"sweep-{os.getpid()}")
+    def _open(self, config: PlanConfig) -> WorkerHandle:
+        return WorkerHandle(config, self._work / f"sweep-{os.getpid()}")
 
     def run(self, share: str) -> dict[str, Any]:
         """Measure this share of the groups; compare the plan's choice with all figures."""

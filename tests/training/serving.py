@@ -5,19 +5,19 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from data.errors import BatchError
-from training import children
+from training import processes
 from training.plan.candidates import Measured, ModelShape
-from training.plan.worker import Fault, Host, Setup
+from training.plan.worker import Host
 
-GROUND = Host(
+HOST = Host(
     ModelShape(2, 32, 64, 16, 600, 10**5, 10**4, 4, 400, False), "cpu", 2**34, 500,
     "transformers", False, 100, 0,
 )  # fmt: skip
 
 
-def serve(pipe: Connection, setup: Setup) -> None:
+def serve(pipe: Connection, *_: object) -> None:
     """Keep to the protocol; 8 rows at once run out of memory, 4 kill the process."""
-    pipe.send(GROUND)
+    pipe.send(HOST)
     while (candidate := pipe.recv()) is not None:
         if candidate.micro_batch == 4:
             os._exit(9)
@@ -37,15 +37,15 @@ def serve(pipe: Connection, setup: Setup) -> None:
     pipe.close()
 
 
-def refuse(pipe: Connection, setup: Setup) -> None:
+def refuse(pipe: Connection, *_: object) -> None:
     """Find the input at fault."""
-    pipe.send(Fault(BatchError("rows", "a label", "none")))
+    pipe.send(BatchError("rows", "a label", "none"))
     pipe.close()
 
 
-def work_for_ever(told: str) -> None:
+def work_for_ever(file: str) -> None:
     """Do what never ends, and write down by which process."""
-    children.end_with_parent()
-    Path(told).write_text(str(os.getpid()))
+    processes.end_with_parent()
+    Path(file).write_text(str(os.getpid()))
     while True:
         sum(range(10**6))

@@ -15,11 +15,11 @@ import torch.distributed
 from data.artefacts import manifest
 from data.artefacts.folder import Folder
 from data.errors import ConfigError
-from training import distributed
+from training import processes
 from training.__main__ import main
-from training.config import Optimisation, TrainConfig
-from training.distributed import Ranks, leave
+from training.config import Optimisation
 from training.loop import arguments, metrics
+from training.processes import Ranks, leave
 
 
 @pytest.mark.parametrize(
@@ -53,14 +53,14 @@ def test_process_that_leaves_stands_alone(monkeypatch: pytest.MonkeyPatch) -> No
     for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE"):
         monkeypatch.setenv(name, "2")
     leave()
-    assert distributed.join() == Ranks()
+    assert processes.join() == Ranks()
 
 
 def test_group_of_a_launcher_of_one_process_ends(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("WORLD_SIZE", "1")
-    alone = distributed.join()
+    alone = processes.join()
     # As the Trainer does under a launcher.
     meeting = f"file://{tmp_path / 'meeting'}"
     torch.distributed.init_process_group("gloo", meeting, rank=0, world_size=1)
@@ -68,10 +68,12 @@ def test_group_of_a_launcher_of_one_process_ends(
     assert not torch.distributed.is_initialized()
 
 
-def test_process_uses_one_gpu_of_several(tmp_path: Path) -> None:
-    given = arguments.settings(TrainConfig(), "float32", tmp_path, evaluate=False)
-    given._n_gpu = 2  # as found where two are seen and no launcher started a process for each
-    assert arguments._on_one_gpu(given).n_gpu == 1
+def test_process_uses_one_gpu_of_several() -> None:
+    class Settings:  # where two GPUs are seen and no launcher started a process for each
+        _n_gpu = 2
+        n_gpu = property(lambda self: self._n_gpu)
+
+    assert arguments.on_one_gpu(Settings()).n_gpu == 1
 
 
 def start(root: Path, *words: str) -> "subprocess.Popen[str]":
@@ -102,7 +104,7 @@ def test_fault_of_the_first_process_is_told_once(
     assert "no/such" in line
     # The launcher's own is its last word on any process that fails.
     assert "DistBackendError" not in errors
-    assert "training/distributed.py" not in errors
+    assert "training/processes.py" not in errors
 
 
 def test_two_processes_plan_the_share_of_one(words: list[str], tmp_path: Path, root: Path) -> None:

@@ -30,17 +30,17 @@ import json, sys
 from training import run, __main__
 load = run.load_model
 def load_and_watch(*given):
-    loaded = load(*given)
+    model = load(*given)
     from training.loop import trainer as loop
     step = loop.Trainer.training_step
     def watched(self, of, inputs, *more, **named):
         print("labels", json.dumps(inputs["labels"].tolist()), file=sys.__stdout__)
-        weights = [p for p in loaded.model.parameters() if p.requires_grad]
+        weights = [p for p in model.parameters() if p.requires_grad]
         total = sum(float(w.detach().double().abs().sum()) for w in weights)
         print("weights", total, file=sys.__stdout__, flush=True)
         return step(self, of, inputs, *more, **named)
     loop.Trainer.training_step = watched
-    return loaded
+    return model
 run.load_model = load_and_watch
 sys.exit(__main__.main(sys.argv[1:]))
 """

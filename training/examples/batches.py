@@ -77,14 +77,7 @@ class Collator:
     """Id of the padding token; it is neither attended to nor learned."""
 
     def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        """Make one micro-batch.
-
-        Args:
-            rows: with ``input_ids`` and ``labels``.
-
-        Returns:
-            ``input_ids``, ``labels`` and ``attention_mask``, int64 [rows, longest].
-        """
+        """Pad rows to ``input_ids``, ``labels`` and ``attention_mask``, int64 [rows, longest]."""
         width = max(len(row["input_ids"]) for row in rows)
         ids = np.full((len(rows), width), self.pad, np.int64)
         labels = np.full((len(rows), width), IGNORED, np.int64)
@@ -116,18 +109,13 @@ def pieces(batch: dict[str, torch.Tensor], max_tokens: int | None) -> list[dict[
     lengths, order = mask.sum(1).sort(descending=True, stable=True)
     widths = lengths.tolist()
     return [
-        {name: each[order[first:last], : widths[first]] for name, each in batch.items()}
+        {name: rows[order[first:last], : widths[first]] for name, rows in batch.items()}
         for first, last in cuts(widths, max_tokens)
     ]
 
 
 def cuts(widths: Sequence[int], max_tokens: int) -> list[tuple[int, int]]:
-    """Tell where ``pieces`` parts a micro-batch: first row of each piece, and the one after it.
-
-    Args:
-        widths: tokens of each row, longest first.
-        max_tokens: of a piece, its rows times its longest.
-    """
+    """List where ``pieces`` parts rows of these widths, longest first: first row, end."""
     if not widths or len(widths) * widths[0] <= max_tokens:
         return [(0, len(widths))]
     starts, start = [], 0

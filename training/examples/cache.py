@@ -1,14 +1,14 @@
-"""Tokenised rows on disk: made once for all runs, memory-mapped in training.
+"""Tokenised rows on disk: written once for all runs, memory-mapped in training.
 
 They lie in ``<tokenized>/<digest of rows, tokenizer and form>/`` as an Arrow stream, and the next
 run with the same ones takes them as they are.
 """
 
+import contextlib
 import logging
 import os
-import shutil
+import re
 import time
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from data import console
-from data.artefacts import manifest
-from data.artefacts.folder import Artefact, Folder, digest_file
+from data.artefacts import lock, manifest
+from data.artefacts.folder import TEMPORARY, Artefact, Folder, digest_file
 from data.artefacts.manifest import Counts, Manifest
-from data.errors import BatchError
+from data.errors import BatchError, OutputError
 from training import guards
 from training.examples.encoder import TOKENISED, Encoder, Seen
 
@@ -33,6 +33,8 @@ STAGE = "tokenize"
 _FORMAT = 2
 _ROWS = "rows.arrow"
 _ROWS_AT_ONCE = 1_000
+# A folder of tokenised rows, or what an earlier version wrote them in.
+_OURS = re.compile(rf"[0-9a-f]{{32}}|{re.escape(TEMPORARY)}[0-9a-f]{{32}}-\d+")
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ class Tokenised:
 def prepare(
     split: Split, encoder: Encoder, tokenized: str, max_truncated_share: float
 ) -> Tokenised:
-    """Tokenise a split, or find it tokenised already.
+    """Tokenise a split, unless it is tokenised already.
 
     Args:
         split: at least one row.
@@ -71,23 +73,26 @@ def prepare(
     Raises:
         BatchError: too many rows are cut or left out, or a row must not be trained on.
     """
+    if not len(split.rows):
+        raise BatchError(split.name, "rows to train on", "none")
     identity = {
         "rows": split.digest,
         "tokenizer": encoder.digest,
         "form": asdict(encoder.form),
         "format": _FORMAT,
     }
-    if not len(split.rows):
-        raise BatchError(split.name, "rows to train on", "none")
     folder = Folder(os.path.join(tokenized, manifest.identity_digest(identity)))
     if not folder.exists(manifest.NAME):
-        _write(split, encoder, folder, identity)
+        _remove_unfinished(Path(folder.path()).parent)
+        with lock.locked(folder, wait=True):
+            if not folder.exists(manifest.NAME):  # else another run wrote it meanwhile
+                _write(split, encoder, folder, identity)
     record = manifest.read(folder, STAGE)
     record.check(folder)
-    told = {name: record.facts[name] for name in Seen.__dataclass_fields__}
-    lists = {name: tuple(told[name]) for name in ("truncated_uids", "left_out_uids")}
-    seen = Seen(**told | lists)
-    _tell(split, seen, encoder.form.max_length)
+    facts = {name: record.facts[name] for name in Seen.__dataclass_fields__}
+    uids = {name: tuple(facts[name]) for name in ("truncated_uids", "left_out_uids")}
+    seen = Seen(**facts | uids)
+    _warn(split, seen, encoder.form.max_length)
     guards.check_truncated(
         seen.truncated, seen.left_out, seen.rows + seen.left_out,
         [*seen.left_out_uids, *seen.truncated_uids], max_truncated_share,
@@ -97,17 +102,17 @@ def prepare(
     return Tokenised(_open(folder), seen, folder.url)
 
 
-def _tell(split: Split, seen: Seen, max_length: int) -> None:
+def _warn(split: Split, seen: Seen, max_length: int) -> None:
     rows = f"{seen.rows + seen.left_out:,}"
     for count, uids, what in (
         (seen.truncated, seen.truncated_uids, "descriptions are cut"),
         (seen.left_out, seen.left_out_uids, "rows have no room for a description and are left out"),
     ):
         if count:
-            named = ", ".join(uids[:3])
+            first = ", ".join(uids[:3])
             log.warning(
                 "%s: %s of %s %s at max_length=%s, first uids: %s",
-                split.name, f"{count:,}", rows, what, max_length, named,
+                split.name, f"{count:,}", rows, what, max_length, first,
             )  # fmt: skip
 
 
@@ -119,52 +124,57 @@ def _open(folder: Folder) -> "Dataset":
     return Dataset(table, fingerprint=os.path.basename(folder.url)[:16])
 
 
+def _remove_unfinished(tokenized: Path) -> None:
+    """Remove what killed runs left; what another run is writing is locked, and stays."""
+    for folder in [path for path in tokenized.glob("*") if _is_unfinished(path)]:
+        # Another run holds it, or it is another user's.
+        with contextlib.suppress(OutputError, OSError), lock.locked(Folder(str(folder))):
+            if _is_unfinished(folder):
+                for path in folder.iterdir():
+                    if path.name != lock.NAME:
+                        path.unlink()
+
+
+def _is_unfinished(folder: Path) -> bool:
+    if not _OURS.fullmatch(folder.name) or not folder.is_dir():
+        return False
+    return folder.name.startswith(TEMPORARY) or not (folder / manifest.NAME).exists()
+
+
 def _write(split: Split, encoder: Encoder, folder: Folder, identity: dict[str, Any]) -> None:
-    """Write the rows beside their final place, then rename the folder."""
     began = time.perf_counter()
-    final = Path(folder.path())
-    work = final.parent / f".tmp-{final.name}-{os.getpid()}"
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir(parents=True)
+    final = Path(folder.path(_ROWS))
+    work = final.with_name(f"{TEMPORARY}{_ROWS}")
     try:
-        seen = _write_stream(work / _ROWS, split, encoder)
-        file = work / _ROWS
-        output = Artefact(_ROWS, seen.rows, file.stat().st_size, digest_file(file))
-        Manifest(
-            stage=STAGE,
-            config=identity["form"],
-            identity=identity,
-            inputs=(),
-            outputs=(output,),
-            counts=Counts(len(split.rows), seen.rows, seen.dropped),
-            facts={"split": split.name, **asdict(seen)},
-            versions=manifest.versions(),
-            seconds=round(time.perf_counter() - began, 3),
-        ).write(Folder(str(work)))
-        if folder.exists(manifest.NAME):  # another run was quicker: the bytes are the same
-            return
-        shutil.rmtree(final, ignore_errors=True)
+        seen = _write_stream(work, split, encoder)
+        output = Artefact(_ROWS, seen.rows, work.stat().st_size, digest_file(work))
         os.replace(work, final)
     finally:
-        shutil.rmtree(work, ignore_errors=True)
+        work.unlink(missing_ok=True)
+    Manifest(
+        stage=STAGE,
+        config=identity["form"],
+        identity=identity,
+        inputs=(),
+        outputs=(output,),
+        counts=Counts(len(split.rows), seen.rows, seen.dropped),
+        facts={"split": split.name, **asdict(seen)},
+        versions=manifest.versions(),
+        seconds=round(time.perf_counter() - began, 3),
+    ).write(folder)
 
 
 def _write_stream(path: Path, split: Split, encoder: Encoder) -> Seen:
     seen = Seen()
+    columns = split.rows.select_columns(["uid", "title", "content"])
     with (
-        console.Progress(f"tokenise {split.name}", len(split.rows), "rows") as progress,
+        console.Progress(f"tokenise {split.name}", len(columns), "rows") as progress,
         pa.OSFile(str(path), "wb") as file,
         pa.ipc.new_stream(file, TOKENISED) as writer,
     ):
-        for rows in _batches(split.rows):
-            table, told = encoder.encode_rows(rows)
+        for start in range(0, len(columns), _ROWS_AT_ONCE):
+            table, batch = encoder.encode_rows(columns[start : start + _ROWS_AT_ONCE])
             writer.write_table(table)
-            seen += told
-            progress.advance(told.rows + told.left_out)
+            seen += batch
+            progress.advance(batch.rows + batch.left_out)
     return seen
-
-
-def _batches(rows: "Dataset") -> Iterator[dict[str, list[str]]]:
-    columns = rows.select_columns(["uid", "title", "content"])
-    for start in range(0, len(columns), _ROWS_AT_ONCE):
-        yield columns[start : start + _ROWS_AT_ONCE]

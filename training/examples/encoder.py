@@ -1,6 +1,6 @@
 """A row becomes tokens: the prompt, the description and the end-of-sequence, with their labels.
 
-Pure: rows in, a table and what was seen of it out. Knows nothing of files, models or optimisation.
+Pure: rows in, a table and its figures out. Knows nothing of files, models or optimisation.
 """
 
 from dataclasses import dataclass, replace
@@ -39,7 +39,7 @@ class TokenisationConfig:
 
 @dataclass(frozen=True)
 class Seen:
-    """What tokenising told about the rows; adding two adds every number."""
+    """Figures of tokenised rows; adding two adds every number."""
 
     rows: int = 0
     tokens: int = 0
@@ -78,14 +78,13 @@ class Seen:
 
 
 class Encoder:
-    """Turns rows into ids and labels; the end-of-sequence id is added by us."""
+    """Turns rows into ids and labels; adds the end-of-sequence id itself.
+
+    Raises:
+        ModelError: the tokenizer is a slow one, or has no end-of-sequence token.
+    """
 
     def __init__(self, tokenizer: Any, form: TokenisationConfig) -> None:
-        """Take the tokenizer's ids.
-
-        Raises:
-            ModelError: it is a slow one, or has no end-of-sequence token.
-        """
         self.tokenizer, self.form = tokenizer, form
         self._tokens = TextTokenizer(tokenizer)
 
@@ -101,14 +100,14 @@ class Encoder:
             rows: lists of N ``uid``, ``title`` and ``content``.
 
         Returns:
-            At most N rows of schema ``TOKENISED``, and what was seen. A row is left out where its
+            At most N rows of schema ``TOKENISED``, and their figures. A row is left out where its
             prompt leaves no room for a single token of its description.
 
         Raises:
             BatchError: a row must not be trained on.
         """
-        told = zip(rows["title"], rows["uid"], strict=True)
-        prompts = [self.form.prompt.render(title, uid) for title, uid in told]
+        titles = zip(rows["title"], rows["uid"], strict=True)
+        prompts = [self.form.prompt.render(title, uid) for title, uid in titles]
         heads = self._tokens.encode(prompts)
         has_room = [len(head) < self.form.max_length for head in heads]
         left_out = [uid for uid, room in zip(rows["uid"], has_room, strict=True) if not room]

@@ -1,38 +1,29 @@
-"""Our config as TRL's: every setting that matters is given, whatever the backend's defaults."""
-
-from pathlib import Path
+"""Our config as TRL's: every setting that matters is set, whatever the backend's defaults."""
 
 import torch
 from trl import SFTConfig
 
 from training.config import TrainConfig
-from training.hardware import Precision
+from training.job import Job
+
+_SCHEDULES = {"constant": "constant_with_warmup"}
 
 
-def settings(
-    config: TrainConfig, precision: Precision, checkpoints: Path, evaluate: bool, processes: int = 1
-) -> SFTConfig:
-    """Give every setting of the Trainer that matters; Unsloth changes SFTConfig's defaults.
-
-    Args:
-        config: of the run.
-        precision: of the arithmetic.
-        checkpoints: folder that they are saved to.
-        evaluate: whether there are validation rows to evaluate on.
-        processes: that share each batch.
-    """
-    how, kept = config.optimisation, config.checkpoints
+def trainer_settings(job: Job) -> SFTConfig:
+    """Return every setting of the Trainer that matters; Unsloth changes SFTConfig's defaults."""
+    config, how, kept = job.config, job.config.optimisation, job.config.checkpoints
+    evaluate = job.validation is not None
     on_cpu = not torch.cuda.is_available()
     recompute = how.gradient_checkpointing != "none"
-    given = SFTConfig(
-        output_dir=str(checkpoints),
-        per_device_train_batch_size=how.rows_at_a_time(processes),
-        per_device_eval_batch_size=how.rows_at_a_time(processes),
-        gradient_accumulation_steps=how.accumulation(processes),
+    settings = SFTConfig(
+        output_dir=str(job.checkpoints),
+        per_device_train_batch_size=how.rows_at_a_time(job.ranks.count),
+        per_device_eval_batch_size=how.rows_at_a_time(job.ranks.count),
+        gradient_accumulation_steps=how.accumulation(job.ranks.count),
         num_train_epochs=how.epochs,
         max_steps=how.max_steps or -1,
         learning_rate=how.learning_rate,
-        lr_scheduler_type=_schedule(how.schedule),
+        lr_scheduler_type=_SCHEDULES.get(how.schedule, how.schedule),
         warmup_steps=int(how.warmup_steps) if how.warmup_steps >= 1 else how.warmup_steps,
         weight_decay=how.weight_decay,
         optim=optimizer(config),
@@ -40,7 +31,7 @@ def settings(
         adam_beta2=0.999,
         adam_epsilon=1e-8,
         max_grad_norm=how.max_grad_norm,
-        bf16=precision == "bf16",
+        bf16=job.precision == "bf16",
         fp16=False,
         gradient_checkpointing=recompute,
         gradient_checkpointing_kwargs={"use_reentrant": False} if recompute else None,
@@ -58,10 +49,10 @@ def settings(
         prediction_loss_only=True,
         save_strategy="steps",
         save_steps=kept.save_steps,
-        # Ours are removed by us, once the next one is known to be whole.
+        # We remove them, once the next one is whole.
         save_total_limit=None,
         save_only_model=False,
-        # The best ones are found, saved, checked and taken by us.
+        # We find, save, check and take the best ones.
         load_best_model_at_end=False,
         metric_for_best_model=None,
         disable_tqdm=True,
@@ -91,28 +82,24 @@ def settings(
         full_determinism=False,
         ignore_data_skip=False,
     )
-    return _on_one_gpu(given)
+    return on_one_gpu(settings)
 
 
-def _on_one_gpu(given: SFTConfig) -> SFTConfig:
+def on_one_gpu(settings: SFTConfig) -> SFTConfig:
     """Let a process use one GPU, however many it sees: more take a launcher and a process each.
 
     The Trainer would split each batch among all in threads (nn.DataParallel) and take as many times
     the rows at once. https://pytorch.org/docs/stable/generated/torch.nn.DataParallel.html advises
     against it, and recomputed layers fail in it.
     """
-    if given.n_gpu > 1:  # which also finds out how many there are, once
-        given._n_gpu = 1
-    return given
-
-
-def _schedule(name: str) -> str:
-    return "constant_with_warmup" if name == "constant" else name
+    if settings.n_gpu > 1:  # this counts the GPUs, once
+        settings._n_gpu = 1
+    return settings
 
 
 def optimizer(config: TrainConfig) -> str:
-    """Give the optimizer that runs here: the 8-bit one has kernels for GPUs only."""
-    asked = config.optimisation.optimizer
-    if asked == "adamw_8bit" and not torch.cuda.is_available():
+    """Return the optimizer that runs here: the 8-bit one has kernels for GPUs only."""
+    name = config.optimisation.optimizer
+    if name == "adamw_8bit" and not torch.cuda.is_available():
         return "adamw_torch"
-    return asked
+    return name

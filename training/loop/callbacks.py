@@ -1,36 +1,28 @@
-"""What looks on while the Trainer trains: metrics, progress, guards, Ctrl-C, early stopping."""
+"""Callbacks of the Trainer: metrics, progress, guards, Ctrl-C, early stopping, kept layers."""
 
 import logging
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any, Protocol
+from typing import Any
 
 from transformers import TrainerCallback
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from data import console
 from training import guards
-from training.distributed import Ranks
 from training.loop import checkpoints, metrics
+from training.processes import Ranks
 
 log = logging.getLogger("catalogue")
 
 
-class Counting(Protocol):
-    """A trainer that counts what went through it."""
-
-    samples: int
-
-    def all_tokens(self) -> int:
-        """Give the tokens trained on since the start of this process."""
-
-
 class MetricsCallback(TrainerCallback):  # type: ignore[misc]
-    """Writes the metrics, shows the progress and stops on figures that are at fault.
+    """Writes the metrics, shows the progress and stops where figures are at fault.
 
     Args:
         path: of ``metrics.jsonl``.
@@ -42,7 +34,8 @@ class MetricsCallback(TrainerCallback):  # type: ignore[misc]
     def __init__(
         self, path: Path, batch_size: int, patience: int | None = None, writes: bool = True
     ) -> None:
-        self.trainer: Counting | None = None
+        self.trainer: Any = None
+        """Counts samples and tokens."""
         self.trained_seconds = 0.0
         self.trained_samples = 0
         self._path = path
@@ -54,7 +47,7 @@ class MetricsCallback(TrainerCallback):  # type: ignore[misc]
         self._began = self._since = time.perf_counter()
 
     def go_on(self, lines: list[metrics.Line]) -> None:
-        """Take over tokens and seconds of the run that is gone on with."""
+        """Count on from the tokens and seconds of a run that was interrupted."""
         trained = [line for line in lines if "tokens" in line]
         self._earlier = trained[-1] if trained else {}
 
@@ -77,8 +70,7 @@ class MetricsCallback(TrainerCallback):  # type: ignore[misc]
             self._write(state, line | {"seconds": self._seconds()})
 
     def _trained(self, logs: dict[str, float]) -> metrics.Line:
-        trainer = self.trainer
-        samples = (trainer.samples if trainer else 0) - self.trained_samples
+        samples = self.trainer.samples - self.trained_samples
         spent = time.perf_counter() - self._since
         self.trained_samples += samples
         self.trained_seconds += spent
@@ -90,7 +82,7 @@ class MetricsCallback(TrainerCallback):  # type: ignore[misc]
             "learning_rate": logs["learning_rate"],
             "grad_norm": logs.get("grad_norm"),
             "samples_per_second": round(samples / spent, 2),
-            "tokens": self._earlier.get("tokens", 0) + (trainer.all_tokens() if trainer else 0),
+            "tokens": self._earlier.get("tokens", 0) + self.trainer.all_tokens(),
             "seconds": self._seconds(),
         }
 
@@ -100,11 +92,11 @@ class MetricsCallback(TrainerCallback):  # type: ignore[misc]
 
     def _write(self, state: Any, line: metrics.Line) -> None:
         if self._writes:
-            told = {"step": state.global_step, "epoch": round(state.epoch or 0.0, 4)}
-            metrics.append(self._path, told | line)
+            place = {"step": state.global_step, "epoch": round(state.epoch or 0.0, 4)}
+            metrics.append(self._path, place | line)
 
     def restart_clock(self) -> None:
-        """Leave out what evaluation and saving took from the samples per second."""
+        """Leave the time of evaluation and saving out of the samples per second."""
         self._since = time.perf_counter()
 
     def on_evaluate(self, _args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -125,34 +117,34 @@ class MetricsCallback(TrainerCallback):  # type: ignore[misc]
 
 
 def losses_of(state: Any) -> dict[int, float]:
-    """Give the validation loss by step, from the state that a resumed run gets back."""
+    """Return the validation loss by step; the state of a resumed run has those of before."""
     return {line["step"]: line["eval_loss"] for line in state.log_history if "eval_loss" in line}
 
 
 def stalled(losses: Mapping[int, float], patience: int) -> bool:
-    """Tell whether the last ``patience`` evaluations were none better than the best before."""
+    """Return whether none of the last ``patience`` evaluations was better than the best before."""
     if len(losses) <= patience:
         return False
     best = metrics.ranked(losses)
     return not best or best[0] not in sorted(losses)[-patience:]
 
 
-class Keeper(TrainerCallback):  # type: ignore[misc]
-    """Has the best weights saved as they are found, however far apart the other checkpoints lie.
+class SaveBest(TrainerCallback):  # type: ignore[misc]
+    """Saves a checkpoint at every best evaluation, however far apart the regular ones lie.
 
-    The best of those that can be had: a loss whose checkpoint is not there does not count.
+    A loss whose checkpoint is not there does not count.
     """
 
-    def __init__(self, folder: Path, processes: Ranks) -> None:
+    def __init__(self, folder: Path, ranks: Ranks) -> None:
         self._folder = folder
-        self._processes = processes
+        self._ranks = ranks
 
     def on_evaluate(self, _args: Any, state: Any, control: Any, **_: Any) -> None:
         """Ask for a checkpoint where this loss is the lowest, in all processes alike."""
-        there = checkpoints.finished(self._folder) | {state.global_step}
-        known = {step: loss for step, loss in losses_of(state).items() if step in there}
-        is_best = metrics.ranked(known)[:1] == [state.global_step]
-        if self._processes.any(self._processes.is_first and is_best):
+        steps = checkpoints.finished(self._folder) | {state.global_step}
+        losses = {step: loss for step, loss in losses_of(state).items() if step in steps}
+        is_best = metrics.ranked(losses)[:1] == [state.global_step]
+        if self._ranks.any(self._ranks.is_first and is_best):
             control.should_save = True
 
 
@@ -163,13 +155,13 @@ _TOGETHER = 2.0
 class SignalCallback(TrainerCallback):  # type: ignore[misc]
     """Turns Ctrl-C and SIGTERM into a checkpoint at the end of the step; a second one stops."""
 
-    def __init__(self, processes: Ranks) -> None:
-        self.asked = False
+    def __init__(self, ranks: Ranks) -> None:
+        self.is_requested = False
         self.stopped = False
-        """Whether all processes stopped for it; asked later, training may end by itself."""
-        self._processes = processes
-        self._told_at: float | None = None
-        self._together = _TOGETHER if processes.count > 1 else 0.0
+        """Whether all processes stopped for it; after a late request, training ends by itself."""
+        self._ranks = ranks
+        self._signalled_at: float | None = None
+        self._together = _TOGETHER if ranks.count > 1 else 0.0
 
     @contextmanager
     def listening(self) -> Iterator[None]:
@@ -177,27 +169,27 @@ class SignalCallback(TrainerCallback):  # type: ignore[misc]
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        caught = (signal.SIGINT, signal.SIGTERM)
-        earlier = {number: signal.signal(number, self._ask) for number in caught}
+        numbers = (signal.SIGINT, signal.SIGTERM)
+        earlier = {number: signal.signal(number, self._request) for number in numbers}
         try:
             yield
         finally:
             for number, handler in earlier.items():
                 signal.signal(number, handler)
 
-    def _ask(self, _number: int, _frame: FrameType | None) -> None:
-        # Not ``asked``: another process's signal sets that as well.
+    def _request(self, _number: int, _frame: FrameType | None) -> None:
+        # Not ``is_requested``: another process's signal sets that as well.
         now = time.monotonic()
-        if self._told_at is not None:
-            if now - self._told_at < self._together:
+        if self._signalled_at is not None:
+            if now - self._signalled_at < self._together:
                 return
             raise KeyboardInterrupt
-        self._told_at, self.asked = now, True
+        self._signalled_at, self.is_requested = now, True
         log.warning("saving after this step; once more stops at once, back to the last checkpoint")
 
     def on_step_end(self, _args: Any, _state: Any, control: Any, **_: Any) -> None:
         """Ask for a checkpoint and the end of training, in all processes at the same step."""
-        self.asked = self.stopped = self._processes.any(self.asked)
+        self.is_requested = self.stopped = self._ranks.any(self.is_requested)
         if self.stopped:
             control.should_save = True
             control.should_training_stop = True
@@ -216,7 +208,7 @@ class MovementCheck(TrainerCallback):  # type: ignore[misc]
         self, _args: Any, _state: Any, _control: Any, model: Any = None, lr_scheduler: Any = None,
         **_: Any,
     ) -> None:  # fmt: skip
-        """Look at the weights; a warm-up begins with a rate of 0, at which none should move."""
+        """Note the weights; a warm-up begins with a rate of 0, at which none should move."""
         if self._steps < self.STEPS and max(lr_scheduler.get_last_lr()) > 0:
             self._before = self._before or fingerprint(model)
             self._steps += 1
@@ -237,3 +229,50 @@ def fingerprint(model: Any) -> list[float]:
 
     sums = [p.detach().double().abs().sum() for p in model.parameters() if p.requires_grad]
     return [] if not sums else torch.stack(sums).tolist()
+
+
+class KeepLayers(TrainerCallback):  # type: ignore[misc]
+    """Lets the last layers keep their activations, while the others recompute them.
+
+    Recomputing costs about a third of the arithmetic of a step and saves most of its memory. Where
+    some memory is left, the last layers keep theirs: they are freed first in the backward pass, so
+    they do not stand beside the activations of a layer that is being recomputed.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+
+    def on_train_begin(
+        self, _args: Any, _state: Any, _control: Any, model: Any = None, **_: Any
+    ) -> None:
+        """Replace the layers' functions, which the Trainer sets shortly before."""
+        keep_layers(model, self._count)
+
+
+_FUNCTION = "_gradient_checkpointing_func"
+
+
+def keep_layers(model: Any, count: int) -> None:
+    """Let the last ``count`` layers of a model keep their activations, and no others.
+
+    transformers and Unsloth both pass a layer's forward pass to the function replaced here.
+    """
+    layers = [part for part in model.modules() if isinstance(part, GradientCheckpointingLayer)]
+    for place, layer in enumerate(layers):
+        function = getattr(layer, _FUNCTION, None)
+        if isinstance(function, _Keep):
+            function = function.recomputing
+        if place >= len(layers) - count:
+            function = _Keep(function)
+        if function is not None:
+            setattr(layer, _FUNCTION, function)
+
+
+class _Keep:
+    """Calls a layer's forward pass as it is, and remembers what would recompute it."""
+
+    def __init__(self, recomputing: Callable[..., Any] | None) -> None:
+        self.recomputing = recomputing
+
+    def __call__(self, function: Callable[..., Any], *arguments: Any, **_: Any) -> Any:
+        return function(*arguments)

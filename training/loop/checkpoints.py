@@ -21,23 +21,18 @@ MARKER = "complete.json"
 
 
 def step_of(folder: Path) -> int:
-    """Give the step that a checkpoint was saved at; -1 for a folder of another name."""
-    found = re.fullmatch(r"checkpoint-(\d+)", folder.name)
-    return int(found[1]) if found else -1
+    """Return the step that a checkpoint was saved at; -1 for a folder of another name."""
+    match = re.fullmatch(r"checkpoint-(\d+)", folder.name)
+    return int(match[1]) if match else -1
 
 
 def of_step(folder: Path, step: int) -> Path:
-    """Give the place of a step's checkpoint.
-
-    Args:
-        folder: of all checkpoints.
-        step: it is saved at.
-    """
+    """Return the folder of a step's checkpoint, below that of all of them."""
     return folder / f"checkpoint-{step}"
 
 
 def unmark(folder: Path) -> None:
-    """Let a checkpoint count no more, before its files are written anew."""
+    """Let a checkpoint no longer count, before its files are written anew."""
     (folder / MARKER).unlink(missing_ok=True)
 
 
@@ -63,7 +58,7 @@ def _flush(path: Path) -> None:
 
 
 def fault(folder: Path) -> str | None:
-    """Tell what keeps a checkpoint from counting; None: it is whole."""
+    """Return why a checkpoint does not count; None: it is whole."""
     try:
         digests = json.loads((folder / MARKER).read_text())
     except FileNotFoundError:
@@ -83,11 +78,10 @@ def fault(folder: Path) -> str | None:
 def newest(folder: Path) -> Path | None:
     """Find the newest checkpoint that is whole; those passed over are named and removed.
 
-    They are removed because a run that comes to their step again must not mix its files with
-    theirs, and because they would count among those kept.
+    A run that comes to their step again must not mix its files with theirs, and they would count
+    among those kept.
     """
-    found = sorted(_all(folder), key=step_of, reverse=True)
-    for path in found:
+    for path in sorted(_all(folder), key=step_of, reverse=True):
         reason = fault(path)
         if reason is None:
             return path
@@ -104,8 +98,8 @@ def choose(folder: Path, ranking: Sequence[int], last: int) -> int:
         ranking: steps, the best first.
         last: step of the weights that need no checkpoint; taken where none of the ranking is there.
     """
-    there = {*map(step_of, _all(folder)), last}
-    for step in (step for step in ranking if step in there):
+    steps = {*map(step_of, _all(folder)), last}
+    for step in (step for step in ranking if step in steps):
         reason = None if step == last else fault(of_step(folder, step))
         if reason is None:
             return step
@@ -114,7 +108,7 @@ def choose(folder: Path, ranking: Sequence[int], last: int) -> int:
 
 
 def finished(folder: Path) -> set[int]:
-    """Give the steps of the checkpoints that were finished, by their markers alone."""
+    """Return the steps of the checkpoints that were finished, by their markers alone."""
     return {step_of(path) for path in _all(folder) if (path / MARKER).exists()}
 
 
@@ -130,11 +124,11 @@ def rotate(folder: Path, keep: int, ranking: Sequence[int]) -> None:
     """
     whole = finished(folder)
     best = next((step for step in ranking if step in whole), None)
-    found = sorted(_all(folder), key=lambda path: (step_of(path) != best, -step_of(path)))
-    newest_step = max((step_of(path) for path in found), default=-1)
-    for path in found[keep:]:
+    paths = sorted(_all(folder), key=lambda path: (step_of(path) != best, -step_of(path)))
+    newest_step = max((step_of(path) for path in paths), default=-1)
+    for path in paths[keep:]:
         if step_of(path) != newest_step:
-            # Its marker first: half removed, it must not count.
+            # First its marker: half removed, it must not count.
             unmark(path)
             shutil.rmtree(path)
 

@@ -1,81 +1,56 @@
 """The training loop: TRL's SFTTrainer on rows that are tokenised already.
 
-Imports trl and transformers at once, so it is imported only after ``model.prepare`` has chosen
+Imports trl and transformers at once, so it is imported only after ``choose_backend`` has chosen
 the backend.
 """
 
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import transformers
 from transformers import PrinterCallback, ProgressCallback, TrainerState
 from trl import SFTTrainer
 
-from training.config import TrainConfig
-from training.distributed import Ranks
 from training.examples.batches import Collator, KeyedOrder, pieces
 from training.guards import IGNORED
-from training.hardware import Precision
+from training.job import Job
 from training.loop import arguments, checkpoints, metrics
 from training.loop.callbacks import (
-    Keeper,
+    KeepLayers,
     MetricsCallback,
     MovementCheck,
+    SaveBest,
     SignalCallback,
     losses_of,
     stalled,
 )
-from training.model import activations
 from training.model.adapter import take_weights
-from training.model.backend import Loaded
-from training.quiet import quietly
-
-if TYPE_CHECKING:
-    from datasets import Dataset
+from training.model.backend import quietly
 
 log = logging.getLogger("catalogue")
 
 
 @dataclass(frozen=True)
-class Job:
-    """All that the loop needs."""
-
-    config: TrainConfig
-    loaded: Loaded
-    train: "Dataset"
-    """Tokenised rows."""
-    validation: "Dataset | None"
-    """Tokenised rows; None: no evaluation."""
-    precision: Precision
-    checkpoints: Path
-    metrics: Path
-    processes: Ranks = field(default_factory=Ranks)
-    """That share each batch; the first one writes."""
-
-
-@dataclass(frozen=True)
 class Outcome:
-    """What came of it."""
+    """The figures of a finished training."""
 
-    model: Any
-    """With the weights to keep: the best ones, or the last."""
     steps: int
     epochs: float
     samples_per_second: float
     """Over the steps alone, without evaluation and saving; 0 where no step was left."""
-    resumed_from: int
-    """Step of the checkpoint that was gone on from; 0: from the start."""
-    kept_step: int
-    """That the weights to keep are of."""
-    kept_loss: float | None
+    resumed_from_step: int
+    """Step of the checkpoint that it started from; 0: from the beginning."""
+    adapter_step: int
+    """Step of the weights that the model has: the best ones, or the last."""
+    adapter_validation_loss: float | None
     """On the validation rows at that step; None: it was not evaluated."""
 
 
 class Epochs(transformers.TrainerCallback):  # type: ignore[misc]
-    """Tells the order its epoch.
+    """Sets the epoch of the rows' order.
 
     The Trainer does so itself, but not to the order of several processes after a resume: it then
     lies too deep among the samplers.
@@ -85,7 +60,7 @@ class Epochs(transformers.TrainerCallback):  # type: ignore[misc]
         self._order = order
 
     def on_epoch_begin(self, _args: Any, state: Any, _control: Any, **_: Any) -> None:
-        """Set it before the first row is drawn; a resumed epoch is a broken number."""
+        """Set it before the first row is drawn; that of a resumed run is a fraction."""
         self._order.set_epoch(int((state.epoch or 0.0) + 1e-6))
 
 
@@ -120,13 +95,10 @@ class Trainer(SFTTrainer):  # type: ignore[misc]
         return inputs
 
     def _unrepeated(self, rows: int, length: int) -> tuple[int, int]:
-        """Tell how many rows of a micro-batch are new: of this process, of all processes.
+        """Count the new rows of a micro-batch of so many: of this process, of all processes.
 
-        accelerate fills up the last micro-batches of several processes with the first rows.
-
-        Args:
-            rows: of the micro-batch of each process.
-            length: rows of the pass.
+        accelerate fills up the last micro-batches of several processes with the first rows of the
+        pass, which has ``length`` rows.
         """
         of_all = rows * self.args.world_size
         left = length % of_all
@@ -150,9 +122,9 @@ class Trainer(SFTTrainer):  # type: ignore[misc]
     def compute_loss(self, model: Any, inputs: dict[str, Any], *more: Any, **named: Any) -> Any:
         """Compute the loss; without Unsloth, TRL would add the entropy of every token to it.
 
-        That is a float32 copy of all logits and a wait for the GPU at every micro-batch. Of several
-        processes each would wait for the others at every piece, of which they may have other
-        numbers; so does Unsloth's on a CPU.
+        That is a float32 copy of all logits and a wait for the GPU at every micro-batch. Several
+        processes would wait for each other at every piece, and one may have more pieces than
+        another; Unsloth's loss does the same on a CPU.
         """
         if not self.is_plain:
             return super().compute_loss(model, inputs, *more, **named)
@@ -167,7 +139,7 @@ class Trainer(SFTTrainer):  # type: ignore[misc]
         """
         inputs = self._prepare_inputs(inputs)
         rows = self._unrepeated(len(inputs["input_ids"]), len(self.eval_dataset))[0]
-        # All processes evaluate something, as the Trainer gathers what they found.
+        # All processes evaluate something, as the Trainer gathers their losses.
         inputs = {name: values[: max(rows, 1)] for name, values in inputs.items()}
         with torch.no_grad(), self.compute_loss_context_manager():
             for piece in pieces(inputs, self.max_tokens):
@@ -177,13 +149,13 @@ class Trainer(SFTTrainer):  # type: ignore[misc]
         # Of the last piece alone: ours is counted above, and replaces the Trainer's.
         return loss, None, None
 
-    def evaluation_loop(self, *given: Any, **named: Any) -> Any:
+    def evaluation_loop(self, *arguments: Any, **named: Any) -> Any:
         """Evaluate; the loss is the mean over all tokens, whatever the micro-batches were.
 
         The Trainer's own is a mean of the micro-batches' means: another micro-batch, another loss.
         """
         self._evaluated = []
-        output = super().evaluation_loop(*given, **named)
+        output = super().evaluation_loop(*arguments, **named)
         total, learned = self.accelerator.reduce(torch.stack(self._evaluated).sum(0), "sum")
         prefix = named.get("metric_key_prefix", "eval")
         output.metrics[f"{prefix}_loss"] = float(total / learned)
@@ -209,66 +181,64 @@ class Trainer(SFTTrainer):  # type: ignore[misc]
         self.accelerator.wait_for_everyone()
 
 
-def train(job: Job, resume: Path | None) -> Outcome:
-    """Train, from a checkpoint where there is one.
+def train(job: Job, model: Any, resume: Path | None) -> Outcome:
+    """Train a model in place, from a checkpoint where there is one.
 
     Args:
-        job: what to train on what.
+        job: of the run.
+        model: with the adapter to train.
         resume: checkpoint to go on from, from ``checkpoints.newest``; None: from the start.
 
     Raises:
         BatchError: a step's loss or gradient is not finite, or the loss is exactly 0, or the
             weights do not move.
-        KeyboardInterrupt: asked for; a checkpoint was saved before.
+        KeyboardInterrupt: somebody interrupted; a checkpoint was saved before.
     """
-    if resume and (done := _already_done(job, resume)):
+    if resume and (done := _already_done(job, model, resume)):
         return done
     started_at = checkpoints.step_of(resume) if resume else 0
     patience, batch_size = job.config.checkpoints.patience, job.config.optimisation.batch_size
-    is_first = job.processes.is_first
-    watcher = MetricsCallback(job.metrics, batch_size, patience, is_first)
+    is_first = job.ranks.is_first
+    recorder = MetricsCallback(job.metrics, batch_size, patience, is_first)
     if resume:
         log.info("going on from step %s", f"{started_at:,}")
     if is_first:
-        watcher.go_on(metrics.trim(job.metrics, started_at))
-    stopper = SignalCallback(job.processes)
+        recorder.go_on(metrics.trim(job.metrics, started_at))
+    stopper = SignalCallback(job.ranks)
+    callbacks = [recorder, stopper, MovementCheck()]
+    if _keeps_best(job):
+        callbacks.append(SaveBest(job.checkpoints, job.ranks))
     with quietly(), stopper.listening():
-        trainer = make_trainer(job, [watcher, stopper, MovementCheck(), *_keepers(job)])
-        watcher.trainer = trainer
+        recorder.trainer = trainer = make_trainer(job, model, callbacks)
         try:
             trainer.train(resume_from_checkpoint=str(resume) if resume else None)
         finally:
-            watcher.close()
+            recorder.close()
     state = trainer.state
     if stopper.stopped and state.global_step < state.max_steps:
         step, steps = f"{state.global_step:,}", f"{state.max_steps:,}"
         log.warning("saved at step %s of %s; the same command goes on from there", step, steps)
         raise KeyboardInterrupt
-    speed = watcher.trained_samples / watcher.trained_seconds if watcher.trained_seconds else 0.0
-    kept = _take_best(job, trainer.model, state)
-    return _outcome(trainer.model, state, round(speed, 2), started_at, kept)
-
-
-def _outcome(model: Any, state: Any, speed: float, started_at: int, kept: int) -> Outcome:
-    epochs, loss = float(state.epoch or 0.0), losses_of(state).get(kept)
-    return Outcome(model, state.global_step, epochs, speed, started_at, kept, loss)
+    seconds = recorder.trained_seconds
+    speed = recorder.trained_samples / seconds if seconds else 0.0
+    return conclude(job, trainer.model, state, speed, started_at)
 
 
 def _keeps_best(job: Job) -> bool:
     return job.config.checkpoints.keep_best and job.validation is not None
 
 
-def _keepers(job: Job) -> list[Keeper]:
-    return [Keeper(job.checkpoints, job.processes)] if _keeps_best(job) else []
-
-
-def _take_best(job: Job, model: Any, state: Any) -> int:
-    """Put the best weights there are into a model that has the last ones; give their step."""
+def conclude(job: Job, model: Any, state: Any, speed: float, started_at: int) -> Outcome:
+    """Put the best weights there are into a model that has the last ones; return the figures."""
     last, losses = state.global_step, losses_of(state)
-    if not _keeps_best(job):
-        return int(last)
+    step = _take_best(job, model, last, losses) if _keeps_best(job) else last
+    epochs = round(float(state.epoch or 0.0), 4)
+    return Outcome(last, epochs, round(speed, 2), started_at, step, losses.get(step))
+
+
+def _take_best(job: Job, model: Any, last: int, losses: dict[int, float]) -> int:
     ranking = metrics.ranked(losses)
-    step = job.processes.first(lambda: checkpoints.choose(job.checkpoints, ranking, last))
+    step = job.ranks.first(lambda: checkpoints.choose(job.checkpoints, ranking, last))
     if step != last:
         take_weights(model, checkpoints.of_step(job.checkpoints, step))
     if not ranking:
@@ -284,49 +254,44 @@ def _take_best(job: Job, model: Any, state: Any) -> int:
     return step
 
 
-def _already_done(job: Job, resume: Path) -> Outcome | None:
+def _already_done(job: Job, model: Any, resume: Path) -> Outcome | None:
     """Take the weights of a run whose last step is saved; the Trainer would add another step."""
     state = TrainerState.load_from_json(str(resume / "trainer_state.json"))
     patience = job.config.checkpoints.patience
     stopped_early = patience is not None and stalled(losses_of(state), patience)
     if state.global_step < state.max_steps and not stopped_early:
         return None
-    model = job.loaded.model
     take_weights(model, resume)
-    kept = _take_best(job, model, state)
-    lines = [line["samples_per_second"] for line in metrics.read(job.metrics) if "loss" in line]
-    speed = round(sum(lines) / len(lines), 2) if lines else 0.0
-    return _outcome(model, state, speed, state.global_step, kept)
+    speeds = [line["samples_per_second"] for line in metrics.read(job.metrics) if "loss" in line]
+    speed = sum(speeds) / len(speeds) if speeds else 0.0
+    return conclude(job, model, state, speed, state.global_step)
 
 
-def make_trainer(job: Job, callbacks: list[Any], order: Any = None) -> Trainer:
-    """Make the Trainer, its rows in our order.
+def make_trainer(job: Job, model: Any, callbacks: list[Any], order: Any = None) -> Trainer:
+    """Build the Trainer, its rows in our order.
 
     Args:
-        job: what to train on what.
-        callbacks: that look on.
+        job: of the run.
+        model: with the adapter to train.
+        callbacks: beside those that every run has.
         order: places of the rows to train on; None: the run's own, keyed by seed and epoch.
     """
-    config, tokenizer = job.config, job.loaded.tokenizer
-    how = config.optimisation
-    has_validation = job.validation is not None
+    config, how, rows = job.config, job.config.optimisation, job.train.rows
     trainer = Trainer(
-        model=job.loaded.model,
-        args=arguments.settings(
-            config, job.precision, job.checkpoints, has_validation, job.processes.count
-        ),
-        train_dataset=job.train,
-        eval_dataset=job.validation,
-        processing_class=tokenizer,
-        data_collator=Collator(tokenizer.pad_token_id),
-        callbacks=[*callbacks, activations.KeepLayers(how.keep_layers)],
+        model=model,
+        args=arguments.trainer_settings(job),
+        train_dataset=rows,
+        eval_dataset=job.validation.rows if job.validation else None,
+        processing_class=job.tokenizer,
+        data_collator=Collator(job.tokenizer.pad_token_id),
+        callbacks=[*callbacks, KeepLayers(how.keep_layers)],
     )
-    lengths = job.train.with_format("arrow")["length"].to_numpy()
+    lengths = rows.with_format("arrow")["length"].to_numpy()
     trainer.order = order or KeyedOrder(lengths, how.batch_size, config.seed, how.order)
     trainer.add_callback(Epochs(trainer.order))
     trainer.max_tokens = how.max_tokens
     trainer.keep = config.checkpoints.save_total_limit
-    trainer.is_plain = job.loaded.backend.name == "transformers" or job.processes.count > 1
+    trainer.is_plain = job.backend.name == "transformers" or job.ranks.count > 1
     for callback in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(callback)
     return trainer

@@ -9,9 +9,9 @@ from typing import Any
 from data.artefacts import manifest
 from data.artefacts.folder import Folder, digest_file
 from data.artefacts.run import ADAPTER, Base, RunFacts, adapter_names, check_adapter
+from data.console import first_line
 from data.errors import ManifestError, ModelError
 from training.config import LoraSettings
-from training.quiet import first_line, quietly
 
 WEIGHTS = ADAPTER
 SETTINGS = "adapter_config.json"
@@ -23,33 +23,33 @@ def check_init_adapter(path: Path, base: Base, lora: LoraSettings) -> None:
     """Check that an adapter was made for this base with these LoRA settings.
 
     Args:
-        path: the adapter's folder; a run's own adapter has its manifest beside it, which tells
-            the base by digest, others tell it by name only.
+        path: the adapter's folder; beside a run's own adapter is its manifest, which has the
+            digest of its base; other adapters have its name only.
         base: to put it on.
-        lora: asked for.
+        lora: settings of the run.
 
     Raises:
         ModelError: it is no adapter in safetensors, or one of another base or other settings.
     """
     if not (path / SETTINGS).is_file() or not (path / WEIGHTS).is_file():
         raise ModelError(str(path), f"an adapter: {SETTINGS} and {WEIGHTS}", "none")
-    made = json.loads((path / SETTINGS).read_text())
-    told, asked = _base_told(path, made), {base.digest, base.name, str(base.folder)}
-    if told not in asked:
-        raise ModelError(str(path), f"an adapter of {base.name}", f"one of {told}")
+    saved = json.loads((path / SETTINGS).read_text())
+    own_base = _base_of(path, saved)
+    if own_base not in {base.digest, base.name, str(base.folder)}:
+        raise ModelError(str(path), f"an adapter of {base.name}", f"one of {own_base}")
     # By the layers that have weights: a library may have written names that match nothing.
     trained = {_layer(name.split(".lora_")[0]) for name in adapter_names(path)}
     settings = {
-        "r": (lora.r, made.get("r")),
-        "alpha": (lora.alpha, made.get("lora_alpha")),
-        "use_rslora": (lora.use_rslora, made.get("use_rslora", False)),
+        "r": (lora.r, saved.get("r")),
+        "alpha": (lora.alpha, saved.get("lora_alpha")),
+        "use_rslora": (lora.use_rslora, saved.get("use_rslora", False)),
         "target_modules": (sorted({_layer(t) for t in lora.target_modules}), sorted(trained)),
     }
-    for name, (wanted, found) in settings.items():
-        if wanted != found:
-            raise ModelError(str(path), f"lora.{name}={wanted}", str(found), f"set --lora.{name}")
-    if odd := [name for name in _ODD if made.get(name)]:
-        raise ModelError(str(path), "LoRA with one rank and scale", f"{odd[0]}={made[odd[0]]}")
+    for name, (ours, its) in settings.items():
+        if ours != its:
+            raise ModelError(str(path), f"lora.{name}={ours}", str(its), f"set --lora.{name}")
+    if odd := [name for name in _ODD if saved.get(name)]:
+        raise ModelError(str(path), "LoRA with one rank and scale", f"{odd[0]}={saved[odd[0]]}")
 
 
 def _layer(path: str) -> str:
@@ -67,20 +67,16 @@ def digest_adapter(path: Path) -> str:
     return digest_file(path / WEIGHTS)
 
 
-def _base_told(path: Path, made: dict[str, Any]) -> str:
+def _base_of(path: Path, saved: dict[str, Any]) -> str:
     try:
         facts = RunFacts.of(manifest.read(Folder(str(path.parent)), "train"))
     except ManifestError:
         facts = RunFacts()
-    return facts.base_digest or str(made.get("base_model_name_or_path"))
+    return facts.base_digest or str(saved.get("base_model_name_or_path"))
 
 
 def take_weights(model: Any, path: Path) -> None:
-    """Put the weights of an adapter into a model that has one of the same shape.
-
-    Args:
-        model: from ``load``.
-        path: folder of the adapter, or of a checkpoint.
+    """Load the weights of an adapter or a checkpoint into a model that has one of the same shape.
 
     Raises:
         ModelError: the weights are damaged or of another shape.
@@ -105,13 +101,12 @@ def save_adapter(model: Any, tokenizer: Any, folder: Path, base_name: str) -> No
         model: with the adapter on it.
         tokenizer: of the base.
         folder: written beside its place, then renamed.
-        base_name: what the adapter is told to be made for: a hub id or a path.
+        base_name: of its base, for its settings: a hub id or a path.
     """
     work = folder.with_name(f".tmp-{folder.name}-{os.getpid()}")
     shutil.rmtree(work, ignore_errors=True)
-    with quietly():
-        model.save_pretrained(str(work), safe_serialization=True)
-        tokenizer.save_pretrained(str(work))
+    model.save_pretrained(str(work), safe_serialization=True)
+    tokenizer.save_pretrained(str(work))
     # PEFT writes a card that names the base by this machine's path.
     (work / "README.md").unlink(missing_ok=True)
     settings = json.loads((work / SETTINGS).read_text())

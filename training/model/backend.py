@@ -1,24 +1,28 @@
 """Load a base model with a LoRA adapter on it, through Unsloth or through transformers + PEFT.
 
-The only file that imports Unsloth. Unsloth changes transformers, trl and peft as it is imported,
-so ``prepare`` comes before any import of those. Knows nothing of rows or training.
+The only file that imports Unsloth. Unsloth changes transformers, trl and peft as it is imported, so
+``choose_backend`` comes before any import of those. Knows nothing of rows or training.
 """
 
+import contextlib
 import importlib
 import logging
 import os
+import sys
+import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from data.artefacts.run import Base, check_finite, check_vocabulary, load
 from data.cli import faults
+from data.console import first_line
 from data.errors import ConfigError, ModelError
 from training import guards
-from training.config import TrainConfig
+from training.config import LoraSettings, TrainConfig
 from training.hardware import Precision
 from training.model.adapter import take_weights
-from training.quiet import first_line, hush, quietly
 
 log = logging.getLogger("catalogue")
 
@@ -31,39 +35,49 @@ class Backend:
     why: str
 
 
-@dataclass(frozen=True)
-class Loaded:
-    """A model with an adapter to train, and its tokenizer."""
+@contextlib.contextmanager
+def quietly() -> Iterator[None]:
+    """Keep libraries' banners off standard output, which is for results, and their warnings too.
 
-    model: Any
-    tokenizer: Any
-    backend: Backend
-    trainable: int
-    """Parameters of the adapter."""
+    They warn of each other's use; faults of rows and losses are for our guards to find.
+    """
+    with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
-def choose_backend(asked: Literal["auto", "unsloth", "transformers"], compiled: Path) -> Backend:
-    """Choose the backend and import it; says in one line what was taken and why.
+def hush() -> None:
+    """Turn off the libraries' own progress bars and notes; ``console.Progress`` shows progress."""
+    import datasets
+    from transformers.utils import logging as transformers_logging
+
+    datasets.disable_progress_bars()
+    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
+
+
+def choose_backend(name: Literal["auto", "unsloth", "transformers"], compiled: Path) -> Backend:
+    """Choose the backend and import it; prints in one line what was chosen and why.
 
     Args:
-        asked: ``auto`` takes unsloth where it imports.
+        name: ``auto`` takes unsloth where it imports.
         compiled: folder for what Unsloth compiles; else it writes into the working folder.
 
     Raises:
         ModelError: unsloth was asked for by name and does not import.
     """
-    if asked == "transformers":
+    if name == "transformers":
         backend = Backend("transformers", "asked for")
     else:
-        backend = _try_unsloth(asked, compiled)
+        backend = _try_unsloth(name, compiled)
     log.info("backend: %s (%s)", backend.name, backend.why)
     hush()
     return backend
 
 
-def _try_unsloth(asked: str, compiled: Path) -> Backend:
+def _try_unsloth(name: str, compiled: Path) -> Backend:
     os.environ["UNSLOTH_COMPILE_LOCATION"] = str(compiled)
-    # It tells its makers of every start unless told not to.
+    # It reports every start to its makers unless this is set.
     os.environ.setdefault("UNSLOTH_DISABLE_STATISTICS", "1")
     os.environ.setdefault("UNSLOTH_DISABLE_AUTO_UPDATES", "1")
     try:
@@ -72,11 +86,11 @@ def _try_unsloth(asked: str, compiled: Path) -> Backend:
     # It raises whatever it likes: ImportError, NotImplementedError, RuntimeError of a driver.
     except Exception as error:
         reason = f"{type(error).__name__}: {first_line(error)}"
-        if asked == "unsloth":
-            mend = "install it (README), or use --backend transformers"
-            raise ModelError("unsloth", "a package that imports", reason, mend) from error
+        if name == "unsloth":
+            hint = "install it (README), or use --backend transformers"
+            raise ModelError("unsloth", "a package that imports", reason, hint) from error
         return Backend("transformers", f"unsloth does not import: {reason}")
-    return Backend("unsloth", "asked for" if asked == "unsloth" else "it imports here")
+    return Backend("unsloth", "asked for" if name == "unsloth" else "it imports here")
 
 
 def load_tokenizer(folder: Path) -> Any:
@@ -99,7 +113,7 @@ def load_tokenizer(folder: Path) -> Any:
 
 
 def check(config: TrainConfig, base: Base, backend: Backend) -> Any:
-    """Check by names, shapes and settings that a base can be trained, and used later; quick.
+    """Check by names, shapes and settings that a base can be trained, and used later.
 
     Returns:
         Its tokenizer.
@@ -134,25 +148,25 @@ def _check_targets(shapes: Any, targets: list[str], backend: Backend) -> None:
         if getattr(getattr(module, "weight", None), "ndim", 0) == 2
     }
     # As PEFT matches them: whole paths, or their last parts.
-    named = {
+    matches = {
         target: [is_end for path, is_end in layers.items() if f".{path}".endswith(f".{target}")]
         for target in targets
     }
     flag = "--lora.target_modules"
-    if strange := [target for target, found in named.items() if not found]:
+    if strange := [target for target in targets if not matches[target]]:
         inner = {path.rsplit(".", 1)[-1]: None for path, is_end in layers.items() if not is_end}
-        mend = f"set {flag} '[{', '.join(inner)}]'"
-        raise ConfigError(flag, "names of this model's layers", ", ".join(strange), mend)
-    at_ends = [target for target, found in named.items() if any(found)]
+        hint = f"set {flag} '[{', '.join(inner)}]'"
+        raise ConfigError(flag, "names of this model's layers", ", ".join(strange), hint)
+    at_ends = [target for target in targets if any(matches[target])]
     is_tied = bool(shapes.config.tie_word_embeddings)
     if at_ends and (is_tied or backend.name == "unsloth"):
         why = "tied to each other" if is_tied else "trained as a whole by Unsloth"
-        expected, mend = f"no embeddings, as they are {why}", f"leave them out of {flag}"
-        raise ConfigError(flag, expected, ", ".join(at_ends), mend)
+        expected, hint = f"no embeddings, as they are {why}", f"leave them out of {flag}"
+        raise ConfigError(flag, expected, ", ".join(at_ends), hint)
 
 
-def load_model(config: TrainConfig, base: Base, backend: Backend, precision: Precision) -> Loaded:
-    """Load a base with a fresh adapter on it, or with the one to go on from.
+def load_model(config: TrainConfig, base: Base, backend: Backend, precision: Precision) -> Any:
+    """Load a base that was checked, with a fresh adapter on it or with the one to go on from.
 
     The adapter's first weights depend on the seed alone, not on the backend.
 
@@ -162,7 +176,6 @@ def load_model(config: TrainConfig, base: Base, backend: Backend, precision: Pre
     import torch
 
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-    tokenizer = check(config, base, backend)
     make = _with_unsloth if backend.name == "unsloth" else _with_peft
     try:
         model = make(config, base, dtype)
@@ -172,15 +185,18 @@ def load_model(config: TrainConfig, base: Base, backend: Backend, precision: Pre
         raise ModelError(base.name, "a causal language model", first_line(error)) from error
     if config.init_adapter:
         take_weights(model, Path(config.init_adapter))
-    trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    guards.check_trainable(trainable, base.name)
-    return Loaded(model, tokenizer, backend, trainable)
+    guards.check_trainable(count_trainable(model), base.name)
+    return model
+
+
+def count_trainable(model: Any) -> int:
+    """Count the parameters of a model's adapter."""
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
 def _with_unsloth(config: TrainConfig, base: Base, dtype: Any) -> Any:
     from unsloth import FastLanguageModel
 
-    lora = config.lora
     checkpointing = config.optimisation.gradient_checkpointing
     recompute = {"none": False, "unsloth": "unsloth", "every": True}[checkpointing]
     with quietly():
@@ -198,14 +214,9 @@ def _with_unsloth(config: TrainConfig, base: Base, dtype: Any) -> Any:
         check_finite(model.named_parameters(), base.name)
         return FastLanguageModel.get_peft_model(
             model,
-            r=lora.r,
-            lora_alpha=lora.alpha,
-            lora_dropout=lora.dropout,
-            use_rslora=lora.use_rslora,
-            target_modules=list(lora.target_modules),
-            bias="none",
             use_gradient_checkpointing=recompute,
             random_state=config.seed,
+            **_adapter_settings(config.lora),
         )
 
 
@@ -222,7 +233,7 @@ def _with_peft(config: TrainConfig, base: Base, dtype: Any) -> Any:
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM, set_seed
 
-    lora, attention = config.lora, config.optimisation.attention
+    attention = config.optimisation.attention
     with quietly():
         model = load(
             base.folder, AutoModelForCausalLM, dtype=dtype,
@@ -230,15 +241,16 @@ def _with_peft(config: TrainConfig, base: Base, dtype: Any) -> Any:
         )  # fmt: skip
         # Unsloth seeds right before it draws the weights; so must we, to draw the same ones.
         set_seed(config.seed)
-        return get_peft_model(
-            model,
-            LoraConfig(
-                r=lora.r,
-                lora_alpha=lora.alpha,
-                lora_dropout=lora.dropout,
-                use_rslora=lora.use_rslora,
-                target_modules=list(lora.target_modules),
-                bias="none",
-                task_type="CAUSAL_LM",
-            ),
-        )
+        settings = LoraConfig(task_type="CAUSAL_LM", **_adapter_settings(config.lora))
+        return get_peft_model(model, settings)
+
+
+def _adapter_settings(lora: LoraSettings) -> dict[str, Any]:
+    return {
+        "r": lora.r,
+        "lora_alpha": lora.alpha,
+        "lora_dropout": lora.dropout,
+        "use_rslora": lora.use_rslora,
+        "target_modules": list(lora.target_modules),
+        "bias": "none",
+    }

@@ -4,6 +4,7 @@ The base reads ``title\ndescription`` in a short pre-training, never the prompt:
 answered is left for the adapter to learn. Nothing is downloaded.
 """
 
+import itertools
 import math
 import os
 import shutil
@@ -34,9 +35,9 @@ class TinyJob:
 
 
 def build(plan: TinyJob) -> str:
-    """Build the base, unless it is there already; give its folder.
+    """Build the base, unless it is there already; return its folder.
 
-    The same plan gives the same bytes on the same kind of CPU. Runs in a process of its own, so
+    The same plan makes the same bytes on the same kind of CPU. Runs in a process of its own, so
     that nothing that patches transformers reaches it.
     """
     final = Path(plan.folder)
@@ -49,9 +50,9 @@ def build(plan: TinyJob) -> str:
     transformers_logging.disable_progress_bar()
     torch.set_num_threads(_THREADS)
     rows = datasets.load_from_disk(plan.subset)["train"]
-    tokenizer = train_tokenizer(_texts(rows), plan.tiny.vocabulary, plan.positions)
+    tokenizer = train_tokenizer(texts(rows), plan.tiny.vocabulary, plan.positions)
     model = make_model(plan, tokenizer)
-    pretrain(model, list(_encode(rows, tokenizer, min(plan.positions, plan.tiny.tokens))), plan)
+    pretrain(model, list(encode(rows, tokenizer, min(plan.positions, plan.tiny.tokens))), plan)
     work = final.parent / f".tmp-{final.name}-{os.getpid()}"
     shutil.rmtree(work, ignore_errors=True)
     model.save_pretrained(work)
@@ -61,7 +62,8 @@ def build(plan: TinyJob) -> str:
     return plan.folder
 
 
-def _texts(rows: Any) -> Iterator[str]:
+def texts(rows: Any) -> Iterator[str]:
+    """Yield a row's title and description as one text."""
     for row in rows.select_columns(["title", "content"]):
         yield f"{row['title']}\n{row['content']}"
 
@@ -70,7 +72,7 @@ def train_tokenizer(texts: Iterator[str], vocabulary: int, positions: int) -> An
     """Train a byte-level BPE tokenizer that adds its begin-of-sequence token.
 
     Args:
-        texts: to learn the merges from; few texts make fewer tokens than asked for.
+        texts: to learn the merges from; few texts make a smaller vocabulary.
         vocabulary: tokens at most, the 256 bytes and the special ones included.
         positions: tokens that the model can take.
     """
@@ -102,7 +104,7 @@ def train_tokenizer(texts: Iterator[str], vocabulary: int, positions: int) -> An
 
 
 def make_model(plan: TinyJob, tokenizer: Any) -> Any:
-    """Make the untrained Llama, its weights drawn from the seed."""
+    """Build the untrained Llama, its weights drawn from the seed."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -125,9 +127,9 @@ def make_model(plan: TinyJob, tokenizer: Any) -> Any:
     )
 
 
-def _encode(rows: Any, tokenizer: Any, positions: int) -> Iterator[list[int]]:
-    texts = list(_texts(rows))
-    for encoded in tokenizer.backend_tokenizer.encode_batch_fast(texts):
+def encode(rows: Any, tokenizer: Any, positions: int) -> Iterator[list[int]]:
+    """Yield a row's ids with the end-of-sequence token, cut to ``positions``."""
+    for encoded in tokenizer.backend_tokenizer.encode_batch_fast(list(texts(rows))):
         yield [*encoded.ids, tokenizer.eos_token_id][:positions]
 
 
@@ -141,15 +143,13 @@ def pretrain(model: Any, rows: list[list[int]], plan: TinyJob) -> None:
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=tiny.learning_rate, betas=(0.9, 0.95), weight_decay=0.01
     )
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, tiny.steps))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate(step, tiny.steps))
     order = KeyedOrder([len(row) for row in rows], tiny.batch_size, plan.seed, "by_length")
     collate = Collator(model.config.pad_token_id)
     model.train()
-    for batch in _cycle(order, tiny):
-        loss = model(
-            **collate([{"input_ids": rows[place], "labels": rows[place]} for place in batch])
-        ).loss
-        loss.backward()
+    for places in batches(order, tiny):
+        batch = collate([{"input_ids": rows[place], "labels": rows[place]} for place in places])
+        model(**batch).loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         schedule.step()
@@ -157,21 +157,22 @@ def pretrain(model: Any, rows: list[list[int]], plan: TinyJob) -> None:
     model.eval()
 
 
-def _rate(step: int, steps: int) -> float:
+def rate(step: int, steps: int) -> float:
+    """Return the share of the highest learning rate that a step has."""
     warmup = max(1, math.ceil(0.05 * steps))
     if step < warmup:
         return (step + 1) / warmup
     return max(0.0, (steps - step) / max(1, steps - warmup))
 
 
-def _cycle(order: Any, tiny: TinyBase) -> Iterator[list[int]]:
-    """Give ``steps`` batches of rows, epoch after epoch."""
-    done = 0
-    for epoch in range(tiny.steps):
-        order.set_epoch(epoch)
-        places = list(order)
-        for start in range(0, len(places), tiny.batch_size):
-            if done == tiny.steps:
-                return
-            yield places[start : start + tiny.batch_size]
-            done += 1
+def batches(order: Any, tiny: TinyBase) -> Iterator[list[int]]:
+    """Yield ``steps`` batches of rows, by their places, epoch after epoch."""
+
+    def all_epochs() -> Iterator[list[int]]:
+        for epoch in range(tiny.steps):
+            order.set_epoch(epoch)
+            places = list(order)
+            for start in range(0, len(places), tiny.batch_size):
+                yield places[start : start + tiny.batch_size]
+
+    return itertools.islice(all_epochs(), tiny.steps)

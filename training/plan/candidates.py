@@ -1,9 +1,10 @@
-"""Ways of running a batch: candidates, estimates by formula, what was measured, the prediction.
+"""Ways of running a batch: candidates, estimates by formula, what was measured. Pure.
 
-Pure: shapes and measurements in, a choice out. What a candidate takes is measured elsewhere; the
-estimates here only keep hopeless ones from being tried and order the search.
+What a candidate takes is measured elsewhere; the estimates here only keep hopeless ones from being
+tried and order the search.
 """
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -32,11 +33,11 @@ class Candidate:
     attention: Attention = "auto"
 
     def kept(self, layers: int) -> int:
-        """Tell how many of a model's layers keep their activations."""
+        """Count the layers of a model that keep their activations."""
         return layers if self.checkpointing == "none" else self.keep_layers
 
-    def held(self, layers: int) -> int:
-        """Tell the activations of how many layers stand in memory at once.
+    def at_once(self, layers: int) -> int:
+        """Count the layers whose activations are in memory at the same time.
 
         Those of the layers that keep them are gone before the others are recomputed one by one.
         """
@@ -44,7 +45,7 @@ class Candidate:
 
     @property
     def family(self) -> Family:
-        """What a loaded model cannot change any more."""
+        """What a model that is loaded can no longer change."""
         return ("every" if self.checkpointing == "none" else self.checkpointing, self.attention)
 
     def __str__(self) -> str:
@@ -106,13 +107,13 @@ class Measured:
     """A validation row."""
     saving_seconds: float = 0.0
     measuring_seconds: float = 0.0
-    """What it took to find all this out."""
+    """Of the measuring itself."""
     fault: str = ""
     """Why there are no figures; empty: there are."""
 
     @classmethod
     def from_dict(cls, value: dict[str, Any]) -> "Measured":
-        """Make one of what ``dataclasses.asdict`` gave.
+        """Build one from the result of ``dataclasses.asdict``.
 
         Raises:
             KeyError, TypeError: it is none.
@@ -121,7 +122,7 @@ class Measured:
         return cls(**value | {"candidate": Candidate(**value["candidate"])} | lists)
 
     def fits(self, limit: int) -> bool:
-        """Tell whether it ran and left the margin."""
+        """Return whether it ran and left the margin."""
         return not self.fault and self.peak_bytes <= limit * (1 - MARGIN)
 
 
@@ -139,27 +140,20 @@ def candidates(
     micro = [batch // 2**i for i in range(_HALVINGS) if batch % 2**i == 0]
     ways: list[Checkpointing] = ["every", "unsloth"] if unsloth else ["every"]
     kept = sorted({layers * i // _KEPT_STEPS for i in range(_KEPT_STEPS)})
-    found = []
-    for attention in attentions:
-        for way in ways:
-            for rows in micro:
-                found += [Candidate(rows, batch // rows, way, k, attention) for k in kept]
-                if way == "every":
-                    found.append(Candidate(rows, batch // rows, "none", 0, attention))
-    return found
+    grid = []
+    for attention, way, rows in itertools.product(attentions, ways, micro):
+        grid += [Candidate(rows, batch // rows, way, k, attention) for k in kept]
+        if way == "every":
+            grid.append(Candidate(rows, batch // rows, "none", 0, attention))
+    return grid
 
 
 def estimate(candidate: Candidate, shape: ModelShape, optimizer_bytes: int = 8) -> MemoryEstimate:
-    """Estimate memory and arithmetic by formula.
+    """Estimate memory and arithmetic by formula; AdamW keeps ``optimizer_bytes`` a trained weight.
 
     Counted are the widths of what a Llama layer's backward pass reads: with Unsloth's kernels
     eight of the hidden width, the keys and values and two of the intermediate width; four and two
-    more without. The factors were set against TinyLlama on a GPU (the figures stand in the tests).
-
-    Args:
-        candidate: to estimate.
-        shape: of the model and the rows.
-        optimizer_bytes: state of AdamW a trained weight.
+    more without. The factors were set against TinyLlama on a GPU (the figures are in the tests).
     """
     tokens = candidate.micro_batch * shape.longest
     widths = 8 * shape.hidden + 2 * shape.kv_hidden + 2 * shape.intermediate
@@ -171,7 +165,7 @@ def estimate(candidate: Candidate, shape: ModelShape, optimizer_bytes: int = 8) 
     inputs = 0 if parked else redone * tokens * shape.hidden * shape.weight_bytes
     a_logit = shape.weight_bytes / 2 if shape.fused else shape.weight_bytes + 8
     fixed = shape.parameters * shape.weight_bytes + shape.trainable * (8 + optimizer_bytes)
-    peak = fixed + inputs + candidate.held(shape.layers) * layer
+    peak = fixed + inputs + candidate.at_once(shape.layers) * layer
     peak += int(tokens * shape.vocabulary * a_logit)
     return MemoryEstimate(
         peak_bytes=peak,

@@ -18,14 +18,15 @@ from data.artefacts.folder import Artefact, digest_bytes, local_path
 from data.artefacts.stage import stage
 from data.console import parse_memory
 from data.errors import ModelError
-from training import distributed, hardware, job
+from training import hardware, job, processes
 from training.config import PlanConfig, TrainConfig
-from training.distributed import Ranks
 from training.plan import candidates, plan
 from training.plan.candidates import Candidate, Measured
-from training.plan.plan import Ledger, Plan
+from training.plan.measuring import Journal, WorkerHandle
+from training.plan.plan import Plan
 from training.plan.search import HOPELESS, Search
-from training.plan.worker import Host, WorkerHandle
+from training.plan.worker import Host
+from training.processes import Ranks
 
 log = logging.getLogger("catalogue")
 
@@ -39,15 +40,8 @@ _PLANNED = (
 _FORMAT = 5
 
 
-def resolve(
-    config: TrainConfig, subset: Subset, processes: Ranks
-) -> tuple[TrainConfig, Plan | None]:
-    """Put a plan's choice into a run's settings, where one is asked for.
-
-    Args:
-        config: of the run.
-        subset: to train on.
-        processes: of the run; the first one plans.
+def resolve(config: TrainConfig, subset: Subset, ranks: Ranks) -> tuple[TrainConfig, Plan | None]:
+    """Apply the plan that ``--plan`` names to a run's settings; the first process makes it.
 
     Raises:
         ConfigError: the batch cannot be shared out evenly among the processes.
@@ -56,12 +50,12 @@ def resolve(
     if config.plan is None:
         return config, None
     own = local_path(config.out, "--out") / NAME
-    if own.exists() and not config.overwrite:  # of the run that is gone on with
+    if own.exists() and not config.overwrite:  # of the run that is resumed
         choice = _read(own)
     elif config.plan == "auto":
-        config.optimisation.accumulation(processes.count)  # refused by every process alike
-        planned, count = _as_plan(config), processes.count
-        choice = processes.first(lambda: find_or_make(planned, subset, count))
+        names = TrainConfig.__dataclass_fields__
+        settings = PlanConfig(**{name: getattr(config, name) for name in names})
+        choice = _plan_in_first(settings, subset, ranks)
     else:
         path = Path(config.plan)
         choice = _read(path / NAME if path.is_dir() else path)
@@ -69,20 +63,16 @@ def resolve(
     return choice.apply(config), choice
 
 
-def _as_plan(config: TrainConfig) -> PlanConfig:
-    return PlanConfig(**{name: getattr(config, name) for name in TrainConfig.__dataclass_fields__})
-
-
 def _read(path: Path) -> Plan:
     try:
         return Plan.from_json(path.read_text())
     except (OSError, KeyError, TypeError, ValueError, StopIteration) as error:
-        mend = "make one: python -m training plan"
-        raise ModelError(str(path), "a plan of ours", type(error).__name__, mend) from error
+        hint = "make one: python -m training plan"
+        raise ModelError(str(path), "a plan of ours", type(error).__name__, hint) from error
 
 
 def run(config: PlanConfig) -> Plan:
-    """Plan, and print what was found.
+    """Plan, and print the measurements and the choice.
 
     Raises:
         ConfigError: the batch cannot be shared out evenly among the processes.
@@ -90,22 +80,23 @@ def run(config: PlanConfig) -> Plan:
         ModelError: the base is missing, or nothing fits.
     """
     subset = job.open_subset(config.subset)
-    processes = distributed.join()
-    config.optimisation.accumulation(processes.count)  # refused by every process alike
-    choice = processes.first(lambda: find_or_make(config, subset, processes.count))
-    processes.end()
+    ranks = processes.join()
+    choice = _plan_in_first(config, subset, ranks)
+    ranks.end()
     return choice
 
 
-def find_or_make(config: PlanConfig, subset: Subset, processes: int = 1) -> Plan:
-    """Take the plan made here for these settings, or make it.
+def _plan_in_first(config: PlanConfig, subset: Subset, ranks: Ranks) -> Plan:
+    config.optimisation.accumulation(ranks.count)  # every process refuses it alike
+    return ranks.first(lambda: find_or_make(config, subset, ranks.count))
 
-    Args:
-        config: of the plan.
-        subset: to train on.
-        processes: that share each batch, on a device each; what one of them takes is measured.
+
+def find_or_make(config: PlanConfig, subset: Subset, devices: int = 1) -> Plan:
+    """Return the plan made here earlier for these settings, or make it.
+
+    Of several devices, which share each batch, the share of one is measured.
     """
-    identity = _identify(_share(config, processes), subset)
+    identity = identify(_share(config, devices), subset)
     kept = local_path(os.path.join(config.plans, manifest.identity_digest(identity)), "--plans")
     with stage(STAGE, config, str(kept), identity) as work:
         if work.finished:
@@ -113,12 +104,14 @@ def find_or_make(config: PlanConfig, subset: Subset, processes: int = 1) -> Plan
             choice = _read(kept / NAME)
             _show(choice)
             console.say(f"planned before: {kept / NAME}")
-            return _for_run(config, choice, processes)
-        ledger = Ledger(work.folder, config.steps)
-        choice = make(config, kept, ledger, processes)
+            # This run may have another length than the plan's.
+            rows, validation = choice.rows, choice.validation_rows
+            return choice.for_length(plan.length(config, rows, validation, devices))
+        journal = Journal(work.folder, config.steps)
+        choice = _make(config, kept, journal, devices)
         text = choice.to_json().encode()
         work.folder.commit(NAME, text)
-        ledger.close()
+        journal.close()
         work.finish(
             inputs=subset.record.outputs,
             outputs=(Artefact(NAME, 0, len(text), digest_bytes(text)),),
@@ -134,101 +127,88 @@ def find_or_make(config: PlanConfig, subset: Subset, processes: int = 1) -> Plan
     return choice
 
 
-def _identify(config: PlanConfig, subset: Subset) -> dict[str, Any]:
+def identify(config: PlanConfig, subset: Subset) -> dict[str, Any]:
     """Collect what the choice depends on; not how long the run is or how fast it learns."""
     identity = job.identify(config, subset)
     how = identity["optimisation"]
     for name in (*_RUN_ONLY, *_PLANNED):
         how.pop(name)
-    for name in ("init_adapter", "checkpoints", "seed", "steps", "exhaustive"):
+    for name in ("init_adapter", "checkpoints", "seed", "steps"):
         identity.pop(name)
     identity["format"] = _FORMAT
     identity["memory_limit"] = config.memory_limit
     here = hardware.look()
     identity["hardware"] = here.facts()
-    asked = parse_memory(config.memory_limit) if config.memory_limit else here.free_bytes
     # A host's free memory comes and goes, and a plan for a processor seldom comes near it.
     step = candidates.MARGIN if here.card else 0.5
-    room = plan.memory_class(min(asked, here.free_bytes), here.total_bytes, step)
-    identity["memory_class"] = room
+    limit = _limit(config, here.free_bytes)
+    identity["memory_class"] = plan.memory_class(limit, here.total_bytes, step)
     return identity
 
 
-def _share(config: PlanConfig, processes: int) -> PlanConfig:
-    """Give the settings of one process alone."""
+def _limit(config: PlanConfig, free_bytes: int) -> int:
+    limit = parse_memory(config.memory_limit) if config.memory_limit else free_bytes
+    return min(limit, free_bytes)
+
+
+def _share(config: PlanConfig, devices: int) -> PlanConfig:
+    """Return the settings of one process alone."""
     how = config.optimisation
-    share = replace(how, batch_size=how.batch_size // processes, micro_batch_size=None)
+    share = replace(how, batch_size=how.batch_size // devices, micro_batch_size=None)
     return replace(config, optimisation=share)
 
 
-def _for_run(config: TrainConfig, choice: Plan, processes: int) -> Plan:
-    """Predict this run's time, whose length may be another one than the plan's."""
-    rows, validation = choice.rows, choice.validation_rows
-    return choice.for_length(plan.length(config, rows, validation, processes))
-
-
-def make(config: PlanConfig, kept: Path, ledger: Ledger, processes: int = 1) -> Plan:
+def _make(config: PlanConfig, kept: Path, journal: Journal, devices: int) -> Plan:
     """Measure candidates in processes of their own and choose.
-
-    Args:
-        config: of the plan.
-        kept: folder for what is written meanwhile.
-        ledger: of what an interrupted plan measured already.
-        processes: that share each batch.
 
     Raises:
         ModelError: nothing fits.
     """
     scratch = kept / f".tmp-measure-{os.getpid()}"
-    share = _share(config, processes)
+    share = _share(config, devices)
     rows = share.optimisation.batch_size
-    bench = WorkerHandle(share, scratch, ledger)
+    worker = WorkerHandle(share, scratch, journal)
     try:
-        ground = bench.start(Candidate(rows, 1, "every", 0))
-        asked = parse_memory(config.memory_limit) if config.memory_limit else ground.free_bytes
-        limit = min(asked, ground.free_bytes)
-        on_gpu = not ground.device.startswith("cpu")
+        host = worker.start(Candidate(rows, 1, "every", 0))
+        limit = _limit(config, host.free_bytes)
+        on_gpu = not host.device.startswith("cpu")
         attentions: list[candidates.Attention] = ["auto"]
-        if _may_flash(ground):
+        # Unsloth uses flash attention by itself where it is installed.
+        if host.has_flash and host.backend == "transformers":
             attentions.append("flash_attention_2")
-        may_offload = ground.backend == "unsloth" and on_gpu
-        grid = candidates.candidates(rows, ground.shape.layers, may_offload, attentions)
+        may_offload = host.backend == "unsloth" and on_gpu
+        grid = candidates.candidates(rows, host.shape.layers, may_offload, attentions)
         eight_bit = config.optimisation.optimizer == "adamw_8bit" and on_gpu
-        search = Search(grid, ground.shape, limit, 2 if eight_bit else 8, bench.measure)
-        if processes > 1:
-            console.say(f"each of {processes} devices takes {rows} rows of a step; of one of them:")
-        _show_estimates(search, ground, limit)
-        search.run(config.exhaustive)
-        bench.close()
+        search = Search(grid, host.shape, limit, 2 if eight_bit else 8, worker.measure)
+        if devices > 1:
+            console.say(f"each of {devices} devices takes {rows} rows of a step; of one of them:")
+        _show_estimates(search, host, limit)
+        search.run()
+        worker.close()
     finally:
-        bench.close(patience=0.0)
+        worker.close(patience=0.0)
         shutil.rmtree(scratch, ignore_errors=True)
-    told = plan.length(config, ground.rows, ground.validation_rows, processes)
-    choice = _choose(search, ground, limit, told, ledger.starts)
+    length = plan.length(config, host.rows, host.validation_rows, devices)
+    choice = _choose(search, host, limit, length, journal.starts)
     _show(choice)
     return choice
 
 
-def _may_flash(ground: Host) -> bool:
-    # Unsloth takes flash attention by itself where it is installed.
-    return ground.has_flash and ground.backend == "transformers"
-
-
 def _choose(
-    search: Search, ground: Host, limit: int, told: plan.Length, starts: list[plan.Start]
+    search: Search, host: Host, limit: int, length: plan.Length, starts: list[plan.Start]
 ) -> Plan:
     best = search.best()
     if best is None:
-        tried = "; ".join(f"{m.candidate}: {_outcome(m, limit)}" for m in search.found.values())
+        tried = "; ".join(f"{m.candidate}: {_outcome(m, limit)}" for m in search.results.values())
         expected = f"a way to run that leaves {candidates.MARGIN:.0%} of {limit / 2**30:.2f} GiB"
-        mend = "lower --optimisation.batch_size or --max_length, or take a smaller base"
-        raise ModelError("plan", expected, f"none ({tried or 'none worth a try'})", mend)
+        hint = "lower --optimisation.batch_size or --max_length, or take a smaller base"
+        raise ModelError("plan", expected, f"none ({tried or 'none worth a try'})", hint)
     own = plan.starts_like(best.candidate, starts)
-    low, seconds, high = plan.predict(best, told, own)
+    low, seconds, high = plan.predict(best, length, own)
     return Plan(
-        best.candidate, ground.device, limit, tuple(search.found.values()), told, seconds, low,
-        high, ground.rows, ground.validation_rows, ground.shape.longest, own,
-        tuple(str(each) for each in search.skipped),
+        best.candidate, host.device, limit, tuple(search.results.values()), length, seconds, low,
+        high, host.rows, host.validation_rows, host.shape.longest, own,
+        tuple(map(str, search.skipped)),
     )  # fmt: skip
 
 
@@ -244,43 +224,36 @@ def _outcome(measured: Measured, limit: int) -> str:
     return f"over {1 - candidates.MARGIN:.0%} of the limit"
 
 
-def _show_estimates(search: Search, ground: Host, limit: int) -> None:
+def _show_estimates(search: Search, host: Host, limit: int) -> None:
     console.say(
-        f"{ground.device}, {ground.backend}, limit {_gib(limit)} GiB; longest row "
-        f"{ground.longest} tokens, micro-batches with rows over {ground.shape.longest} in pieces; "
+        f"{host.device}, {host.backend}, limit {_gib(limit)} GiB; longest row {host.longest} "
+        f"tokens, micro-batches with rows over {host.shape.longest} in pieces; "
         "estimated peak GiB:\n"
     )
     rows = []
     for candidate in search.grid:
-        if candidate.keep_layers and candidate.keep_layers * 2 != ground.shape.layers:
+        if candidate.keep_layers and candidate.keep_layers * 2 != host.shape.layers:
             continue
-        told = candidates.estimate(candidate, ground.shape, search.optimizer_bytes)
-        worth = "" if told.peak_bytes <= HOPELESS * limit else "not tried"
-        rows.append([str(candidate), _gib(told.peak_bytes), f"{told.flop_a_token:.2e}", worth])
-    console.say(
-        console.table(rows, ("micro-batch x accumulation", "peak GiB", "FLOP a token", "")) + "\n"
-    )
+        estimate = candidates.estimate(candidate, host.shape, search.optimizer_bytes)
+        peak, flop = _gib(estimate.peak_bytes), f"{estimate.flop_a_token:.2e}"
+        note = "" if estimate.peak_bytes <= HOPELESS * limit else "not tried"
+        rows.append([str(candidate), peak, flop, note])
+    header = ("micro-batch x accumulation", "peak GiB", "FLOP a token", "")
+    console.say(console.table(rows, header) + "\n")
 
 
 def _show(choice: Plan) -> None:
-    limit = choice.limit_bytes
-    rows = [
-        [
-            ("> " if each.candidate == choice.candidate else "  ") + str(each.candidate),
-            f"{each.samples_per_second:.1f}" if not each.fault else "",
-            f"{each.tokens_per_second:,.0f}" if not each.fault else "",
-            _gib(each.peak_bytes) if not each.fault else "",
-            _gib(limit - each.peak_bytes) if not each.fault else "",
-            _gib(each.estimated_bytes),
-            _outcome(each, limit),
-        ]
-        for each in choice.measured
-    ]
+    rows = []
+    for m in choice.measured:
+        name = ("> " if m.candidate == choice.candidate else "  ") + str(m.candidate)
+        speeds = (f"{m.samples_per_second:.1f}", f"{m.tokens_per_second:,.0f}")
+        figures = [*speeds, _gib(m.peak_bytes), _gib(choice.limit_bytes - m.peak_bytes)]
+        figures = [""] * len(figures) if m.fault else figures
+        rows.append([name, *figures, _gib(m.estimated_bytes), _outcome(m, choice.limit_bytes)])
     header = ("  measured", "samples/s", "tokens/s", "peak GiB", "left GiB", "estimated", "")
     console.say(console.table(rows, header))
-    told = choice.length
     console.say(
-        f"\nchosen: {choice.candidate}; {told.steps:,} steps in {_time(choice.seconds)} "
+        f"\nchosen: {choice.candidate}; {choice.length.steps:,} steps in {_time(choice.seconds)} "
         f"({_time(choice.low)} to {_time(choice.high)})"
     )
 

@@ -1,23 +1,17 @@
-"""Ways of running a batch: candidates, estimates by formula, what was measured, the prediction.
-
-Pure: shapes and measurements in, a choice out. What a candidate takes is measured elsewhere; the
-estimates here only keep hopeless ones from being tried and order the search.
-"""
+"""A plan: the candidate chosen, what was measured, and the time that a run should take. Pure."""
 
 import json
 import math
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from statistics import fmean, linear_regression, median, pstdev
 from typing import Any
 
-from data.artefacts.folder import Folder
 from training.config import TrainConfig
 from training.plan.candidates import Candidate, Family, Measured
 
 Start = tuple[Family, float]
-"""Of a measuring process: what it ran, and the seconds it compiled and allocated."""
+"""Of a worker process: what it ran, and the seconds it compiled and allocated."""
 
 # What a new process compiles took 11.7 to 14.1 s in three runs of one setting on one GPU.
 _START_SPREAD = 0.2
@@ -56,10 +50,10 @@ class Plan:
     starts: tuple[float, ...]
     """Seconds that processes which ran its family compiled and allocated at their start."""
     skipped: tuple[str, ...] = ()
-    """Candidates that the estimate ruled out."""
+    """Candidates that were not measured."""
 
     def to_json(self) -> str:
-        """Give the text of ``plan.json``."""
+        """Return the text of ``plan.json``."""
         return json.dumps(asdict(self), indent=2) + "\n"
 
     @classmethod
@@ -72,14 +66,14 @@ class Plan:
         value: dict[str, Any] = json.loads(text)
         value["candidate"] = Candidate(**value["candidate"])
         value["length"] = Length(**value["length"])
-        value["measured"] = tuple(Measured.from_dict(each) for each in value["measured"])
+        value["measured"] = tuple(Measured.from_dict(item) for item in value["measured"])
         value["starts"], value["skipped"] = tuple(value["starts"]), tuple(value["skipped"])
         return cls(**value)
 
     @property
     def chosen(self) -> Measured:
         """The measurement of the candidate chosen."""
-        return next(each for each in self.measured if each.candidate == self.candidate)
+        return next(m for m in self.measured if m.candidate == self.candidate)
 
     def apply(self, config: TrainConfig) -> TrainConfig:
         """Put the choice into a run's settings."""
@@ -102,11 +96,7 @@ class Plan:
         return replace(self, length=length, seconds=seconds, low=low, high=high)
 
     def compare(self, lines: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        """Set the prediction against what a run took.
-
-        Args:
-            lines: of the run's ``metrics.jsonl``.
-        """
+        """Compare the prediction with the lines of a run's ``metrics.jsonl``."""
         actual = max((line["seconds"] for line in lines), default=0.0)
         return {
             "candidate": str(self.candidate),
@@ -125,12 +115,8 @@ def predict(
 
     The batches measured are spread evenly over all lengths, so their mean is the run's. The
     interval is two standard errors of the steps to each side, of what their tokens do not explain,
-    with what one start differs from another; 3 % at least.
-
-    Args:
-        chosen: way to run.
-        length: of the run.
-        starts: seconds that processes of its family compiled and allocated.
+    and how much the starts differ, which are the seconds that processes of the family compiled and
+    allocated; 3 % at least.
     """
     steps = chosen.step_seconds
     mean = fmean(steps)
@@ -145,22 +131,22 @@ def predict(
 
 
 def starts_like(candidate: Candidate, starts: Sequence[Start]) -> tuple[float, ...]:
-    """Give the seconds that processes of a candidate's family compiled and allocated.
+    """Return the seconds that processes of a candidate's family compiled and allocated.
 
     Without the first process of all where there are others: a run finds on disk what that one had
-    to compile. Offloading allocates what recomputing does not, so other families tell little.
-
-    Args:
-        candidate: to run.
-        starts: of all measuring processes, in their order.
+    to compile. Offloading allocates what recomputing does not, so other families do not count.
     """
-    own = [(place, told) for place, (kin, told) in enumerate(starts) if kin == candidate.family]
-    later = [told for place, told in own if place]
-    return tuple(later or [told for _, told in own])
+    own = {
+        place: seconds
+        for place, (family, seconds) in enumerate(starts)
+        if family == candidate.family
+    }
+    later = [seconds for place, seconds in own.items() if place]
+    return tuple(later or own.values())
 
 
 def _unexplained(chosen: Measured) -> float:
-    """Give the standard deviation of the step times around a line over their tokens."""
+    """Return the standard deviation of the step times around a line over their tokens."""
     steps, tokens = chosen.step_seconds, chosen.step_tokens
     if len(set(tokens)) < 2:
         return pstdev(steps)
@@ -169,14 +155,7 @@ def _unexplained(chosen: Measured) -> float:
 
 
 def length(config: TrainConfig, rows: int, validation_rows: int, processes: int = 1) -> Length:
-    """Tell how many steps, evaluations and checkpoints a run has.
-
-    Args:
-        config: of the run.
-        rows: to train on.
-        validation_rows: of one evaluation.
-        processes: that share the rows.
-    """
+    """Count the steps, evaluations and checkpoints of a run, whose rows the processes share."""
     how, kept = config.optimisation, config.checkpoints
     steps = how.max_steps or math.ceil(how.epochs * math.ceil(rows / how.batch_size))
     # The last step is evaluated and saved as well.
@@ -191,7 +170,7 @@ def length(config: TrainConfig, rows: int, validation_rows: int, processes: int 
 
 
 def memory_class(free: int, total: int, step: float) -> int:
-    """Give the class of an amount of memory: 0 for nearly all of it, each next one for less.
+    """Return the class of an amount of memory: 0 for nearly all of it, each next one for less.
 
     Args:
         free: bytes to run in.
@@ -199,57 +178,3 @@ def memory_class(free: int, total: int, step: float) -> int:
         step: share by which a class may vary; within one of ``MARGIN`` a plan always fits.
     """
     return int(math.log(total / min(max(free, 1), total)) / -math.log(1 - step))
-
-
-NAME = "measured.json"
-
-
-class Ledger:
-    """Measurements of a plan in their order, each written before the next is made."""
-
-    def __init__(self, folder: Folder, steps: int) -> None:
-        """Read what an interrupted plan left.
-
-        Args:
-            folder: of the plan.
-            steps: batches measured a candidate; measurements of another number do not count.
-        """
-        self._folder = folder
-        self._steps = steps
-        self._taken: Counter[Candidate] = Counter()
-        self._kept: list[tuple[Measured, bool]] = []
-        if folder.exists(NAME):
-            told = json.loads(folder.read(NAME))
-            if told["steps"] == steps:
-                self._kept = [(Measured.from_dict(each), first) for each, first in told["kept"]]
-
-    @property
-    def starts(self) -> list[Start]:
-        """What each measuring process compiled and allocated at its start, in their order."""
-        firsts = (each for each, is_first in self._kept if is_first)
-        return [(each.candidate.family, each.cold_seconds) for each in firsts]
-
-    def take(self, candidate: Candidate) -> Measured | None:
-        """Give the next measurement of a candidate, where an interrupted plan made it."""
-        place = self._taken[candidate]
-        self._taken[candidate] += 1
-        kept = [each for each, _ in self._kept if each.candidate == candidate]
-        return kept[place] if place < len(kept) else None
-
-    def keep(self, measured: Measured, is_first: bool) -> None:
-        """Write a measurement down.
-
-        Args:
-            measured: just now, without a fault.
-            is_first: whether its process had measured nothing before.
-
-        Raises:
-            OSError: the file system refuses or is full.
-        """
-        self._kept.append((measured, is_first))
-        kept = [(asdict(each), first) for each, first in self._kept]
-        self._folder.commit(NAME, json.dumps({"steps": self._steps, "kept": kept}).encode())
-
-    def close(self) -> None:
-        """Remove it: the finished plan holds all there is to know."""
-        self._folder.remove(NAME)

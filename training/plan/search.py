@@ -39,33 +39,30 @@ class Search:
     limit: int
     optimizer_bytes: int
     measure: Callable[[Candidate], Measured]
-    found: dict[Candidate, Measured] = field(default_factory=dict)
-    skipped: list[Candidate] = field(default_factory=list)
+    results: dict[Candidate, Measured] = field(default_factory=dict)
 
-    def run(self, exhaustive: bool = False) -> None:
-        """Measure until nothing better is to be expected, or every candidate."""
+    def run(self) -> None:
+        """Measure until nothing better is to be expected."""
         for group in self._groups():
-            if not exhaustive:
-                self._climb(group)
-                continue
-            for candidate in group:
-                if not self._is_hopeless(candidate):
-                    self._try(candidate)
+            self._climb(group)
         self._play_off()
-        self.skipped = [each for each in self.grid if each not in self.found]
+
+    @property
+    def skipped(self) -> list[Candidate]:
+        """Those that were not measured."""
+        return [candidate for candidate in self.grid if candidate not in self.results]
 
     def _groups(self) -> Iterator[list[Candidate]]:
-        """Give the candidates that differ by the layers kept alone, fewest first."""
-        keys = dict.fromkeys((each.family, each.micro_batch) for each in self.grid)
-        for family, rows in keys:
-            group = [c for c in self.grid if (c.family, c.micro_batch) == (family, rows)]
-            yield sorted(group, key=self._kept)
+        """Yield the candidates that differ by the layers kept alone, fewest first."""
+        keys = dict.fromkeys((c.family, c.micro_batch) for c in self.grid)
+        for key in keys:
+            yield sorted((c for c in self.grid if (c.family, c.micro_batch) == key), key=self._kept)
 
     def _kept(self, candidate: Candidate) -> int:
         return candidate.kept(self.shape.layers)
 
-    def _held(self, candidate: Candidate) -> int:
-        return candidate.held(self.shape.layers)
+    def _at_once(self, candidate: Candidate) -> int:
+        return candidate.at_once(self.shape.layers)
 
     def _estimate(self, candidate: Candidate) -> MemoryEstimate:
         return estimate(candidate, self.shape, self.optimizer_bytes)
@@ -76,22 +73,21 @@ class Search:
     def _try(self, candidate: Candidate) -> Measured:
         result = self.measure(candidate)
         estimated = self._estimate(candidate).peak_bytes
-        self.found[candidate] = replace(result, estimated_bytes=estimated)
-        return self.found[candidate]
+        self.results[candidate] = replace(result, estimated_bytes=estimated)
+        return self.results[candidate]
 
     def _is_slow(self, least: Candidate) -> bool:
-        """Tell whether a like one with as large a micro-batch was too slow by far.
+        """Return whether a like one with as large a micro-batch was too slow by far.
 
         Smaller micro-batches leave the device idle more, and parking activations in the host's
         memory is no faster than recomputing them.
         """
-        likes = [
-            each
-            for c, each in self.found.items()
+        return any(
+            not measured.fault and self._cannot_win(measured)
+            for c, measured in self.results.items()
             if c.attention == least.attention and c.micro_batch >= least.micro_batch
             if c.keep_layers == 0 and c.checkpointing in ("every", least.checkpointing)
-        ]
-        return any(not each.fault and self._cannot_win(each) for each in likes)
+        )
 
     def _climb(self, group: list[Candidate]) -> None:
         fewest, most = group[0], group[-1]
@@ -100,7 +96,7 @@ class Search:
         room = self.limit * (1 - MARGIN)
         # Recomputing cannot be faster than keeping all, where that fits.
         kept = replace(most, checkpointing="none", keep_layers=0)
-        if kept in self.found and self.found[kept].fits(self.limit):
+        if kept in self.results and self.results[kept].fits(self.limit):
             return
         # Where everything surely fits, recomputing is not even worth a try.
         if self._estimate(most).peak_bytes < room / 2 and self._try(most).fits(self.limit):
@@ -111,65 +107,65 @@ class Search:
         if not first.fits(self.limit) or self._cannot_win(first):
             return
         low, high = first, math.inf
-        # Rather one look too many than the best one left out.
+        # Rather one measurement too many than the best candidate left out.
         layer = self._estimate(fewest).layer_bytes / _INACCURACY
         while True:
             more = int((room - low.peak_bytes) / layer) if layer > 0 else self.shape.layers
-            reach = self._held(low.candidate) + max(more, 0)
+            reach = self._at_once(low.candidate) + max(more, 0)
             least = self._kept(low.candidate)
-            above = [c for c in group if least < self._kept(c) < high and self._held(c) <= reach]
+            above = [c for c in group if least < self._kept(c) < high and self._at_once(c) <= reach]
             if not above:
                 return
             tried = self._try(above[-1])
             if not tried.fits(self.limit):
                 high = self._kept(tried.candidate)
                 continue
-            if added := self._held(tried.candidate) - self._held(first.candidate):
+            if added := self._at_once(tried.candidate) - self._at_once(first.candidate):
                 layer = max((tried.peak_bytes - first.peak_bytes) / added, layer / 4)
             low = tried
 
     def _cannot_win(self, first: Measured) -> bool:
-        """Tell whether even without any recomputing a faster one is known."""
+        """Return whether another one is faster than this would be without any recomputing."""
         best = max((m.samples_per_second for m in self._fitting()), default=0.0)
         return first.samples_per_second / (1 - _RECOMPUTED_SHARE) < best
 
     def _play_off(self) -> None:
-        """Measure the fastest once more: of many, the fastest is the luckiest as well."""
-        fitting = sorted(self._fitting(), key=lambda each: -each.samples_per_second)
-        least = fitting[0].samples_per_second * (1 - _CLOSE) if fitting else 0.0
-        close = [each for each in fitting if each.samples_per_second >= least][:_CONTENDERS]
+        """Measure the fastest once more, as the best of many measurements is partly luck."""
+        close = sorted(self._close(_CLOSE), key=lambda m: -m.samples_per_second)[:_CONTENDERS]
         if len(close) < 2:
             return
-        # That of the process that still runs comes first.
-        family = [*self.found][-1].family
-        for each in sorted(close, key=lambda each: each.candidate.family != family):
-            self.found[each.candidate] = together(each, self.measure(each.candidate))
+        # Those of the process that still runs come first.
+        family = [*self.results][-1].family
+        for measured in sorted(close, key=lambda m: m.candidate.family != family):
+            candidate = measured.candidate
+            self.results[candidate] = together(measured, self.measure(candidate))
 
     def _fitting(self) -> list[Measured]:
-        return [each for each in self.found.values() if each.fits(self.limit)]
+        return [measured for measured in self.results.values() if measured.fits(self.limit)]
+
+    def _close(self, share: float) -> list[Measured]:
+        """List those that fit and are slower than the fastest by no more than a share."""
+        fitting = self._fitting()
+        least = max((m.samples_per_second for m in fitting), default=0.0) * (1 - share)
+        return [measured for measured in fitting if measured.samples_per_second >= least]
 
     def best(self) -> Measured | None:
-        """Give the fastest that fits; of equally fast ones that of least memory."""
-        fitting = self._fitting()
-        if not fitting:
-            return None
-        fastest = max(each.samples_per_second for each in fitting)
-        close = [each for each in fitting if each.samples_per_second >= fastest * (1 - _TIE)]
-        return min(close, key=lambda each: each.peak_bytes)
+        """Return the fastest that fits; of equally fast ones that of least memory."""
+        return min(self._close(_TIE), key=lambda measured: measured.peak_bytes, default=None)
 
 
 def together(one: Measured, other: Measured) -> Measured:
-    """Make one of two measurements of a candidate: the mean speed, the larger peak; a fault stands.
+    """Join two measurements of a candidate: the mean speed, the larger peak; a fault stands.
 
     Not the quicker one: small micro-batches wait for the host to launch their kernels, so their
-    speed varies by a tenth, and the best of a few looks is one that no long run keeps up.
+    speed varies by a tenth, and no long run keeps up with the best of a few measurements.
     """
     if one.fault or other.fault:
         return replace(other if other.fault else one, estimated_bytes=one.estimated_bytes)
-    looks = max(len(one.step_seconds), 1), max(len(other.step_seconds), 1)
+    steps = max(len(one.step_seconds), 1), max(len(other.step_seconds), 1)
 
     def mean(mine: float, theirs: float) -> float:
-        return sum(looks) / (looks[0] / mine + looks[1] / theirs) if mine and theirs else 0.0
+        return sum(steps) / (steps[0] / mine + steps[1] / theirs) if mine and theirs else 0.0
 
     return replace(
         one,

@@ -6,10 +6,11 @@ import pyarrow as pa
 import pytest
 from datasets import Dataset
 
-from data.artefacts import manifest
+from data.artefacts import lock, manifest
 from data.artefacts.folder import Folder
 from data.errors import BatchError, ModelError
 from data.prompt import Prompt
+from data.tokens import TextTokenizer
 from training.examples import cache
 from training.examples.cache import Split
 from training.examples.encoder import TOKENISED, Encoder, TokenisationConfig
@@ -113,7 +114,7 @@ def test_token_across_the_boundary_is_split(tokenizer: Any) -> None:
     rows = {"uid": ["a", "b"], "title": ["t", "t"], "content": ["xy", "yx"]}
     one = Encoder(Fake(), FORM)
     table, seen = one.encode_rows(rows)
-    prompt = one._tokens.encode([FORM.prompt.render("t")])[0]
+    prompt = TextTokenizer(Fake()).encode([FORM.prompt.render("t")])[0]
     assert seen.split_boundaries == 1
     assert [ids.as_py() for ids in table.column("input_ids")] == [
         [*prompt, 4, 6, 1],
@@ -194,6 +195,26 @@ def test_unfinished_folder_is_written_again(tmp_path: Path, tokenizer: Any) -> N
     (Path(first.folder) / "rows.arrow").write_bytes(b"half")
     again = cache.prepare(split(ROWS), encoder(tokenizer), str(tmp_path), 0.01)
     assert again.rows.num_rows == 3
+
+
+def test_what_killed_runs_left_is_removed_and_what_another_run_writes_stays(
+    tmp_path: Path, tokenizer: Any
+) -> None:
+    killed, busy, foreign = (tmp_path / name for name in ("0" * 32, "1" * 32, "notes"))
+    earlier = tmp_path / f".tmp-{'2' * 32}-4711"
+    for folder in (killed, busy, foreign, earlier):
+        folder.mkdir()
+        (folder / ".tmp-rows.arrow").write_bytes(b"half")
+    with lock.locked(Folder(str(busy))):
+        first = cache.prepare(split(ROWS), encoder(tokenizer), str(tmp_path), 0.01)
+        left = {busy, foreign, Path(first.folder)}
+        assert set(tmp_path.iterdir()) == left
+        assert (busy / ".tmp-rows.arrow").exists()
+    other = cache.prepare(split(ROWS, "d1"), encoder(tokenizer), str(tmp_path), 0.01)
+    assert set(tmp_path.iterdir()) == {foreign, Path(first.folder), Path(other.folder)}
+    assert sorted(path.name for path in Path(first.folder).iterdir()) == [
+        "manifest.json", "rows.arrow",
+    ]  # fmt: skip
 
 
 def test_too_many_cut_rows_are_refused(

@@ -6,8 +6,8 @@ import signal
 import pytest
 from transformers import TrainerControl
 
-from training.distributed import Ranks
 from training.loop.callbacks import SignalCallback
+from training.processes import Ranks
 
 
 def stops() -> bool:
@@ -34,12 +34,12 @@ def test_signal_that_reaches_one_of_several_processes_twice_is_one() -> None:
     with stopper.listening():
         assert not stops()
         assert not stops()
-    assert stopper.asked
+    assert stopper.is_requested
 
 
 def test_signal_after_that_of_another_process_is_the_first_here() -> None:
     stopper = SignalCallback(Ranks(1, 2))
-    stopper.asked = True  # as all processes agree on at the end of a step
+    stopper.is_requested = True  # as all processes agree on at the end of a step
     with stopper.listening():
         assert not stops()
 

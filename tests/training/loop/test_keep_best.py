@@ -20,10 +20,10 @@ from transformers import TrainerControl, TrainerState
 from transformers.trainer_callback import CallbackHandler, DefaultFlowCallback
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
-from training.distributed import Ranks
 from training.loop import checkpoints, metrics
-from training.loop.callbacks import Keeper, MetricsCallback, losses_of, stalled
-from training.loop.trainer import Trainer, _outcome, _take_best
+from training.loop.callbacks import MetricsCallback, SaveBest, losses_of, stalled
+from training.loop.trainer import Trainer, conclude
+from training.processes import Ranks
 
 STEPS = 24
 WEIGHTS = "adapter_model.safetensors"
@@ -51,7 +51,7 @@ class Fake(Trainer):
         self.keep = kept.save_total_limit
         self.accelerator = SimpleNamespace(wait_for_everyone=lambda: None)
         watching = [MetricsCallback(folder / "none", 1, kept.patience, writes=False)]
-        keeping = [Keeper(folder, Ranks())] if kept.keep_best else []
+        keeping = [SaveBest(folder, Ranks())] if kept.keep_best else []
         flow = [DefaultFlowCallback(), *watching, *keeping]
         self.callback_handler = CallbackHandler(flow, None, None, None, None)
         self.loss = loss
@@ -107,7 +107,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("trl.SFTTrainer._save_checkpoint", save)
     monkeypatch.setattr("training.loop.trainer.take_weights", take)
-    monkeypatch.setattr("training.loop.checkpoints._flush", lambda _: None)
+    monkeypatch.setattr("os.fsync", lambda _: None)
 
 
 def kept(evaluate: int, save: int, **more: Any) -> Any:
@@ -119,13 +119,10 @@ def kept(evaluate: int, save: int, **more: Any) -> Any:
 def end(folder: Path, settings: Any, trainer: Fake) -> tuple[int, int, float | None]:
     """Finish a run; give the step of the weights, and step and loss as they are told."""
     config = SimpleNamespace(checkpoints=settings)
-    job: Any = SimpleNamespace(
-        config=config, validation=True, checkpoints=folder, processes=Ranks()
-    )
+    job: Any = SimpleNamespace(config=config, validation=True, checkpoints=folder, ranks=Ranks())
     model = {"step": trainer.state.global_step}
-    step = _take_best(job, model, trainer.state)
-    told = _outcome(model, trainer.state, 0.0, 0, step)
-    return model["step"], told.kept_step, told.kept_loss
+    outcome = conclude(job, model, trainer.state, 0.0, 0)
+    return model["step"], outcome.adapter_step, outcome.adapter_validation_loss
 
 
 def play(folder: Path, settings: Any, loss: Callable[[int], float]) -> tuple[int, int, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.training.model.test_activations import SCRIPT
+from tests.training.loop.test_keep_layers import SCRIPT
 from training.loop import metrics
 
 NAMES = ("loss", "grad_norm", "validation_loss")

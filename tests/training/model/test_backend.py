@@ -14,9 +14,9 @@ from training.config import LoraSettings, Optimisation, TrainConfig
 from training.model.adapter import check_init_adapter, digest_adapter, save_adapter
 from training.model.backend import (
     Backend,
-    Loaded,
     check,
     choose_backend,
+    count_trainable,
     load_model,
     load_tokenizer,
 )
@@ -29,10 +29,10 @@ def config(base: Path) -> TrainConfig:
     return TrainConfig(base=str(base), optimisation=Optimisation(precision="float32"))
 
 
-def weights(loaded: Loaded) -> dict[str, torch.Tensor]:
+def weights(model: Any) -> dict[str, torch.Tensor]:
     return {
         name: value.detach().clone()
-        for name, value in loaded.model.named_parameters()
+        for name, value in model.named_parameters()
         if value.requires_grad
     }
 
@@ -50,15 +50,15 @@ def test_fresh_adapter_depends_on_the_seed_alone(base: Path, config: TrainConfig
 
 
 def test_trainable_parameters(base: Path, config: TrainConfig) -> None:
-    loaded = load_model(config, locate(str(base)), PEFT, "float32")
-    assert loaded.trainable == sum(value.numel() for value in weights(loaded).values()) > 0
-    assert {name.split(".")[-4] for name in weights(loaded)} == set(config.lora.target_modules)
+    model = load_model(config, locate(str(base)), PEFT, "float32")
+    assert count_trainable(model) == sum(value.numel() for value in weights(model).values()) > 0
+    assert {name.split(".")[-4] for name in weights(model)} == set(config.lora.target_modules)
 
 
 def test_layers_that_the_model_lacks(base: Path, config: TrainConfig) -> None:
     strange = replace(config, lora=LoraSettings(target_modules=["no_such_layer"]))
     with pytest.raises(ConfigError, match=r"found no_such_layer; set .*\[q_proj, k_proj"):
-        load_model(strange, locate(str(base)), PEFT, "float32")
+        check(strange, locate(str(base)), PEFT)
 
 
 def test_tokenizer_larger_than_the_model(base: Path, config: TrainConfig, tmp_path: Path) -> None:
@@ -68,7 +68,7 @@ def test_tokenizer_larger_than_the_model(base: Path, config: TrainConfig, tmp_pa
     tokenizer.add_tokens(["another", "more"])
     tokenizer.save_pretrained(broken)
     with pytest.raises(ModelError, match="a tokenizer of at most"):
-        load_model(config, locate(str(broken)), PEFT, "float32")
+        check(config, locate(str(broken)), PEFT)
 
 
 def test_no_tokenizer(base: Path, tmp_path: Path) -> None:
@@ -224,9 +224,10 @@ def test_names_that_match_nothing_are_refused_and_an_adapter_of_some_goes_on(
         check(config, found, PEFT)
     matching = ["down_proj", "gate_up_proj", "o_proj", "qkv_proj"]
     own = replace(config, base=str(fused), lora=LoraSettings(target_modules=matching))
-    loaded = load_model(own, found, PEFT, "float32")
-    assert {name.split(".")[-4] for name in weights(loaded)} == set(matching)
-    save_adapter(loaded.model, loaded.tokenizer, tmp_path / "adapter", str(fused))
+    tokenizer = check(own, found, PEFT)
+    model = load_model(own, found, PEFT, "float32")
+    assert {name.split(".")[-4] for name in weights(model)} == set(matching)
+    save_adapter(model, tokenizer, tmp_path / "adapter", str(fused))
     # As earlier versions wrote it: more names than match, or one expression for all of them.
     settings = tmp_path / "adapter" / "adapter_config.json"
     made = json.loads(settings.read_text())

@@ -65,8 +65,8 @@ def test_pretraining_lowers_the_loss(subset: Path, tmp_path: Path) -> None:
     rows = datasets.load_from_disk(str(subset))["train"]
     shape = TinyBase(vocabulary=400, hidden=32, intermediate=64, steps=40)
     plan = TinyJob(str(subset), str(tmp_path), shape, 128, 3407)
-    tokenizer = tiny.train_tokenizer(tiny._texts(rows), 400, 128)
-    encoded = list(tiny._encode(rows, tokenizer, 128))
+    tokenizer = tiny.train_tokenizer(tiny.texts(rows), 400, 128)
+    encoded = list(tiny.encode(rows, tokenizer, 128))
     batch = Collator(2)([{"input_ids": row, "labels": row} for row in encoded[:16]])
     model = tiny.make_model(plan, tokenizer)
     with torch.no_grad():
@@ -81,13 +81,13 @@ def test_cycle_gives_exactly_the_steps() -> None:
     from training.examples.batches import KeyedOrder
 
     shape = TinyBase(steps=5, batch_size=4)
-    batches = list(tiny._cycle(KeyedOrder([1] * 10, 4, 1, "random"), shape))
+    batches = list(tiny.batches(KeyedOrder([1] * 10, 4, 1, "random"), shape))
     assert [len(batch) for batch in batches] == [4, 4, 2, 4, 4]
 
 
 @pytest.mark.parametrize("steps", [1, 2, 100])
 def test_rate_rises_then_falls_to_nothing(steps: int) -> None:
-    rates = [tiny._rate(step, steps) for step in range(steps + 1)]
+    rates = [tiny.rate(step, steps) for step in range(steps + 1)]
     assert max(rates) == 1.0
     assert rates[-1] == 0.0
     assert all(rate > 0 for rate in rates[:-1])

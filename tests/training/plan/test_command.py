@@ -18,7 +18,7 @@ from training.config import Optimisation, PlanConfig
 from training.hardware import Hardware
 from training.plan import command
 from training.plan.candidates import Candidate, Measured
-from training.plan.plan import Ledger
+from training.plan.measuring import Journal
 
 
 @pytest.fixture(scope="module")
@@ -127,9 +127,9 @@ def test_plan_of_other_hardware_is_not_taken(
 ) -> None:
     subset = job.open_subset(config.subset)
     monkeypatch.setattr("training.hardware.look", lambda: HERE)
-    before = command._identify(config, subset)
+    before = command.identify(config, subset)
     monkeypatch.setattr("training.hardware.look", lambda: replace(HERE, **changes))
-    assert (command._identify(config, subset) == before) == is_same
+    assert (command.identify(config, subset) == before) == is_same
 
 
 def test_plan_does_not_depend_on_the_hosts_name(
@@ -137,11 +137,11 @@ def test_plan_does_not_depend_on_the_hosts_name(
 ) -> None:
     subset = job.open_subset(config.subset)
     monkeypatch.setattr("training.hardware.look", lambda: HERE)
-    before = command._identify(config, subset)
+    before = command.identify(config, subset)
     monkeypatch.setattr("platform.node", lambda: "elsewhere")
-    assert command._identify(config, subset) == before
+    assert command.identify(config, subset) == before
     limited = replace(config, memory_limit="12GiB")
-    assert command._identify(limited, subset) != before
+    assert command.identify(limited, subset) != before
 
 
 def test_processes_that_die_cost_only_their_candidate(
@@ -166,13 +166,13 @@ def test_interrupted_plan_goes_on(
 ) -> None:
     subset = job.open_subset(config.subset)
     monkeypatch.setattr("training.plan.worker.serve", serving.serve)
-    keep = Ledger.keep
+    keep = Journal.keep
 
-    def interrupt(ledger: Ledger, measured: Measured, is_first: bool) -> None:
-        keep(ledger, measured, is_first)
+    def interrupt(journal: Journal, measured: Measured, is_first: bool) -> None:
+        keep(journal, measured, is_first)
         raise end
 
-    monkeypatch.setattr(Ledger, "keep", interrupt)
+    monkeypatch.setattr(Journal, "keep", interrupt)
     with pytest.raises(end):
         command.find_or_make(config, subset)
     (folder,) = Path(config.plans).iterdir()
@@ -180,11 +180,11 @@ def test_interrupted_plan_goes_on(
     before = Measured.from_dict(told)
     made: list[Measured] = []
 
-    def note(ledger: Ledger, measured: Measured, is_first: bool) -> None:
+    def note(journal: Journal, measured: Measured, is_first: bool) -> None:
         made.append(measured)
-        keep(ledger, measured, is_first)
+        keep(journal, measured, is_first)
 
-    monkeypatch.setattr(Ledger, "keep", note)
+    monkeypatch.setattr(Journal, "keep", note)
     caplog.set_level("INFO", logger="catalogue")
     choice = command.find_or_make(config, subset)
     assert caplog.text.count("measured before the interruption") == 1
@@ -201,9 +201,9 @@ def test_interrupted_plan_goes_on(
 
 def test_measurements_of_other_lengths_do_not_count(tmp_path: Path) -> None:
     folder, candidate = Folder(str(tmp_path)), Candidate(8, 1, "every", 0)
-    Ledger(folder, 2).keep(Measured(candidate, cold_seconds=3.0), is_first=True)
-    assert Ledger(folder, 4).take(candidate) is None
-    again = Ledger(folder, 2)
+    Journal(folder, 2).keep(Measured(candidate, cold_seconds=3.0), is_first=True)
+    assert Journal(folder, 4).take(candidate) is None
+    again = Journal(folder, 2)
     assert again.starts == [(candidate.family, 3.0)]
     told = again.take(candidate)
     assert told is not None

@@ -13,15 +13,15 @@ import sys
 from training import run, __main__
 load = run.load_model
 def counted(*given):
-    loaded = load(*given)
+    model = load(*given)
     from transformers.models.llama.modeling_llama import LlamaDecoderLayer
-    layers = [m for m in loaded.model.modules() if isinstance(m, LlamaDecoderLayer)]
+    layers = [m for m in model.modules() if isinstance(m, LlamaDecoderLayer)]
     for place, layer in enumerate(layers):
         def forward(*args, inner=layer.forward, place=place, **named):
             print("layer", place, file=sys.__stdout__, flush=True)
             return inner(*args, **named)
         layer.forward = forward
-    return loaded
+    return model
 run.load_model = counted
 sys.exit(__main__.main(sys.argv[1:]))
 """
@@ -79,12 +79,12 @@ def test_keeping_changes_no_weight(words: list[str], tmp_path: Path) -> None:
 def test_layers_recompute_again_when_fewer_are_kept(base: Path) -> None:
     from transformers import AutoModelForCausalLM
 
-    from training.model.activations import keep_layers
+    from training.loop.callbacks import keep_layers
 
     model = AutoModelForCausalLM.from_pretrained(str(base))
     model.gradient_checkpointing_enable()
     functions = [layer._gradient_checkpointing_func for layer in model.model.layers]
-    assert keep_layers(model, 2) == 2
+    keep_layers(model, 2)
     kept = [layer._gradient_checkpointing_func for layer in model.model.layers]
     assert all(new is not old for new, old in zip(kept, functions, strict=True))
     keep_layers(model, 0)

@@ -13,20 +13,20 @@ import pytest
 
 from data.artefacts.dataset import Subset
 from data.errors import ModelError
-from training import children, job
+from training import job, processes
 from training.config import TinyBase, TrainConfig
-from training.distributed import Ranks
+from training.processes import Ranks
 
 # Starts one as the tiny base's builder and one as the measuring process, at work for ever.
 PARENT = """
 import multiprocessing, sys, time
 from concurrent.futures import ProcessPoolExecutor
 from tests.training import serving
-from training import children
+from training import processes
 if __name__ == "__main__":
     spawn = multiprocessing.get_context("spawn")
-    with children.sheltered():
-        pool = ProcessPoolExecutor(1, spawn, initializer=children.end_with_parent)
+    with processes.shielded():
+        pool = ProcessPoolExecutor(1, spawn, initializer=processes.end_with_parent)
         pool.submit(serving.work_for_ever, sys.argv[1] + "/builder")
         spawn.Process(target=serving.work_for_ever, args=(sys.argv[1] + "/measuring",)).start()
     time.sleep(600)
@@ -84,12 +84,12 @@ def test_builder_that_is_killed_is_told(
     config = TrainConfig(tiny=TinyBase(), backend="transformers")
     opened: Subset = job.open_subset(str(subset))
     with pytest.raises(ModelError, match=r"tiny base: expected .*, found it killed; free some"):
-        job._with_tiny(config, opened, tmp_path, tmp_path / "compiled", Ranks())
+        job.prepare(config, opened, tmp_path, Ranks())
 
 
 def test_first_process_of_all_has_no_parent_to_end_with() -> None:
-    children.end_with_parent()
-    with children.sheltered():
+    processes.end_with_parent()
+    with processes.shielded():
         blocked = signal.pthread_sigmask(signal.SIG_BLOCK, set())
     assert signal.SIGINT in blocked
     assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, set())

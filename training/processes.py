@@ -1,18 +1,25 @@
-"""The processes of a run: one, or one a GPU under ``torchrun`` or ``accelerate launch``.
+"""Processes: those of a run under ``torchrun`` or ``accelerate launch``, and those it starts.
 
-The first one does what must be done once; the others wait for it. Knows nothing of training.
+Of the run's own, one a GPU, the first does what must be done once, and the others wait for it. No
+process that the run starts outlives it, whatever ends it. Knows nothing of training.
 """
 
+import contextlib
 import datetime
+import multiprocessing
+import multiprocessing.connection
 import os
-from collections.abc import Callable
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 _Result = TypeVar("_Result")
 # Tokenising millions of rows or measuring a plan keeps the others waiting.
 _PATIENCE = datetime.timedelta(hours=4)
-_TOLD_BY_LAUNCHER = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")
+_SET_BY_LAUNCHER = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")
 
 
 @dataclass(frozen=True)
@@ -28,7 +35,7 @@ class Ranks:
         return self.rank == 0
 
     def first(self, work: Callable[[], _Result]) -> _Result:
-        """Let the first process do something and give its result to all.
+        """Let the first process do something, and return its result in all.
 
         Raises:
             SystemExit: in the others, where the work failed: the first one says why.
@@ -38,16 +45,16 @@ class Ranks:
         import torch.distributed
 
         # The result, and whether there is none.
-        told: list[Any] = [None, True]
+        message: list[Any] = [None, True]
         try:
             if self.is_first:
-                told = [work(), False]
+                message = [work(), False]
         except Exception:
-            torch.distributed.broadcast_object_list(told)
+            torch.distributed.broadcast_object_list(message)
             raise
-        torch.distributed.broadcast_object_list(told)
+        torch.distributed.broadcast_object_list(message)
         result: _Result
-        result, has_failed = told
+        result, has_failed = message
         if has_failed:
             raise SystemExit(1)
         return result
@@ -76,7 +83,7 @@ class Ranks:
                 torch.distributed.destroy_process_group()
 
     def any(self, answer: bool) -> bool:
-        """Tell all processes whether one of them says yes."""
+        """Return, in all processes, whether one of them says yes."""
         if self.count == 1:
             return answer
         import torch
@@ -113,5 +120,57 @@ def _to_numbered_cpu(storage: Any, location: str) -> Any:
 
 def leave() -> None:
     """Let this process, started by one of the run's, stand alone: else it waits to join them."""
-    for name in _TOLD_BY_LAUNCHER:
+    for name in _SET_BY_LAUNCHER:
         os.environ.pop(name, None)
+
+
+def end_with_parent() -> None:
+    """End this process as soon as the one that started it is gone, be it by kill -9.
+
+    Called first in a process of ``multiprocessing``; works on every system. Nothing is tidied up:
+    the next run removes what was half written.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_watch, args=(parent.sentinel,), daemon=True).start()
+
+
+def _watch(sentinel: int) -> None:
+    multiprocessing.connection.wait([sentinel])
+    os._exit(1)
+
+
+@contextlib.contextmanager
+def shielded() -> Iterator[None]:
+    """Start processes that interrupts reach only through this one, not even as they start.
+
+    A terminal sends Ctrl-C to all of them and a service manager its signal to end: one that dies of
+    it would look like a fault, and each would print a traceback.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # on Windows
+        yield
+        return
+    from multiprocessing import resource_tracker
+
+    # Started together with the first process, it would let the signals through again.
+    resource_tracker.ensure_running()
+    earlier = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, earlier)
+
+
+@contextlib.contextmanager
+def start(work: Callable[..., _Result], *arguments: Any) -> Iterator["Future[_Result]"]:
+    """Start work in a process of its own; the block's end waits for it, its failure kills it."""
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, spawn, initializer=end_with_parent) as pool:
+        with shielded():
+            future = pool.submit(work, *arguments)
+        try:
+            yield future
+        except BaseException:
+            for child in multiprocessing.active_children():
+                child.kill()
+            raise
