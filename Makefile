@@ -1,6 +1,6 @@
 # make demo    install, then run every stage on the sample (CPU, under five minutes)
 # make test    install, then lint, types, import rules and tests: what CI runs
-# make lint    ruff, mypy, import-linter
+# make lint    ruff, mypy, the rules of the house (sizes, names, imports)
 # make test-browser  the web page in a headless Chromium, which must be there
 # make bench-gpu  the training recipes on the GPU at hand (in your own environment)
 # make bench-generate  ways to write descriptions on the GPU at hand, side by side
@@ -43,7 +43,7 @@ lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/lint-imports
+	$(BIN)/python -m tests.house
 
 test: lint
 	$(BIN)/pytest

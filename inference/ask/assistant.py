@@ -7,7 +7,6 @@ and says what the answer rests on. The same question, seed and weights give the 
 import contextlib
 import dataclasses
 import json
-import os
 import threading
 from collections.abc import Generator
 from contextlib import closing

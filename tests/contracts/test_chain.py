@@ -44,8 +44,8 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Path:
     command(
         training_stage, "run", "--prompt.template=compact", "--optimisation.batch_size=8",
         f"--prompt.instruction={json.dumps(INSTRUCTIONS)}", "--optimisation.max_steps=4",
-        "--optimisation.precision=float32", base=save_base(root / "base"), max_length=256, max_truncated_share=0.1,
-        subset=root / "subset", out=root / "run", backend="transformers",
+        "--optimisation.precision=float32", base=save_base(root / "base"), max_length=256,
+        max_truncated_share=0.1, subset=root / "subset", out=root / "run", backend="transformers",
     )  # fmt: skip
     command(training_stage, "export", run=root / "run", out=root / "export", precision="float32")
     for model in ("run", "export"):
