@@ -27,7 +27,7 @@ _WRITES = {
     "subset": (
         "dataset_dict.json", "*/data-*.arrow", "*/dataset_info.json", "*/state.json", "show.png",
     ),
-    "plan": ("plan.json", "measured.jsonl"),
+    "plan": ("plan.json", "measured.json"),
     "train": (
         "adapter/*", "base/*", "checkpoints/*/*", "checkpoints/runs/*/*", "metrics.jsonl",
         "loss.png", "plan.json",
