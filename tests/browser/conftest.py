@@ -4,12 +4,11 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.inference.conftest import finish_run, make_adapter, make_base
+from tests.builders import finish_run, save_adapter, save_base, write_clean
 from tests.serving import serving
 
 LONG = "An Extraordinarily Long Title " + "of Many, Many Words and Donaudampfschifffahrt " * 8
@@ -46,18 +45,16 @@ def browser() -> Iterator[Any]:
 
 
 @pytest.fixture(scope="session")
-def words(
-    clean_of: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
-) -> tuple[str, ...]:
+def words(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
     """The flags that name the model and the catalogue."""
     folder = tmp_path_factory.mktemp("browser")
-    base = make_base(folder / "run/base")
+    base = save_base(folder / "run/base")
     config = json.loads((base / "config.json").read_text())
     config["max_position_embeddings"] = 2_048  # for a long title in a long question
     (base / "config.json").write_text(json.dumps(config))
-    make_adapter(folder / "run/adapter", folder / "run/base")
+    save_adapter(folder / "run/adapter", folder / "run/base")
     finish_run(folder / "run")
-    clean = clean_of(folder / "clean", ROWS, parts=1)
+    clean = write_clean(folder / "clean", ROWS, parts=1)
     return (f"--run={folder / 'run'}", f"--catalogue={clean}", "--device=cpu")
 
 

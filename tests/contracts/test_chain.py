@@ -17,7 +17,7 @@ import training.__main__ as training_stage
 from data.artefacts import manifest
 from data.artefacts.folder import Folder
 from data.tokens import TextTokenizer
-from tests.inference.conftest import make_base as save_base
+from tests.builders import save_base
 from tests.serving import serving
 
 RECORDS = 900

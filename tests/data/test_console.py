@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data import console
-from tests.conftest import ROOT
+from tests.builders import ROOT
 
 HOSTILE = "\x1b]0;owned\x07\x9b31m\u202eevil\u2066\r\x00\u2028\udcff"
 

@@ -22,13 +22,14 @@ from data.charts import Lengths
 from data.errors import ConfigError
 from data.show import ShowConfig
 from data.subset import SubsetConfig
+from tests.builders import write_clean
 
 ROWS = [(f"uid{i}", f"Title {i}", f"Content {i}.") for i in range(40)]
 
 
 @pytest.fixture
-def clean(clean_of: Any, tmp_path: Path) -> Path:
-    return Path(clean_of(tmp_path / "clean", ROWS))
+def clean(tmp_path: Path) -> Path:
+    return Path(write_clean(tmp_path / "clean", ROWS))
 
 
 def shown(capsys: Any, *words: str) -> str:

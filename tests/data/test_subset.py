@@ -23,6 +23,7 @@ from data.artefacts.parts import read_batches
 from data.errors import ConfigError, ManifestError, OutputError, SubsetError
 from data.sampling import SplitShares
 from data.subset import SubsetConfig
+from tests.builders import digest_files, write_clean
 
 Row = tuple[str, str, str]
 
@@ -41,8 +42,8 @@ def make_rows(rows: int) -> list[Row]:
 
 
 @pytest.fixture(scope="module")
-def clean(tmp_path_factory: pytest.TempPathFactory, clean_of: Any) -> Path:
-    return Path(clean_of(tmp_path_factory.mktemp("clean") / "clean", make_rows(1_200)))
+def clean(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return Path(write_clean(tmp_path_factory.mktemp("clean") / "clean", make_rows(1_200)))
 
 
 @pytest.fixture(scope="module")
@@ -141,11 +142,9 @@ def test_duplicates_leaks_and_the_rest_are_counted(make: Callable[..., Path], cl
     assert facts["rows"] == {"train": 100} | {s: kept[s] for s in ("validation", "test")}
 
 
-def test_the_longest_texts_of_the_subset_are_noted_in_code_points(
-    clean_of: Any, tmp_path: Path
-) -> None:
+def test_the_longest_texts_of_the_subset_are_noted_in_code_points(tmp_path: Path) -> None:
     rows = [(str(i), "é" * (i + 1), "😀" * (i + 3)) for i in range(20)]
-    clean = clean_of(tmp_path / "clean", rows, held_out=0.0)
+    clean = write_clean(tmp_path / "clean", rows, held_out=0.0)
     found = subset.run(SubsetConfig(clean=str(clean), out=str(tmp_path / "out")))
     assert (found.facts["longest_title"], found.facts["longest_content"]) == (20, 22)
 
@@ -196,27 +195,27 @@ def test_splits_are_mapped_from_one_copy_without_an_indices_mapping(
 
 
 def test_the_same_command_writes_the_same_bytes(
-    make: Callable[..., Path], clean: Path, tmp_path: Path, digests: Any
+    make: Callable[..., Path], clean: Path, tmp_path: Path
 ) -> None:
     os.utime(clean / "part-00000.parquet", (1, 1))
     again = tmp_path / "again"
     assert main(["subset", f"--clean={clean}", f"--out={again}", "--size=100"]) == 0
     first = make("--size=100")
-    assert digests(again) == digests(first)
-    assert len(digests(again)) == 10
+    assert digest_files(again) == digest_files(first)
+    assert len(digest_files(again)) == 10
     one, two = (manifest.read(Folder(str(folder))) for folder in (first, again))
     assert one.digest == two.digest
 
 
 @pytest.mark.parametrize("parts", [1, 7])
 def test_the_catalogues_shards_do_not_show_in_the_data(
-    make: Callable[..., Path], clean_of: Any, tmp_path: Path, digests: Any, parts: int
+    make: Callable[..., Path], tmp_path: Path, parts: int
 ) -> None:
-    other = clean_of(tmp_path / "clean", make_rows(1_200), parts=parts)
+    other = write_clean(tmp_path / "clean", make_rows(1_200), parts=parts)
     out = tmp_path / "out"
     assert main(["subset", f"--clean={other}", f"--out={out}", "--size=300"]) == 0
     found, reference = (
-        {name: digest for name, digest in digests(folder).items() if name.endswith(".arrow")}
+        {name: digest for name, digest in digest_files(folder).items() if name.endswith(".arrow")}
         for folder in (out, make("--size=300"))
     )
     assert len(found) == 3
@@ -224,18 +223,18 @@ def test_the_catalogues_shards_do_not_show_in_the_data(
 
 
 def test_rows_are_found_across_row_groups_and_ranges(
-    clean_of: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("data.artefacts.parts.ROWS_PER_GROUP", 64)
     monkeypatch.setattr("data.subset._ROWS_AT_ONCE", 50)
-    clean = clean_of(tmp_path / "clean", make_rows(700))
+    clean = write_clean(tmp_path / "clean", make_rows(700))
     subset.run(SubsetConfig(clean=str(clean), out=str(tmp_path / "out")))
     for split in schema.SPLITS:
         assert rows_of(tmp_path / "out", split) == expected(by_key(all_rows(clean)), split)
 
 
 def test_a_range_holds_no_more_text_than_a_column_of_strings_can(
-    clean_of: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # 50,000 rows of 45 KB, which are more than 2 GiB together.
     sizes = np.full(120_000, 45_000, dtype=np.int32)
@@ -248,7 +247,7 @@ def test_a_range_holds_no_more_text_than_a_column_of_strings_can(
     # A row that is larger than a range, too, and the rows are the same however they are cut.
     monkeypatch.setattr("data.subset._BYTES_AT_ONCE", 60)
     assert list(subset.ranges(np.array([50, 10, 1, 900, 7]))) == [(0, 2), (2, 3), (3, 4), (4, 5)]
-    clean = clean_of(tmp_path / "clean", make_rows(200))
+    clean = write_clean(tmp_path / "clean", make_rows(200))
     subset.run(SubsetConfig(clean=str(clean), out=str(tmp_path / "out")))
     for split in schema.SPLITS:
         assert rows_of(tmp_path / "out", split) == expected(by_key(all_rows(clean)), split)
@@ -350,10 +349,10 @@ def test_more_rows_than_there_are_is_told_with_how_many_and_leaves_no_folder(
     assert main(["subset", *words, f"--size={there}"]) == 0
 
 
-def test_a_catalogue_without_train_rows_is_told(clean_of: Any, tmp_path: Path) -> None:
+def test_a_catalogue_without_train_rows_is_told(tmp_path: Path) -> None:
     shares = SplitShares(0.1, 0.1)
     held_out = [f"T{i}" for i in range(200) if sampling.splits([f"T{i}"], 3407, shares) == ["test"]]
-    clean = clean_of(tmp_path / "clean", [(t, t, t) for t in held_out], parts=1)
+    clean = write_clean(tmp_path / "clean", [(t, t, t) for t in held_out], parts=1)
     with pytest.raises(SubsetError, match="expected train rows, found none"):
         subset.run(SubsetConfig(clean=str(clean), out=str(tmp_path / "out")))
     assert not (tmp_path / "out").exists()
@@ -369,9 +368,9 @@ def test_a_catalogue_that_is_missing_or_unfinished_is_told(tmp_path: Path, capsy
 
 @pytest.mark.parametrize("damage", ["cut", "removed"])
 def test_a_damaged_catalogue_is_told_and_no_smaller_subset_is_made_of_it(
-    clean_of: Any, tmp_path: Path, capsys: Any, damage: str
+    tmp_path: Path, capsys: Any, damage: str
 ) -> None:
-    clean = clean_of(tmp_path / "clean", make_rows(50))
+    clean = write_clean(tmp_path / "clean", make_rows(50))
     path = clean / "part-00001.parquet"
     path.write_bytes(path.read_bytes()[:200]) if damage == "cut" else path.unlink()
     told = fail(capsys, f"--clean={clean}", f"--out={tmp_path / 'out'}")
@@ -380,23 +379,21 @@ def test_a_damaged_catalogue_is_told_and_no_smaller_subset_is_made_of_it(
     assert not (tmp_path / "out").exists()
 
 
-def test_the_catalogues_own_folder_is_never_written_over(
-    clean_of: Any, tmp_path: Path, capsys: Any, digests: Any
-) -> None:
-    clean = clean_of(tmp_path / "clean", make_rows(50))
-    before = digests(clean)
+def test_the_catalogues_own_folder_is_never_written_over(tmp_path: Path, capsys: Any) -> None:
+    clean = write_clean(tmp_path / "clean", make_rows(50))
+    before = digest_files(clean)
     fail(capsys, f"--clean={clean}", f"--out={clean}", "--overwrite=true")
-    assert digests(clean) == before
+    assert digest_files(clean) == before
 
 
 def test_a_size_that_cannot_be_had_removes_nothing(
-    clean: Path, tmp_path: Path, capsys: Any, digests: Any
+    clean: Path, tmp_path: Path, capsys: Any
 ) -> None:
     words = (f"--clean={clean}", f"--out={tmp_path / 'out'}")
     assert main(["subset", *words, "--size=10"]) == 0
-    before = digests(tmp_path / "out")
+    before = digest_files(tmp_path / "out")
     fail(capsys, *words, "--size=100000", "--overwrite=true")
-    assert digests(tmp_path / "out") == before
+    assert digest_files(tmp_path / "out") == before
 
 
 def test_a_finished_subset_is_left_as_it_is_and_another_size_is_refused(
@@ -417,7 +414,6 @@ def test_a_kill_at_any_moment_is_made_good_by_the_same_command(
     make: Callable[..., Path],
     clean: Path,
     tmp_path: Path,
-    digests: Any,
     moment: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -440,7 +436,7 @@ def test_a_kill_at_any_moment_is_made_good_by_the_same_command(
     monkeypatch.undo()
     assert not (tmp_path / "out" / "manifest.json").exists()
     assert main(words) == 0
-    assert digests(tmp_path / "out") == digests(make("--size=100"))
+    assert digest_files(tmp_path / "out") == digest_files(make("--size=100"))
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,6 @@
 """A tiny random Llama with an adapter of its own as a finished run, and titles to write for."""
 
-import json
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +15,7 @@ from data.artefacts import schema
 from data.artefacts.folder import Artefact, Folder, digest_file
 from data.artefacts.manifest import Counts, Manifest
 from data.artefacts.parts import commit_part, part_name
-from data.artefacts.run import locate
-from data.prompt import Prompt
-
-CONTEXT = 256
-NOUNS = ("kettle", "lamp", "novel", "jacket", "violin", "clock", "tent", "mirror")
-COLOURS = ("green", "copper", "white", "quiet", "small")
+from tests.builders import finish_run, save_adapter, save_base
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -32,136 +25,13 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def make_titles(rows: int) -> list[str]:
-    """Titles of many lengths, none twice."""
-    return [
-        f"{COLOURS[i % 5].title()} {NOUNS[i % 8]} No. {i}" + " of steel, boxed" * (i % 4)
-        for i in range(rows)
-    ]
-
-
-@pytest.fixture(scope="session")
-def some_titles() -> Callable[[int], list[str]]:
-    return make_titles
-
-
-def save_tokenizer(folder: Path) -> None:
-    """A byte-level BPE that writes <s> before every text, as Llama's own does."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-    from transformers import PreTrainedTokenizerFast
-
-    special = ["<s>", "</s>", "<pad>"]
-    made = Tokenizer(models.BPE())
-    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    made.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=320,
-        special_tokens=special,
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    made.train_from_iterator([Prompt().render(title) for title in make_titles(40)], trainer)
-    made.post_processor = processors.TemplateProcessing(
-        single="<s> $A", special_tokens=[("<s>", made.token_to_id("<s>"))]
-    )
-    PreTrainedTokenizerFast(
-        tokenizer_object=made, bos_token="<s>", eos_token="</s>", pad_token="<pad>"
-    ).save_pretrained(folder)
-
-
-def make_base(folder: Path, seed: int = 0, hidden: int = 32) -> Path:
-    """Random weights that are far from ties and end about half of the texts within 14 tokens."""
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    torch.manual_seed(seed)
-    config = LlamaConfig(
-        vocab_size=320,
-        hidden_size=hidden,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=CONTEXT,
-        initializer_range=0.5,
-        bos_token_id=0,
-        eos_token_id=1,
-        pad_token_id=2,
-        tie_word_embeddings=False,
-    )
-    model = LlamaForCausalLM(config)
-    with torch.no_grad():
-        model.lm_head.weight[1] *= 1.8
-    model.save_pretrained(folder)
-    save_tokenizer(folder)
-    return folder
-
-
-def make_adapter(folder: Path, base: Path, seed: int = 1) -> None:
-    """A LoRA whose both halves are random: what it adds is not zero."""
-    import torch
-    from peft import LoraConfig, get_peft_model
-    from transformers import AutoModelForCausalLM
-
-    torch.manual_seed(seed)
-    config = LoraConfig(
-        r=4, lora_alpha=8, target_modules=["q_proj", "v_proj", "down_proj"], task_type="CAUSAL_LM"
-    )
-    model = get_peft_model(AutoModelForCausalLM.from_pretrained(base), config)
-    with torch.no_grad():
-        for name, weight in model.named_parameters():
-            if "lora_" in name:
-                weight.copy_(torch.randn_like(weight) * 0.2)
-    model.save_pretrained(folder)
-
-
-def finish_run(run: Path, **facts: Any) -> Path:
-    """Write the manifest that a training run ends with."""
-    base = locate(str(run / "base"))
-    told = {
-        "base": "base",
-        "base_digest": base.digest,
-        "prompt": {"template": "alpaca", "instruction": "Write a product description."},
-        "longest_completion_tokens": 12,
-    }
-    Manifest("train", {}, {"seed": 1}, (), (), Counts(), facts=told | facts).write(Folder(str(run)))
-    return run
-
-
 @pytest.fixture(scope="session")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run: base, adapter and manifest. Copy it before changing it."""
     folder = tmp_path_factory.mktemp("models") / "run"
-    make_base(folder / "base")
-    make_adapter(folder / "adapter", folder / "base")
+    save_base(folder / "base")
+    save_adapter(folder / "adapter", folder / "base")
     return finish_run(folder)
-
-
-@pytest.fixture(scope="session")
-def base_of() -> Callable[..., Path]:
-    return make_base
-
-
-@pytest.fixture(scope="session")
-def adapter_of() -> Callable[..., None]:
-    return make_adapter
-
-
-@pytest.fixture(scope="session")
-def finished() -> Callable[..., Path]:
-    return finish_run
-
-
-@pytest.fixture(scope="session")
-def jsonl() -> Callable[..., Path]:
-    """Write titles as JSON lines with uids u0, u1, ..."""
-
-    def write(path: Path, titles: list[str]) -> Path:
-        rows = [{"uid": f"u{i}", "title": title} for i, title in enumerate(titles)]
-        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-        return path
-
-    return write
 
 
 @pytest.fixture(scope="session")

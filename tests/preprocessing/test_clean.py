@@ -33,6 +33,7 @@ from preprocessing.clean import (
 from preprocessing.config import CleanConfig, RowRules
 from preprocessing.source import cut_stream, find
 from tests import killing
+from tests.builders import KEPT, REFUSED, digest_files, raw_line, raw_lines, write_raw
 
 RULES = ("--rules.content_min=20", "--rules.content_max=200")
 ROWS = 600
@@ -61,9 +62,9 @@ def clean(scheduler: str) -> Callable[..., int]:
 
 
 @pytest.fixture(scope="session")
-def raw(tmp_path_factory: pytest.TempPathFactory, lines: Any, write: Any) -> Path:
+def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A raw file of invented records, one in a hundred broken."""
-    return Path(write(tmp_path_factory.mktemp("raw") / "trn.json", lines(ROWS)))
+    return Path(write_raw(tmp_path_factory.mktemp("raw") / "trn.json", raw_lines(ROWS)))
 
 
 @pytest.fixture(scope="session")
@@ -145,7 +146,7 @@ def test_any_number_of_workers_and_any_block_size_give_the_same_rows(
 
 
 def test_gzip_gives_the_same_rows_and_the_same_parts_but_for_the_name(
-    raw: Path, reference: Path, tmp_path: Path, clean: Callable[..., int], write: Any
+    raw: Path, reference: Path, tmp_path: Path, clean: Callable[..., int]
 ) -> None:
     packed = tmp_path / "trn.json.gz"
     packed.write_bytes(gzip.compress(raw.read_bytes()))
@@ -158,11 +159,11 @@ def test_gzip_gives_the_same_rows_and_the_same_parts_but_for_the_name(
 
 
 def test_two_files_of_a_folder_give_their_rows_under_their_names(
-    lines: Any, reference: Path, tmp_path: Path, clean: Callable[..., int], write: Any
+    reference: Path, tmp_path: Path, clean: Callable[..., int]
 ) -> None:
-    cut = lines(ROWS)
-    write(tmp_path / "raw" / "a.json", cut[:250])
-    write(tmp_path / "raw" / "b.json.gz", cut[250:])
+    cut = raw_lines(ROWS)
+    write_raw(tmp_path / "raw" / "a.json", cut[:250])
+    write_raw(tmp_path / "raw" / "b.json.gz", cut[250:])
     assert clean(tmp_path / "raw", tmp_path / "clean", "--block_bytes=7000", *LOOSE) == 0
     rows = read(tmp_path / "clean")
     assert {row["source"] for row in rows} == {"a.json", "b.json.gz"}
@@ -176,10 +177,10 @@ def test_two_files_of_a_folder_give_their_rows_under_their_names(
 
 
 def test_every_odd_line_among_good_ones_gets_the_verdict_that_it_gets_alone(
-    tmp_path: Path, clean: Callable[..., int], kept: Any, refused: Any, line: Any
+    tmp_path: Path, clean: Callable[..., int]
 ) -> None:
-    good = [line(f"good {i}", "Lamp", "Bright and small and green.") for i in range(300)]
-    odd = [each for each, _ in refused.values()] + [each for each, _ in kept.values()]
+    good = [raw_line(f"good {i}", "Lamp", "Bright and small and green.") for i in range(300)]
+    odd = [each for each, _ in REFUSED.values()] + [each for each, _ in KEPT.values()]
     shuffled = [*good[:100], b"", *odd, *good[100:], b"x" * 70_000]
     path = tmp_path / "trn.json"
     path.write_bytes(b"\xef\xbb\xbf" + b"\r\n".join(shuffled))
@@ -188,11 +189,11 @@ def test_every_odd_line_among_good_ones_gets_the_verdict_that_it_gets_alone(
     assert clean(path, tmp_path / "clean", *words, *loose) == 0
     counts = manifest.read(Folder(str(tmp_path / "clean"))).counts
     expected: dict[str, int] = {"line_too_long": 1}
-    for _, reason in refused.values():
+    for _, reason in REFUSED.values():
         expected[reason] = expected.get(reason, 0) + 1
     assert counts.quarantined == expected
     assert counts.dropped == {"blank_line": 1}
-    assert counts.kept == len(good) + len(kept)
+    assert counts.kept == len(good) + len(KEPT)
     assert counts.read == len(shuffled)
     data = path.read_bytes()
     for row in read(tmp_path / "clean", "quarantine"):
@@ -232,13 +233,13 @@ def test_the_digest_of_a_run_is_the_same_in_another_folder_and_for_other_workers
 
 
 def test_a_finished_output_is_left_as_it_is_and_says_so(
-    raw: Path, reference: Path, capsys: Any, digests: Any
+    raw: Path, reference: Path, capsys: Any
 ) -> None:
-    before = digests(reference) | {"manifest": (reference / "manifest.json").read_bytes()}
+    before = digest_files(reference) | {"manifest": (reference / "manifest.json").read_bytes()}
     asked = (f"--source={raw}", f"--out={reference}", "--workers=1")
     assert main(["clean", *asked, *RULES, *LOOSE]) == 0
     assert "already finished" in capsys.readouterr().out
-    after = digests(reference) | {"manifest": (reference / "manifest.json").read_bytes()}
+    after = digest_files(reference) | {"manifest": (reference / "manifest.json").read_bytes()}
     assert after == before
 
 
@@ -318,9 +319,9 @@ def make_bad_source(kind: str, folder: Path, lines: list[bytes]) -> Path:
     ],
 )
 def test_bad_input_ends_in_one_message_and_leaves_no_output(
-    tmp_path: Path, clean: Callable[..., int], capsys: Any, lines: Any, kind: str, found: str
+    tmp_path: Path, clean: Callable[..., int], capsys: Any, kind: str, found: str
 ) -> None:
-    path = make_bad_source(kind, tmp_path, lines(400))
+    path = make_bad_source(kind, tmp_path, raw_lines(400))
     assert clean(path, tmp_path / "clean", "--block_bytes=4096", *LOOSE) == 1
     told = told_in_one_message(capsys)
     assert found in told
@@ -357,10 +358,10 @@ def test_records_with_other_fields_are_told_with_the_command_that_renames_them(
 
 
 def test_lines_in_another_encoding_are_told_with_the_command_that_converts_them(
-    tmp_path: Path, clean: Callable[..., int], capsys: Any, line: Any
+    tmp_path: Path, clean: Callable[..., int], capsys: Any
 ) -> None:
     path = tmp_path / "trn.json"
-    good = [line(str(i), content="Bright and small and green.") for i in range(50)]
+    good = [raw_line(str(i), content="Bright and small and green.") for i in range(50)]
     path.write_bytes(b"\n".join([*good, good[0].replace(b"Bright", b"Gr\xfcn")]))
     assert clean(path, tmp_path / "clean") == 1
     told = told_in_one_message(capsys)
@@ -392,11 +393,11 @@ def test_after_a_time_out_of_the_network_the_same_command_goes_on(
 
 
 def test_too_many_broken_lines_stop_the_run_with_the_first_three_shown(
-    tmp_path: Path, clean: Callable[..., int], capsys: Any, line: Any, write: Any
+    tmp_path: Path, clean: Callable[..., int], capsys: Any
 ) -> None:
-    good = [line(str(i), content="Bright and small and green.") for i in range(90)]
+    good = [raw_line(str(i), content="Bright and small and green.") for i in range(90)]
     bad = [b"broken %d" % i for i in range(10)]
-    path = write(tmp_path / "trn.json", [*good, *bad])
+    path = write_raw(tmp_path / "trn.json", [*good, *bad])
     # In blocks so small that the first ones hold no broken line, and others just one.
     words = ("--block_bytes=64", "--max_quarantined_share=0.09")
     assert clean(path, tmp_path / "clean", *words) == 1
@@ -411,11 +412,11 @@ def test_too_many_broken_lines_stop_the_run_with_the_first_three_shown(
 
 @pytest.mark.parametrize("name", ["trn.json", "trn.json.gz"])
 def test_broken_lines_that_the_rest_makes_up_for_do_not_stop_the_run(
-    tmp_path: Path, clean: Callable[..., int], line: Any, write: Any, name: str
+    tmp_path: Path, clean: Callable[..., int], name: str
 ) -> None:
     # One long broken line first: most of the bytes, but one line in 301.
-    good = [line(str(i), content="Bright and small and green.") for i in range(300)]
-    path = write(tmp_path / name, [b"x" * 200_000, *good])
+    good = [raw_line(str(i), content="Bright and small and green.") for i in range(300)]
+    path = write_raw(tmp_path / name, [b"x" * 200_000, *good])
     words = ("--block_bytes=4096", "--max_line_bytes=5000")
     assert clean(path, tmp_path / "clean", *words) == 0
     counts = manifest.read(Folder(str(tmp_path / "clean"))).counts
@@ -483,12 +484,12 @@ def test_a_finished_part_is_described_as_it_was_and_not_written_again(
 
 
 def test_cleaning_a_block_again_writes_the_same_bytes(
-    one_part: tuple[RawBlock, CleanConfig, CleanPart], digests: Any
+    one_part: tuple[RawBlock, CleanConfig, CleanPart],
 ) -> None:
     block, config, part = one_part
-    before = digests(Path(config.out))
+    before = digest_files(Path(config.out))
     assert clean_part(block, None, config) == part
-    assert digests(Path(config.out)) == before
+    assert digest_files(Path(config.out)) == before
 
 
 @pytest.mark.parametrize(
@@ -500,12 +501,11 @@ def test_cleaning_a_block_again_writes_the_same_bytes(
 )
 def test_a_damaged_part_is_made_again(
     one_part: tuple[RawBlock, CleanConfig, CleanPart],
-    digests: Any,
     name: str,
     damage: str,
 ) -> None:
     block, config, part = one_part
-    before = digests(Path(config.out))
+    before = digest_files(Path(config.out))
     path = Path(config.out) / name
     payload = path.read_bytes()
     match damage:
@@ -518,7 +518,7 @@ def test_a_damaged_part_is_made_again(
         case "foreign":
             pq.write_table(pa.table({"a": [1]}), path)
     assert verify_part(block, None, config) == part
-    assert digests(Path(config.out)) == before
+    assert digest_files(Path(config.out)) == before
 
 
 def test_a_part_of_other_input_is_refused_and_the_mending_flag_named(
@@ -549,16 +549,16 @@ def words(path: Path, out: Path) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def large(tmp_path_factory: pytest.TempPathFactory, lines: Any, write: Any) -> dict[str, Path]:
+def large(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A file of 20,000 records, plain and gzip: over 80 blocks of 32 KiB."""
     folder = tmp_path_factory.mktemp("large")
-    made = lines(20_000)
-    return {name: write(folder / name, made) for name in ("trn.json", "trn.json.gz")}
+    made = raw_lines(20_000)
+    return {name: write_raw(folder / name, made) for name in ("trn.json", "trn.json.gz")}
 
 
 @pytest.mark.parametrize("name", ["trn.json", "trn.json.gz"])
 def test_after_a_kill_the_same_command_ends_in_the_bytes_of_an_uninterrupted_run(
-    large: dict[str, Path], tmp_path: Path, clean: Any, digests: Any, name: str
+    large: dict[str, Path], tmp_path: Path, clean: Any, name: str
 ) -> None:
     whole, out = tmp_path / "whole", tmp_path / "clean"
     killed = killing.kill_midway(words(large[name], out), out, 5)
@@ -572,7 +572,7 @@ def test_after_a_kill_the_same_command_ends_in_the_bytes_of_an_uninterrupted_run
     blocks = ("--block_bytes=32768", *LOOSE)
     assert clean(large[name], whole, *blocks) == 0
     assert clean(large[name], out, *blocks) == 0
-    killing.check_resumed(out, whole, killed, digests)
+    killing.check_resumed(out, whole, killed, digest_files)
 
 
 def test_an_interrupted_run_says_that_it_goes_on_and_ends_with_130(

@@ -1,7 +1,6 @@
 """Bytes to rows: every verdict on a line, and that none depends on the line's neighbours."""
 
 import json
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,6 +9,7 @@ from hypothesis import strategies as st
 
 from data.artefacts import schema
 from preprocessing.parse import Parsed, parse_lines
+from tests.builders import KEPT, REFUSED, raw_lines
 
 GOOD = b'{"uid": "9", "title": "Lamp", "content": "Bright."}'
 LIMIT = 100_000
@@ -74,8 +74,8 @@ def test_an_odd_record_is_kept_alone_among_good_and_among_bad(
         assert found[len(before)] == texts
 
 
-def test_every_reason_but_the_length_has_a_case(refused: dict[str, tuple[bytes, str]]) -> None:
-    assert {reason for _, reason in refused.values()} | {"line_too_long"} == set(schema.REASONS)
+def test_every_reason_but_the_length_has_a_case() -> None:
+    assert {reason for _, reason in REFUSED.values()} | {"line_too_long"} == set(schema.REASONS)
 
 
 @pytest.mark.parametrize("blank", [b"", b" ", b"\t \r", b"\r"])
@@ -158,10 +158,8 @@ def test_fields_of_other_types_in_other_rows_do_not_matter() -> None:
     assert [row["uid"] for row in dicts(parse(b"\n".join(lines)).rows)] == list("0123456")
 
 
-def test_records_nested_too_deeply_for_python_do_not_hide_broken_ones(
-    kept: dict[str, tuple[bytes, Any]], refused: dict[str, tuple[bytes, str]]
-) -> None:
-    deep, endless = kept["deep nesting elsewhere"][0], refused["nested without end"][0]
+def test_records_nested_too_deeply_for_python_do_not_hide_broken_ones() -> None:
+    deep, endless = KEPT["deep nesting elsewhere"][0], REFUSED["nested without end"][0]
     parsed = parse(b"\n".join([deep, endless, deep]))
     assert (parsed.rows.num_rows, parsed.quarantine.num_rows) == (2, 1)
 
@@ -170,10 +168,8 @@ def test_records_nested_too_deeply_for_python_do_not_hide_broken_ones(
 @given(draw=st.data())
 def test_the_fate_of_a_line_does_not_depend_on_its_neighbours(
     draw: st.DataObject,
-    kept: dict[str, tuple[bytes, Any]],
-    refused: dict[str, tuple[bytes, str]],
 ) -> None:
-    odd = [line for line, _ in [*kept.values(), *refused.values()]]
+    odd = [line for line, _ in [*KEPT.values(), *REFUSED.values()]]
     pool = [GOOD, GOOD, b"", b" \r", *odd]
     lines = draw.draw(st.lists(st.sampled_from(pool), max_size=12))
     expected: dict[int, Any] = {}
@@ -189,8 +185,8 @@ def test_the_fate_of_a_line_does_not_depend_on_its_neighbours(
     assert offsets == sorted(offsets)
 
 
-def test_each_offset_addresses_its_line(lines: Callable[[int], list[bytes]]) -> None:
-    data = b"".join(each + b"\n" for each in lines(500))
+def test_each_offset_addresses_its_line() -> None:
+    data = b"".join(each + b"\n" for each in raw_lines(500))
     parsed = parse(data, offset=1_000)
     assert parsed.rows.num_rows > 400
     for row in dicts(parsed.rows):

@@ -19,6 +19,7 @@ from data.errors import NetworkError, SourceError
 from preprocessing import source
 from preprocessing.parse import parse_lines
 from preprocessing.source import Lines, cut_stream, find, ranges, read_gzip, read_lines
+from tests.builders import raw_lines
 
 MARK = b"\xef\xbb\xbf"
 LIMIT = 1_000
@@ -287,10 +288,8 @@ def test_files_of_one_size_are_told_apart_by_samples(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("members", [1, 3])
 @pytest.mark.parametrize("block", [16, 100, 10**6])
-def test_gzip_gives_the_blocks_of_the_plain_bytes(
-    tmp_path: Path, lines: Callable[[int], list[bytes]], members: int, block: int
-) -> None:
-    data = MARK + b"".join(each + b"\n" for each in lines(40))
+def test_gzip_gives_the_blocks_of_the_plain_bytes(tmp_path: Path, members: int, block: int) -> None:
+    data = MARK + b"".join(each + b"\n" for each in raw_lines(40))
     size = -(-len(data) // members)
     path = tmp_path / "a.json.gz"
     path.write_bytes(b"".join(gzip.compress(data[a:b]) for a, b in ranges(len(data), size)))
@@ -303,16 +302,16 @@ def test_gzip_gives_the_blocks_of_the_plain_bytes(
 
 
 @pytest.mark.parametrize("kept", [0.5, 0.99])
-def test_a_truncated_gzip_is_told(tmp_path: Path, kept: float, lines: Any) -> None:
-    payload = gzip.compress(b"\n".join(lines(300)))
+def test_a_truncated_gzip_is_told(tmp_path: Path, kept: float) -> None:
+    payload = gzip.compress(b"\n".join(raw_lines(300)))
     path = tmp_path / "a.json.gz"
     path.write_bytes(payload[: int(len(payload) * kept)])
     with pytest.raises(SourceError, match="expected a whole gzip stream"):
         list(read_gzip(find(str(path))[0], 1_000, LIMIT, 200))
 
 
-def test_a_damaged_gzip_is_told(tmp_path: Path, lines: Any) -> None:
-    payload = bytearray(gzip.compress(b"\n".join(lines(300))))
+def test_a_damaged_gzip_is_told(tmp_path: Path) -> None:
+    payload = bytearray(gzip.compress(b"\n".join(raw_lines(300))))
     payload[len(payload) // 2 : len(payload) // 2 + 50] = b"\x00" * 50
     path = tmp_path / "a.json.gz"
     path.write_bytes(payload)
@@ -320,8 +319,8 @@ def test_a_damaged_gzip_is_told(tmp_path: Path, lines: Any) -> None:
         list(read_gzip(find(str(path))[0], 1_000, LIMIT, 200))
 
 
-def test_a_gzip_with_a_wrong_checksum_is_told(tmp_path: Path, lines: Any) -> None:
-    payload = bytearray(gzip.compress(b"\n".join(lines(300))))
+def test_a_gzip_with_a_wrong_checksum_is_told(tmp_path: Path) -> None:
+    payload = bytearray(gzip.compress(b"\n".join(raw_lines(300))))
     payload[-6] ^= 0xFF
     path = tmp_path / "a.json.gz"
     path.write_bytes(payload)
@@ -362,9 +361,9 @@ class Failing(io.BytesIO):
     "error", [FSTimeoutError(), TimeoutError("timed out"), ConnectionResetError(104, "reset")]
 )
 def test_a_network_that_fails_is_no_damaged_gzip(
-    error: Exception, tmp_path: Path, lines: Any, monkeypatch: pytest.MonkeyPatch
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    payload = gzip.compress(b"".join(each + b"\n" for each in lines(300)), 0)
+    payload = gzip.compress(b"".join(each + b"\n" for each in raw_lines(300)), 0)
     path = tmp_path / "a.json.gz"
     path.write_bytes(payload)
     [file] = find(str(path))

@@ -2,7 +2,6 @@
 
 import json
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +14,13 @@ os.environ.setdefault("GOMP_SPINCOUNT", "500")
 
 from data.subset import SubsetConfig, run
 from data.synthetic.records import lines
+from tests.builders import write_clean
 
 ROWS = 330
 
 
 @pytest.fixture(scope="session")
-def subset(tmp_path_factory: pytest.TempPathFactory, clean_of: Callable[..., Path]) -> Path:
+def subset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Some 180 train rows, and held-out ones."""
     folder = tmp_path_factory.mktemp("training")
     records = [json.loads(line) for line in lines(3407, 0, ROWS, ROWS)]
@@ -29,7 +29,7 @@ def subset(tmp_path_factory: pytest.TempPathFactory, clean_of: Callable[..., Pat
         for r in records
         if r["title"] and r["content"]
     ]
-    clean = clean_of(folder / "clean", rows)
+    clean = write_clean(folder / "clean", rows)
     run(SubsetConfig(clean=str(clean), out=str(folder / "subset")))
     return folder / "subset"
 

@@ -7,7 +7,6 @@ import random
 import shutil
 import signal
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from data.artefacts import manifest
 from data.artefacts.folder import Folder
 from data.artefacts.run import locate
 from data.prompt import SHOPPER
+from tests.builders import run_python
 from tests.faults import train_kills
 from training.__main__ import main
 from training.loop import metrics
@@ -400,15 +400,13 @@ def test_order_and_loss_are_chosen(words: list[str], tmp_path: Path, plain: Path
     assert facts_of(out)["loss_on"] == "full"
 
 
-def test_tiny_base_is_built_into_the_run(
-    words: list[str], tmp_path: Path, python: Callable[..., Any]
-) -> None:
+def test_tiny_base_is_built_into_the_run(words: list[str], tmp_path: Path) -> None:
     out = tmp_path / "run"
     shape = ["--tiny.vocabulary=400", "--tiny.hidden=32", "--tiny.steps=2"]
     more = [*shape, "--optimisation.max_steps=2", "--backend=auto"]
     # auto without Unsloth, however this machine is equipped.
     hidden = "import sys; sys.modules['unsloth'] = None; from training.__main__ import main; "
-    done = python("-c", f"{hidden}sys.exit(main(sys.argv[1:]))", *words, *more, f"--out={out}")
+    done = run_python("-c", f"{hidden}sys.exit(main(sys.argv[1:]))", *words, *more, f"--out={out}")
     assert done.returncode == 0, done.stderr
     assert "backend: transformers (unsloth does not import" in done.stderr
     facts = facts_of(out)
@@ -493,7 +491,7 @@ def test_eight_bit_optimizer_needs_a_gpu(
     assert adapter(tmp_path / "run") == adapter(plain)
 
 
-def test_backends_agree(words: list[str], tmp_path: Path, python: Callable[..., Any]) -> None:
+def test_backends_agree(words: list[str], tmp_path: Path) -> None:
     """Same labels in every micro-batch, same first weights, losses within ``TOLERANCE``."""
     if importlib.util.find_spec("unsloth") is None:
         pytest.skip("unsloth is not installed")
@@ -502,7 +500,7 @@ def test_backends_agree(words: list[str], tmp_path: Path, python: Callable[..., 
     for backend in ("unsloth", "transformers"):
         out = tmp_path / backend
         more = [f"--backend={backend}", f"--optimisation.max_steps={STEPS}", f"--out={out}"]
-        done = python("-c", BACKEND_SCRIPT, *words, *more)
+        done = run_python("-c", BACKEND_SCRIPT, *words, *more)
         assert done.returncode == 0, done.stderr
         assert f"backend: {backend} (asked for)" in done.stderr
         assert facts_of(out)["backend"] == backend
@@ -546,13 +544,13 @@ def test_unsloth_writes_nothing_into_the_working_folder(
     shutil.rmtree(out)
 
 
-def test_help_is_quick_and_imports_no_torch(python: Callable[..., Any]) -> None:
+def test_help_is_quick_and_imports_no_torch() -> None:
     script = (
         "import sys; from training.__main__ import main\n"
         "try: main(['run', '--help'])\n"
         "except SystemExit: pass\n"
         "sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
     )
-    done = python("-c", script)
+    done = run_python("-c", script)
     assert done.returncode == 0, done.stderr
     assert "--optimisation.learning_rate" in done.stdout

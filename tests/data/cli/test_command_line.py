@@ -18,7 +18,7 @@ from data.cli import command_line
 from data.cli.command_line import Command
 from data.cli.recipes import recipes_first
 from data.errors import CatalogueError, ConfigError, GateError, SourceError
-from tests.conftest import ROOT
+from tests.builders import ROOT, run_python
 
 
 @dataclass(frozen=True)
@@ -311,7 +311,7 @@ HEAVY = ("torch", "transformers", "trl", "peft", "unsloth", "datasets", "dask", 
     ("program", "command"),
     [("preprocessing", "clean"), ("data", "subset"), ("data", "synthesize"), ("data", "show")],
 )
-def test_help_of_a_command_loads_nothing_heavy(python: Any, program: str, command: str) -> None:
+def test_help_of_a_command_loads_nothing_heavy(program: str, command: str) -> None:
     script = (
         "import runpy, sys\n"
         f"sys.argv = ['{program}', '{command}', '--help']\n"
@@ -321,7 +321,7 @@ def test_help_of_a_command_loads_nothing_heavy(python: Any, program: str, comman
         "    print('ended with', end.code)\n"
         f"print('loaded', [name for name in {HEAVY} if name in sys.modules])\n"
     )
-    done = python("-c", script)
+    done = run_python("-c", script)
     assert done.stdout.splitlines()[-2:] == ["ended with 0", "loaded []"], done.stderr
 
 

@@ -16,6 +16,7 @@ from data.cli.extras import Need
 from data.errors import ExtraError
 from inference.__main__ import main as inference
 from preprocessing.__main__ import main as preprocessing
+from tests.builders import run_python
 from training.__main__ import main as training
 
 FOLDERS: dict[str, Callable[[list[str]], int]] = {
@@ -134,10 +135,10 @@ runpy.run_module({folder!r}, run_name="__main__", alter_sys=False)
     ],
 )  # fmt: skip
 def test_without_any_extra_help_is_there_and_a_command_ends_in_one_line(
-    python: Any, folder: str, words: list[str], code: int
+    folder: str, words: list[str], code: int
 ) -> None:
     blocked = {name for name in extras._EXTRA_OF if find_spec(name)}
-    done = python("-c", BLOCK.format(folder=folder, words=words, blocked=blocked))
+    done = run_python("-c", BLOCK.format(folder=folder, words=words, blocked=blocked))
     assert done.returncode == code, done.stderr
     assert "Traceback" not in done.stderr
     if code:

@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from data.cli import interrupts
-from tests.conftest import ROOT
+from tests.builders import ROOT
 from tests.faults.cleaning import OPEN, command
 from tests.faults.interrupts import LINE
 

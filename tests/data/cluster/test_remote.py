@@ -20,7 +20,7 @@ from data.cluster.client import connect
 from data.cluster.parts import results
 from data.cluster.remote import join
 from data.errors import CatalogueError, ConfigError
-from tests.conftest import ROOT
+from tests.builders import ROOT
 
 PATIENCE = 60.0
 SCRIPT = """

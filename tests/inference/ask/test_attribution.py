@@ -1,7 +1,6 @@
 """What an answer rests on: training state of a title, recited stretches."""
 
 import dataclasses
-from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
@@ -16,15 +15,16 @@ from data.subset import SubsetConfig
 from data.subset import run as take_subset
 from inference.ask.attribution import STATES, Training
 from inference.ask.index import Record
+from tests.builders import write_clean
 
 TEXT = "The {} kettle boils a litre of water in two minutes and never drips on the table."
 ROWS = [(f"u{i}", f"Kettle No. {i}", TEXT.format(f"{i}th")) for i in range(60)]
 
 
 @pytest.fixture(scope="module")
-def subset(clean_of: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def subset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("evidence")
-    clean = clean_of(folder / "clean", ROWS, held_out=0.15)
+    clean = write_clean(folder / "clean", ROWS, held_out=0.15)
     take_subset(SubsetConfig(clean=str(clean), out=str(folder / "subset"), size=20))
     return folder / "subset"
 

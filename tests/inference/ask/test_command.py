@@ -18,6 +18,7 @@ from data.prompt import Prompt
 from inference.__main__ import main, switches
 from inference.ask.command import line_command
 from inference.config import AskConfig, AssistantConfig, ServeConfig
+from tests.builders import finish_run, write_clean
 
 Ask = Callable[..., int]
 ROWS = [
@@ -30,8 +31,8 @@ ROWS = [
 
 
 @pytest.fixture(scope="module")
-def clean(clean_of: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return clean_of(tmp_path_factory.mktemp("ask") / "clean", ROWS, parts=2)
+def clean(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_clean(tmp_path_factory.mktemp("ask") / "clean", ROWS, parts=2)
 
 
 @pytest.fixture
@@ -96,12 +97,17 @@ SEVERAL = ["What is it like?", "What does it offer?", TRAINED]
     ],
 )
 def test_the_adapter_is_asked_in_words_that_it_knows(
-    known: Any, wording: str, told: str, clean: Path, run: Path, tmp_path: Path,
-    finished: Callable[..., Path], capsys: pytest.CaptureFixture[str],
+    known: Any,
+    wording: str,
+    told: str,
+    clean: Path,
+    run: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     own = Path(shutil.copytree(run, tmp_path / "run"))
-    finished(own, prompt={"template": "alpaca", "instruction": known})
+    finish_run(own, prompt={"template": "alpaca", "instruction": known})
     seen: list[tuple[str, str]] = []
     real = Prompt.ask
     monkeypatch.setattr(

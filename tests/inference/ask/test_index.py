@@ -4,7 +4,6 @@ import gzip
 import json
 import shutil
 import sqlite3
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -19,8 +18,8 @@ from data.errors import ManifestError, OutputError, SourceError
 from inference.ask import index, search
 from inference.ask.shelf import Shelf
 from preprocessing.__main__ import main as preprocess
+from tests.builders import raw_lines, write_clean, write_raw
 
-CleanOf = Callable[..., Path]
 ROWS = [(f"u{i}", f"Kettle No. {i} of Copper", f"Boils {i}.") for i in range(30)]
 
 
@@ -34,8 +33,8 @@ def find(place: str, question: str) -> list[str]:
         return [match.title for match in search.find(db, question)]
 
 
-def test_every_title_is_indexed_beside_the_shards(clean_of: CleanOf, tmp_path: Path) -> None:
-    clean = clean_of(tmp_path / "clean", ROWS)
+def test_every_title_is_indexed_beside_the_shards(tmp_path: Path) -> None:
+    clean = write_clean(tmp_path / "clean", ROWS)
     before = sorted(path.name for path in clean.iterdir())
     place = index.build(str(clean))
     assert place == str(tmp_path / "clean-titles")
@@ -46,8 +45,8 @@ def test_every_title_is_indexed_beside_the_shards(clean_of: CleanOf, tmp_path: P
     assert record.counts.kept == 30
 
 
-def test_a_finished_index_is_left_alone(clean_of: CleanOf, tmp_path: Path) -> None:
-    clean = str(clean_of(tmp_path / "clean", ROWS))
+def test_a_finished_index_is_left_alone(tmp_path: Path) -> None:
+    clean = str(write_clean(tmp_path / "clean", ROWS))
     file = Path(index.build(clean), "titles.sqlite")
     before = (file.stat().st_mtime_ns, file.read_bytes())
     index.build(clean)
@@ -55,9 +54,9 @@ def test_a_finished_index_is_left_alone(clean_of: CleanOf, tmp_path: Path) -> No
 
 
 def test_changed_shards_alone_are_indexed_anew(
-    clean_of: CleanOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    place = index.build(str(clean_of(tmp_path / "clean", ROWS)))
+    place = index.build(str(write_clean(tmp_path / "clean", ROWS)))
     changed = [*ROWS[:-1], ("u29", "Violin in Walnut", "Sings.")]
     read: list[str] = []
 
@@ -66,7 +65,7 @@ def test_changed_shards_alone_are_indexed_anew(
         return parts.open_part(folder, name, listed)
 
     monkeypatch.setattr("inference.ask.index.open_part", open_part)
-    other = clean_of(tmp_path / "again", changed)
+    other = write_clean(tmp_path / "again", changed)
     assert index.build(str(other), place) == place
     assert read == ["part-00002.parquet"]
     assert titles_of(place) == sorted(title for _, title, _ in changed)
@@ -83,9 +82,9 @@ def counted(place: str) -> list[tuple[str, int]]:
 
 
 def test_a_kill_while_indexing_is_gone_on_from(
-    clean_of: CleanOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    clean = str(clean_of(tmp_path / "clean", ROWS))
+    clean = str(write_clean(tmp_path / "clean", ROWS))
 
     def dies(folder: Folder, name: str, listed: Artefact) -> Any:
         if name == "part-00001.parquet":
@@ -102,9 +101,9 @@ def test_a_kill_while_indexing_is_gone_on_from(
 
 
 def test_an_index_of_another_form_is_made_anew(
-    clean_of: CleanOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    clean = str(clean_of(tmp_path / "clean", ROWS))
+    clean = str(write_clean(tmp_path / "clean", ROWS))
     place = index.build(clean)
     monkeypatch.setattr("inference.ask.index.FORM", index.FORM + 1)
     index.build(clean)
@@ -114,9 +113,9 @@ def test_an_index_of_another_form_is_made_anew(
 
 @pytest.mark.parametrize("damage", ["empty", "cut", "garbage", "a bit", "gone", "other tables"])
 def test_a_damaged_index_is_made_anew(
-    clean_of: CleanOf, tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    clean = str(clean_of(tmp_path / "clean", ROWS))
+    clean = str(write_clean(tmp_path / "clean", ROWS))
     file = Path(index.build(clean), "titles.sqlite")
     harm(file, damage)
     caplog.clear()
@@ -142,25 +141,25 @@ def harm(file: Path, damage: str) -> None:
 
 
 @pytest.mark.parametrize("damage", ["empty", "cut", "garbage", "other tables"])
-def test_a_half_written_index_is_made_anew(clean_of: CleanOf, tmp_path: Path, damage: str) -> None:
-    clean = str(clean_of(tmp_path / "clean", ROWS))
+def test_a_half_written_index_is_made_anew(tmp_path: Path, damage: str) -> None:
+    clean = str(write_clean(tmp_path / "clean", ROWS))
     place = Path(index.build(clean))
     (place / manifest.NAME).unlink()
     harm(place / "titles.sqlite", damage)
     assert titles_of(index.build(clean)) == sorted(title for _, title, _ in ROWS)
 
 
-def test_a_manifest_that_is_cut_off_is_made_anew(clean_of: CleanOf, tmp_path: Path) -> None:
-    clean = str(clean_of(tmp_path / "clean", ROWS))
+def test_a_manifest_that_is_cut_off_is_made_anew(tmp_path: Path) -> None:
+    clean = str(write_clean(tmp_path / "clean", ROWS))
     place = Path(index.build(clean))
     (place / manifest.NAME).write_text("{")
     assert len(titles_of(index.build(clean))) == len(ROWS)
 
 
 def test_two_who_build_at_once_make_one_index(
-    clean_of: CleanOf, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    clean = str(clean_of(tmp_path / "clean", ROWS))
+    clean = str(write_clean(tmp_path / "clean", ROWS))
     caplog.set_level("INFO", "catalogue")
     with ThreadPoolExecutor(4) as pool:
         places = list(pool.map(lambda _: index.build(clean), range(4)))
@@ -169,8 +168,8 @@ def test_two_who_build_at_once_make_one_index(
     assert len(titles_of(places[0])) == len(ROWS)
 
 
-def test_a_record_of_another_shard_is_never_given(clean_of: CleanOf, tmp_path: Path) -> None:
-    clean = clean_of(tmp_path / "clean", ROWS, parts=1)
+def test_a_record_of_another_shard_is_never_given(tmp_path: Path) -> None:
+    clean = write_clean(tmp_path / "clean", ROWS, parts=1)
     folder = Folder(str(clean))
     with closing(index.open_index(index.build(str(clean)))) as db:
         row = index.row_of(db, "Kettle No. 7 of Copper")
@@ -178,14 +177,14 @@ def test_a_record_of_another_shard_is_never_given(clean_of: CleanOf, tmp_path: P
         before = manifest.read(folder)
         assert index.read_record(db, folder, row, before).uid == "u7"
         shutil.rmtree(clean)
-        clean_of(clean, [(f"v{i}", f"Book No. {i}", "Read.") for i in range(30)], parts=1)
+        write_clean(clean, [(f"v{i}", f"Book No. {i}", "Read.") for i in range(30)], parts=1)
         with pytest.raises(ManifestError, match="the bytes that its manifest lists"):
             index.read_record(db, folder, row, before)
         with pytest.raises(ManifestError, match="the shard that was indexed"):
             index.read_record(db, folder, row, manifest.read(folder))
 
 
-def test_what_cannot_be_indexed_is_told(clean_of: CleanOf, tmp_path: Path) -> None:
+def test_what_cannot_be_indexed_is_told(tmp_path: Path) -> None:
     with pytest.raises(ManifestError, match="finished output of clean"):
         index.build(str(tmp_path / "none"))
     Manifest("clean", {}, {}, (), (), Counts()).write(Folder(str(tmp_path / "empty")))
@@ -194,7 +193,7 @@ def test_what_cannot_be_indexed_is_told(clean_of: CleanOf, tmp_path: Path) -> No
     taken = tmp_path / "taken"
     taken.mkdir()
     (taken / "letter.txt").write_text("mine")
-    clean = str(clean_of(tmp_path / "clean", ROWS))
+    clean = str(write_clean(tmp_path / "clean", ROWS))
     with pytest.raises(OutputError, match=r"letter\.txt"):
         index.build(clean, str(taken))
     with pytest.raises(OutputError, match="something else"):
@@ -202,12 +201,10 @@ def test_what_cannot_be_indexed_is_told(clean_of: CleanOf, tmp_path: Path) -> No
     assert (taken / "letter.txt").read_text() == "mine"
 
 
-def test_remote_shards_are_indexed_here(
-    clean_of: CleanOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_remote_shards_are_indexed_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import fsspec
 
-    clean = clean_of(tmp_path / "clean", ROWS)
+    clean = write_clean(tmp_path / "clean", ROWS)
     fsspec.filesystem("memory").put(str(clean), "memory://ask/clean", recursive=True)
     monkeypatch.chdir(tmp_path)
     place = index.build("memory://ask/clean")
@@ -219,8 +216,8 @@ def test_remote_shards_are_indexed_here(
     assert (record.uid, record.content) == ("u7", "Boils 7.")
 
 
-def test_a_record_traces_to_its_line_of_the_source(tmp_path: Path, lines: Any, write: Any) -> None:
-    source = write(tmp_path / "raw.json.gz", lines(1_200))
+def test_a_record_traces_to_its_line_of_the_source(tmp_path: Path) -> None:
+    source = write_raw(tmp_path / "raw.json.gz", raw_lines(1_200))
     clean = tmp_path / "clean"
     rules = ("--rules.content_min", "20", "--rules.content_max", "200")
     words = ("--source", str(source), "--out", str(clean), "--workers", "1", *rules)
@@ -238,9 +235,9 @@ def test_a_record_traces_to_its_line_of_the_source(tmp_path: Path, lines: Any, w
             assert json.loads(line)["uid"] == record.uid
 
 
-def test_a_title_is_found_by_its_spelling(clean_of: CleanOf, tmp_path: Path) -> None:
+def test_a_title_is_found_by_its_spelling(tmp_path: Path) -> None:
     rows = [("a", "The Café", "x"), ("b", "THE CAFE!", "y"), ("c", "The Cafés", "z")]
-    folder = Folder(str(clean_of(tmp_path / "clean", rows, parts=1)))
+    folder = Folder(str(write_clean(tmp_path / "clean", rows, parts=1)))
     catalogue = manifest.read(folder)
     with closing(index.open_index(index.build(folder.url))) as db:
 

@@ -1,7 +1,7 @@
 """Titles found by free questions: on literal rows, on the sample, on the real records."""
 
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from data.artefacts.folder import Folder
 from data.artefacts.parts import list_parts, read_part
 from inference.ask import index, search
 from preprocessing.__main__ import main as preprocess
+from tests.builders import write_clean
 from tests.phrasings import questions
 
 TITLES = (
@@ -30,11 +31,9 @@ TITLES = (
 
 
 @pytest.fixture(scope="module")
-def db(
-    clean_of: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[sqlite3.Connection]:
+def db(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sqlite3.Connection]:
     rows = [(f"u{i}", title, "text") for i, title in enumerate(TITLES)]
-    clean = clean_of(tmp_path_factory.mktemp("search") / "clean", rows, parts=2)
+    clean = write_clean(tmp_path_factory.mktemp("search") / "clean", rows, parts=2)
     with closing(index.open_index(index.build(str(clean)))) as opened:
         yield opened
 
@@ -76,9 +75,9 @@ def test_nothing_is_meant_by_other_questions(db: sqlite3.Connection, question: s
     assert not search.is_sure(search.find(db, question))
 
 
-def test_records_of_one_title_are_one_match(clean_of: Callable[..., Path], tmp_path: Path) -> None:
+def test_records_of_one_title_are_one_match(tmp_path: Path) -> None:
     rows = [("a", "The Prophet", "one"), ("b", "The Prophet", "two"), ("c", "The Poet", "three")]
-    clean = clean_of(tmp_path / "clean", rows, parts=1)
+    clean = write_clean(tmp_path / "clean", rows, parts=1)
     with closing(index.open_index(index.build(str(clean)))) as opened:
         first = search.find(opened, "The Prophet")[0]
     assert (first.title, first.records) == ("The Prophet", 2)

@@ -1,7 +1,6 @@
 """The catalogue kept in step with its shards: cleaned anew, removed, half made, damaged."""
 
 import shutil
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -11,8 +10,8 @@ from data.artefacts import manifest
 from data.errors import ManifestError
 from inference.ask import search
 from inference.ask.shelf import Shelf
+from tests.builders import write_clean
 
-CleanOf = Callable[..., Path]
 PANS = [(f"p{i}", f"Frying Pan No. {i}", f"Fries {i}.") for i in range(20)]
 BOOKS = [(f"b{i}", f"Book No. {i}", f"Reads {i}.") for i in range(20)]
 PANS_LATER = [*BOOKS[:10], *PANS]
@@ -23,21 +22,21 @@ def find(shelf: Shelf, title: str) -> tuple[int, str]:
         return search.find(db, title)[0].row, digest
 
 
-def make(clean_of: CleanOf, clean: Path, rows: list[tuple[str, str, str]]) -> Path:
+def make(clean: Path, rows: list[tuple[str, str, str]]) -> Path:
     shutil.rmtree(clean, ignore_errors=True)
-    return clean_of(clean, rows, parts=1)
+    return write_clean(clean, rows, parts=1)
 
 
 @pytest.fixture
-def clean(clean_of: CleanOf, tmp_path: Path) -> Path:
-    return make(clean_of, tmp_path / "clean", PANS)
+def clean(tmp_path: Path) -> Path:
+    return make(tmp_path / "clean", PANS)
 
 
-def test_a_catalogue_cleaned_anew_is_indexed_anew(clean_of: CleanOf, clean: Path) -> None:
+def test_a_catalogue_cleaned_anew_is_indexed_anew(clean: Path) -> None:
     shelf = Shelf(str(clean))
     row, digest = find(shelf, "Frying Pan No. 7")
     assert shelf.record(row, digest).uid == "p7"
-    make(clean_of, clean, PANS_LATER)
+    make(clean, PANS_LATER)
     # What was found before is not looked up in the other one.
     with pytest.raises(ManifestError, match="another by now"):
         shelf.record(row, digest)
@@ -48,7 +47,7 @@ def test_a_catalogue_cleaned_anew_is_indexed_anew(clean_of: CleanOf, clean: Path
     assert shelf.digest == digest
 
 
-def test_a_catalogue_that_is_gone_or_half_made_is_told(clean_of: CleanOf, clean: Path) -> None:
+def test_a_catalogue_that_is_gone_or_half_made_is_told(clean: Path) -> None:
     shelf = Shelf(str(clean))
     (clean / manifest.NAME).unlink()
     with pytest.raises(ManifestError, match="the finished output of clean"):
@@ -56,7 +55,7 @@ def test_a_catalogue_that_is_gone_or_half_made_is_told(clean_of: CleanOf, clean:
     shutil.rmtree(clean)
     with pytest.raises(ManifestError, match="the finished output of clean"):
         find(shelf, "Frying Pan No. 7")
-    make(clean_of, clean, BOOKS)
+    make(clean, BOOKS)
     row, digest = find(shelf, "Book No. 3")
     assert shelf.record(row, digest).uid == "b3"
 

@@ -4,7 +4,6 @@ import dataclasses
 import json
 import logging
 import random
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from inference.engine.slots import (
     common_beginning,
     unexpanded_attention,
 )
+from tests.builders import some_titles
 
 GREEDY = Settings(
     max_new_tokens=14,
@@ -45,7 +45,7 @@ def model(run: Path) -> Run:
 
 
 @pytest.fixture(scope="module")
-def requests(some_titles: Callable[[int], list[str]]) -> list[Request]:
+def requests() -> list[Request]:
     return [Request(f"u{i}", Prompt().render(title)) for i, title in enumerate(some_titles(40))]
 
 

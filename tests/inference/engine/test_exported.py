@@ -17,6 +17,7 @@ from inference.engine import batch
 from inference.engine.reference import ReferenceEngine
 from inference.engine.requests import Request, Settings
 from inference.evaluate.systems import check_run
+from tests.builders import finish_run, some_titles
 from training import export
 from training.config import ExportConfig
 
@@ -66,11 +67,12 @@ def ours(folder: Path, requests: list[Request], kind: Callable[..., Any]) -> lis
 
 @pytest.mark.parametrize("prompt", PROMPTS, ids=lambda p: f"{p.template}-{len(p.instructions)}")
 def test_run_export_and_plain_transformers_write_the_same(
-    prompt: Prompt, hostile: Path, finished: Callable[..., Path], tmp_path: Path,
-    some_titles: Callable[[int], list[str]],
+    prompt: Prompt,
+    hostile: Path,
+    tmp_path: Path,
 ) -> None:  # fmt: skip
     told = {"template": prompt.template, "instruction": prompt.instruction}
-    finished(hostile, prompt=told, longest_completion_tokens=12, max_length=200)
+    finish_run(hostile, prompt=told, longest_completion_tokens=12, max_length=200)
     out = tmp_path / "exported"
     export.run(ExportConfig(run=str(hostile), out=str(out), precision="float32"))
     found = Run.open(str(out))
@@ -86,10 +88,8 @@ def test_run_export_and_plain_transformers_write_the_same(
     assert plain_texts(out, [request.prompt for request in requests]) == expected
 
 
-def test_an_export_knows_where_it_comes_from(
-    hostile: Path, finished: Callable[..., Path], tmp_path: Path
-) -> None:
-    finished(hostile, max_length=200)
+def test_an_export_knows_where_it_comes_from(hostile: Path, tmp_path: Path) -> None:
+    finish_run(hostile, max_length=200)
     out = tmp_path / "exported"
     record = export.run(ExportConfig(run=str(hostile), out=str(out)))
     made = Run.open(str(out)).record
@@ -136,11 +136,11 @@ def test_what_an_adapters_settings_change_is_in_its_identity(run: Path, tmp_path
 
 
 def test_weights_that_float16_cannot_hold_are_named(
-    hostile: Path, finished: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    hostile: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from peft.tuners.lora import LoraModel
 
-    finished(hostile)
+    finish_run(hostile)
     merge = LoraModel.merge_and_unload
 
     def huge(self: Any, **how: Any) -> Any:

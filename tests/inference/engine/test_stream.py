@@ -3,7 +3,7 @@
 import dataclasses
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from inference.engine.requests import Completion, Request, Settings
 from inference.engine.slots import Decoder
 from inference.engine.stream import _WAIT, BusyError, SlotAnswerer, WholeAnswerer, answerer
 from inference.engine.weights import Texts
+from tests.builders import some_titles
 
 GREEDY = Settings(14, 0.0, 1.0, 0, None, "fast", "cpu", None, 1)
 DRAWN = dataclasses.replace(GREEDY, temperature=0.8)
@@ -40,7 +41,7 @@ def drawn(model: Run) -> Iterator[SlotAnswerer]:
 
 
 @pytest.fixture(scope="module")
-def long_prompt(model: Run, greedy: SlotAnswerer, some_titles: Callable[[int], list[str]]) -> str:
+def long_prompt(model: Run, greedy: SlotAnswerer) -> str:
     """A prompt whose answer goes on to the limit."""
     prompts = [model.prompt.ask("What is it like?", title) for title in some_titles(12)]
     whole = {prompt: last(greedy.stream(prompt, "", 1)) for prompt in prompts}
@@ -52,9 +53,7 @@ def last(stream: Iterator[Completion]) -> Completion:
     return whole
 
 
-def test_the_texts_are_those_of_generate(
-    model: Run, greedy: SlotAnswerer, some_titles: Callable[[int], list[str]]
-) -> None:
+def test_the_texts_are_those_of_generate(model: Run, greedy: SlotAnswerer) -> None:
     prompts = [model.prompt.ask("What is it like?", title) for title in some_titles(12)]
     reference = ReferenceEngine(model, GREEDY)
     expected = reference.generate([Request("", prompt) for prompt in prompts])
@@ -69,9 +68,7 @@ def test_a_text_grows(greedy: SlotAnswerer, long_prompt: str) -> None:
     assert lengths == sorted(lengths)
 
 
-def test_a_text_does_not_depend_on_who_else_asks(
-    model: Run, drawn: SlotAnswerer, some_titles: Callable[[int], list[str]]
-) -> None:
+def test_a_text_does_not_depend_on_who_else_asks(model: Run, drawn: SlotAnswerer) -> None:
     prompts = [model.prompt.ask("What is it like?", title) for title in some_titles(40)]
     alone = [last(drawn.stream(prompt, f"u{i}", 7)) for i, prompt in enumerate(prompts)]
     together: dict[int, Completion] = {}
@@ -142,9 +139,7 @@ def test_a_fault_of_the_model_reaches_who_asked(
         assert last(answers.stream(long_prompt, "", 1)).new_tokens == 14
 
 
-def test_stoppers_lose_nobody_an_answer(
-    model: Run, drawn: SlotAnswerer, some_titles: Callable[[int], list[str]]
-) -> None:
+def test_stoppers_lose_nobody_an_answer(model: Run, drawn: SlotAnswerer) -> None:
     prompts = [model.prompt.ask("What is it like?", title) for title in some_titles(12)]
     alone = [last(drawn.stream(prompt, f"u{i}", 7)) for i, prompt in enumerate(prompts)]
     together: dict[int, list[Completion]] = {i: [] for i in range(12)}
@@ -204,8 +199,10 @@ def all_together(answers: SlotAnswerer, prompts: list[str]) -> list[Completion |
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 @pytest.mark.parametrize("fails", ["one admission", "one step", "every step of one", "the thread"])
 def test_a_fault_is_that_of_one_answer_alone(
-    model: Run, drawn: SlotAnswerer, some_titles: Callable[[int], list[str]],
-    monkeypatch: pytest.MonkeyPatch, fails: str,
+    model: Run,
+    drawn: SlotAnswerer,
+    monkeypatch: pytest.MonkeyPatch,
+    fails: str,
 ) -> None:  # fmt: skip
     prompts = [model.prompt.ask("What is it like?", title) for title in some_titles(20)]
     alone = [last(drawn.stream(prompt, f"u{i}", 7)) for i, prompt in enumerate(prompts)]

@@ -20,6 +20,7 @@ from inference.engine import weights
 from inference.engine.reference import ReferenceEngine
 from inference.engine.requests import Completion, Request, Settings, choose_device
 from inference.engine.weights import Texts
+from tests.builders import finish_run, save_adapter, save_base, some_titles
 
 CONTEXT = 256
 GREEDY = Settings(
@@ -47,7 +48,7 @@ def reference(model: Run) -> ReferenceEngine:
 
 
 @pytest.fixture(scope="module")
-def requests(some_titles: Callable[[int], list[str]]) -> list[Request]:
+def requests() -> list[Request]:
     return [Request(f"u{i}", Prompt().render(title)) for i, title in enumerate(some_titles(40))]
 
 
@@ -243,36 +244,30 @@ def load(folder: Path) -> ReferenceEngine:
     return ReferenceEngine(Run.open(str(folder)), GREEDY)
 
 
-def test_a_run_tells_its_prompt_and_its_longest_description(
-    copy: Path, finished: Callable[..., Path]
-) -> None:
+def test_a_run_tells_its_prompt_and_its_longest_description(copy: Path) -> None:
     found = Run.open(str(copy))
     assert (found.longest, found.prompt) == (12, Prompt())
     assert found.base == str(copy / "base")
     assert found.adapter == str(copy / "adapter")
     assert found.record is not None
     other = {"template": "alpaca", "instruction": "Sell it."}
-    finished(copy, prompt=other, longest_completion_tokens=99)
+    finish_run(copy, prompt=other, longest_completion_tokens=99)
     found = Run.open(str(copy))
     assert (found.longest, found.prompt) == (99, Prompt(instruction="Sell it."))
 
 
-def test_a_base_elsewhere_is_taken_by_the_path_in_the_manifest(
-    copy: Path, run: Path, finished: Callable[..., Path]
-) -> None:
-    finished(copy, base=str(run / "base"))
+def test_a_base_elsewhere_is_taken_by_the_path_in_the_manifest(copy: Path, run: Path) -> None:
+    finish_run(copy, base=str(run / "base"))
     shutil.rmtree(copy / "base")
     assert Run.open(str(copy)).base == str(run / "base")
 
 
-def test_the_digest_follows_base_adapter_and_tokenizer(
-    copy: Path, adapter_of: Callable[..., None]
-) -> None:
+def test_the_digest_follows_base_adapter_and_tokenizer(copy: Path) -> None:
     digests = [Run.open(str(copy)).digest]
     file = copy / "base" / "tokenizer.json"
     file.write_text(file.read_text() + " ")
     digests.append(Run.open(str(copy)).digest)
-    adapter_of(copy / "adapter", copy / "base", seed=9)
+    save_adapter(copy / "adapter", copy / "base", seed=9)
     digests.append(Run.open(str(copy)).digest)
     assert len(set(digests)) == 3
 
@@ -289,17 +284,15 @@ def test_a_merged_model_writes_what_its_run_does(
     assert ReferenceEngine(found, GREEDY).generate(requests) == reference.generate(requests)
 
 
-def test_an_adapter_of_another_base_is_refused(copy: Path, base_of: Callable[..., Path]) -> None:
-    base_of(copy / "base", seed=5)
+def test_an_adapter_of_another_base_is_refused(copy: Path) -> None:
+    save_base(copy / "base", seed=5)
     with pytest.raises(ModelError, match=r"base: expected the base that .* found another"):
         Run.open(str(copy))
 
 
-def test_an_adapter_of_another_shape_is_refused(
-    copy: Path, base_of: Callable[..., Path], adapter_of: Callable[..., None]
-) -> None:
+def test_an_adapter_of_another_shape_is_refused(copy: Path) -> None:
     shutil.rmtree(copy / "adapter")
-    adapter_of(copy / "adapter", base_of(copy / "wide", hidden=64))
+    save_adapter(copy / "adapter", save_base(copy / "wide", hidden=64))
     with pytest.raises(ModelError, match="an adapter of this base model, found size mis") as raised:
         load(copy)
     assert len(str(raised.value).splitlines()) == 1

@@ -5,7 +5,6 @@ import importlib.metadata
 import json
 import re
 import shutil
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -36,6 +35,7 @@ from inference.config import EvaluateConfig, Thresholds
 from inference.evaluate import command, samples, systems
 from inference.evaluate.samples import EvalSet
 from inference.evaluate.systems import Ready, Written
+from tests.builders import run_python, save_adapter, save_base, write_clean
 
 NOUNS = ("kettle", "lamp", "novel", "jacket", "violin", "clock", "tent", "mirror")
 ROWS = [
@@ -52,8 +52,8 @@ def _subset(folder: Path, clean: Path, **sizes: Any) -> Path:
 
 
 @pytest.fixture(scope="module")
-def clean(tmp_path_factory: pytest.TempPathFactory, clean_of: Callable[..., Path]) -> Path:
-    return clean_of(tmp_path_factory.mktemp("evaluate") / "clean", ROWS, held_out=0.2)
+def clean(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_clean(tmp_path_factory.mktemp("evaluate") / "clean", ROWS, held_out=0.2)
 
 
 @pytest.fixture(scope="module")
@@ -215,7 +215,6 @@ def test_texts_of_the_run_stand_in_for_writing(
     sample: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    adapter_of: Callable[..., None],
 ) -> None:
     from inference.config import GenerateConfig
     from inference.generate import command as generate
@@ -244,7 +243,7 @@ def test_texts_of_the_run_stand_in_for_writing(
     # The same run with another adapter: its texts are not those.
     other = tmp_path / "other"
     shutil.copytree(trained, other)
-    adapter_of(other / "adapter", other / "base", seed=7)
+    save_adapter(other / "adapter", other / "base", seed=7)
     again = EvaluateConfig(
         run=str(other), generated=str(out), subset=str(sample), out=str(tmp_path / "p"), **BRIEF
     )
@@ -274,14 +273,13 @@ def test_rows_that_a_run_was_trained_on_are_refused(
     run: Path,
     sample: Path,
     tmp_path: Path,
-    clean_of: Callable[..., Path],
     goes_on: bool,
 ) -> None:
     trained_rows = subset.load(str(sample))["test"].to_list()
     everything = [(row["uid"], row["title"], row["content"]) for row in trained_rows]
     others = [(f"x{i}", f"Other {i}", f"Text number {i}.") for i in range(20)]
     all_train = _subset(
-        tmp_path / "leaky", clean_of(tmp_path / "c", everything + others, held_out=0.01)
+        tmp_path / "leaky", write_clean(tmp_path / "c", everything + others, held_out=0.01)
     )
     leaky = _train(tmp_path / "run", run, all_train)
     if goes_on:
@@ -294,12 +292,12 @@ def test_rows_that_a_run_was_trained_on_are_refused(
 
 
 def test_other_held_out_rows_lose_those_that_were_trained_on(
-    trained: Path, sample: Path, tmp_path: Path, clean_of: Callable[..., Path]
+    trained: Path, sample: Path, tmp_path: Path
 ) -> None:
     trained_row = subset.load(str(sample))["train"][0]
     rows = [(f"t{i}", f"Official {i}", f"An official text, number {i}.") for i in range(9)]
     rows.append(("t9", trained_row["title"].upper(), "Same title, other words."))
-    official = clean_of(tmp_path / "official", rows, held_out=0.3)
+    official = write_clean(tmp_path / "official", rows, held_out=0.3)
     out = tmp_path / "out"
     command.run(
         EvaluateConfig(
@@ -321,13 +319,11 @@ def test_a_missing_training_subset_is_refused(
         command.run(config)
 
 
-def test_another_base_is_refused(
-    trained: Path, sample: Path, tmp_path: Path, base_of: Callable[..., Path]
-) -> None:
+def test_another_base_is_refused(trained: Path, sample: Path, tmp_path: Path) -> None:
     other = tmp_path / "run"
     shutil.copytree(trained, other)
     shutil.rmtree(other / "base")
-    base_of(other / "base", seed=9)
+    save_base(other / "base", seed=9)
     config = EvaluateConfig(run=str(other), subset=str(sample), out=str(tmp_path / "o"), **BRIEF)
     with pytest.raises(ModelError, match="the base that the adapter was trained on"):
         command.run(config)
@@ -398,11 +394,9 @@ def test_the_gate_passes_where_nothing_is_asked(sample: Path, tmp_path: Path) ->
         _judge(texts, sample, tmp_path / "strict", gate=True)
 
 
-def test_ready_texts_need_no_torch(
-    sample: Path, tmp_path: Path, python: Callable[..., "subprocess.CompletedProcess[str]"]
-) -> None:
+def test_ready_texts_need_no_torch(sample: Path, tmp_path: Path) -> None:
     texts = _write_texts(tmp_path / "texts.jsonl", sample, lambda row: row["title"])
-    finished = python(
+    finished = run_python(
         "-c",
         "import sys; sys.modules['torch'] = sys.modules['transformers'] = None; "
         "from inference.__main__ import main; sys.exit(main(sys.argv[1:]))",
@@ -418,11 +412,11 @@ def test_ready_texts_need_no_torch(
 
 @pytest.mark.parametrize("field", ["title", "content"])
 def test_other_held_out_titles_or_texts_under_the_same_uids_are_another_report(
-    sample: Path, tmp_path: Path, clean_of: Callable[..., Path], field: str
+    sample: Path, tmp_path: Path, field: str
 ) -> None:
     official = tmp_path / "held"
     fresh = [(f"h{i}", f"Official {i}", f"An official text, number {i}.") for i in range(9)]
-    clean_of(official, fresh, held_out=0.3)
+    write_clean(official, fresh, held_out=0.3)
     texts = tmp_path / "texts.jsonl"
     texts.write_text("".join(json.dumps({"uid": u, "description": c}) + "\n" for u, _, c in fresh))
     _judge(texts, sample, tmp_path, held_out=str(official))
@@ -430,7 +424,7 @@ def test_other_held_out_titles_or_texts_under_the_same_uids_are_another_report(
     changed = [
         (u, f"{t} anew", c) if field == "title" else (u, t, f"{c} Really.") for u, t, c in fresh
     ]
-    clean_of(official, changed, held_out=0.3)
+    write_clean(official, changed, held_out=0.3)
     with pytest.raises(OutputError, match=r"texts="):
         _judge(texts, sample, tmp_path, held_out=str(official))
 
@@ -610,12 +604,12 @@ def test_what_cannot_be_measured_is_said(sample: Path, tmp_path: Path) -> None:
     assert "no text with numbers" in (out / "report.html").read_text()
 
 
-def test_a_russian_catalogue_is_scored(tmp_path: Path, clean_of: Callable[..., Path]) -> None:
+def test_a_russian_catalogue_is_scored(tmp_path: Path) -> None:
     rows = [
         (f"r{i}", f"Чайник {i}", f"Этот чайник {i} кипятит воду быстро, {i} раз.")
         for i in range(40)
     ]
-    russian = _subset(tmp_path / "subset", clean_of(tmp_path / "clean", rows, held_out=0.3))
+    russian = _subset(tmp_path / "subset", write_clean(tmp_path / "clean", rows, held_out=0.3))
     texts = _write_texts(tmp_path / "texts.jsonl", russian, lambda row: row["content"])
     report = _report(_judge(texts, russian, tmp_path))
     scores = report["sides"]["unseen"]["scores"]["generated:texts.jsonl"]

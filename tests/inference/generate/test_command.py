@@ -27,6 +27,14 @@ from inference.generate import command
 from inference.generate.progress import PartsProgress
 from inference.tables import text_files, titles
 from tests import killing
+from tests.builders import (
+    digest_files,
+    run_python,
+    save_adapter,
+    save_base,
+    some_titles,
+    write_titles,
+)
 
 Generate = Callable[..., int]
 TOO_LONG = "ß" * 200
@@ -52,7 +60,7 @@ def gen(scheduler: str, run: Path) -> Generate:
 
 
 @pytest.fixture(scope="module")
-def every_title(some_titles: Callable[[int], list[str]]) -> list[str]:
+def every_title() -> list[str]:
     """33 titles in 9 parts: 6 of them hold nothing to write for, part 2 nothing else."""
     made = some_titles(33)
     made[8:12] = [*EMPTY, TOO_LONG]
@@ -61,10 +69,8 @@ def every_title(some_titles: Callable[[int], list[str]]) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def source(
-    every_title: list[str], jsonl: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
-) -> Path:
-    return jsonl(tmp_path_factory.mktemp("titles") / "titles.jsonl", every_title)
+def source(every_title: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_titles(tmp_path_factory.mktemp("titles") / "titles.jsonl", every_title)
 
 
 @pytest.fixture(scope="module")
@@ -237,9 +243,9 @@ def test_samples_are_the_same_whatever_the_parts(
 
 
 def test_only_titles_that_cannot_be_written_for_end_in_quarantine(
-    jsonl: Callable[..., Path], gen: Generate, tmp_path: Path
+    gen: Generate, tmp_path: Path
 ) -> None:
-    given = jsonl(tmp_path / "a.jsonl", ["", TOO_LONG, " "])
+    given = write_titles(tmp_path / "a.jsonl", ["", TOO_LONG, " "])
     assert gen(given, tmp_path / "out") == 0
     counts = manifest.read(Folder(str(tmp_path / "out"))).counts
     assert counts == Counts(3, 0, {}, {"empty_title": 2, "prompt_too_long": 1})
@@ -280,14 +286,13 @@ def test_another_setting_is_refused_by_its_name(
     copied: Path,
     source: Path,
     gen: Generate,
-    digests: Any,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    before = digests(copied)
+    before = digest_files(copied)
     assert gen(source, copied, f"--part_rows={PART_ROWS}", word) == 1
     line = capsys.readouterr().err
     assert f"expected an output made with {told}; name another --out, or replace it" in line
-    assert digests(copied) == before
+    assert digest_files(copied) == before
 
 
 def test_other_titles_and_other_weights_are_refused(
@@ -295,16 +300,14 @@ def test_other_titles_and_other_weights_are_refused(
     source: Path,
     run: Path,
     gen: Generate,
-    jsonl: Callable[..., Path],
-    adapter_of: Callable[..., None],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     words = f"--part_rows={PART_ROWS}"
-    assert gen(jsonl(tmp_path / "a.jsonl", ["Kettle"]), copied, words) == 1
+    assert gen(write_titles(tmp_path / "a.jsonl", ["Kettle"]), copied, words) == 1
     assert "expected an output made with titles=" in capsys.readouterr().err
     other = Path(shutil.copytree(run, tmp_path / "run"))
-    adapter_of(other / "adapter", other / "base", seed=9)
+    save_adapter(other / "adapter", other / "base", seed=9)
     assert gen(source, copied, words, model=other) == 1
     assert ", weights=" in capsys.readouterr().err
 
@@ -346,14 +349,14 @@ def damage(folder: Path) -> None:
 
 
 def test_a_restart_writes_what_is_missing_or_does_not_hold_and_nothing_else(
-    copied: Path, source: Path, gen: Generate, done: Path, digests: Any
+    copied: Path, source: Path, gen: Generate, done: Path
 ) -> None:
     unfinish(copied)
     damage(copied)
     whole = [copied / part_name(index) for index in (1, 4, 6, 7, 8)]
     before = [file.stat().st_mtime_ns for file in whole]
     assert gen(source, copied, f"--part_rows={PART_ROWS}") == 0
-    assert digests(copied) == digests(done)
+    assert digest_files(copied) == digest_files(done)
     assert [file.stat().st_mtime_ns for file in whole] == before
     one, two = (manifest.read(Folder(str(each))) for each in (done, copied))
     assert (one.digest, one.counts, one.outputs) == (two.digest, two.counts, two.outputs)
@@ -362,13 +365,11 @@ def test_a_restart_writes_what_is_missing_or_does_not_hold_and_nothing_else(
 
 @pytest.fixture(scope="module")
 def many(
-    jsonl: Callable[..., Path],
-    some_titles: Callable[[int], list[str]],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Path:
     """80 titles, an empty one in every ten."""
     made = [title if i % 10 else "" for i, title in enumerate(some_titles(80))]
-    return jsonl(tmp_path_factory.mktemp("many") / "many.jsonl", made)
+    return write_titles(tmp_path_factory.mktemp("many") / "many.jsonl", made)
 
 
 @pytest.fixture(scope="module")
@@ -385,19 +386,19 @@ def words(run: Path, source: Path, out: Path, workers: int) -> list[str]:
 
 
 def test_after_a_kill_the_same_command_ends_in_the_bytes_of_an_uninterrupted_run(
-    run: Path, many: Path, alone: Path, gen: Generate, tmp_path: Path, digests: Any
+    run: Path, many: Path, alone: Path, gen: Generate, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
     killed = killing.kill_midway(["inference", *words(run, many, out, 2)], out, 2)
     assert gen(many, out, "--part_rows=2") == 0
-    killing.check_resumed(out, alone, killed, digests)
+    killing.check_resumed(out, alone, killed, digest_files)
 
 
 def test_two_workers_write_the_bytes_of_one(
-    gen: Generate, many: Path, alone: Path, tmp_path: Path, digests: Any
+    gen: Generate, many: Path, alone: Path, tmp_path: Path
 ) -> None:
     assert gen(many, tmp_path / "out", "--part_rows=2") == 0
-    assert digests(tmp_path / "out") == digests(alone)
+    assert digest_files(tmp_path / "out") == digest_files(alone)
 
 
 # Bad input --------------------------------------------------------------------------------------
@@ -444,8 +445,6 @@ def test_models_that_do_not_fit_end_in_one_line_and_no_output(
     run: Path,
     source: Path,
     gen: Generate,
-    base_of: Callable[..., Path],
-    adapter_of: Callable[..., None],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -457,13 +456,13 @@ def test_models_that_do_not_fit_end_in_one_line_and_no_output(
     assert gen(source, out, model=unfinished) == 1
     assert "expected the finished output of train, found none" in refused(capsys)
     other = Path(shutil.copytree(run, tmp_path / "other"))
-    base_of(other / "base", seed=5)
+    save_base(other / "base", seed=5)
     assert gen(source, out, model=other) == 1
     assert "expected the base that the adapter was trained on" in refused(capsys)
     # This one is noticed by the worker that loads it.
     misfit = Path(shutil.copytree(run, tmp_path / "misfit"))
     shutil.rmtree(misfit / "adapter")
-    adapter_of(misfit / "adapter", base_of(tmp_path / "wide", hidden=64))
+    save_adapter(misfit / "adapter", save_base(tmp_path / "wide", hidden=64))
     assert gen(source, out, model=misfit) == 1
     assert "expected an adapter of this base model, found size mismatch" in refused(capsys)
     assert not out.exists()
@@ -491,19 +490,17 @@ def test_an_output_that_is_not_ours_is_left_alone(
     assert (tmp_path / "photos" / "a.png").read_bytes() == b"PNG"
 
 
-def test_the_process_itself_ends_with_1_and_one_line(
-    run: Path, python: Callable[..., Any], tmp_path: Path
-) -> None:
+def test_the_process_itself_ends_with_1_and_one_line(run: Path, tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_bytes(b"uid,name\n1,Kettle\n")
-    ended = python("-m", "inference", *words(run, path, tmp_path / "out", 1))
+    ended = run_python("-m", "inference", *words(run, path, tmp_path / "out", 1))
     assert ended.returncode == 1
     assert ended.stderr.startswith(f"error: {path}: expected one column 'title', found uid, name;")
     assert len(ended.stderr.splitlines()) == 1
     assert not (tmp_path / "out").exists()
 
 
-def test_help_and_usage_errors_load_no_models(python: Callable[..., Any]) -> None:
+def test_help_and_usage_errors_load_no_models() -> None:
     code = (
         "import sys; from inference.__main__ import main\n"
         "try: main({words})\n"
@@ -516,7 +513,7 @@ def test_help_and_usage_errors_load_no_models(python: Callable[..., Any]) -> Non
         (["generate", "--top_p=0.9"], "code 2\nloaded []"),
         (["generate", "--no_such=1"], "code 2\nloaded []"),
     ):
-        ended = python("-c", code.format(words=asked))
+        ended = run_python("-c", code.format(words=asked))
         assert ended.stdout.strip().endswith(told), ended
 
 
@@ -648,7 +645,7 @@ def test_each_worker_gets_a_gpu_of_its_own_or_its_share_of_the_cores(
 
 
 def test_the_bar_moves_while_the_first_part_is_in_work(
-    gen: Generate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, some_titles: Any
+    gen: Generate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     moves: list[tuple[float, int]] = []
     finished: list[int] = []

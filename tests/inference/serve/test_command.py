@@ -7,7 +7,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from inference.__main__ import main
 from inference.ask import Assistant
 from inference.config import ServeConfig
 from inference.serve import page
+from tests.builders import write_clean
 from tests.serving import serving
 
 ROWS = [
@@ -30,8 +31,8 @@ ROWS = [
 
 
 @pytest.fixture(scope="module")
-def clean(clean_of: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return clean_of(tmp_path_factory.mktemp("web") / "clean", ROWS, parts=1)
+def clean(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_clean(tmp_path_factory.mktemp("web") / "clean", ROWS, parts=1)
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ import contextlib
 import json
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import httpx
 
 from inference.serve import connections, guard
 from inference.serve.guard import Call, Policy, Refusal
+from tests.builders import run_python, write_clean
 from tests.serving import serving
 
 ROWS = [("u0", "The Quiet Violin", "A novel of a violin that nobody plays until the storm comes.")]
@@ -31,10 +32,8 @@ ASKED: list[Any] = ["The Quiet Violin", None, False, False, 7]
 
 
 @pytest.fixture(scope="module")
-def address(
-    clean_of: Callable[..., Path], run: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[str]:
-    clean = clean_of(tmp_path_factory.mktemp("guard") / "clean", ROWS, parts=1)
+def address(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    clean = write_clean(tmp_path_factory.mktemp("guard") / "clean", ROWS, parts=1)
     with serving(f"--run={run}", f"--catalogue={clean}", "--device=cpu") as (url, _):
         yield url
 
@@ -65,10 +64,8 @@ print(json.dumps(list(walk(app))))
 """
 
 
-def test_every_route_that_the_page_does_not_use_is_refused(
-    client: httpx.Client, python: Callable[..., Any]
-) -> None:
-    done = python("-c", ALL_ROUTES)
+def test_every_route_that_the_page_does_not_use_is_refused(client: httpx.Client) -> None:
+    done = run_python("-c", ALL_ROUTES)
     assert done.returncode == 0, done.stderr
     routes = {
         (method, path.replace("{path:path}", "x").replace("{", "").replace("}", ""))

@@ -2,11 +2,11 @@
 
 import importlib.util
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
+
+from tests.builders import run_python
 
 SCRIPT = """
 import sys
@@ -44,7 +44,6 @@ def test_layers_that_recompute(
     calls: list[int],
     words: list[str],
     tmp_path: Path,
-    python: Callable[..., Any],
 ) -> None:
     if backend == "unsloth" and importlib.util.find_spec("unsloth") is None:
         pytest.skip("unsloth is not installed")
@@ -53,7 +52,7 @@ def test_layers_that_recompute(
         "--optimisation.gradient_checkpointing=every",
         "--optimisation.micro_batch_size=8", f"--out={tmp_path / 'run'}",
     ]  # fmt: skip
-    done = python("-c", SCRIPT, *words, *more)
+    done = run_python("-c", SCRIPT, *words, *more)
     assert done.returncode == 0, done.stderr
     seen = [int(line.split()[1]) for line in done.stdout.splitlines() if line.startswith("layer")]
     assert [seen.count(layer) for layer in (0, 1)] == calls

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.builders import run_python
 from tests.training.loop.test_keep_layers import SCRIPT
 from training.loop import metrics
 
@@ -27,17 +28,15 @@ def train(words: list[str], out: Path, python: Callable[..., Any], *more: str) -
     return found, done.stdout.splitlines().count("layer 0")
 
 
-def test_pieces_change_no_figure(
-    words: list[str], tmp_path: Path, python: Callable[..., Any]
-) -> None:
-    whole, passes = train(words, tmp_path / "whole", python)
+def test_pieces_change_no_figure(words: list[str], tmp_path: Path) -> None:
+    whole, passes = train(words, tmp_path / "whole", run_python)
     # Rows have some 150 to 250 tokens.
     limit = "--optimisation.max_tokens=700"
-    pieces, more = train(words, tmp_path / "pieces", python, limit)
+    pieces, more = train(words, tmp_path / "pieces", run_python, limit)
     assert more >= 2 * passes
     assert pieces == pytest.approx(whole, rel=1e-5)
     if importlib.util.find_spec("unsloth") is None:
         pytest.skip("unsloth is not installed")
-    unsloth, more = train(words, tmp_path / "unsloth", python, limit, "--backend=unsloth")
+    unsloth, more = train(words, tmp_path / "unsloth", run_python, limit, "--backend=unsloth")
     assert more >= 2 * passes
     assert unsloth == pytest.approx(whole, rel=1e-4)
