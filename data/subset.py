@@ -138,10 +138,11 @@ def load(path: str) -> "DatasetDict":
     Raises:
         ManifestError: the folder is no finished subset, or a file of it was changed.
     """
-    import datasets
+    from datasets import DatasetDict
 
-    loaded: DatasetDict = datasets.load_from_disk(str(Subset.open(path).path))
-    return loaded
+    subset = Subset.open(path)
+    splits = [split for split in schema.SPLITS if subset.count(split)]
+    return DatasetDict({split: subset.dataset(split) for split in splits})
 
 
 def build_index(clean: Folder, parts: Sequence[Artefact]) -> pa.Table:

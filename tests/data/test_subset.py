@@ -5,6 +5,7 @@ import json
 import os
 import pickle
 import random
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -461,3 +462,11 @@ def test_a_folder_that_is_no_subset_does_not_load(clean: Path) -> None:
 def test_configs_survive_pickling() -> None:
     for config in (SubsetConfig(), SubsetConfig(size=3, order="file")):
         assert pickle.loads(pickle.dumps(config)) == config
+
+
+def test_rows_come_from_checked_files_alone(make: Callable[..., Path], tmp_path: Path) -> None:
+    copy = shutil.copytree(make(), tmp_path / "copy")
+    rows = rows_of(copy, "train")
+    for name in ("dataset_dict.json", "train/state.json", "train/dataset_info.json"):
+        (copy / name).write_bytes(b"{")
+    assert rows_of(copy, "train") == rows

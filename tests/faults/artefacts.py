@@ -102,7 +102,10 @@ MORE = (
 
 
 def run(words: list[str]) -> tuple[int, str]:
-    """Run a command in this process; return its exit code and all that it printed."""
+    """Run a command in this process; return its exit code and all that it printed.
+
+    A fault that would be a traceback counts as code 70.
+    """
     printed = io.StringIO()
     stage = importlib.import_module(f"{words[0]}.__main__")
     with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
@@ -110,6 +113,8 @@ def run(words: list[str]) -> tuple[int, str]:
             code = stage.main(words[1:])
         except SystemExit as end:
             code = int(end.code or 0)
+        except Exception as error:
+            return 70, repr(error)
     return code, printed.getvalue()
 
 
@@ -118,14 +123,11 @@ def make_chain(root: Path, rows: int) -> None:
     shutil.rmtree(root, ignore_errors=True)
     root.mkdir(parents=True)
     raw = ["data", "synthesize", f"--rows={rows}", f"--out={root / 'trn.json'}"]
-    for words in (raw, *(step.command(root, root / step.out) for step in CHAIN)):
-        done = subprocess.run(
-            [sys.executable, "-m", *words], capture_output=True, text=True, check=False
-        )
-        if done.returncode:
-            raise SystemExit(f"{' '.join(words)} ended with {done.returncode}: {done.stderr}")
-    step = next(step for step in MORE if step.reads == "export")
-    run(step.command(root, root / step.out))
+    export = next(step for step in MORE if step.reads == "export")
+    for words in (raw, *(step.command(root, root / step.out) for step in (*CHAIN, export))):
+        code, printed = run(words)
+        if code:
+            raise SystemExit(f"{' '.join(words)} ended with {code}: {printed}")
 
 
 def payload(out: Path) -> dict[str, str]:
@@ -175,6 +177,7 @@ def flip(job: tuple[Step, Path, int, int]) -> tuple[str, str]:
     times = file.stat()
     file.write_bytes(changed)
     os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
+    folders._CHECKED.clear()  # as a new process would begin
     code, printed = run(words)
     same = (payload(out) if step.out else spoken(printed)) == expected
     file.parent.mkdir(parents=True, exist_ok=True)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from data.artefacts.dataset import Subset
 from training.config import TinyBase
 
 BEGIN, END, PAD = "<s>", "</s>", "<pad>"
@@ -43,13 +44,12 @@ def build(plan: TinyJob) -> str:
     final = Path(plan.folder)
     if (final / "config.json").exists():
         return plan.folder
-    import datasets
     import torch
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()
     torch.set_num_threads(_THREADS)
-    rows = datasets.load_from_disk(plan.subset)["train"]
+    rows = Subset.open(plan.subset).dataset("train")
     tokenizer = train_tokenizer(texts(rows), plan.tiny.vocabulary, plan.positions)
     model = make_model(plan, tokenizer)
     pretrain(model, list(encode(rows, tokenizer, min(plan.positions, plan.tiny.tokens))), plan)
