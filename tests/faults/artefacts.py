@@ -198,9 +198,9 @@ def spoken(printed: str) -> object:
     return reply["answer"], reply["record"]
 
 
-def flips(root: Path, count: int, rows: int, workers: int) -> bool:
+def flips(root: Path, only: list[str], count: int, rows: int, workers: int) -> bool:
     """Flip ``count`` bits of every kind of artefact; print what became of them."""
-    steps = [step for step in (*CHAIN, *MORE) if step.reads]
+    steps = [step for step in (*CHAIN, *MORE) if step.reads in (only or {step.reads} - {""})]
     context = multiprocessing.get_context("spawn")
     is_right = True
     table = []
@@ -245,11 +245,11 @@ def pair(job: tuple[Step, Path, int]) -> str:
     return "one at work" if codes == [0, 1] else "both ended"
 
 
-def pairs(root: Path, count: int, workers: int) -> bool:
+def pairs(root: Path, only: list[str], count: int, workers: int) -> bool:
     """Start ``count`` pairs of every command of the chain; print what became of them."""
     is_right = True
     with concurrent.futures.ThreadPoolExecutor(max(1, workers // 2)) as pool:
-        for step in CHAIN:
+        for step in (step for step in CHAIN if step.name in (only or {step.name})):
             fates = Counter(pool.map(pair, [(step, root, number) for number in range(count)]))
             is_right &= set(fates) <= {"one at work", "both ended"}
             print(f"{step.name}: {dict(fates)}", flush=True)
@@ -291,6 +291,7 @@ def cost(root: Path, limit: float) -> bool:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", choices=("flips", "pairs", "cost"))
+    parser.add_argument("--only", nargs="*", default=[], help="artefacts, or commands for pairs")
     parser.add_argument("--count", type=int, default=0)
     parser.add_argument("--rows", type=int, default=600)
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
@@ -302,9 +303,11 @@ def main() -> int:
     make_chain(root, options.rows)
     match options.what:
         case "flips":
-            is_right = flips(root, options.count or 120, options.rows, options.workers)
+            is_right = flips(
+                root, options.only, options.count or 120, options.rows, options.workers
+            )
         case "pairs":
-            is_right = pairs(root, options.count or 20, options.workers)
+            is_right = pairs(root, options.only, options.count or 20, options.workers)
         case _:
             is_right = cost(root, 0.03)
     return 0 if is_right else 1
