@@ -14,7 +14,7 @@ RECIPES = sorted((Path(__file__).parents[2] / "training" / "recipes").glob("*.ya
 
 def load(monkeypatch: pytest.MonkeyPatch, *words: str) -> TrainConfig:
     seen: list[TrainConfig] = []
-    monkeypatch.setattr("data.cli.command_line._driver", lambda _: seen.append)
+    monkeypatch.setattr("training.run.run", seen.append)
     assert main(["run", *words]) == 0
     return seen[0]
 
