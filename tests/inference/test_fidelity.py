@@ -2,7 +2,7 @@
 
 import pytest
 
-from inference.evaluate.metrics import compare, content_words, measures, numbers
+from inference.fidelity import compare, content_words, measures, numbers
 
 
 @pytest.mark.parametrize(
