@@ -23,6 +23,7 @@ from data.artefacts.parts import commit_part, part_name
 from data.artefacts.run import locate
 from data.prompt import Prompt
 from data.sampling import SplitShares
+from inference.engine import Settings
 
 ROOT = Path(__file__).resolve().parents[1]
 WORDS = (
@@ -342,3 +343,13 @@ def finish_run(run: Path, **facts: Any) -> Path:
     }
     Manifest("train", {}, {"seed": 1}, (), (), Counts(), facts=told | facts).write(Folder(str(run)))
     return run
+
+
+def greedy(**changes: Any) -> Settings:
+    """Settings of an engine that writes greedily on a CPU, nothing else on."""
+    plain: dict[str, Any] = {
+        "max_new_tokens": 14, "temperature": 0.0, "top_p": 1.0, "min_p": 0.0,
+        "repetition_penalty": 1.0, "no_repeat_ngram": 0, "end_after": 0, "seed": 1,
+        "batch_size": None, "engine": "fast", "device": "cpu", "memory_limit": None, "threads": 1,
+    }  # fmt: skip
+    return Settings(**plain | changes)

@@ -48,6 +48,8 @@ class Job:
     train: Tokenised
     validation: Tokenised | None
     """None: no evaluation."""
+    usual_completion: int
+    """Tokens that 95 % of the descriptions keep within."""
 
     @property
     def checkpoints(self) -> Path:
@@ -118,7 +120,8 @@ def prepare(config: TrainConfig, subset: Subset, out: Path, ranks: Ranks) -> Job
         else:
             log.warning("no evaluation: %s has no validation rows", config.subset)
     train, precision = tokenise("train"), hardware.precision(config)
-    return Job(config, out, ranks, base, backend, tokenizer, precision, train, validation)
+    usual = encoder.usual_completion(subset.rows("train", ["content"]).column("content"))
+    return Job(config, out, ranks, base, backend, tokenizer, precision, train, validation, usual)
 
 
 def _encoder(config: TrainConfig, tokenizer: Any) -> Encoder:

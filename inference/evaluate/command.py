@@ -79,7 +79,7 @@ def identify(case: Case) -> dict[str, Any]:
             "settings": [model.settings for model in models],
             "made": [model.record.digest for model in models if model.record],
             "prompts": [dataclasses.asdict(model.prompt) for model in models],
-            "limits": [case.config.max_new_tokens or model.max_new_tokens for model in models],
+            "decoding": [systems.decoding(model, case.config) for model in models],
             "device": device,
             "precision": "bf16" if device == "cuda" else "float32",
         }

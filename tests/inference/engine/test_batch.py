@@ -23,19 +23,9 @@ from inference.engine.slots import (
     common_beginning,
     unexpanded_attention,
 )
-from tests.builders import some_titles
+from tests.builders import greedy, some_titles
 
-GREEDY = Settings(
-    max_new_tokens=14,
-    temperature=0.0,
-    top_p=1.0,
-    seed=1,
-    batch_size=7,
-    engine="fast",
-    device="cpu",
-    memory_limit=None,
-    threads=1,
-)
+GREEDY = greedy(batch_size=7)
 SAMPLED = dataclasses.replace(GREEDY, temperature=1.0, top_p=0.95)
 
 

@@ -29,6 +29,7 @@ from inference.tables import text_files, titles
 from tests import killing
 from tests.builders import (
     digest_files,
+    greedy,
     run_python,
     save_adapter,
     save_base,
@@ -110,7 +111,7 @@ def test_every_title_has_its_row_or_a_reason(done: Path, every_title: list[str])
 def test_the_texts_are_those_of_the_engine(done: Path, run: Path) -> None:
     model = Run.open(str(run))
     # One in eight over the longest description, 12, and one for the end of sequence.
-    settings = Settings(14, 0.0, 1.0, 3407, 64, "reference", "cpu", None, 1)
+    settings = greedy(seed=3407, batch_size=64, engine="reference")
     writer = reference.ReferenceEngine(model, settings)
     rows = read(done)
     asked = [Request(row["uid"], model.prompt.render(row["title"])) for row in rows]
@@ -580,7 +581,7 @@ class Echo:
         return request.prompt.split("### Input:\n")[1].split("\n\n### Response")[0]
 
 
-SETTINGS = Settings(14, 0.0, 1.0, 5, 64, "reference", "cpu", None, 1)
+SETTINGS = greedy(seed=5, batch_size=64, engine="reference")
 MODEL = Run("base", None, "0f", Prompt(), 12)
 
 
