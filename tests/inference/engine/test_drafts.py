@@ -63,10 +63,10 @@ def test_each_control_writes_the_references_tokens_in_any_batch(
     assert reasons >= ({"stop"} if "no_repeat_ngram" in controls else {"stop", "loop"})
 
 
-def write(*texts: list[int], limit: int = 60) -> Drafts:
-    texts = Drafts(len(texts), limit, 1, "cpu")
-    texts.begin(torch.arange(len(texts)), torch.full((len(texts),), limit))
-    for tokens in zip(*texts, strict=True):
+def write(*rows: list[int], limit: int = 60) -> Drafts:
+    texts = Drafts(len(rows), limit, 1, "cpu")
+    texts.begin(torch.arange(len(rows)), torch.full((len(rows),), limit))
+    for tokens in zip(*rows, strict=True):
         texts.append(torch.tensor(tokens))
     return texts
 
