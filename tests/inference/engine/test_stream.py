@@ -5,7 +5,6 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,11 +20,6 @@ from tests.builders import some_titles
 
 GREEDY = Settings(14, 0.0, 1.0, 0, None, "fast", "cpu", None, 1)
 DRAWN = dataclasses.replace(GREEDY, temperature=0.8)
-
-
-@pytest.fixture(scope="module")
-def model(run: Path) -> Run:
-    return Run.open(str(run))
 
 
 @pytest.fixture(scope="module")
