@@ -150,9 +150,8 @@ def _build_tiny(
                 log.info("pre-training the tiny base: %s steps", f"{plan.tiny.steps:,}")
             base = locate(building.result())
     except BrokenProcessPool as error:
-        expected = "the process that builds it to end by itself"
         hint = "free some memory, or build a smaller one (--tiny.hidden, --tiny.batch_size)"
-        raise ModelError("tiny base", expected, "it killed", hint) from error
+        raise ModelError("tiny base", "", "the process that built it was killed", hint) from error
     ranks.wait()
     return base, backend
 

@@ -5,13 +5,13 @@ never remote code. Knows nothing of files of titles or of Dask.
 """
 
 import contextlib
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, fields
 from typing import Literal, Protocol
 
 from data.artefacts.run import Run
+from data.cluster.client import cores
 from data.errors import ConfigError
 from inference.config import AssistantConfig, Decoding, EvaluateConfig, GenerateConfig
 
@@ -94,7 +94,7 @@ class Settings(Decoding):
             engine=engine,
             device=device,
             memory_limit=config.memory_limit,
-            threads=None if device == "cuda" else threads or _cores(),
+            threads=None if device == "cuda" else threads or cores(),
         )
 
 
@@ -110,10 +110,6 @@ def choose_device(device: str) -> str:
     if device == "cuda" and not has_gpu:
         raise ConfigError("--device", "a CUDA device", "none that torch can use")
     return device if device != "auto" else ("cuda" if has_gpu else "cpu")
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 Listener = Callable[[int, int], None]

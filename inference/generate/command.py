@@ -22,7 +22,7 @@ from data.artefacts.manifest import Counts, Manifest
 from data.artefacts.parts import commit_with_quarantine, list_parts, part_name, read_part, recall
 from data.artefacts.run import Run
 from data.artefacts.stage import Work, stage
-from data.cluster.client import connect, local_workers
+from data.cluster.client import connect, cores
 from data.cluster.parts import run_parts
 from data.errors import ModelError, SourceError
 from inference import engine, selection
@@ -79,7 +79,7 @@ def run(config: GenerateConfig) -> Manifest:
     """
     source = titles.find(config, for_prompts=True)
     model = Run.open(config.run)
-    threads = max(local_workers(None) // (config.workers or 1), 1)
+    threads = max(cores() // (config.workers or 1), 1)
     settings = Settings.of(config, model, engine.choose(config.engine, model), threads)
     identity = manifest.identify(
         config,

@@ -43,7 +43,7 @@ def model(run: Path) -> Run:
 def test_each_control_writes_the_references_tokens_in_any_batch(
     controls: dict[str, Any], model: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(drafts, "_LEAST_LOOP", 3)  # a small model loops in short periods
+    monkeypatch.setattr(drafts, "_LEAST_LOOP", 1)  # a small model loops in short periods
     settings = dataclasses.replace(PLAIN, **controls)
     requests = [
         Request(f"u{i}", Prompt().render(title), draw)

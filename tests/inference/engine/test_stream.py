@@ -5,7 +5,6 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,11 +20,6 @@ from tests.builders import greedy, some_titles
 
 GREEDY = greedy(seed=0)
 DRAWN = dataclasses.replace(GREEDY, temperature=0.8)
-
-
-@pytest.fixture(scope="module")
-def model(run: Path) -> Run:
-    return Run.open(str(run))
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ from inference.engine.drafts import Draft
 from inference.engine.reference import ReferenceEngine
 from inference.engine.requests import Completion, Request, Settings, choose_device
 from inference.engine.weights import Texts
-from tests.builders import finish_run, greedy, save_adapter, save_base, some_titles
+from tests.builders import finish_run, greedy, save_adapter, save_base
 
 CONTEXT = 256
 GREEDY = greedy(engine="reference", batch_size=7)
@@ -29,18 +29,8 @@ SAMPLED = dataclasses.replace(GREEDY, temperature=1.0, top_p=0.95)
 
 
 @pytest.fixture(scope="module")
-def model(run: Path) -> Run:
-    return Run.open(str(run))
-
-
-@pytest.fixture(scope="module")
 def reference(model: Run) -> ReferenceEngine:
     return ReferenceEngine(model, GREEDY)
-
-
-@pytest.fixture(scope="module")
-def requests() -> list[Request]:
-    return [Request(f"u{i}", Prompt().render(title)) for i, title in enumerate(some_titles(40))]
 
 
 @pytest.fixture(scope="module")
