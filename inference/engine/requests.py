@@ -13,7 +13,8 @@ from typing import Literal, Protocol
 from data.artefacts.run import Run
 from data.cluster.client import cores
 from data.errors import ConfigError
-from inference.config import AssistantConfig, Decoding, EvaluateConfig, GenerateConfig
+from inference.config import AssistantConfig, EvaluateConfig, GenerateConfig
+from inference.decoding import Decoding
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,8 @@ from data.artefacts.run import Run
 from data.errors import ManifestError, SourceError
 from data.prompt import Prompt
 from inference import engine, selection
-from inference.config import Decoding, EvaluateConfig, GenerateConfig
+from inference.config import EvaluateConfig, GenerateConfig
+from inference.decoding import Decoding
 from inference.engine import Request, Settings
 from inference.evaluate.metrics import Floats
 from inference.evaluate.samples import COLUMNS, EvalSet, SideName, Trained

@@ -32,7 +32,7 @@ from data.artefacts.dataset import Subset
 from data.artefacts.folder import digest_all, digest_file
 from data.artefacts.run import Run
 from data.errors import CatalogueError
-from inference import engine, fidelity, overlap
+from inference import engine, fidelity, overlap, selection
 from inference.config import EvaluateConfig, GenerateConfig
 from inference.engine import Completion, Request, Settings
 from inference.evaluate import metrics, samples, systems
@@ -44,44 +44,42 @@ Flags = dict[str, Any]
 
 PLAIN: Flags = {
     "temperature": 0.0, "top_p": 1.0, "min_p": 0.0, "repetition_penalty": 1.0, "no_repeat_ngram": 0,
-    "best_of": 1,
+    "best_of": 1, "end_after": 0,
 }  # fmt: skip
 """Every control off: always the likeliest token. A way changes some of it."""
 
 _TOP_P = {"temperature": 0.7, "top_p": 0.9}
 _MIN_P = {"temperature": 0.7, "min_p": 0.1}
 _COOL = {"temperature": 0.5, "min_p": 0.1}
-_NO_FOUR = {"no_repeat_ngram": 4}
-_PENALTY = {"repetition_penalty": 1.05}
+_WARM = {"temperature": 1.0, "min_p": 0.1}
 
 _CHANGES: dict[str, Flags] = {
     "greedy": {},
-    "penalty 1.05": _PENALTY,
-    "penalty 1.1": {"repetition_penalty": 1.1},
+    "penalty 1.05": {"repetition_penalty": 1.05},
     "penalty 1.15": {"repetition_penalty": 1.15},
     "penalty 1.3": {"repetition_penalty": 1.3},
-    "no 3-gram twice": {"no_repeat_ngram": 3},
-    "no 4-gram twice": _NO_FOUR,
+    "no 4-gram twice": {"no_repeat_ngram": 4},
     "no 6-gram twice": {"no_repeat_ngram": 6},
     "t 0.7 top-p 0.9": _TOP_P,
-    "t 1 min-p 0.1": {"temperature": 1.0, "min_p": 0.1},
+    "t 1 min-p 0.1": _WARM,
     "t 0.7 min-p 0.05": {"temperature": 0.7, "min_p": 0.05},
     "t 0.7 min-p 0.1": _MIN_P,
     "t 0.7 min-p 0.2": {"temperature": 0.7, "min_p": 0.2},
     "t 0.5 min-p 0.1": _COOL,
-    "t 0.7 top-p 0.9 + no 4-gram twice": _TOP_P | _NO_FOUR,
-    "t 0.7 min-p 0.1 + no 4-gram twice": _MIN_P | _NO_FOUR,
-    "t 0.5 min-p 0.1 + no 4-gram twice": _COOL | _NO_FOUR,
-    "t 0.7 top-p 0.9 + penalty 1.05": _TOP_P | _PENALTY,
-    "t 0.7 min-p 0.1 + penalty 1.05": _MIN_P | _PENALTY,
-    "t 0.5 min-p 0.1 + penalty 1.05": _COOL | _PENALTY,
-    "t 0.7 top-p 0.9 + best of 4": _TOP_P | {"best_of": 4},
-    "t 0.7 min-p 0.1 + best of 4": _MIN_P | {"best_of": 4},
-    "t 0.5 min-p 0.1 + best of 4": _COOL | {"best_of": 4},
-    "t 0.7 min-p 0.1 + no 4-gram twice + best of 4": _MIN_P | _NO_FOUR | {"best_of": 4},
-    "t 0.7 min-p 0.1 + penalty 1.05 + best of 4": _MIN_P | _PENALTY | {"best_of": 4},
-    "t 0.7 min-p 0.1 + best of 8": _MIN_P | {"best_of": 8},
-}
+    "t 0.7 min-p 0.1, ending": _MIN_P | {"end_after": None},
+    "t 0.5 min-p 0.1, ending": _COOL | {"end_after": None},
+    "t 0.7 min-p 0.1, no 4-gram": _MIN_P | {"no_repeat_ngram": 4},
+    "t 0.7 min-p 0.1, no 6-gram": _MIN_P | {"no_repeat_ngram": 6},
+    "t 0.5 min-p 0.1, no 6-gram": _COOL | {"no_repeat_ngram": 6},
+    "t 0.7 min-p 0.1, penalty 1.05": _MIN_P | {"repetition_penalty": 1.05},
+    "t 0.5 min-p 0.1, penalty 1.1": _COOL | {"repetition_penalty": 1.1},
+    "t 0.7 top-p 0.9, best of 4": _TOP_P | {"best_of": 4},
+    "t 0.5 min-p 0.1, best of 4": _COOL | {"best_of": 4, "end_after": None},
+    "t 0.7 min-p 0.1, best of 8": _MIN_P | {"best_of": 8, "end_after": None},
+    "t 1 min-p 0.1, best of 8": _WARM | {"best_of": 8, "end_after": None},
+    "t 0.7 min-p 0.1, no 6-gram, best of 8":
+        _MIN_P | {"no_repeat_ngram": 6, "best_of": 8, "end_after": None},
+}  # fmt: skip
 BASE = "base greedy"
 WAYS: dict[str, Flags] = {
     "defaults": {}, **{name: PLAIN | flags for name, flags in _CHANGES.items()}, BASE: PLAIN,
@@ -127,9 +125,11 @@ class Texts:
     texts: list[str]
     reasons: list[str]
     tokens: int
-    """Of the texts that were kept."""
+    """Of all texts, kept or not."""
     seconds: float
     """Of writing all, once everything is loaded and compiled."""
+    every: list[list[tuple[str, str]]]
+    """All texts of each title with how they ended, the best first."""
 
 
 def command(*words: str | Path) -> None:
@@ -193,17 +193,18 @@ def write(way: str, case: Case) -> Texts:
     writer = engine.load(model, settings)
     rows = zip(case.side.uids, case.side.titles, strict=True)
     requests = [Request(uid, model.prompt.render(title, uid)) for uid, title in rows]
-    completions: list[Completion] = []
+    ranked: list[list[tuple[float, Completion]]] = []
     seconds = 0.0
     # On a GPU the first pass compiles and records.
     for _ in range(2 if settings.device == "cuda" else 1):
         began = time.perf_counter()
-        completions = writer.generate(requests)
+        ranked = selection.write(writer, requests, case.side.titles, config.texts_per_title)
         seconds = time.perf_counter() - began
-    texts = [completion.text for completion in completions]
-    reasons = [completion.finish_reason for completion in completions]
-    tokens = sum(completion.new_tokens for completion in completions)
-    return Texts(case.digest, WAYS[way], texts, reasons, tokens, seconds)
+    texts = [best.text for (_, best), *_ in ranked]
+    reasons = [best.finish_reason for (_, best), *_ in ranked]
+    tokens = sum(text.new_tokens for several in ranked for _, text in several)
+    every = [[(text.text, text.finish_reason) for _, text in several] for several in ranked]
+    return Texts(case.digest, WAYS[way], texts, reasons, tokens, seconds, every)
 
 
 def forget() -> None:

@@ -8,7 +8,8 @@ import pytest
 
 from data.artefacts import manifest
 from data.errors import ConfigError
-from inference.config import BEST_OF, GenerateConfig
+from inference.config import GenerateConfig
+from inference.decoding import BEST_OF
 
 
 @pytest.mark.parametrize(
