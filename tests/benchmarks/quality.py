@@ -77,6 +77,13 @@ _CHANGES: dict[str, Flags] = {
     "t 0.5 min-p 0.1 + best of 4": _COOL | {"best_of": 4, "end_after": None},
     "t 0.7 min-p 0.1 + best of 8": _MIN_P | {"best_of": 8, "end_after": None},
     "t 1 min-p 0.1 + best of 8": _WARM | {"best_of": 8, "end_after": None},
+    "t 1 min-p 0.05 + no 6-gram + best of 8":
+        {"temperature": 1.0, "min_p": 0.05, "no_repeat_ngram": 6, "best_of": 8, "end_after": None},
+    "t 1 min-p 0.02 + no 8-gram + best of 8":
+        {"temperature": 1.0, "min_p": 0.02, "no_repeat_ngram": 8, "best_of": 8, "end_after": None},
+    "t 0.8 min-p 0.03 + no 8-gram + best of 8":
+        {"temperature": 0.8, "min_p": 0.03, "no_repeat_ngram": 8, "best_of": 8, "end_after": None},
+    "t 1 top-p 1": {"temperature": 1.0},
     "t 0.7 min-p 0.1 + no 6-gram + best of 8":
         _MIN_P | {"no_repeat_ngram": 6, "best_of": 8, "end_after": None},
 }  # fmt: skip
