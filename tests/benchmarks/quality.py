@@ -161,7 +161,7 @@ def prepare(options: argparse.Namespace) -> None:
     how += ["--prompt.instruction=Write a product description."]
     how += [f"--optimisation.epochs={options.epochs}"]
     if options.short:
-        how += ["--optimisation.batch_size=8", "--optimisation.max_steps=20"]
+        how += ["--optimisation.batch_size=8", "--optimisation.max_steps=12"]
         how += ["--optimisation.precision=float32", "--backend=transformers"]
     else:
         # A batch with more tokens, which memory might not hold, goes through in pieces.
@@ -177,9 +177,8 @@ def find(options: argparse.Namespace) -> Case:
     subset = Subset.open(path)
     side = samples.unseen(path, "test", options.rows, [])
     trained = Trained(subset.record.digest, subset.rows("train", samples.COLUMNS))
-    limit = 96 if options.short else None
-    root = Path(manifest.__file__).parents[2]
-    rooms = (root / "data", root / "inference", root / "inference" / "engine")
+    limit = 64 if options.short else None
+    rooms = [Path(str(room.__file__)).parent for room in (console, fidelity, engine)]
     code = [digest_file(file) for room in rooms for file in sorted(room.glob("*.py"))]
     digest = digest_all([model.digest, trained.digest, f"{len(side)}", f"{limit}", *code])
     return Case(model, side, trained, limit, digest)
@@ -218,9 +217,9 @@ def forget() -> None:
 def read(way: str, case: Case, folder: Path) -> Texts | None:
     """Read the texts of a way, unless they are missing or others would be written now."""
     file = folder / f"{way}.json"
-    earlier = Texts(**json.loads(file.read_text())) if file.is_file() else None
-    is_same = earlier and (earlier.case, earlier.flags) == (case.digest, WAYS[way])
-    return earlier if is_same else None
+    earlier = json.loads(file.read_text()) if file.is_file() else {"case": None}
+    is_same = earlier["case"] == case.digest and earlier["flags"] == WAYS[way]
+    return Texts(**earlier) if is_same else None
 
 
 def write_all(ways: Sequence[str], case: Case, folder: Path) -> dict[str, str]:
@@ -357,16 +356,16 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--rows", type=int, help="titles to write for: 500, or 16 with --short")
     parser.add_argument("--train_rows", type=int, help="all of them, or 200 with --short")
     parser.add_argument("--epochs", type=float, default=2)
-    parser.add_argument("--ways", help="all, short, or names of WAYS with commas between")
+    parser.add_argument("--ways", nargs="+", help="all, short, or names of WAYS, each a word")
     parser.add_argument("--short", action="store_true", help="to try the script on a CPU")
     options = parser.parse_args()
     options.rows = options.rows or (16 if options.short else 500)
     options.train_rows = options.train_rows or (200 if options.short else None)
     lists = {"all": list(WAYS), "short": list(SHORT)}
-    ways = options.ways or ("short" if options.short else "all")
-    options.ways = lists.get(ways, [name.strip() for name in ways.split(",")])
+    chosen = options.ways or ["short" if options.short else "all"]
+    options.ways = [way for name in chosen for way in lists.get(name, [name])]
     if unknown := set(options.ways) - WAYS.keys():
-        parser.error(f"--ways: expected some of {', '.join(WAYS)}; found {', '.join(unknown)}")
+        parser.error(f"--ways: expected some of {list(WAYS)}, found {unknown}")
     return options
 
 
@@ -389,8 +388,8 @@ def main() -> None:
         "speed": {way: {"tokens": texts.tokens, "seconds": texts.seconds}
                   for way, texts in written.items()},
     }  # fmt: skip
-    shown = f"{about}\n\n{table(figures, written)}\n"
-    shown += "".join(f"\n{way}: {why}\n" for way, why in failed.items())
+    lines = [about, table(figures, written), *(f"{way}: {why}" for way, why in failed.items())]
+    shown = "\n\n".join(lines) + "\n"
     (options.work / "quality.json").write_text(json.dumps(results, indent=1))
     (options.work / "quality.md").write_text(shown)
     (options.work / "texts.md").write_text(show_texts(case, written))
