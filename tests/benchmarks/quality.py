@@ -134,7 +134,7 @@ class Texts:
     tokens: int
     """Of all texts, kept or not."""
     seconds: float
-    """Of writing all, once everything is loaded and compiled."""
+    """Of writing all, once everything is compiled."""
     every: list[list[tuple[str, str]]]
     """All texts of each title with how they ended, the best first."""
 
@@ -158,9 +158,9 @@ def prepare(options: argparse.Namespace) -> None:
     if base == "smollm2":
         base = work / "base"
         smollm2.build(base)
-    longest = 250 if options.short else 1200
-    rules = ["--rules.content_min=100", f"--rules.content_max={longest}"]
-    shares = ["--shares.validation=0.02", "--shares.test=0.1"]
+    names = ("--rules.content_min", "--rules.content_max")
+    rules = [f"{name}={bound}" for name, bound in zip(names, options.characters, strict=True)]
+    shares = ["--shares.validation=0.01", "--shares.test=0.1"]
     command("preprocessing", "clean", "--source", raw, "--out", work / "clean", *rules, *shares)
     rows = [f"--test={options.rows}", f"--size={options.train_rows or 'null'}"]
     command("data", "subset", "--clean", work / "clean", "--out", work / "subset", *rows)
@@ -168,7 +168,7 @@ def prepare(options: argparse.Namespace) -> None:
     how += ["--prompt.instruction=Write a product description."]
     how += [f"--optimisation.epochs={options.epochs}"]
     if options.short:
-        how += ["--optimisation.batch_size=8", "--optimisation.max_steps=20"]
+        how += ["--optimisation.batch_size=8", "--optimisation.max_steps=12"]
         how += ["--optimisation.precision=float32", "--backend=transformers"]
     else:
         # A batch with more tokens, which memory might not hold, goes through in pieces.
@@ -184,9 +184,8 @@ def find(options: argparse.Namespace) -> Case:
     subset = Subset.open(path)
     side = samples.unseen(path, "test", options.rows, [])
     trained = Trained(subset.record.digest, subset.rows("train", samples.COLUMNS))
-    limit = 96 if options.short else None
-    root = Path(manifest.__file__).parents[2]
-    rooms = (root / "data", root / "inference", root / "inference" / "engine")
+    limit = 64 if options.short else None
+    rooms = [Path(str(room.__file__)).parent for room in (console, fidelity, engine)]
     code = [digest_file(file) for room in rooms for file in sorted(room.glob("*.py"))]
     digest = digest_all([model.digest, trained.digest, f"{len(side)}", f"{limit}", *code])
     return Case(model, side, trained, limit, digest)
@@ -225,9 +224,9 @@ def forget() -> None:
 def read(way: str, case: Case, folder: Path) -> Texts | None:
     """Read the texts of a way, unless they are missing or others would be written now."""
     file = folder / f"{way}.json"
-    earlier = Texts(**json.loads(file.read_text())) if file.is_file() else None
-    is_same = earlier and (earlier.case, earlier.flags) == (case.digest, WAYS[way])
-    return earlier if is_same else None
+    earlier = json.loads(file.read_text()) if file.is_file() else {"case": None}
+    is_same = earlier["case"] == case.digest and earlier["flags"] == WAYS[way]
+    return Texts(**earlier) if is_same else None
 
 
 def write_all(ways: Sequence[str], case: Case, folder: Path) -> dict[str, str]:
@@ -243,7 +242,9 @@ def write_all(ways: Sequence[str], case: Case, folder: Path) -> dict[str, str]:
             failed[way] = f"{type(error).__name__}: {console.first_line(error)}"
             console.say(f"{way}: no texts, {failed[way]}")
         else:
-            (folder / f"{way}.json").write_text(json.dumps(asdict(written), indent=1))
+            new = folder / "new"
+            new.write_text(json.dumps(asdict(written), indent=1))
+            new.rename(folder / f"{way}.json")
             ended = written.reasons.count("stop") / len(written.reasons)
             repeated = _repeated(written.texts).mean()
             speed = f"{written.seconds:.1f} s, {written.tokens / written.seconds:,.0f} tokens/s"
@@ -313,13 +314,10 @@ def _is_recited(texts: list[str], trained: Trained) -> list[bool]:
 def describe(options: argparse.Namespace, case: Case) -> str:
     """Say in a line what was measured, where and when."""
     facts = case.model.record.facts if case.model.record else {}
-    loss = facts.get("best_validation_loss")
-    validation = f", {loss:.3f} nats of validation loss" if loss else ""
-    return (
-        f"{facts.get('device')}, {time.strftime('%Y-%m-%d')}: {options.base}, "
-        f"{case.trained.rows.num_rows:,} train rows, {facts.get('steps')} steps{validation}; "
-        f"{len(case.side):,} unseen titles."
-    )
+    loss, day = facts.get("best_validation_loss"), time.strftime("%Y-%m-%d")
+    trained = f"{case.trained.rows.num_rows:,} train rows, {facts.get('steps')} steps"
+    trained += f", {loss:.3f} nats of validation loss" if loss else ""
+    return f"{facts.get('device')}, {day}: {options.base}, {trained}; {len(case.side):,} titles."
 
 
 def table(figures: dict[str, dict[str, Sample]], written: dict[str, Texts]) -> str:
@@ -338,11 +336,9 @@ def table(figures: dict[str, dict[str, Sample]], written: dict[str, Texts]) -> s
     rows = [header, ["---"] * len(header)]
     for name, own in figures.items():
         cells = [cell(metric, own.get(metric)) for metric in COLUMNS]
-        texts = written.get(name)
-        speed = (
-            [f"{texts.tokens / texts.seconds:,.0f}", f"{texts.seconds:.1f}"] if texts else [""] * 2
-        )
-        rows.append([name, *cells, *speed])
+        if texts := written.get(name):
+            cells += [f"{texts.tokens / texts.seconds:,.0f}", f"{texts.seconds:.1f}"]
+        rows.append([name, *cells, *[""] * (len(header) - 1 - len(cells))])
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
@@ -351,8 +347,8 @@ def show_texts(case: Case, written: dict[str, Texts]) -> str:
     lines = []
     for place, title in enumerate(case.side.titles[:_SHOWN]):
         lines += [f"## {title}", f"**{REAL}**: {case.side.references[place]}"]
-        for way, texts in written.items():
-            lines.append(f"**{way}** ({texts.reasons[place]}): {texts.texts[place]}")
+        lines += [f"**{way}** ({own.reasons[place]}): {own.texts[place]}"
+                  for way, own in written.items()]  # fmt: skip
     return console.printable("\n\n".join(lines) + "\n")
 
 
@@ -363,23 +359,27 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--work", type=Path, default=Path("data/store/bench-quality"))
     parser.add_argument("--rows", type=int, help="titles to write for: 500, or 16 with --short")
     parser.add_argument("--train_rows", type=int, help="all of them, or 200 with --short")
+    parser.add_argument("--characters", type=int, nargs=2, help="a text's bounds: 100 1200")
     parser.add_argument("--epochs", type=float, default=2)
     parser.add_argument("--ways", help="all, short, or names of WAYS with commas between")
     parser.add_argument("--short", action="store_true", help="to try the script on a CPU")
     options = parser.parse_args()
     options.rows = options.rows or (16 if options.short else 500)
+    options.characters = options.characters or (100, 250 if options.short else 1200)
     options.train_rows = options.train_rows or (200 if options.short else None)
     lists = {"all": list(WAYS), "short": list(SHORT)}
-    ways = options.ways or ("short" if options.short else "all")
-    options.ways = lists.get(ways, [name.strip() for name in ways.split(",")])
+    chosen = (options.ways or ("short" if options.short else "all")).split(",")
+    options.ways = [way for name in chosen for way in lists.get(name, [name.strip()])]
     if unknown := set(options.ways) - WAYS.keys():
-        parser.error(f"--ways: expected some of {', '.join(WAYS)}; found {', '.join(unknown)}")
+        parser.error(f"--ways: expected some of {list(WAYS)}, found {unknown}")
     return options
 
 
 def main() -> None:
     options = parse()
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    # Threads that wait by spinning starve each other on busy cores.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         prepare(options)
         case = find(options)
@@ -396,8 +396,8 @@ def main() -> None:
         "speed": {way: {"tokens": texts.tokens, "seconds": texts.seconds}
                   for way, texts in written.items()},
     }  # fmt: skip
-    shown = f"{about}\n\n{table(figures, written)}\n"
-    shown += "".join(f"\n{way}: {why}\n" for way, why in failed.items())
+    lines = [about, table(figures, written), *(f"{way}: {why}" for way, why in failed.items())]
+    shown = "\n\n".join(lines) + "\n"
     (options.work / "quality.json").write_text(json.dumps(results, indent=1))
     (options.work / "quality.md").write_text(shown)
     (options.work / "texts.md").write_text(show_texts(case, written))

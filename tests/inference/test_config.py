@@ -10,6 +10,7 @@ from data.artefacts import manifest
 from data.errors import ConfigError
 from inference.config import GenerateConfig
 from inference.decoding import BEST_OF
+from tests.benchmarks import quality
 
 
 @pytest.mark.parametrize(
@@ -82,3 +83,9 @@ def test_several_texts_of_a_title_must_be_drawn() -> None:
     assert GenerateConfig(temperature=0.0).texts_per_title == 1
     assert GenerateConfig().texts_per_title == BEST_OF
     assert GenerateConfig(best_of=1).texts_per_title == 1
+
+
+@pytest.mark.parametrize("way", quality.WAYS)
+def test_every_way_that_is_measured_can_be_meant(way: str) -> None:
+    config = dataclasses.asdict(GenerateConfig(**quality.WAYS[way]))
+    assert config.items() >= quality.WAYS[way].items()
