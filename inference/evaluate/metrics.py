@@ -80,8 +80,9 @@ class Sample:
     def _quantiles(self, drawn: Floats) -> list[float]:
         """Choose the quantiles of the resamples that bound the score.
 
-        Bias-corrected and accelerated (BCa, Efron 1987), as the plain ones miss too often where a
-        few rows carry a mean; widened as Student's t is for few rows (Hesterberg 2015).
+        The outer ones of the plain and of the bias-corrected and accelerated (BCa, Efron 1987):
+        where a few rows carry a mean, either misses too often on one side. Both are widened as
+        Student's t is for few rows (Hesterberg 2015).
         """
         below = np.mean(drawn < self.value) + np.mean(drawn == self.value) / 2
         bias = _NORMAL.inv_cdf(float(np.clip(below, 1 / len(drawn), 1 - 1 / len(drawn))))
@@ -93,9 +94,10 @@ class Sample:
         reach = normal + (normal**3 + normal) / (4 * (self.rows - 1))
         reach *= math.sqrt(self.rows / (self.rows - 1))
         chosen = []
-        for shift in (bias - reach, bias + reach):
-            room = 1 - skew * shift
-            chosen.append(_NORMAL.cdf(bias + shift / room) if room > 0 else float(shift > 0))
+        for plain, outer in ((-reach, min), (reach, max)):
+            room = 1 - skew * (bias + plain)
+            corrected = bias + (bias + plain) / room if room > 0 else plain * math.inf
+            chosen.append(_NORMAL.cdf(outer(plain, corrected)))
         return chosen
 
     def minus(self, other: "Sample") -> "Sample":

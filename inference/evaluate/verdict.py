@@ -139,7 +139,7 @@ def _line(
         runaways=_runaways(find("unseen own ended")),
     )
     asked = "; not judged" if limit is None else f"; asked: {question.limit.format(limit)}"
-    advice = f"; {_advice(needed)}" if outcome == "too_few" else ""
+    advice = f"; {_advice(estimate, needed)}" if outcome == "too_few" else ""
     return line | {
         "claim": {"met": question.claim, "missed": question.fault}.get(outcome, question.asks),
         "told": text + asked + advice, "outcome": outcome,
@@ -187,7 +187,9 @@ def _rounded(rows: int) -> int:
     return -(-rows // step) * step
 
 
-def _advice(needed: int | None) -> str:
+def _advice(estimate: Estimate, needed: int | None) -> str:
+    if estimate.low is None:
+        return f"too few rows to tell: it takes {needed} at least"
     if needed is None:
         return "too close to tell: it stands at the threshold"
     return f"too few rows to tell: about {needed:,} would"

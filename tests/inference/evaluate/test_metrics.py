@@ -70,6 +70,16 @@ def test_repetition_counts_what_the_same_text_said_before() -> None:
     assert tables["repetition"].tolist() == [[1, 5], [0, 1]]
 
 
+def test_a_text_repeats_itself_from_more_than_a_fifth_of_its_4_grams_on() -> None:
+    phrase, others = "one two three four", "a b c d e f g h i j"
+    tables = metrics.of_texts(
+        [f"{phrase} {phrase}", f"{phrase} {others} {phrase}", f"{phrase} {phrase} {phrase}", ""]
+    )
+    # 1 of 5, 1 of 15, 5 of 9, and no 4-gram.
+    assert tables["repetition"].tolist() == [[1, 5], [1, 15], [5, 9], [0, 0]]
+    assert tables["repeating"].tolist() == [[0, 1], [0, 1], [1, 1], [0, 1]]
+
+
 def test_faithful_adds_up_what_rows_keep() -> None:
     tables = metrics.faithful(
         ["A kettle of 2 litres.", "Some lamp, 7 watts."],
@@ -79,6 +89,7 @@ def test_faithful_adds_up_what_rows_keep() -> None:
     assert tables["title_words"].tolist() == [[1, 2], [1, 1]]
     assert tables["title_numbers"].tolist() == [[0, 0], [1, 1]]
     assert tables["unsupported"].tolist() == [[1, 1], [0, 1]]
+    assert tables["inventing"].tolist() == [[1, 1], [0, 1]]
 
 
 def test_no_rows() -> None:
