@@ -120,6 +120,7 @@ def _line(
     line: dict[str, Any] = {
         "group": question.group, "key": question.key, "question": question.asks,
         "claim": question.asks, "told": "not measured", "outcome": "not_measured", "passed": None,
+        **vars(Estimate(None)), "limit": limit, "rows": None, "rows_needed": None,
     }  # fmt: skip
     samples = [sample for figure in question.figures if (sample := find(figure))]
     if len(samples) < len(question.figures):
@@ -144,7 +145,7 @@ def _line(
         "claim": {"met": question.claim, "missed": question.fault}.get(outcome, question.asks),
         "told": text + asked + advice, "outcome": outcome,
         "passed": {"met": True, "missed": False}.get(outcome),
-        **vars(estimate), "limit": limit, "rows": rows, "rows_needed": needed,
+        **vars(estimate), "rows": rows, "rows_needed": needed,
     }  # fmt: skip
 
 
