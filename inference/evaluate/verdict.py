@@ -260,8 +260,9 @@ _ROUGE = "ROUGE-L {0:.1f} against {1:.1f}, {figure} points"
 QUESTIONS = (
     Question(
         "learned", "perplexity_drop", "Does it predict unseen descriptions better?",
-        "Predicts unseen descriptions better", "Predicts unseen descriptions no better", _LEARNED,
-        ("unseen own perplexity", "unseen base perplexity"), "at least {:.1%} lower", _falls,
+        "Predicts unseen descriptions better", "Hardly predicts unseen descriptions better",
+        _LEARNED, ("unseen own perplexity", "unseen base perplexity"), "at least {:.1%} lower",
+        _falls,
         "perplexity {0:.2f} against the base's {1:.2f}, {figure} lower", measure=_drop,
     ),
     Question(
@@ -315,7 +316,7 @@ QUESTIONS = (
     ),
     Question(
         "faithful", "ended", "Does it end by itself?", "Ends by itself",
-        "Does not end by itself", "its texts do not end", ("unseen own ended",),
+        "Often does not end by itself", "its texts do not end", ("unseen own ended",),
         "at least {:.1%}", ge,
     ),
     Question(
