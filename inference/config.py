@@ -216,20 +216,20 @@ _PLACE = {"identity": False}
 
 @dataclass(frozen=True)
 class Thresholds:
-    """What a run must reach to be called fit; none: reported, but not judged."""
+    """What a run must surely reach to be called fit; none: reported, but not judged."""
 
     perplexity_drop: float | None = 0.05
     """Perplexity of unseen descriptions must fall from base to adapter by at least this share."""
 
     gain_over_base: float | None = 0.0
-    """Points of ROUGE-L on unseen titles by which the adapter must surely beat its base."""
+    """Points of ROUGE-L on unseen titles by which the adapter must beat its base."""
 
     gain_over_title: float | None = 0.0
-    """Points of ROUGE-L by which it must surely beat the title itself."""
+    """Points of ROUGE-L by which it must beat the title itself."""
 
-    gain_over_nearest: float | None = None
-    """Points of ROUGE-L by which it must surely beat the description of the trained row whose
-    title is nearest."""
+    gain_over_nearest: float | None = 0.0
+    """Points of ROUGE-L by which it must beat the description of the trained row whose title is
+    nearest."""
 
     recited_unseen: float | None = 0.05
     """Share of the texts for unseen titles that may almost equal a training text."""
@@ -246,14 +246,14 @@ class Thresholds:
     title_kept: float | None = 0.8
     """Content words of the title kept, at least this share of what real descriptions keep."""
 
-    unsupported: float | None = None
-    """Share of the texts' numbers that neither title nor record may hold."""
+    unsupported: float | None = 0.1
+    """Share of texts that may hold a number that neither title nor record holds."""
 
     ended: float | None = 0.95
     """Share of texts that must end by themselves."""
 
-    repetition: float | None = 0.1
-    """Share of word 4-grams that may repeat earlier ones of the same text."""
+    repetition: float | None = 0.05
+    """Share of texts that may repeat themselves: more than a fifth of their word 4-grams."""
 
     def __post_init__(self) -> None:
         for item in dataclasses.fields(self):
@@ -315,7 +315,7 @@ class EvaluateConfig(BestOf):
     """What a run must reach."""
 
     gate: bool = placement(False)
-    """End with exit code 3 where a threshold is not met."""
+    """End with exit code 3 where a threshold is missed, or has too few rows to tell."""
 
     max_new_tokens: int | None = None
     """Most tokens of a text; none: as generate would."""

@@ -22,6 +22,7 @@ from inference.evaluate.systems import Ready, System, Writer, Written
 
 STAGE = "evaluate"
 JSON, HTML = "report.json", "report.html"
+_MARKS = {"met": "met", "missed": "NOT MET", "too_few": "too few"}
 _SCORERS = ("rouge_score", "sacrebleu")
 """Libraries whose figures another version may change."""
 
@@ -49,7 +50,7 @@ def run(config: EvaluateConfig) -> Manifest:
         SubsetError: a run was trained on rows that were to be unseen.
         SourceError: ready texts have no uid of these rows.
         ManifestError: what a run was trained on is not there.
-        GateError: a gate was asked for, and a threshold is not met.
+        GateError: a gate was asked for, and a threshold is missed or has too few rows to tell.
     """
     case = find(config)
     with stage(STAGE, config, config.out, identify(case), spoiled_by=(Exception,)) as work:
@@ -60,8 +61,8 @@ def run(config: EvaluateConfig) -> Manifest:
     for item in verdicts:
         console.say(f"\n{item['label']}: {item['headline']}")
         for line in item["lines"]:
-            mark = {True: "met", False: "NOT MET", None: "-"}[line["passed"]]
-            console.say(f"  {mark:<8} {line['question']} {line['told']}")
+            mark = _MARKS.get(line["outcome"], "-")
+            console.say(f"  {mark:<8} {verdict.sentence(line)}")
     if not work.finished:
         console.say(f"\n{config.out}/{HTML} finished in {result.seconds:.1f} s")
     if config.gate:
@@ -92,6 +93,7 @@ def identify(case: Case) -> dict[str, Any]:
         runs=[model.digest for model in models],
         generated=[ready.digest for ready in case.ready],
         scorers={name: importlib.metadata.version(name) for name in _SCORERS},
+        verdict=verdict.VERSION,
         **written,
     )
 
@@ -189,7 +191,7 @@ def _compare(case: Case) -> list[System]:
     title = System("title", "Title itself", "title")
     real = System("reference", "Real description", "reference", first)
     for side in case.sides:
-        nearest.sides[side.name] = Written(systems.nearest_by_title(side, first))
+        nearest.sides[side.name] = systems.nearest_by_title(side, first)
         title.sides[side.name] = Written(list(side.titles))
         real.sides[side.name] = Written(list(side.references))
     return [*compared, nearest, title, real]
@@ -251,12 +253,13 @@ def _write(work: Work, case: Case) -> Manifest:
 
 
 def _check_gate(config: EvaluateConfig, verdicts: list[dict[str, Any]]) -> None:
-    """Refuse a report of which a threshold is not met.
+    """Refuse a report of which a threshold is missed, or has too few rows to tell.
 
     Raises:
-        GateError: names the first one, and how many more there are.
+        GateError: names the first one, missed ones before others, and how many more there are.
     """
-    failed = [(v, line) for v in verdicts for line in v["lines"] if line["passed"] is False]
+    lines = [(item, line) for item in verdicts for line in item["lines"]]
+    failed = [pair for why in ("missed", "too_few") for pair in lines if pair[1]["outcome"] == why]
     if failed:
         first, line = failed[0]
         more = f" and {len(failed) - 1} more" if len(failed) > 1 else ""

@@ -1,16 +1,18 @@
-"""The metrics: sums over rows, the scores of the sums, and bootstrap intervals of the scores.
+"""The metrics: sums over rows, the scores of the sums, and intervals of the scores.
 
 Pure: strings in, figures out. A score is a function of sums over rows, so a resample is a vector of
 weights and all resamples are one matrix product (Efron 1979; Koehn 2004 for corpus scores). All
-systems share their resamples, so differences are paired.
+systems share their resamples, so differences are paired. A share of texts has an exact interval.
 """
 
 import functools
 import importlib.metadata
+import math
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import NormalDist
 from typing import Any, TypeVar
 
 import numpy as np
@@ -29,11 +31,20 @@ _FOURS = 9
 """Column of BLEU's sums that counts the texts' runs of four words."""
 _AT_ONCE = 4_000_000
 _LEAST_DEFINED = 0.95
+_LEVEL = 0.95
+_BLOCKS = 500
+FEWEST = 20
+"""Rows that a bootstrap needs: with 12 rows of an exponential distribution its intervals lie wholly
+below the mean in 7 of 100 cases, with 20 in 4.5. Exact intervals need no such bound."""
+_NORMAL = NormalDist()
+REPEATS = 0.2
+"""A text repeats itself where more than this share of its word 4-grams stood in it before. Of 2,366
+real descriptions 0.1 % do; a text of three sentences that says one of them twice does."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A score with its interval; None where it is not defined, as for a single row."""
+    """A score with its interval; None where it is not defined, as for a few rows."""
 
     value: float | None
     low: float | None = None
@@ -48,20 +59,111 @@ class Sample:
     drawn: Floats
     """[resamples]"""
     rows: int
+    without: Floats = field(default_factory=lambda: np.empty(0))
+    """[blocks] the score of the rows but for one block: the jackknife."""
+    count: tuple[int, int] | None = None
+    """Of a share of texts: how many, of how many."""
 
-    def estimate(self, level: float = 0.95) -> Estimate:
-        """Return the score with its percentile interval."""
+    def estimate(self) -> Estimate:
+        """Return the score with its 95 % interval: exact for a share, else of the resamples."""
         if not np.isfinite(self.value):
             return Estimate(None)
+        if self.count:
+            low, high = exact_interval(*self.count)
+            return Estimate(float(self.value), 100 * low, 100 * high)
         drawn = self.drawn[np.isfinite(self.drawn)]
-        if self.rows < 2 or len(drawn) < _LEAST_DEFINED * len(self.drawn):
+        if self.rows < FEWEST or len(drawn) < _LEAST_DEFINED * len(self.drawn):
             return Estimate(float(self.value))
-        low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+        low, high = np.quantile(drawn, self._quantiles(drawn))
         return Estimate(float(self.value), float(low), float(high))
+
+    def _quantiles(self, drawn: Floats) -> list[float]:
+        """Choose the quantiles of the resamples that bound the score.
+
+        The outer ones of the plain and of the bias-corrected and accelerated (BCa, Efron 1987):
+        where a few rows carry a mean, either misses too often on one side. Both are widened as
+        Student's t is for few rows (Hesterberg 2015).
+        """
+        below = np.mean(drawn < self.value) + np.mean(drawn == self.value) / 2
+        bias = _NORMAL.inv_cdf(float(np.clip(below, 1 / len(drawn), 1 - 1 / len(drawn))))
+        pulls = self.without.mean() - self.without if len(self.without) else np.zeros(1)
+        spread = 6 * float(np.sum(pulls**2)) ** 1.5
+        skew = float(np.sum(pulls**3)) / spread if np.isfinite(spread) and spread else 0.0
+        normal = _NORMAL.inv_cdf((1 + _LEVEL) / 2)
+        # Student's quantile, to the first order.
+        reach = normal + (normal**3 + normal) / (4 * (self.rows - 1))
+        reach *= math.sqrt(self.rows / (self.rows - 1))
+        chosen = []
+        for plain, outer in ((-reach, min), (reach, max)):
+            room = 1 - skew * (bias + plain)
+            corrected = bias + (bias + plain) / room if room > 0 else plain * math.inf
+            chosen.append(_NORMAL.cdf(outer(plain, corrected)))
+        return chosen
 
     def minus(self, other: "Sample") -> "Sample":
         """Return the paired difference: both of the same rows and resamples."""
-        return Sample(self.value - other.value, self.drawn - other.drawn, self.rows)
+        return combine(np.subtract, self, other)
+
+
+def combine(score: Callable[..., Any], *samples: Sample, are_paired: bool = True) -> Sample:
+    """Score several figures as one; paired ones are of the same rows."""
+    values = [sample.value for sample in samples]
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        if are_paired:
+            without = score(*(sample.without for sample in samples))
+        else:
+            # One block away from one figure leaves the others as they are.
+            parts = [
+                score(*values[:place], sample.without, *values[place + 1 :])
+                for place, sample in enumerate(samples)
+            ]
+            without = np.concatenate(parts)
+        value = score(*map(np.float64, values))
+        drawn = score(*(sample.drawn for sample in samples))
+    return Sample(float(value), drawn, min(sample.rows for sample in samples), without)
+
+
+def exact_interval(part: float, whole: int) -> tuple[float, float]:
+    """Return the 95 % interval of a share, 0 to 1, that holds for any number of rows.
+
+    Clopper and Pearson 1934, as quantiles of the beta distribution; ``part`` need not be whole.
+    """
+    tail = (1 - _LEVEL) / 2
+    low = _beta_quantile(tail, part, whole - part + 1) if part > 0 else 0.0
+    high = _beta_quantile(1 - tail, part + 1, whole - part) if part < whole else 1.0
+    return low, high
+
+
+def _beta_quantile(chance: float, a: float, b: float) -> float:
+    low, high = 0.0, 1.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if _beta_below(middle, a, b) < chance else (low, middle)
+    return (low + high) / 2
+
+
+def _beta_below(x: float, a: float, b: float) -> float:
+    """Return the regularised incomplete beta function by its continued fraction (DLMF 8.17.22)."""
+    if x > (a + 1) / (a + b + 2):
+        return 1 - _beta_below(1 - x, b, a)
+    # Lentz's method: ratios of neighbouring numerators and denominators.
+    numerator, denominator, fraction = 1.0, 0.0, 1.0
+    for step in range(10_000):
+        half = step // 2
+        if step == 0:
+            term = 1.0
+        elif step % 2:
+            term = -(a + half) * (a + b + half) * x / ((a + step - 1) * (a + step))
+        else:
+            term = half * (b - half) * x / ((a + step - 1) * (a + step))
+        denominator = 1 / (1 + term * denominator or 1e-300)
+        numerator = 1 + term / numerator or 1e-300
+        fraction *= numerator * denominator
+        if abs(numerator * denominator - 1) < 1e-13:
+            break
+    logs = math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b)
+    logs += a * math.log(x) + b * math.log1p(-x)
+    return math.exp(logs) * (fraction - 1) / a
 
 
 def weights(rows: int, resamples: int, seed: int) -> Iterator[Floats]:
@@ -86,14 +188,18 @@ def resample(
     rows = len(everything)
     sums = np.concatenate([batch @ everything for batch in weights(rows, resamples, seed)])
     total = everything.sum(axis=0, keepdims=True)
+    starts = np.linspace(0, rows, min(rows, _BLOCKS), endpoint=False).astype(int)
+    others = total - np.add.reduceat(everything, starts)
     samples: dict[_Key, Sample] = {}
     at = 0
     for name, (table, score) in stats.items():
         piece = slice(at, at + table.shape[1])
         at = piece.stop
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            value, drawn = score(total[:, piece])[0], score(sums[:, piece])
-        samples[name] = Sample(float(value), drawn, rows)
+            scores = [score(of[:, piece]) for of in (total, sums, others)]
+        count = (int(total[0, piece][0]), int(total[0, piece][1])) if score is share else None
+        value, drawn, without = scores
+        samples[name] = Sample(float(value[0]), drawn, rows, without, count)
     return samples
 
 
@@ -107,6 +213,11 @@ def ratio(sums: Floats) -> Floats:
 def percent(sums: Floats) -> Floats:
     """Score sums [samples, 2] as a percentage."""
     return 100 * ratio(sums)
+
+
+def share(sums: Floats) -> Floats:
+    """Score sums [samples, 2] of texts that count, and of all, as a percentage."""
+    return percent(sums)
 
 
 def perplexity(sums: Floats) -> Floats:
@@ -137,7 +248,7 @@ def _bleu(sums: Floats) -> Floats:
 
 
 _NAMED: dict[str, Score] = {
-    "ratio": ratio, "percent": percent, "perplexity": perplexity,
+    "ratio": ratio, "percent": percent, "share": share, "perplexity": perplexity,
     "chrf": functools.partial(_corpus, "chrf"), "bleu": _bleu,
 }  # fmt: skip
 METRICS: list[dict[str, Any]] = _KNOWLEDGE["metrics"]
@@ -181,7 +292,7 @@ def _rouge(texts: Sequence[str], references: Sequence[str]) -> dict[str, Floats]
     }
 
 
-def counted(values: Sequence[float] | Floats, is_measured: Any = True) -> Floats:
+def counted(values: Sequence[float] | NDArray[Any], is_measured: Any = True) -> Floats:
     """Return rows that average: [N, 2], the value and 1; both 0 where it is not measured."""
     table = np.ones((len(values), 2))
     table[:, 0] = values
@@ -189,7 +300,7 @@ def counted(values: Sequence[float] | Floats, is_measured: Any = True) -> Floats
 
 
 def of_texts(texts: Sequence[str]) -> dict[str, Floats]:
-    """Count what needs no reference: ``repetition``, ``distinct1``, ``distinct2``.
+    """Count what needs no reference: ``repetition``, ``repeating``, ``distinct1``, ``distinct2``.
 
     An n-gram that stands c times in all texts adds 1/c wherever it stands, so that the sum is the
     number of different ones, and resampled rows are not punished for standing twice.
@@ -200,17 +311,19 @@ def of_texts(texts: Sequence[str]) -> dict[str, Floats]:
         grams = [fidelity.ngrams(row, size) for row in rows]
         counts = Counter(gram for row in grams for gram in row)
         tables[name] = _pairs([(sum(1 / counts[gram] for gram in row), len(row)) for row in grams])
-    tables["repetition"] = _pairs([fidelity.repeated(text) for text in texts])
+    repetition = tables["repetition"] = _pairs([fidelity.repeated(text) for text in texts])
+    tables["repeating"] = counted(repetition[:, 0] > REPEATS * repetition[:, 1])
     return tables
 
 
 def faithful(
     texts: Sequence[str], titles: Sequence[str], records: Sequence[str]
 ) -> dict[str, Floats]:
-    """Count what texts keep of their titles, and their numbers that nothing supports."""
+    """Count what texts keep of their titles, numbers that nothing supports, and texts with one."""
     rows = [fidelity.compare(*row) for row in zip(texts, titles, records, strict=True)]
     names = ("title_words", "title_numbers", "unsupported")
-    return {name: _pairs([row[name] for row in rows]) for name in names}
+    tables = {name: _pairs([row[name] for row in rows]) for name in names}
+    return tables | {"inventing": counted(tables["unsupported"][:, 0] > 0)}
 
 
 def _pairs(rows: Sequence[tuple[float, float]]) -> Floats:

@@ -6,6 +6,7 @@ of script only search, sort and turn pages.
 
 import html
 import json
+from collections import Counter
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -21,7 +22,12 @@ _GROUPS = {
     "faithful": "Is it true to the title?",
 }
 _SIDES = {"unseen": "Unseen titles", "seen": "Trained titles"}
-_MARKS = {True: ("met", "✓"), False: ("missed", "✕"), None: ("none", "–")}
+_MARKS = {"met": ("met", "✓"), "missed": ("missed", "✕"), "too_few": ("too few rows", "?")}
+_SLICES = {
+    "length": "Length of the title", "number": "Numbers in the title",
+    "letters": "Letters of the title", "twin": "Near twins",
+}  # fmt: skip
+_SLICED = ("rougeL", "title_words", "repeating")
 _SHADES = {"adapter": "adapter", "generated": "adapter", "base": "base", "reference": "reference"}
 _ARROWS = {
     "higher": ("↑", "higher is better"),
@@ -39,11 +45,13 @@ def build(report: dict[str, Any], shown_rows: int) -> str:
         "title": _text(", ".join(verdict["label"] for verdict in verdicts) or "Evaluation"),
         "verdicts": "".join(_verdict(verdict) for verdict in verdicts),
         "sides": "".join(_scores(report, name) for name in report["sides"]),
+        "slices": "".join(_slices(report, name) for name in report["sides"]),
         "differences": "".join(_differences(report, name) for name in report["sides"]),
         "charts": _charts(report),
         "provenance": _provenance(report),
         "resamples": f"{settings['resamples']:,}",
         "seed": settings["seed"],
+        "repeats": f"{settings['repeats']:.0%}",
         "copied_span": settings["copied_span"],
         "recited_alike": f"{settings['recited_alike']:.0%}",
         "signatures": "".join(f"<li><code>{_text(line)}</code></li>" for line in signatures),
@@ -58,9 +66,10 @@ def _text(value: Any) -> str:
 
 def _verdict(verdict: dict[str, Any]) -> str:
     lines = verdict["lines"]
-    missed = sum(line["passed"] is False for line in lines)
-    met = sum(line["passed"] is True for line in lines)
-    state = "bad" if missed else "good" if met else "open"
+    counts = Counter(line["outcome"] for line in lines)
+    met, missed, few = counts["met"], counts["missed"], counts["too_few"]
+    state = "bad" if missed else "open" if few or not met else "good"
+    unsure = f", {few} with too few rows to tell" if few else ""
     groups = ""
     for key, name in _GROUPS.items():
         items = "".join(_line(line) for line in lines if line["group"] == key)
@@ -68,26 +77,26 @@ def _verdict(verdict: dict[str, Any]) -> str:
     return (
         f'<section class="verdict {state}"><p class="who">{_text(verdict["label"])}</p>'
         f"<h1>{_text(verdict['headline'])}</h1>"
-        f'<p class="count">{met} of {met + missed} thresholds met</p>'
+        f'<p class="count">{met} of {met + missed + few} thresholds surely met{unsure}</p>'
         f'<div class="groups">{groups}</div></section>'
     )
 
 
 def _line(line: dict[str, Any]) -> str:
-    name, mark = _MARKS[line["passed"]]
+    name, mark = _MARKS.get(line["outcome"], ("not judged", "–"))
     figures, _, limit = (_text(part) for part in line["told"].partition("; "))
     return (
-        f'<li class="{name}"><i aria-label="{name}">{mark}</i><div>{_text(line["question"])}'
-        f'<span class="told">{figures}</span>'
+        f'<li class="{line["outcome"]}"><i aria-label="{name}">{mark}</i>'
+        f'<div>{_text(line["claim"])}<span class="told">{figures}</span>'
         + (f'<span class="asked">{limit}</span>' if limit else "")
         + "</div></li>"
     )
 
 
-def _table(head: list[str], body: list[str]) -> str:
+def _table(head: list[str], body: list[str], first: str = "Metric") -> str:
     columns = "".join(f'<th scope="col">{_text(name)}</th>' for name in head)
     return (
-        f'<div class="scroll"><table><thead><tr><th scope="col">Metric</th>{columns}</tr></thead>'
+        f'<div class="scroll"><table><thead><tr><th scope="col">{first}</th>{columns}</tr></thead>'
         f"<tbody>{''.join(body)}</tbody></table></div>"
     )
 
@@ -106,6 +115,31 @@ def _scores(report: dict[str, Any], side: str) -> str:
         f"<section><h2>{_SIDES[side]} <small>{own['rows']:,} rows{_text(left)}</small></h2>"
         f"{_table([system['label'] for system in columns], body)}</section>"
     )
+
+
+def _slices(report: dict[str, Any], side: str) -> str:
+    """Lay out the judged systems' scores by kind of title, and the nearest row's beside them."""
+    slices = report["sides"][side]["slices"]
+    by_key = {metric["key"]: metric for metric in report["metrics"]}
+    judged = {verdict["candidate"] for verdict in report["verdicts"]}
+    columns = [
+        (system, by_key[name])
+        for system in report["candidates"]
+        if system["key"] in judged or system["kind"] == "nearest"
+        for name in (_SLICED if system["key"] in judged else _SLICED[:1])
+    ]
+    if not slices:
+        return ""
+    body = []
+    for part in slices:
+        cells = "".join(
+            _cell(part["scores"].get(system["key"], {}).get(metric["key"]), metric)
+            for system, metric in columns
+        )
+        about = f"{_SLICES[part['kind']]}<small>{_text(part['name'])}</small>"
+        body.append(f'<tr><th scope="row">{about}</th><td>{part["rows"]:,}</td>{cells}</tr>')
+    head = ["Rows", *(f"{metric['label']}, {system['label']}" for system, metric in columns)]
+    return f"<h3>{_SIDES[side]}</h3>{_table(head, body, 'Titles')}"
 
 
 def _heading(metric: dict[str, Any]) -> str:

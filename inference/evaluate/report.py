@@ -27,7 +27,7 @@ _FACTS = ("base", "backend", "steps", "epochs", "final_loss", "best_validation_l
           "trainable_parameters", "device", "samples_per_second")  # fmt: skip
 _CORPUS = {"bleu", "chrf"}
 """Metrics that are of all rows, also of those that add nothing."""
-_CORPUS_ONLY = {"bleu", "distinct1", "distinct2", "recited"}
+_CORPUS_ONLY = {"bleu", "distinct1", "distinct2", "recited", "inventing", "repeating"}
 """Metrics that say nothing of a single row."""
 
 Curve = list[tuple[float, float]]
@@ -48,7 +48,7 @@ def collect(
         "format": FORMAT,
         "verdicts": verdicts,
         "settings": {name: getattr(case.config, name) for name in settings}
-        | {"signatures": metrics.signatures(texts)},
+        | {"repeats": metrics.REPEATS, "signatures": metrics.signatures(texts)},
         "candidates": [_fields(system, "key label kind run against") for system in compared],
         "metrics": metrics.METRICS,
         "sides": {side.name: _side(side, compared, measured) for side in case.sides},
@@ -67,7 +67,7 @@ def _side(side: EvalSet, compared: list[System], measured: Scores) -> dict[str, 
     samples, tables = measured.samples[side.name], measured.rows[side.name]
     scores: dict[str, Any] = {}
     for key, own in samples.items():
-        scores[key] = {name: _estimate(sample) for name, sample in own.items()}
+        scores[key] = _estimates(own)
         for name, score in scores[key].items():
             # Other rows have nothing to be measured by: their last sum is 0.
             table = tables[key][name]
@@ -76,6 +76,11 @@ def _side(side: EvalSet, compared: list[System], measured: Scores) -> dict[str, 
         "rows": len(side),
         "left_out": side.left_out,
         "scores": scores,
+        "slices": [
+            {"kind": part.kind, "name": part.name, "rows": part.rows}
+            | {"scores": {key: _estimates(own) for key, own in part.samples.items() if own}}
+            for part in measured.slices[side.name]
+        ],
         "differences": _differences(compared, samples),
         "lengths": {
             system.key: [len(text) for text in system.sides[side.name].texts]
@@ -83,6 +88,10 @@ def _side(side: EvalSet, compared: list[System], measured: Scores) -> dict[str, 
             if system.kind != "title"
         },
     }
+
+
+def _estimates(samples: dict[str, Sample]) -> dict[str, Any]:
+    return {name: _estimate(sample) for name, sample in samples.items()}
 
 
 def _estimate(sample: Sample) -> dict[str, Any]:
@@ -106,10 +115,8 @@ def _differences(
         others += [system for system in compared if system.kind in ("title", "nearest")]
         for other in others + judged[:place]:
             mine, theirs = samples[one.key], samples[other.key]
-            scores = {
-                name: _estimate(mine[name].minus(theirs[name])) for name in mine if name in theirs
-            }
-            pairs.append({"one": one.key, "other": other.key, "scores": scores})
+            scores = {name: mine[name].minus(theirs[name]) for name in mine if name in theirs}
+            pairs.append({"one": one.key, "other": other.key, "scores": _estimates(scores)})
     return pairs
 
 

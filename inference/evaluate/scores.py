@@ -1,9 +1,11 @@
 """Scores of the systems' texts: what each row adds, resampled alike for all systems."""
 
 import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from data import console
 from inference import overlap
@@ -13,6 +15,11 @@ from inference.evaluate.metrics import Floats, Sample, resample
 from inference.evaluate.samples import EvalSet, Trained
 from inference.evaluate.systems import System
 
+Mask = NDArray[np.bool_]
+SLICED = ("rougeL", "title_words", "repeating")
+"""Metrics of slices."""
+TWIN = 0.8
+"""Likeness of titles from which a trained row is a near twin: an edition, a size, a colour."""
 _RECALLED = ("adapter", "base", "generated", "reference")
 """Systems whose copied spans are looked for; the others copy by their nature."""
 
@@ -33,6 +40,16 @@ class Recall:
     """Likeness to it, 0 to 1: of edits, as rapidfuzz's normalised indel similarity."""
 
 
+@dataclass(frozen=True)
+class Slice:
+    """The rows of one kind of title, and their scores by system and metric."""
+
+    kind: str
+    name: str
+    rows: int
+    samples: dict[str, dict[str, Sample]]
+
+
 @dataclass
 class Scores:
     """All figures, by side, system and metric."""
@@ -41,6 +58,7 @@ class Scores:
     rows: dict[str, dict[str, dict[str, Floats]]] = field(default_factory=dict)
     """[rows, k] what each row adds."""
     recalled: dict[str, dict[str, list[Recall]]] = field(default_factory=dict)
+    slices: dict[str, list[Slice]] = field(default_factory=dict)
 
 
 def measure(config: EvaluateConfig, sides: list[EvalSet], compared: list[System]) -> Scores:
@@ -54,15 +72,57 @@ def measure(config: EvaluateConfig, sides: list[EvalSet], compared: list[System]
                 texts_recalled = recalled.get(system.key)
                 tables[system.key] = _count(config, side, system, texts_recalled)
                 progress.advance(1)
-            stats = {
-                (key, name): (table, metrics.SCORES[name])
-                for key, own in tables.items()
-                for name, table in own.items()
-            }
-            samples = measured.samples[side.name] = {key: {} for key in tables}
-            for (key, name), sample in resample(stats, config.resamples, config.seed).items():
-                samples[key][name] = sample
+            measured.samples[side.name] = _resampled(config, tables)
+            nearest = next((s.sides[side.name] for s in compared if s.kind == "nearest"), None)
+            measured.slices[side.name] = [
+                Slice(kind, name, int(mask.sum()), _resampled(config, tables, mask))
+                for kind, name, mask in slices(side.titles, nearest.alike if nearest else None)
+            ]
     return measured
+
+
+def _resampled(
+    config: EvaluateConfig, tables: dict[str, dict[str, Floats]], mask: Mask | None = None
+) -> dict[str, dict[str, Sample]]:
+    """Score every system on all rows, or by the metrics of slices on some."""
+    stats = {
+        (key, name): (table if mask is None else table[mask], metrics.SCORES[name])
+        for key, own in tables.items()
+        for name, table in own.items()
+        if mask is None or name in SLICED
+    }
+    samples: dict[str, dict[str, Sample]] = {key: {} for key in tables}
+    for (key, name), sample in resample(stats, config.resamples, config.seed).items():
+        samples[key][name] = sample
+    return samples
+
+
+def slices(titles: Sequence[str], alike: Floats | None) -> Iterator[tuple[str, str, Mask]]:
+    """Sort titles by what can be told from them: kind of slice, its name, [rows] which are in it.
+
+    A slice without rows, or with all of them, is left out. ``alike``: likeness of each to the
+    nearest trained title, 0 to 1.
+    """
+    lengths = np.array([len(title) for title in titles])
+    short, middle = (int(length) for length in np.quantile(lengths, [1 / 3, 2 / 3]))
+    has_number = np.array([any(sign.isdigit() for sign in title) for title in titles])
+    is_ascii = np.array([title.isascii() for title in titles])
+    cuts = [
+        ("length", f"up to {short} characters", lengths <= short),
+        ("length", f"{short + 1} to {middle} characters", (lengths > short) & (lengths <= middle)),
+        ("length", f"over {middle} characters", lengths > middle),
+        ("number", "with a number", has_number),
+        ("number", "without a number", ~has_number),
+        ("letters", "ASCII only", is_ascii),
+        ("letters", "with other letters", ~is_ascii),
+    ]
+    if alike is not None:
+        is_twin = alike >= TWIN
+        cuts += [
+            ("twin", f"a trained title is {TWIN:.0%} alike or more", is_twin),
+            ("twin", "no trained title is", ~is_twin),
+        ]
+    return ((kind, name, mask) for kind, name, mask in cuts if 0 < mask.sum() < len(titles))
 
 
 def _count(
@@ -79,7 +139,7 @@ def _count(
         tables |= metrics.against_references(written.texts, side.references)
     tables |= metrics.faithful(written.texts, side.titles, side.references)
     if system.kind == "reference":
-        del tables["unsupported"]
+        del tables["unsupported"], tables["inventing"]
     tables |= metrics.of_texts(written.texts)
     if written.ended is not None:
         tables["ended"] = metrics.counted(np.array(written.ended))

@@ -41,6 +41,8 @@ class Written:
     """Whether each text ended by itself; None where that is not recorded."""
     cost: Floats | None = None
     """[rows, 2] what the real description cost the model: nats and tokens."""
+    alike: Floats | None = None
+    """[rows] of texts copied from trained rows, how alike the titles are, 0 to 1."""
 
 
 @dataclass
@@ -275,7 +277,7 @@ class Writer:
         engine.free_memory(self.settings.device)
 
 
-def nearest_by_title(side: EvalSet, trained: Trained) -> list[str]:
+def nearest_by_title(side: EvalSet, trained: Trained) -> Written:
     """Return for each row the description of the trained row whose title is nearest, never its own.
 
     Nearest: fewest insertions and deletions between the titles' words in small letters and
@@ -293,8 +295,9 @@ def nearest_by_title(side: EvalSet, trained: Trained) -> list[str]:
             own.setdefault(row, []).append(place)
     rows = list(zip(side.uids, side.titles, side.references, strict=True))
     if not choices or any(len(own.get(row, [])) == len(choices) for row in rows):
-        return []
+        return Written([])
     nearest: list[str] = []
+    likeness: list[float] = []
     for start in range(0, len(side), _QUERIES):
         queries = [_sorted_words(title) for title in side.titles[start : start + _QUERIES]]
         alike = process.cdist(
@@ -303,7 +306,8 @@ def nearest_by_title(side: EvalSet, trained: Trained) -> list[str]:
         for row, key in zip(alike, rows[start : start + _QUERIES], strict=True):
             row[own.get(key, [])] = -1
         nearest += [columns[2][place] for place in alike.argmax(axis=1).tolist()]
-    return nearest
+        likeness += alike.max(axis=1).tolist()
+    return Written(nearest, alike=np.array(likeness))
 
 
 def _sorted_words(title: str) -> str:

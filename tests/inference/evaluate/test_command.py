@@ -41,7 +41,7 @@ NOUNS = ("kettle", "lamp", "novel", "jacket", "violin", "clock", "tent", "mirror
 ROWS = [
     (f"u{i}", f"{NOUNS[i % 8].title()} No. {i}",
      f"This {NOUNS[i % 8]} is the {i} th of its kind and lasts {i * 7} years; nobody says more.")
-    for i in range(90)
+    for i in range(200)
 ]  # fmt: skip
 BRIEF = {"max_new_tokens": 8, "resamples": 100}
 
@@ -58,7 +58,7 @@ def clean(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def sample(clean: Path) -> Path:
-    """A subset: some 50 train rows and some 20 test rows."""
+    """A subset: some 130 train rows and at least 20 test rows, from which on figures are sure."""
     return _subset(clean.parent / "subset", clean)
 
 
@@ -154,14 +154,14 @@ def test_an_adapter_of_zeros_has_not_learned(
     file = run / "adapter" / "adapter_model.safetensors"
     save_file({name: weights * 0 for name, weights in load_file(file).items()}, file)
     words = ["evaluate", "--run", str(run), "--subset", str(sample), "--out", str(tmp_path / "out"),
-             "--max_new_tokens", "8", "--resamples", "100", "--rows", "12"]  # fmt: skip
+             "--max_new_tokens", "8", "--resamples", "100", "--rows", "20"]  # fmt: skip
     assert main(words) == 0
     report = _report(tmp_path / "out")
     assert "it has not learned to describe" in report["verdicts"][0]["headline"]
     for key in ("perplexity_drop", "gain_over_base"):
         assert _line(report, key)["passed"] is False
-    assert "0.0% lower" in _line(report, "perplexity_drop")["told"]
-    capsys.readouterr()
+    assert "0.0% (0.0% to 0.0%) lower" in _line(report, "perplexity_drop")["told"]
+    assert "  NOT MET  Hardly predicts unseen descriptions better: " in capsys.readouterr().out
     # The gate holds for a finished report too.
     assert main([*words, "--gate"]) == 3
     assert "perplexity_drop met" in capsys.readouterr().err
@@ -195,7 +195,8 @@ def test_reciting_is_flagged_and_describing_is_not(sample: Path, tmp_path: Path)
     own = _write_texts(
         tmp_path / "own.jsonl", sample, lambda row: f"Behold our {row['title']}, new!"
     )
-    report = _report(_judge(own, sample, tmp_path / "other"))
+    fewer = Thresholds(recited_unseen=0.2)
+    report = _report(_judge(own, sample, tmp_path / "other", thresholds=fewer))
     assert _line(report, "recited_unseen")["passed"] is True
     assert _line(report, "title_kept")["passed"] is True
 
@@ -368,7 +369,9 @@ def test_one_row_and_empty_texts(sample: Path, tmp_path: Path, text: str) -> Non
     scores = report["sides"]["unseen"]["scores"]["generated:texts.jsonl"]
     assert scores["rougeL"]["value"] is not None
     assert scores["rougeL"]["low"] is None
-    assert _line(report, "gain_over_title")["passed"] is False
+    line = _line(report, "gain_over_title")
+    assert (line["outcome"], line["passed"], line["rows_needed"]) == ("too_few", None, 20)
+    assert line["told"].endswith("; too few rows to tell: it takes 20 at least")
     assert "no interval" in (tmp_path / "out" / "report.html").read_text()
 
 
@@ -392,6 +395,40 @@ def test_the_gate_passes_where_nothing_is_asked(sample: Path, tmp_path: Path) ->
     assert report["verdicts"][0]["headline"] == "Nothing could be judged"
     with pytest.raises(GateError):
         _judge(texts, sample, tmp_path / "strict", gate=True)
+
+
+def test_the_gate_fails_where_rows_are_too_few_to_tell(
+    sample: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    texts = _write_texts(tmp_path / "texts.jsonl", sample, lambda row: f"Our {row['title']}.")
+    config = tmp_path / "c.yaml"
+    names = [field.name for field in dataclasses.fields(Thresholds)]
+    alone = {name: 0.05 if name == "recited_unseen" else None for name in names}
+    config.write_text(json.dumps({"thresholds": alone}))
+    words = ["evaluate", "--config", str(config), "--generated", str(texts), "--rows", "20"]
+    words += ["--subset", str(sample), "--out", str(tmp_path / "out"), "--resamples", "100"]
+    assert main(words) == 0
+    says = "0 of 20 texts, at most 16.8%; asked: at most 5.0%; too few rows to tell: about 72 would"
+    printed = capsys.readouterr().out
+    assert "Nothing against it, but 1 question has too few rows to tell: Does it rec" in printed
+    assert f"  too few  Does it recite? {says}" in printed
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "0 of 1 thresholds surely met, 1 with too few rows to tell" in page
+    assert main([*words, "--gate"]) == 3
+    assert f"expected recited_unseen met, found {says}" in capsys.readouterr().err
+
+
+def test_slices_stand_beside_the_scores(sample: Path, tmp_path: Path) -> None:
+    texts = _write_texts(tmp_path / "texts.jsonl", sample, lambda row: row["title"])
+    out = _judge(texts, sample, tmp_path)
+    side = _report(out)["sides"]["unseen"]
+    lengths = [part for part in side["slices"] if part["kind"] == "length"]
+    assert sum(part["rows"] for part in lengths) == side["rows"]
+    kept = [part["scores"]["generated:texts.jsonl"]["title_words"] for part in lengths]
+    assert {score["value"] for score in kept} == {100}
+    assert set(lengths[0]["scores"]["nearest"]) == {"rougeL", "title_words", "repeating"}
+    page = (out / "report.html").read_text()
+    assert all(f"<small>{part['name']}</small>" in page for part in lengths)
 
 
 def test_ready_texts_need_no_torch(sample: Path, tmp_path: Path) -> None:
@@ -587,12 +624,15 @@ def test_the_nearest_row_is_never_the_row_itself() -> None:
     table = pa.table(dict(zip(samples.COLUMNS, zip(*rows, strict=True), strict=True)))
     side = EvalSet("seen", *([row[i] for row in rows] for i in range(3)))  # type: ignore[arg-type]
     near = systems.nearest_by_title(side, samples.Trained("0f", table))
-    assert near[0] == "Boil."
-    assert near[1] != "Shines."
-    assert near[2] == "Boils."
-    assert systems.nearest_by_title(side, samples.Trained("0f", table.slice(0, 0))) == []
+    assert near.texts[0] == "Boil."
+    assert near.texts[1] != "Shines."
+    assert near.texts[2] == "Boils."
+    assert near.alike is not None
+    # Six letters and seven, one of them more.
+    assert near.alike[[0, 2]].tolist() == pytest.approx([12 / 13, 12 / 13])
+    assert systems.nearest_by_title(side, samples.Trained("0f", table.slice(0, 0))) == Written([])
     own = EvalSet("seen", ["a"], ["Kettle"], ["Boils."])
-    assert systems.nearest_by_title(own, samples.Trained("0f", table.slice(0, 1))) == []
+    assert systems.nearest_by_title(own, samples.Trained("0f", table.slice(0, 1))) == Written([])
 
 
 def test_what_cannot_be_measured_is_said(sample: Path, tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """Scores equal the libraries' own on fixed pairs, or a hand count; intervals hold the truth."""
 
+import math
+
 import numpy as np
 import pytest
 from rouge_score.rouge_scorer import RougeScorer
@@ -7,7 +9,18 @@ from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
 
 from inference.evaluate import metrics
-from inference.evaluate.metrics import Estimate, percent, perplexity, ratio, resample, weights
+from inference.evaluate.metrics import (
+    Estimate,
+    Sample,
+    combine,
+    exact_interval,
+    percent,
+    perplexity,
+    ratio,
+    resample,
+    share,
+    weights,
+)
 
 TEXTS = [
     "A green kettle of steel that boils water in two minutes.",
@@ -71,6 +84,16 @@ def test_repetition_counts_what_the_same_text_said_before() -> None:
     assert tables["repetition"].tolist() == [[1, 5], [0, 1]]
 
 
+def test_a_text_repeats_itself_from_more_than_a_fifth_of_its_4_grams_on() -> None:
+    phrase, others = "one two three four", "a b c d e f g h i j"
+    tables = metrics.of_texts(
+        [f"{phrase} {phrase}", f"{phrase} {others} {phrase}", f"{phrase} {phrase} {phrase}", ""]
+    )
+    # 1 of 5, 1 of 15, 5 of 9, and no 4-gram.
+    assert tables["repetition"].tolist() == [[1, 5], [1, 15], [5, 9], [0, 0]]
+    assert tables["repeating"].tolist() == [[0, 1], [0, 1], [1, 1], [0, 1]]
+
+
 def test_faithful_adds_up_what_rows_keep() -> None:
     tables = metrics.faithful(
         ["A kettle of 2 litres.", "Some lamp, 7 watts."],
@@ -80,6 +103,7 @@ def test_faithful_adds_up_what_rows_keep() -> None:
     assert tables["title_words"].tolist() == [[1, 2], [1, 1]]
     assert tables["title_numbers"].tolist() == [[0, 0], [1, 1]]
     assert tables["unsupported"].tolist() == [[1, 1], [0, 1]]
+    assert tables["inventing"].tolist() == [[1, 1], [0, 1]]
 
 
 def test_no_rows() -> None:
@@ -209,8 +233,58 @@ def test_every_resample_holds_as_many_rows() -> None:
     assert (drawn.sum(axis=1) == 40).all()
 
 
-def test_one_row_has_no_interval() -> None:
-    assert resample({"m": _mean(np.array([3.0]))}, 200, 1)["m"].estimate() == Estimate(3.0)
+@pytest.mark.parametrize("rows", [1, 2, 19])
+def test_few_rows_have_no_interval(rows: int) -> None:
+    values = np.arange(rows, dtype=float) * 2
+    estimate = resample({"m": _mean(values)}, 200, 1)["m"].estimate()
+    assert estimate == Estimate(rows - 1.0)
+
+
+@pytest.mark.parametrize(
+    ("part", "whole", "low", "high"),
+    [
+        (0, 64, 0.0, 5.6),
+        (0, 300, 0.0, 1.22),
+        (32, 64, 37.23, 62.77),
+        (297, 300, 97.11, 99.79),
+        (1, 1, 2.5, 100.0),
+        (300, 300, 98.78, 100.0),
+        (5_000, 100_000, 4.87, 5.14),
+    ],
+)
+def test_exact_intervals(part: int, whole: int, low: float, high: float) -> None:
+    """Clopper and Pearson's, as tables and R's binom.test have them."""
+    ends = [100 * end for end in exact_interval(part, whole)]
+    assert ends == pytest.approx([low, high], abs=0.01)
+
+
+@pytest.mark.parametrize(("part", "whole"), [(1, 2), (3, 7), (2, 40), (39, 40), (150, 200)])
+def test_exact_intervals_leave_out_2_5_percent_on_each_side(part: int, whole: int) -> None:
+    def chance(share: float, counts: range) -> float:
+        return sum(math.comb(whole, k) * share**k * (1 - share) ** (whole - k) for k in counts)
+
+    low, high = exact_interval(part, whole)
+    assert chance(low, range(part, whole + 1)) == pytest.approx(0.025)
+    assert chance(high, range(part + 1)) == pytest.approx(0.025)
+
+
+def test_a_share_of_texts_has_an_exact_interval() -> None:
+    table = np.stack([np.arange(12) < 3, np.ones(12)], axis=1).astype(float)
+    sample = resample({"s": (table, share)}, 200, 1)["s"]
+    assert sample.count == (3, 12)
+    low, high = exact_interval(3, 12)
+    assert sample.estimate() == Estimate(25.0, 100 * low, 100 * high)
+    # A difference of two shares is none itself.
+    assert sample.minus(sample).count is None
+
+
+def test_figures_of_other_rows_are_combined_a_block_at_a_time() -> None:
+    one = Sample(6.0, np.array([6.0, 9.0]), 40, np.array([5.0, 7.0]))
+    other = Sample(3.0, np.array([2.0, 3.0]), 30, np.array([2.0]))
+    quotient = combine(np.divide, one, other, are_paired=False)
+    assert (quotient.value, quotient.rows) == (2.0, 30)
+    assert quotient.drawn.tolist() == [3.0, 3.0]
+    assert quotient.without.tolist() == [5 / 3, 7 / 3, 3.0]
 
 
 def test_what_is_not_defined_is_none_and_never_nan() -> None:
