@@ -30,12 +30,15 @@ _PATTERNS = {
     "long": rf"\p{{Hangul}}{{2,}}|[\p{{L}}--{_UNSPACED}][[\p{{L}}\p{{M}}]--{_UNSPACED}]{{2,}}",
     "digit": r"\p{Nd}",
     "wide": r"[\uFF01-\uFFEF\u3000]+",
+    "sign": r"\X",
+    # Nothing before an ASCII character folds together with it.
+    "coarse": r"[\x00-\x7F]?[^\x00-\x7F]+|[\x00-\x7F]",
 }
 
 
 @functools.cache
 def _pattern(name: str) -> Any:
-    import regex  # comes with sacrebleu, and so with the extra
+    import regex  # comes with transformers and with sacrebleu
 
     return regex.compile(_PATTERNS[name], regex.VERSION1)
 
@@ -66,13 +69,29 @@ def is_unspaced(text: str) -> bool:
     return not text.isascii() and _pattern("unspaced").search(text) is not None
 
 
-def long_words(text: str) -> list[str]:
-    """Return the words of three letters or more, folded, of scripts with spaces."""
-    return list(_pattern("long").findall(fold(text)))
+def places(text: str) -> list[tuple[int, int]]:
+    """Return for each character of the folded text what it was folded from: (begin, end)."""
+    pieces = list(text)
+    if not text.isascii():
+        whole, pieces = fold(text), _pattern("sign").findall(text)
+        if "".join(map(fold, pieces)) != whole:
+            pieces = _pattern("coarse").findall(text)
+    spans: list[tuple[int, int]] = []
+    end = 0
+    for piece in pieces:
+        begin, end = end, end + len(piece)
+        spans += [(begin, end)] * len(fold(piece))
+    return spans
 
 
-def runs(text: str) -> list[list[str]]:
-    """Return the runs of characters of scripts without spaces, each as its characters."""
-    if text.isascii():
+def long_words(folded: str) -> list[re.Match[str]]:
+    """Find the words of three letters or more, of scripts with spaces, in a folded text."""
+    return list(_pattern("long").finditer(folded))
+
+
+def runs(folded: str) -> list[list[re.Match[str]]]:
+    """Find the runs of characters of scripts without spaces, each as its characters."""
+    if folded.isascii():
         return []
-    return [_pattern("unspaced").findall(run) for run in _pattern("run").findall(fold(text))]
+    sign = _pattern("unspaced")
+    return [list(sign.finditer(folded, *run.span())) for run in _pattern("run").finditer(folded)]
