@@ -70,7 +70,7 @@ def check(text: str, title: str, record: str) -> Checks:
     Counts the same as ``compare`` and ``repeated``; ``record`` is the title's own description,
     empty where there is none.
     """
-    said, title_words = _said(words.fold(text)), _as_written(title)
+    said, title_words = _said(text), _as_written(title)
     again, grams = repeated(text)
     return Checks(
         [word for stem, word in title_words.items() if stem in said],
@@ -83,11 +83,12 @@ def check(text: str, title: str, record: str) -> Checks:
 def _as_written(title: str) -> dict[str, str]:
     """Return the content words of a title as it writes them, in its order, by themselves folded."""
     written: dict[str, str] = {}
-    places = words.places(title)
-    for word, begin, end in sorted(_content(words.fold(title)), key=lambda word: word[1]):
+    folded, places = words.fold(title), words.places(title)
+    for begin, end in words.spans(folded):
         until = places[end - 1][1]
         rest = _NEGATED.match(title, until)
-        written.setdefault(word, title[places[begin][0] : rest.end() if rest else until])
+        for word in _content(folded[begin:end]):
+            written.setdefault(word, title[places[begin][0] : rest.end() if rest else until])
     return written
 
 
@@ -104,24 +105,21 @@ def content_words(text: str) -> set[str]:
 
     Of a script without spaces: pairs of neighbouring characters, or one that stands alone.
     """
-    return {stem for stem, _, _ in _content(words.fold(text))}
+    return _content(words.fold(text))
 
 
-def _content(folded: str) -> Iterator[tuple[str, int, int]]:
-    """Find the content words of a folded text: (word, begin, end)."""
-    for word in words.long_words(folded):
-        if word[0] not in _FUNCTION_WORDS:
-            yield _stem(word[0]), *word.span()
+def _content(folded: str) -> set[str]:
+    stems = {_stem(word) for word in words.long_words(folded) if word not in _FUNCTION_WORDS}
     for run in words.runs(folded):
-        for first, last in list(itertools.pairwise(run)) or [(run[0], run[0])]:
-            yield folded[first.start() : last.end()], first.start(), last.end()
+        stems |= {"".join(pair) for pair in itertools.pairwise(run)} or set(run)
+    return stems
 
 
-def _said(folded: str) -> set[str]:
+def _said(text: str) -> set[str]:
     """Return what counts as said: content words, and each character of scripts without spaces."""
+    folded = words.fold(text)
     # A character that stands alone in the title may have neighbours in the text.
-    signs = {sign[0] for run in words.runs(folded) for sign in run}
-    return signs | {stem for stem, _, _ in _content(folded)}
+    return _content(folded) | {sign for run in words.runs(folded) for sign in run}
 
 
 def _stem(word: str) -> str:
@@ -162,7 +160,7 @@ def compare(text: str, title: str, record: str) -> dict[str, tuple[int, int]]:
     )
     unsupported = {_plain(number[0]) for number in _unsupported(text, title, record)}
     return {
-        "title_words": (len(title_words & _said(words.fold(text))), len(title_words)),
+        "title_words": (len(title_words & _said(text)), len(title_words)),
         "title_numbers": (kept, len(title_measures)),
         "unsupported": (len(unsupported), len(values)),
     }

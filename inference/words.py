@@ -6,6 +6,7 @@ rouge-score's own tokenizer gives. Pure: strings in, strings out.
 """
 
 import functools
+import itertools
 import re
 import unicodedata
 from typing import Any
@@ -31,8 +32,8 @@ _PATTERNS = {
     "digit": r"\p{Nd}",
     "wide": r"[\uFF01-\uFFEF\u3000]+",
     "sign": r"\X",
-    # Nothing before an ASCII character folds together with it.
-    "coarse": r"[\x00-\x7F]?[^\x00-\x7F]+|[\x00-\x7F]",
+    # No ASCII character folds together with what stands before it.
+    "apart": r"[\x00-\x7F]?[^\x00-\x7F]+|[\x00-\x7F]",
 }
 
 
@@ -71,11 +72,10 @@ def is_unspaced(text: str) -> bool:
 
 def places(text: str) -> list[tuple[int, int]]:
     """Return for each character of the folded text what it was folded from: (begin, end)."""
-    pieces = list(text)
-    if not text.isascii():
-        whole, pieces = fold(text), _pattern("sign").findall(text)
-        if "".join(map(fold, pieces)) != whole:
-            pieces = _pattern("coarse").findall(text)
+    pieces: list[str] = []
+    for piece in list(text) if text.isascii() else _pattern("apart").findall(text):
+        signs = [piece] if piece.isascii() else _pattern("sign").findall(piece)
+        pieces += signs if "".join(map(fold, signs)) == fold(piece) else [piece]
     spans: list[tuple[int, int]] = []
     end = 0
     for piece in pieces:
@@ -84,14 +84,22 @@ def places(text: str) -> list[tuple[int, int]]:
     return spans
 
 
-def long_words(folded: str) -> list[re.Match[str]]:
-    """Find the words of three letters or more, of scripts with spaces, in a folded text."""
-    return list(_pattern("long").finditer(folded))
+def long_words(folded: str) -> list[str]:
+    """Return the words of three letters or more of a folded text, of scripts with spaces."""
+    return list(_pattern("long").findall(folded))
 
 
-def runs(folded: str) -> list[list[re.Match[str]]]:
-    """Find the runs of characters of scripts without spaces, each as its characters."""
+def runs(folded: str) -> list[list[str]]:
+    """Return the runs of characters of scripts without spaces, each as its characters."""
     if folded.isascii():
         return []
-    sign = _pattern("unspaced")
-    return [list(sign.finditer(folded, *run.span())) for run in _pattern("run").finditer(folded)]
+    return [_pattern("unspaced").findall(run) for run in _pattern("run").findall(folded)]
+
+
+def spans(folded: str) -> list[tuple[int, int]]:
+    """Return where the long words of a folded text stand, and the pairs of neighbours of runs."""
+    found = [word.span() for word in _pattern("long").finditer(folded)]
+    for run in [] if folded.isascii() else _pattern("run").finditer(folded):
+        signs = [sign.span() for sign in _pattern("unspaced").finditer(folded, *run.span())]
+        found += [(a[0], b[1]) for a, b in itertools.pairwise(signs)] or signs
+    return sorted(found)
