@@ -4,6 +4,8 @@
 # make test-browser  the web page in a headless Chromium, which must be there
 # make bench-gpu  the training recipes on the GPU at hand (in your own environment)
 # make bench-generate  ways to write descriptions on the GPU at hand, side by side
+# make bench-quality  ways to decode on real weights, with CATALOGUE="a.jsonl.gz b.jsonl.gz" and, if
+#              you like, BASE=folder and FLAGS=--short, which a CPU can do (in your own environment)
 # make bench   cleaning against other tools, side by side
 # make bench-ask  how well and fast titles are found, and the page under load
 # make clean   remove the environment and what the demo wrote (not your own artefacts)
@@ -20,7 +22,7 @@ export HF_HUB_OFFLINE ?= 1
 export UNSLOTH_DISABLE_STATISTICS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
 
-.PHONY: install demo test test-browser lint bench bench-ask bench-clean bench-gpu bench-generate clean
+.PHONY: install demo test test-browser lint bench bench-ask bench-clean bench-gpu bench-generate bench-quality clean
 
 install: $(VENV)/.installed
 
@@ -60,6 +62,11 @@ bench-gpu:
 
 bench-generate:
 	python -m tests.benchmarks.generate
+
+BASE ?= smollm2
+bench-quality:
+	$(if $(CATALOGUE),,$(error which catalogue? make bench-quality CATALOGUE="a.jsonl.gz b.jsonl.gz"))
+	python -m tests.benchmarks.quality --base $(BASE) --catalogue $(CATALOGUE) $(FLAGS)
 
 # After `make demo`.
 bench-ask: install

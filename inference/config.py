@@ -8,10 +8,11 @@ from typing import Literal
 from data.artefacts.manifest import placement
 from data.console import parse_memory
 from data.errors import ConfigError
+from inference.decoding import BestOf, Decoding
 
 
 def _check(config: "GenerateConfig | AssistantConfig | EvaluateConfig", *counts: str) -> None:
-    """Check what several commands share: counts, memory, and how texts are drawn.
+    """Check what several commands share: counts and memory.
 
     Raises:
         ConfigError: one is out of bounds.
@@ -22,20 +23,12 @@ def _check(config: "GenerateConfig | AssistantConfig | EvaluateConfig", *counts:
             raise ConfigError(f"--{name}", "at least 1", str(value))
     if config.memory_limit is not None:
         parse_memory(config.memory_limit)
-    if isinstance(config, EvaluateConfig):
-        return
-    # A temperature of almost 0 divides the logits into infinities.
-    if config.temperature and not 0.01 <= config.temperature <= 100:
-        expected = "0 for greedy, or 0.01 to 100"
-        raise ConfigError("--temperature", expected, str(config.temperature))
-    if not 0 < config.top_p <= 1:
-        raise ConfigError("--top_p", "more than 0, at most 1", str(config.top_p))
     if not -(2**63) <= config.seed < 2**63:
         raise ConfigError("--seed", "a signed 64-bit number", str(config.seed))
 
 
 @dataclass(frozen=True)
-class GenerateConfig:
+class GenerateConfig(BestOf):
     """Write a description for every title, into Parquet.
 
     Reads titles from a subset, clean shards, Parquet, CSV, JSON lines or text. A title that
@@ -94,11 +87,9 @@ class GenerateConfig:
     """Most tokens of a description; none: an eighth more than the longest that the model was
     trained on, 256 where that is not recorded."""
 
-    temperature: float = 0.0
-    """0 always takes the likeliest token; higher values take unlikely ones more often."""
-
-    top_p: float = 1.0
-    """When sampling, draw from the likeliest tokens that together hold this probability."""
+    keep_all: bool = False
+    """Keep all texts of a title, the best first, in the column `candidates`: to make preference
+    pairs of them."""
 
     seed: int = 3407
     """When sampling, a title's text depends on this, its uid and the settings alone."""
@@ -121,16 +112,14 @@ class GenerateConfig:
     """Replace the output of an earlier run."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         _check(self, "limit", "batch_size", "part_rows", "max_new_tokens", "workers")
-        if self.top_p < 1 and not self.temperature:
-            expected = "1, as --temperature 0 draws nothing"
-            raise ConfigError("--top_p", expected, str(self.top_p), "set --temperature 0.7")
         if len(set(self.keep_columns)) < len(self.keep_columns):
             raise ConfigError("--keep_columns", "each name once", ", ".join(self.keep_columns))
 
 
 @dataclass(frozen=True)
-class AssistantConfig:
+class AssistantConfig(Decoding):
     """Ask about titles of a catalogue."""
 
     run: str = "data/store/runs/all"
@@ -157,12 +146,6 @@ class AssistantConfig:
     with. auto: the question, unless it was trained on one instruction alone and so knows
     no other."""
 
-    temperature: float = 0.3
-    """0 always takes the likeliest token; higher values take unlikely ones more often."""
-
-    top_p: float = 1.0
-    """Draw from the likeliest tokens that together hold this probability."""
-
     seed: int = 3407
     """An answer depends on this, the question, the record and the settings alone."""
 
@@ -173,6 +156,7 @@ class AssistantConfig:
     """Most GPU memory to use, 11.65GiB for instance."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         _check(self, "matches", "max_characters", "max_new_tokens")
 
 
@@ -285,7 +269,7 @@ class Thresholds:
 
 
 @dataclass(frozen=True)
-class EvaluateConfig:
+class EvaluateConfig(BestOf):
     """Judge whether a run learned, recites or invents: one page and one JSON file.
 
     Compares adapter, base, the title itself and the trained row of the nearest title, on rows
@@ -303,7 +287,7 @@ class EvaluateConfig:
 
     generated: list[str] | str = field(default_factory=list, metadata=_PLACE)
     """Ready texts, one or a list: outputs of generate, or files with uid and description. Those
-    that a --run wrote at temperature 0 and this limit stand in for writing them anew."""
+    that a --run wrote with these settings stand in for writing them anew."""
 
     split: Literal["validation", "test"] = "test"
     """Held-out rows of the subset to ask about."""
@@ -322,7 +306,7 @@ class EvaluateConfig:
     """Bootstrap resamples of the rows."""
 
     seed: int = 3407
-    """Of the resamples."""
+    """Of the texts and of the resamples."""
 
     copied_span: int = 50
     """Characters from which a span that also stands in a training text counts as copied."""
@@ -355,6 +339,7 @@ class EvaluateConfig:
     """Replace the report of an earlier evaluation."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         _check(self, "rows", "max_new_tokens", "batch_size", "copied_span")
         if self.shown_rows < 0:
             raise ConfigError("--shown_rows", "0 or more", str(self.shown_rows))

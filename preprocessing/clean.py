@@ -6,6 +6,7 @@ settings, so a retried or restarted task writes the same bytes again.
 """
 
 import dataclasses
+import posixpath
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -89,6 +90,7 @@ def run(config: CleanConfig) -> Manifest:
     spoiled_by = (SourceError, QuarantineError)
     with stage(STAGE, config, config.out, identity, spoiled_by=spoiled_by) as work:
         if work.finished:
+            _check_unedited(config, files, work.finished)
             console.say(f"{config.out} is already finished for this input and config")
             return work.finished
         parts = _run_blocks(config, files)
@@ -102,6 +104,22 @@ def run(config: CleanConfig) -> Manifest:
     console.say(manifest.funnel(result))
     console.say(f"{config.out} finished in {result.seconds:.1f} s")
     return result
+
+
+def _check_unedited(config: CleanConfig, files: list[SourceFile], finished: Manifest) -> None:
+    """Read those files anew that were written since, as sizes and samples miss small edits.
+
+    Raises:
+        OutputError: one holds other bytes than the finished output was made of.
+    """
+    began = source.modified(posixpath.join(config.out, manifest.NAME)) - finished.seconds
+    for file, earlier in zip(files, finished.inputs, strict=True):
+        if source.modified(file.url) > began:
+            blocks = _blocks(config, [file])
+            digests = [(block.lines or _read(block, config)).digest for block in blocks]
+            if digest_all(digests) != earlier.digest:
+                hint = "use --overwrite true"
+                raise OutputError(file.url, "what the output was made of", "other bytes", hint)
 
 
 def _run_blocks(config: CleanConfig, files: list[SourceFile]) -> list[CleanPart]:

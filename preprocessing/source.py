@@ -108,6 +108,16 @@ def _type(url: str) -> str | None:
         return "link" if Folder(url).is_local and os.path.islink(path) else None
 
 
+def modified(url: str) -> float:
+    """Return when a file was last written, in seconds since 1970; 0 where nothing tells."""
+    import fsspec
+
+    fs, path = fsspec.core.url_to_fs(url)
+    with contextlib.suppress(NotImplementedError):
+        return float(fs.modified(path).timestamp())
+    return 0.0
+
+
 def _raw_names(folder: Folder) -> list[str]:
     """Choose the raw files of a folder by their endings, and log which files are left out.
 

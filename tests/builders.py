@@ -23,6 +23,7 @@ from data.artefacts.parts import commit_part, part_name
 from data.artefacts.run import locate
 from data.prompt import Prompt
 from data.sampling import SplitShares
+from inference.engine import Settings
 
 ROOT = Path(__file__).resolve().parents[1]
 WORDS = (
@@ -83,76 +84,66 @@ def write_raw(path: Path, lines: list[bytes]) -> Path:
     return path
 
 
+_BROKEN = {
+    "invalid_json": {
+        "text": b"no JSON at all",
+        "cut short": b'{"uid": "1", "title": "t", "conte',
+        "a line of an array": b'{"uid": "1", "title": "t", "content": "c"},',
+        "one of our fields twice": b'{"uid": "1", "title": "t", "title": "u", "content": "c"}',
+        "one of our fields twice, once escaped": (
+            b'{"uid": "1", "title": "t", "\\u0074itle": "u", "content": "c"}'
+        ),
+        "two objects": (
+            b'{"uid": "1", "title": "t", "content": "c"}{"uid": "2", "title": "t", "content": "c"}'
+        ),
+        "null between two objects": (
+            b'{"uid":"1","title":"t","content":"c"}null{"uid":"2","title":"t","content":"c"}'
+        ),
+        "NUL between two objects": (
+            b'{"uid":"1","title":"t","content":"c"}\0{"uid":"2","title":"t","content":"c"}'
+        ),
+        "raw NUL in a text": b'{"uid": "1", "title": "a\0b", "content": "c"}',
+        "raw NUL in another field": b'{"uid": "1", "title": "t", "content": "c", "x": "\0"}',
+        "only NULs": b"\0\0\0\0",
+        "raw tab in a text": b'{"uid": "1", "title": "a\tb", "content": "c"}',
+        "high surrogate alone": b'{"uid": "1", "title": "\\ud800", "content": "c"}',
+        "low surrogate alone": b'{"uid": "1", "title": "\\udc00", "content": "c"}',
+        "mark inside the file": b'\xef\xbb\xbf{"uid": "1", "title": "t", "content": "c"}',
+        "nested without end": b'{"uid": "1", "title": "t", "content": "c", "x": ' + b"[" * 20_000,
+        "single quotes": b"{'uid': '1', 'title': 't', 'content': 'c'}",
+    },
+    "invalid_utf8": {
+        "Latin-1": b'{"uid": "1", "title": "caf\xe9", "content": "c"}',
+        "surrogate as UTF-8": b'{"uid": "1", "title": "\xed\xa0\x80", "content": "c"}',
+        "overlong UTF-8": b'{"uid": "1", "title": "\xc0\xaf", "content": "c"}',
+        "invalid UTF-8 in another field": (
+            b'{"uid": "1", "title": "t", "content": "c", "x": "\xff"}'
+        ),
+    },
+    "not_an_object": {
+        "null": b"null",
+        "number": b"17",
+        "string": b'"uid title content"',
+        "array": b'["uid", "title", "content"]',
+    },
+    "missing_field": {
+        "empty object": b"{}",
+        "no uid": b'{"title": "t", "content": "c"}',
+        "no title": b'{"uid": "1", "content": "c"}',
+        "no content": b'{"uid": "1", "title": "t"}',
+        "field in other case": b'{"UID": "1", "title": "t", "content": "c"}',
+    },
+    "wrong_type": {
+        "number for uid": b'{"uid": 1, "title": "t", "content": "c"}',
+        "fraction for title": b'{"uid": "1", "title": 1.5, "content": "c"}',
+        "null for title": b'{"uid": "1", "title": null, "content": "c"}',
+        "true for content": b'{"uid": "1", "title": "t", "content": true}',
+        "array for content": b'{"uid": "1", "title": "t", "content": ["c"]}',
+        "object for title": b'{"uid": "1", "title": {"en": "t"}, "content": "c"}',
+    },
+}
 REFUSED = {
-    "text": (b"no JSON at all", "invalid_json"),
-    "cut short": (b'{"uid": "1", "title": "t", "conte', "invalid_json"),
-    "a line of an array": (b'{"uid": "1", "title": "t", "content": "c"},', "invalid_json"),
-    "one of our fields twice": (
-        b'{"uid": "1", "title": "t", "title": "u", "content": "c"}',
-        "invalid_json",
-    ),
-    "one of our fields twice, once escaped": (
-        b'{"uid": "1", "title": "t", "\\u0074itle": "u", "content": "c"}',
-        "invalid_json",
-    ),
-    "two objects": (
-        b'{"uid": "1", "title": "t", "content": "c"}{"uid": "2", "title": "t", "content": "c"}',
-        "invalid_json",
-    ),
-    "null between two objects": (
-        b'{"uid":"1","title":"t","content":"c"}null{"uid":"2","title":"t","content":"c"}',
-        "invalid_json",
-    ),
-    "NUL between two objects": (
-        b'{"uid":"1","title":"t","content":"c"}\0{"uid":"2","title":"t","content":"c"}',
-        "invalid_json",
-    ),
-    "raw NUL in a text": (b'{"uid": "1", "title": "a\0b", "content": "c"}', "invalid_json"),
-    "raw NUL in another field": (
-        b'{"uid": "1", "title": "t", "content": "c", "x": "\0"}',
-        "invalid_json",
-    ),
-    "only NULs": (b"\0\0\0\0", "invalid_json"),
-    "raw tab in a text": (b'{"uid": "1", "title": "a\tb", "content": "c"}', "invalid_json"),
-    "high surrogate alone": (
-        b'{"uid": "1", "title": "\\ud800", "content": "c"}',
-        "invalid_json",
-    ),
-    "low surrogate alone": (b'{"uid": "1", "title": "\\udc00", "content": "c"}', "invalid_json"),
-    "mark inside the file": (
-        b'\xef\xbb\xbf{"uid": "1", "title": "t", "content": "c"}',
-        "invalid_json",
-    ),
-    "nested without end": (
-        b'{"uid": "1", "title": "t", "content": "c", "x": ' + b"[" * 20_000,
-        "invalid_json",
-    ),
-    "single quotes": (b"{'uid': '1', 'title': 't', 'content': 'c'}", "invalid_json"),
-    "Latin-1": (b'{"uid": "1", "title": "caf\xe9", "content": "c"}', "invalid_utf8"),
-    "surrogate as UTF-8": (
-        b'{"uid": "1", "title": "\xed\xa0\x80", "content": "c"}',
-        "invalid_utf8",
-    ),
-    "overlong UTF-8": (b'{"uid": "1", "title": "\xc0\xaf", "content": "c"}', "invalid_utf8"),
-    "invalid UTF-8 in another field": (
-        b'{"uid": "1", "title": "t", "content": "c", "x": "\xff"}',
-        "invalid_utf8",
-    ),
-    "null": (b"null", "not_an_object"),
-    "number": (b"17", "not_an_object"),
-    "string": (b'"uid title content"', "not_an_object"),
-    "array": (b'["uid", "title", "content"]', "not_an_object"),
-    "empty object": (b"{}", "missing_field"),
-    "no uid": (b'{"title": "t", "content": "c"}', "missing_field"),
-    "no title": (b'{"uid": "1", "content": "c"}', "missing_field"),
-    "no content": (b'{"uid": "1", "title": "t"}', "missing_field"),
-    "field in other case": (b'{"UID": "1", "title": "t", "content": "c"}', "missing_field"),
-    "number for uid": (b'{"uid": 1, "title": "t", "content": "c"}', "wrong_type"),
-    "fraction for title": (b'{"uid": "1", "title": 1.5, "content": "c"}', "wrong_type"),
-    "null for title": (b'{"uid": "1", "title": null, "content": "c"}', "wrong_type"),
-    "true for content": (b'{"uid": "1", "title": "t", "content": true}', "wrong_type"),
-    "array for content": (b'{"uid": "1", "title": "t", "content": ["c"]}', "wrong_type"),
-    "object for title": (b'{"uid": "1", "title": {"en": "t"}, "content": "c"}', "wrong_type"),
+    name: (line, reason) for reason, lines in _BROKEN.items() for name, line in lines.items()
 }
 """Lines that are no records, and why."""
 
@@ -244,6 +235,14 @@ def run_python(*words: str, **env: str) -> "subprocess.CompletedProcess[str]":
         timeout=120,
         check=False,
     )
+
+
+CATALOGUE = [
+    ("u0", "Green Copper Kettle, 2-Litre", "Boils two litres of water and whistles a green tune."),
+    ("u1", "Green Copper Kettle, 3-Litre", "Boils three litres of water and whistles twice."),
+    ("u2", "The Quiet Violin", "A novel of a violin that nobody plays until the storm comes."),
+]
+"""Clean rows to ask about: two titles that are much alike, and another."""
 
 
 def some_titles(rows: int) -> list[str]:
@@ -342,3 +341,13 @@ def finish_run(run: Path, **facts: Any) -> Path:
     }
     Manifest("train", {}, {"seed": 1}, (), (), Counts(), facts=told | facts).write(Folder(str(run)))
     return run
+
+
+def greedy(**changes: Any) -> Settings:
+    """Settings of an engine that writes greedily on a CPU, nothing else on."""
+    plain: dict[str, Any] = {
+        "max_new_tokens": 14, "temperature": 0.0, "top_p": 1.0, "min_p": 0.0,
+        "repetition_penalty": 1.0, "no_repeat_ngram": 0, "end_after": 0, "seed": 1,
+        "batch_size": None, "engine": "fast", "device": "cpu", "memory_limit": None, "threads": 1,
+    }  # fmt: skip
+    return Settings(**plain | changes)

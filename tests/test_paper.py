@@ -4,10 +4,19 @@ import dataclasses
 import importlib
 import re
 from collections.abc import Iterator
+from glob import glob
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
+import dask.dataframe as dd
+import duckdb
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+
+from tests.builders import CATALOGUE, write_clean
 
 ROOT = Path(__file__).parents[1]
 PAPERS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
@@ -119,6 +128,17 @@ def test_commands_recipes_and_flags_exist(
     every = set().union(*flags.values())
     for flag in re.findall(r"`--([a-z_.]+)", text):
         assert flag in every, flag
+
+
+@pytest.mark.parametrize("library", ["pyarrow", "pandas", "polars", "DuckDB", "Dask"])
+def test_a_folder_is_read_as_the_page_says(library: str, tmp_path: Path) -> None:
+    page = (ROOT / "docs/data.md").read_text()
+    (line,) = re.findall(rf"^\| {library} \| `([^`]+)` \|$", page, re.MULTILINE)
+    folder = write_clean(tmp_path / "clean", CATALOGUE)
+    (folder / "quarantine").mkdir()
+    pq.write_table(pa.table({"reason": ["invalid_json"]}), folder / "quarantine/part-00000.parquet")
+    read = {"glob": glob, "pq": pq, "pd": pd, "pl": pl, "duckdb": duckdb, "dd": dd}
+    assert len(eval(line.replace("data/store/clean", str(folder)), read)) == 3  # noqa: S307
 
 
 def test_both_readmes_give_the_same_commands_in_the_same_sections() -> None:

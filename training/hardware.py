@@ -2,7 +2,6 @@
 
 import contextlib
 import logging
-import os
 import platform
 import re
 import sys
@@ -10,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from data.cluster.client import cores
 from data.console import parse_memory
 from training import processes
 from training.config import TrainConfig
@@ -49,7 +49,7 @@ def look() -> Hardware:
     import psutil
 
     memory = psutil.virtual_memory()
-    return Hardware(_processor(), _threads(), None, None, None, memory.total, memory.available)
+    return Hardware(_processor(), cores(), None, None, None, memory.total, memory.available)
 
 
 def _look_at_card() -> Hardware:
@@ -59,7 +59,7 @@ def _look_at_card() -> Hardware:
     free, total = torch.cuda.mem_get_info(0)
     capability = f"{card.major}.{card.minor}"
     return Hardware(
-        _processor(), _threads(), card.name, capability, card.multi_processor_count, total, free
+        _processor(), cores(), card.name, capability, card.multi_processor_count, total, free
     )
 
 
@@ -67,10 +67,6 @@ def _processor() -> str:
     text = _PROCESSORS.read_text() if _PROCESSORS.exists() else ""
     match = re.search(r"model name\s*:\s*(.+)", text)
     return match[1] if match else platform.processor() or platform.machine()
-
-
-def _threads() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def limit_memory(config: TrainConfig) -> None:

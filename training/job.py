@@ -48,6 +48,8 @@ class Job:
     train: Tokenised
     validation: Tokenised | None
     """None: no evaluation."""
+    usual_completion: int
+    """Tokens that 95 % of the descriptions keep within."""
 
     @property
     def checkpoints(self) -> Path:
@@ -118,7 +120,8 @@ def prepare(config: TrainConfig, subset: Subset, out: Path, ranks: Ranks) -> Job
         else:
             log.warning("no evaluation: %s has no validation rows", config.subset)
     train, precision = tokenise("train"), hardware.precision(config)
-    return Job(config, out, ranks, base, backend, tokenizer, precision, train, validation)
+    usual = encoder.usual_completion(subset.rows("train", ["content"]).column("content"))
+    return Job(config, out, ranks, base, backend, tokenizer, precision, train, validation, usual)
 
 
 def _encoder(config: TrainConfig, tokenizer: Any) -> Encoder:
@@ -147,9 +150,8 @@ def _build_tiny(
                 log.info("pre-training the tiny base: %s steps", f"{plan.tiny.steps:,}")
             base = locate(building.result())
     except BrokenProcessPool as error:
-        expected = "the process that builds it to end by itself"
         hint = "free some memory, or build a smaller one (--tiny.hidden, --tiny.batch_size)"
-        raise ModelError("tiny base", expected, "it killed", hint) from error
+        raise ModelError("tiny base", "", "the process that built it was killed", hint) from error
     ranks.wait()
     return base, backend
 

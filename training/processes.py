@@ -7,14 +7,14 @@ process that the run starts outlives it, whatever ends it. Knows nothing of trai
 import contextlib
 import datetime
 import multiprocessing
-import multiprocessing.connection
 import os
 import signal
-import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
+
+from data.cli import interrupts
 
 _Result = TypeVar("_Result")
 # Tokenising millions of rows or measuring a plan keeps the others waiting.
@@ -124,49 +124,12 @@ def leave() -> None:
         os.environ.pop(name, None)
 
 
-def end_with_parent() -> None:
-    """End this process as soon as the one that started it is gone, be it by kill -9.
-
-    Called first in a process of ``multiprocessing``; works on every system. Nothing is tidied up:
-    the next run removes what was half written.
-    """
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        threading.Thread(target=_watch, args=(parent.sentinel,), daemon=True).start()
-
-
-def _watch(sentinel: int) -> None:
-    multiprocessing.connection.wait([sentinel])
-    os._exit(1)
-
-
-@contextlib.contextmanager
-def shielded() -> Iterator[None]:
-    """Start processes that interrupts reach only through this one, not even as they start.
-
-    A terminal sends Ctrl-C to all of them and a service manager its signal to end: one that dies of
-    it would look like a fault, and each would print a traceback.
-    """
-    if not hasattr(signal, "pthread_sigmask"):  # on Windows
-        yield
-        return
-    from multiprocessing import resource_tracker
-
-    # Started together with the first process, it would let the signals through again.
-    resource_tracker.ensure_running()
-    earlier = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, earlier)
-
-
 @contextlib.contextmanager
 def start(work: Callable[..., _Result], *arguments: Any) -> Iterator["Future[_Result]"]:
     """Start work in a process of its own; the block's end waits for it, its failure kills it."""
     spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, spawn, initializer=end_with_parent) as pool:
-        with shielded():
+    with ProcessPoolExecutor(1, spawn, initializer=interrupts.end_with_parent) as pool:
+        with interrupts.shielded(signal.SIGTERM):
             future = pool.submit(work, *arguments)
         try:
             yield future

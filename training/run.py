@@ -138,6 +138,7 @@ def _finish(job: Job, model: Any, outcome: "Outcome", choice: "Plan | None") -> 
         prompt=config.prompt,
         max_length=config.max_length,
         longest_completion_tokens=job.train.seen.longest_completion,
+        usual_completion_tokens=job.usual_completion,
     )
     return {
         **facts.as_facts(),

@@ -62,6 +62,8 @@ class RunFacts:
     max_length: int | None = None
     """Tokens of a trained row at most."""
     longest_completion_tokens: int | None = None
+    usual_completion_tokens: int | None = None
+    """95 % of the descriptions trained on keep within these."""
 
     @classmethod
     def of(cls, record: Manifest) -> "RunFacts":
@@ -111,6 +113,8 @@ class Run:
     base_digest: str = ""
     max_length: int | None = None
     """Tokens of a trained row at most, where that is recorded."""
+    usual_completion_tokens: int | None = None
+    """Tokens that 95 % of the descriptions trained on keep within, where that is recorded."""
 
     @classmethod
     def open(cls, path: str) -> "Run":
@@ -154,6 +158,7 @@ class Run:
             settings=digest_all([digest_file(f.resolve()) for f in settings if f.is_file()]),
             base_digest=facts.base_digest or base.digest,
             max_length=facts.max_length,
+            usual_completion_tokens=facts.usual_completion_tokens,
         )
 
     @property

@@ -49,7 +49,19 @@ GENERATED = pa.schema(
         _required("seed", pa.int64()),
     ]
 )
-"""Generated descriptions; ``finish_reason`` is ``stop`` (end of sequence) or ``length``."""
+"""Generated descriptions; ``finish_reason`` is ``stop`` (end of sequence), ``length`` (the limit)
+or ``loop`` (it only repeated itself; the repeats are left out)."""
+
+CANDIDATES = pa.field(
+    "candidates",
+    pa.list_(
+        pa.struct([*(GENERATED.field(name) for name in ("description", "finish_reason",
+                                                        "new_tokens")),
+                   _required("score", pa.float64())])
+    ),
+    nullable=False,
+)  # fmt: skip
+"""All texts of a title, the best first, where they are kept."""
 
 CHECKS = pa.schema(
     [

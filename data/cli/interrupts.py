@@ -110,10 +110,14 @@ def deferred() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def shielded() -> Iterator[None]:
+def shielded(*others: signal.Signals) -> Iterator[None]:
     """Start threads and processes that Ctrl-C does not reach, not even while they start.
 
     A terminal sends it to all processes at once, and each would print a traceback.
+
+    Args:
+        others: signals that do not reach them either, such as the one to end: a service manager
+            sends it to all processes too, and one that dies of it would look like a fault.
     """
     if not hasattr(signal, "pthread_sigmask"):  # on Windows
         yield
@@ -122,8 +126,27 @@ def shielded() -> Iterator[None]:
 
     # Started later, by whoever starts the first process, it would lift the block once it runs.
     resource_tracker.ensure_running()
-    earlier = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    earlier = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, *others})
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, earlier)
+
+
+def end_with_parent() -> None:
+    """End this process as soon as the one that started it is gone, be it by kill -9.
+
+    Called first in a process of ``multiprocessing``; works on every system. Nothing is tidied up:
+    the next run removes what was half written.
+    """
+    import multiprocessing
+    import threading
+
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_end_after, args=(parent,), daemon=True).start()
+
+
+def _end_after(parent: Any) -> None:
+    parent.join()
+    os._exit(1)

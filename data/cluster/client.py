@@ -1,6 +1,6 @@
-"""A Dask client: a cluster of this machine's own, or one that already runs.
+"""A Dask client: a cluster of this machine's own, or one that already runs; the cores here.
 
-Only drivers import this. Knows nothing of what the tasks do.
+Only drivers connect. Knows nothing of what the tasks do.
 """
 
 import contextlib
@@ -41,11 +41,11 @@ FEWER = "use fewer --workers"
 _IGNORE_INTERRUPT = "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n"
 
 
-def local_workers(workers: int | None) -> int:
-    """Return the number of workers to start: by default one a core that this process may use."""
-    from dask.system import CPU_COUNT
+def cores() -> int:
+    """Count the cores that this process may use: those of its affinity, its container's share."""
+    from dask.system import cpu_count
 
-    return workers or int(CPU_COUNT)
+    return int(cpu_count())
 
 
 @contextlib.contextmanager
@@ -90,7 +90,7 @@ def connect(
                 client: Client = remote.join(scheduler, packages)
                 stack.callback(client.close, timeout=_PART)
             else:
-                envs = list(env or [{}] * local_workers(workers))
+                envs = list(env or [{}] * (workers or cores()))
                 client = _start(stack, envs, threads, memory_limit)
         try:
             yield client

@@ -12,7 +12,6 @@ import math
 import multiprocessing
 import os
 import signal
-import threading
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from itertools import islice
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from data.cli import interrupts
+from data.cluster.client import cores
 from data.console import Progress, say
 from data.errors import CatalogueError, ConfigError
 from data.synthetic import broken, records
@@ -93,7 +93,7 @@ def run(config: SynthesizeConfig) -> None:
 
 def _write_blocks(config: SynthesizeConfig, file: IO[bytes]) -> int:
     """Write all blocks; return their bytes."""
-    workers = config.workers or _cores()
+    workers = config.workers or cores()
     written = 0
     # Spawned, as a fork of a process with threads may hang (and Python 3.12 warns of it).
     context = multiprocessing.get_context("spawn")
@@ -121,24 +121,10 @@ def _write_blocks(config: SynthesizeConfig, file: IO[bytes]) -> int:
     return written
 
 
-def _cores() -> int:
-    """Count the cores that this process may use, where the system tells."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def _start_worker() -> None:
     """Leave Ctrl-C, which reaches the workers too, to the driver, and do not outlive it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_driver, daemon=True).start()
-
-
-def _end_with_driver() -> None:
-    driver = multiprocessing.parent_process()
-    if driver:
-        driver.join()  # a pool's workers would wait for ever on a driver that was killed
-        os._exit(1)
+    interrupts.end_with_parent()
 
 
 def block(config: SynthesizeConfig, start: int) -> bytes:

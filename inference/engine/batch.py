@@ -14,9 +14,10 @@ from data.artefacts.run import Run
 from data.console import parse_memory
 from data.errors import ModelError
 from inference.engine import weights
+from inference.engine.drafts import Draft
 from inference.engine.reference import ReferenceEngine
 from inference.engine.requests import Completion, Engine, Request, Settings
-from inference.engine.sampler import Sampler, row_key
+from inference.engine.sampler import row_key
 from inference.engine.weights import free_memory
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ class FastEngine:
         self._settings = settings
         self._model, self._texts = weights.load(model, settings)
         self._device = self._texts.device
-        self._sampler = Sampler(settings.temperature, settings.top_p)
+        self._sampler = weights.sampler(self._model, self._texts, settings)
         self._decoders: dict[int, Decoder] = {}
         self._most = settings.batch_size or _MOST_SLOTS[self._device.type]
         self._one_at_a_time = threading.Lock()
@@ -64,13 +65,14 @@ class FastEngine:
         rows = []
         for prompt, request in zip(ids, requests, strict=True):
             limit = min(self._settings.max_new_tokens, self._texts.context - len(prompt))
-            rows.append(SlotRow(prompt, row_key(request.uid, self._settings.seed), limit))
-        written: dict[int, list[int]] = {}
+            key = row_key(request.uid, self._settings.seed, request.draw)
+            rows.append(SlotRow(prompt, key, limit))
+        written: dict[int, Draft] = {}
         for cap, places in self._buckets(ids).items():
             with self._one_at_a_time:
-                tokens = self._decode([rows[place] for place in places], cap)
-            written.update(zip(places, tokens, strict=True))
-        return self._texts.completions(ids, [written[place] for place in range(len(rows))])
+                drafts = self._decode([rows[place] for place in places], cap)
+            written.update(zip(places, drafts, strict=True))
+        return [self._texts.completion(ids[place], written[place]) for place in range(len(ids))]
 
     def _buckets(self, ids: list[list[int]]) -> dict[int, list[int]]:
         """Sort prompts by the length of the decoder that they need, longest first."""
@@ -85,7 +87,7 @@ class FastEngine:
             buckets.setdefault(min(cap, self._texts.context), []).append(place)
         return buckets
 
-    def _decode(self, rows: "list[SlotRow]", cap: int) -> list[list[int]]:
+    def _decode(self, rows: "list[SlotRow]", cap: int) -> list[Draft]:
         """Decode rows, with half as many slots whenever memory runs out."""
         import torch
 

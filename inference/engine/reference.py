@@ -2,13 +2,17 @@
 
 import threading
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from data.artefacts.run import Run
 from data.errors import ModelError
 from inference.engine import weights
+from inference.engine.drafts import Draft, Drafts
 from inference.engine.requests import Completion, Request, Settings, report
 from inference.engine.sampler import Sampler, row_key
+
+if TYPE_CHECKING:
+    import torch
 
 _REFERENCE_BATCH = 64
 
@@ -19,6 +23,7 @@ class ReferenceEngine:
     def __init__(self, model: Run, settings: Settings) -> None:
         self._settings = settings
         self._model, self._texts = weights.load(model, settings)
+        self._sampler = weights.sampler(self._model, self._texts, settings)
         self._one_at_a_time = threading.Lock()
 
     def room(self, requests: Sequence[Request]) -> list[int]:
@@ -29,20 +34,20 @@ class ReferenceEngine:
         """Write the texts, longest prompts first, returned in the order of the requests."""
         ids = self._texts.encode_once(requests)
         order = sorted(range(len(ids)), key=lambda place: (-len(ids[place]), place))
-        written: dict[int, list[int]] = {}
+        written: dict[int, Draft] = {}
         size = self._settings.batch_size or _REFERENCE_BATCH
         for start in range(0, len(order), size):
             places = order[start : start + size]
             batch = [ids[place] for place in places]
             with self._one_at_a_time:
-                tokens = self._write(batch, [requests[place].uid for place in places])
-            written.update(zip(places, tokens, strict=True))
-            report(len(places), sum(map(len, tokens)))
-        return self._texts.completions(ids, [written[place] for place in range(len(requests))])
+                drafts = self._write(batch, [requests[place] for place in places])
+            written.update(zip(places, drafts, strict=True))
+            report(len(places), sum(len(draft.ids) for draft in drafts))
+        return [self._texts.completion(ids[place], written[place]) for place in range(len(ids))]
 
-    def _write(self, ids: list[list[int]], uids: list[str]) -> list[list[int]]:
+    def _write(self, ids: list[list[int]], requests: Sequence[Request]) -> list[Draft]:
         import torch
-        from transformers import GenerationConfig, LogitsProcessorList
+        from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList
 
         tokenizer, settings, device = self._texts.tokenizer, self._settings, self._texts.device
         padded = tokenizer.pad({"input_ids": ids}, return_tensors="pt").to(device)
@@ -54,38 +59,37 @@ class ReferenceEngine:
             pad_token_id=tokenizer.pad_token_id,
             bos_token_id=tokenizer.bos_token_id,
         )
-        draws = [_keyed_choice(uids, settings)] if settings.temperature else []
+        most = settings.max_new_tokens
+        limits = [min(most, self._texts.context - len(prompt)) for prompt in ids]
+        drafts = Drafts(len(ids), most, self._texts.eos, device)
+        drafts.begin(torch.arange(len(ids), device=device), torch.tensor(limits, device=device))
+        keys = [row_key(request.uid, settings.seed, request.draw) for request in requests]
+        choice = _keyed_choice(self._sampler, torch.tensor(keys, device=device), drafts)
         try:
             with torch.inference_mode():
-                output = self._model.generate(
+                self._model.generate(
                     input_ids=padded["input_ids"],
                     attention_mask=padded["attention_mask"],
                     generation_config=config,
-                    logits_processor=LogitsProcessorList(draws),
+                    logits_processor=LogitsProcessorList([choice]),
+                    stopping_criteria=StoppingCriteriaList([lambda *_, **__: drafts.done]),
                 )
         except torch.OutOfMemoryError as error:
             expected = f"memory for {len(ids)} titles at once"
             hint = "ask for fewer with --batch_size"
             raise ModelError(str(device), expected, "too little", hint) from error
-        new: list[list[int]] = output[:, padded["input_ids"].shape[1] :].tolist()
-        return new
+        return drafts.read(range(len(ids)))
 
 
-def _keyed_choice(uids: Sequence[str], settings: Settings) -> Any:
-    """Build a logits processor that turns greedy choice into a draw keyed by row and step."""
+def _keyed_choice(sampler: Sampler, keys: "torch.Tensor", drafts: Drafts) -> Any:
+    """Build a logits processor that leaves each draft the token that the sampler chooses."""
     import torch
     from transformers import LogitsProcessor
 
-    sampler = Sampler(settings.temperature, settings.top_p)
-    keys = torch.tensor([row_key(uid, settings.seed) for uid in uids])
-
     class KeyedChoice(LogitsProcessor):  # type: ignore[misc]
-        step = 0
-
         def __call__(self, _: Any, scores: Any) -> Any:
-            steps = torch.full((len(scores),), self.step, device=scores.device)
-            self.step += 1
-            chosen = sampler.choose(scores, keys.to(scores.device), steps)
+            chosen = sampler.next_tokens(scores, keys, drafts)
+            drafts.append(chosen)
             return torch.full_like(scores, -torch.inf).scatter_(1, chosen[:, None], 0.0)
 
     return KeyedChoice()

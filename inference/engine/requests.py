@@ -5,15 +5,16 @@ never remote code. Knows nothing of files of titles or of Dask.
 """
 
 import contextlib
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal, Protocol
 
 from data.artefacts.run import Run
+from data.cluster.client import cores
 from data.errors import ConfigError
 from inference.config import AssistantConfig, EvaluateConfig, GenerateConfig
+from inference.decoding import Decoding
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,8 @@ class Request:
     uid: str
     """Keys the draws, so that a row's text does not depend on its batch."""
     prompt: str
+    draw: int = 0
+    """Which of several texts of this uid it is; each has draws of its own."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,8 @@ class Completion:
 
     text: str
     finish_reason: str
-    """``stop`` at the end of sequence, ``length`` at the limit."""
+    """``stop`` at the end of sequence, ``length`` at the limit, ``loop`` where it only repeated
+    itself; what it repeated is left out."""
     prompt_tokens: int
     new_tokens: int
     """Without the end of sequence."""
@@ -49,13 +53,11 @@ class Engine(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class Settings:
-    """How an engine writes."""
+@dataclass(frozen=True, kw_only=True)
+class Settings(Decoding):
+    """How an engine writes; without ``end_after`` texts may be of any length."""
 
     max_new_tokens: int
-    temperature: float
-    top_p: float
     seed: int
     batch_size: int | None
     """Titles at a time; none: as many as memory allows, 64 in the reference engine."""
@@ -76,23 +78,24 @@ class Settings:
         """Choose how a command writes with a model.
 
         Args:
-            config: of the command; one without ``temperature`` writes greedily.
+            config: of the command.
             model: to write with.
             engine: to write with.
             threads: CPU threads; none: one per core that this process may use.
         """
         device = choose_device(config.device)
-        drawn = None if isinstance(config, EvaluateConfig) else config
+        decoding = {item.name: getattr(config, item.name) for item in fields(Decoding)}
+        if config.end_after is None:
+            decoding["end_after"] = model.usual_completion_tokens
         return cls(
+            **decoding,
             max_new_tokens=config.max_new_tokens or model.max_new_tokens,
-            temperature=drawn.temperature if drawn else 0.0,
-            top_p=drawn.top_p if drawn else 1.0,
             seed=config.seed,
             batch_size=None if isinstance(config, AssistantConfig) else config.batch_size,
             engine=engine,
             device=device,
             memory_limit=config.memory_limit,
-            threads=None if device == "cuda" else threads or _cores(),
+            threads=None if device == "cuda" else threads or cores(),
         )
 
 
@@ -108,10 +111,6 @@ def choose_device(device: str) -> str:
     if device == "cuda" and not has_gpu:
         raise ConfigError("--device", "a CUDA device", "none that torch can use")
     return device if device != "auto" else ("cuda" if has_gpu else "cpu")
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 Listener = Callable[[int, int], None]

@@ -5,12 +5,14 @@ noise of a token is a hash of (run seed, uid, step, token), so a row gets the sa
 batch, order, worker or restart.
 """
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import xxhash
 
 from data.sampling import derive_key
+from inference.engine.drafts import Drafts, Ending, forbid_repeats, penalise
 
 if TYPE_CHECKING:
     import torch
@@ -24,9 +26,10 @@ _WORD = 0xFFFFFFFF
 _TOKEN, _STEP, _OTHER = 0x9E3779B1 - 2**32, 0x85EBCA77, 0xC2B2AE3D
 
 
-def row_key(uid: str, seed: int) -> tuple[int, int]:
-    """Derive a row's key from the run's seed and its uid: two words of 32 bits."""
-    key = xxhash.xxh3_64_intdigest(uid.encode(), derive_key("generate", seed))
+def row_key(uid: str, seed: int, draw: int = 0) -> tuple[int, int]:
+    """Derive the key of a row's text from the run's seed and its uid: two words of 32 bits."""
+    name = uid.encode() + (b"\0%d" % draw if draw else b"")
+    key = xxhash.xxh3_64_intdigest(name, derive_key("generate", seed))
     return key & _WORD, key >> 32
 
 
@@ -36,7 +39,24 @@ class Sampler:
 
     temperature: float
     """0: the likeliest."""
-    top_p: float
+    top_p: float = 1.0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    no_repeat_ngram: int = 0
+    ending: Ending | None = None
+
+    def next_tokens(
+        self, logits: "torch.Tensor", keys: "torch.Tensor", drafts: Drafts
+    ) -> "torch.Tensor":
+        """Choose the next token of each draft; shapes as in ``choose``."""
+        scores, so_far = logits, (drafts.tokens, drafts.counts)
+        if self.repetition_penalty != 1:
+            scores = penalise(scores.float(), *so_far, self.repetition_penalty)
+        if self.no_repeat_ngram:
+            scores = forbid_repeats(scores.float(), *so_far, self.no_repeat_ngram)
+        if self.ending:
+            scores = self.ending.adjust(scores, *so_far)
+        return self.choose(scores, keys, drafts.counts)
 
     def choose(
         self, logits: "torch.Tensor", keys: "torch.Tensor", steps: "torch.Tensor"
@@ -54,11 +74,15 @@ class Sampler:
         Returns:
             [rows] int64.
         """
+        import torch
+
         if not self.temperature:
             return logits.argmax(-1)
         scores = _scale(logits.float(), self.temperature)
         if self.top_p < 1:
             scores = _likeliest(scores, self.top_p)
+        if self.min_p:
+            scores = scores.masked_fill(scores < math.log(self.min_p), -torch.inf)
         return (scores + gumbel(keys, steps, scores.shape[-1])).argmax(-1)
 
 

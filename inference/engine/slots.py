@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from transformers import AttentionInterface
 
+from inference.engine.drafts import Draft, Drafts
 from inference.engine.requests import report
 from inference.engine.sampler import Sampler
 
@@ -163,18 +164,13 @@ class Decoder:
         self, model: Any, sampler: Sampler, eos: int, shape: SlotShape, compiled: bool
     ) -> None:
         self.shape = shape
-        self._model, self._sampler, self._eos = model, sampler, eos
+        self._model, self._sampler = model, sampler
         model.set_attn_implementation(ATTENTION)
         device, slots = model.device, shape.slots
         self._cache = SlotCache(model, shape)
-
-        def numbers(*size: int) -> torch.Tensor:
-            return torch.zeros(size, dtype=torch.int64, device=device)
-
-        self._tokens, self._count, self._limit = numbers(slots), numbers(slots), numbers(slots)
-        self._keys = numbers(slots, 2)
-        self._done = torch.ones(slots, dtype=torch.bool, device=device)
-        self._out = numbers(slots, shape.limit + 1)
+        self._drafts = Drafts(slots, shape.limit, eos, device)
+        self._tokens = torch.zeros(slots, dtype=torch.int64, device=device)
+        self._keys = torch.zeros((slots, 2), dtype=torch.int64, device=device)
         self._all = torch.arange(shape.length, device=device)
         self._prefix: tuple[list[int], Prefix] | None = None
         self._graph: Any = None
@@ -195,15 +191,10 @@ class Decoder:
             past_key_values=self._cache,
             use_cache=True,
         ).logits[:, -1]
-        chosen = self._sampler.choose(logits, self._keys, self._count)
-        # Rows that are done write behind their limit, where nobody reads.
-        place = torch.where(self._done, self.shape.limit, self._count)
-        self._out.scatter_(1, place[:, None], chosen[:, None])
-        going = (~self._done).to(torch.int64)
-        self._count.add_(going)
+        chosen = self._sampler.next_tokens(logits, self._keys, self._drafts)
+        going = self._drafts.append(chosen)
         positions.add_(going)
-        self._tokens.copy_(torch.where(self._done, self._tokens, chosen))
-        self._done.logical_or_((chosen == self._eos) | (self._count >= self._limit))
+        self._tokens.copy_(torch.where(going, chosen, self._tokens))
 
     def _capture(self) -> None:
         """Record the step once; replaying it costs one launch."""
@@ -222,23 +213,19 @@ class Decoder:
         for _ in range(steps):
             self._graph.replay() if self._graph is not None else self._advance()
 
-    def decode(self, rows: Sequence[SlotRow]) -> list[list[int]]:
-        """Decode rows greedily or by their keyed noise.
+    def decode(self, rows: Sequence[SlotRow]) -> list[Draft]:
+        """Decode rows greedily or by their keyed noise, returned in their order.
 
         Args:
             rows: prompts that fit ``shape`` with their limits, best the longest first.
-
-        Returns:
-            New tokens of each, in the order of the rows; the end of sequence is the last where
-            the row came to it.
         """
         with torch.inference_mode():
             prefix = self._prefix_of(rows)
-            self._done.fill_(True)
+            self._drafts.done.fill_(True)
             waiting = list(range(len(rows)))[::-1]
             free = list(range(self.shape.slots))
             working: dict[int, int] = {}  # slots, and the places of their rows
-            written: dict[int, list[int]] = {}
+            written: dict[int, Draft] = {}
             # Admitting a few rows costs about as much as admitting many.
             enough = max(self.shape.slots // 8, 1)
             while waiting or working:
@@ -250,36 +237,31 @@ class Decoder:
                 self._run(_STEPS_BETWEEN_LOOKS)
                 finished = self._finished(list(working))
                 report(len(finished), len(working) * _STEPS_BETWEEN_LOOKS)
-                for slot, tokens in finished:
-                    written[working.pop(slot)] = tokens
+                for slot, draft in finished.items():
+                    written[working.pop(slot)] = draft
                     free.append(slot)
         return [written[place] for place in range(len(rows))]
 
-    def _finished(self, working: list[int]) -> list[tuple[int, list[int]]]:
-        done = self._done.tolist()
+    def _finished(self, working: list[int]) -> dict[int, Draft]:
+        done = self._drafts.done.tolist()
         slots = [slot for slot in working if done[slot]]
-        if not slots:
-            return []
-        index = torch.tensor(slots, device=self._out.device)
-        counts, out = self._count[index].tolist(), self._out[index].tolist()
-        return [(s, ids[:count]) for s, ids, count in zip(slots, out, counts, strict=True)]
+        return dict(zip(slots, self._drafts.read(slots), strict=True))
 
     def admit(self, row: SlotRow, slot: int) -> None:
         """Put a row into a slot, alone: the same sums in the same order, whoever else comes."""
         with torch.inference_mode():
             self._admit([row], [slot], None)
 
-    def advance(self, slots: list[int], steps: int) -> dict[int, tuple[list[int], bool]]:
-        """Take some steps; return the tokens of slots so far, and whether each is done."""
+    def advance(self, slots: list[int], steps: int) -> dict[int, Draft]:
+        """Take some steps; return what stands in slots so far."""
         with torch.inference_mode():
             self._run(steps)
-            done, counts, out = self._done.tolist(), self._count.tolist(), self._out.tolist()
-        return {slot: (out[slot][: counts[slot]], done[slot]) for slot in slots}
+            return dict(zip(slots, self._drafts.read(slots), strict=True))
 
     def release(self, slot: int) -> None:
         """Stop a slot's row, so that the slot can be given away."""
         with torch.inference_mode():
-            self._done[slot] = True
+            self._drafts.done[slot] = True
 
     def _prefix_of(self, rows: Sequence[SlotRow]) -> Prefix | None:
         """Compute the tokens that all prompts begin with, unless that was done before."""
@@ -288,7 +270,7 @@ class Decoder:
             return None
         if self._prefix is None or self._prefix[0] != shared:
             prefix = Prefix()
-            self._prefill(torch.tensor([shared], device=self._out.device), 0, prefix)
+            self._prefill(torch.tensor([shared], device=self._tokens.device), 0, prefix)
             self._prefix = shared, prefix
         return self._prefix[1]
 
@@ -308,7 +290,7 @@ class Decoder:
 
     def _admit(self, rows: list[SlotRow], slots: list[int], prefix: Prefix | None) -> None:
         """Prefill prompts into slots, but for their last token: the next step takes that."""
-        device = self._out.device
+        device = self._tokens.device
         index = torch.tensor(slots, device=device)
         before = prefix.keys[0].shape[2] if prefix else 0
         width = max(len(row.ids) - 1 - before for row in rows)
@@ -325,10 +307,8 @@ class Decoder:
                 cache.copy_prefix(prefix)
         self._cache.positions[index] = torch.tensor([len(r.ids) - 1 for r in rows], device=device)
         self._tokens[index] = torch.tensor([row.ids[-1] for row in rows], device=device)
-        self._limit[index] = torch.tensor([row.limit for row in rows], device=device)
         self._keys[index] = torch.tensor([row.key for row in rows], device=device)
-        self._count[index] = 0
-        self._done[index] = False
+        self._drafts.begin(index, torch.tensor([row.limit for row in rows], device=device))
 
 
 def common_beginning(lists: Sequence[list[int]]) -> list[int]:
@@ -342,7 +322,7 @@ def bytes_per_slot(model: Any, length: int) -> int:
     config = model.config
     dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     position = 2 * config.num_hidden_layers * config.num_key_value_heads * dim
-    return int(position * length * model.dtype.itemsize + 20 * config.vocab_size)
+    return int(position * length * model.dtype.itemsize + 32 * config.vocab_size)
 
 
 def round_up(number: int) -> int:

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Protocol
 from data.artefacts.run import Run
 from data.errors import ModelError
 from inference.engine import batch, reference, weights
+from inference.engine.drafts import Draft
 from inference.engine.requests import Completion, Request, Settings
-from inference.engine.sampler import Sampler, row_key
+from inference.engine.sampler import row_key
 
 if TYPE_CHECKING:
     from inference.engine.slots import SlotRow
@@ -73,9 +74,7 @@ class _Job:
     """One answer in work; its news are all its tokens so far, or what went wrong."""
 
     row: "SlotRow"
-    news: queue.SimpleQueue[tuple[list[int], bool] | Exception] = field(
-        default_factory=queue.SimpleQueue
-    )
+    news: queue.SimpleQueue[Draft | Exception] = field(default_factory=queue.SimpleQueue)
     is_stopped: bool = False
     written: int = 0
     """Tokens that its stream has yielded: an answer begun anew is silent until it is longer."""
@@ -97,7 +96,7 @@ class SlotAnswerer:
         length = min(round_up(_LONGEST_PROMPT + most), context)
         self._longest = min(_LONGEST_PROMPT, context - 1)
         shape = SlotShape(_SLOTS, length, most)
-        sampler = Sampler(settings.temperature, settings.top_p)
+        sampler = weights.sampler(loaded, self._texts, settings)
         self._decoder = Decoder(loaded, sampler, self._texts.eos, shape, compiled=False)
         # A tokenizer that two threads call at once may refuse one of them: «Already borrowed».
         self._one_tokenises = threading.Lock()
@@ -129,13 +128,12 @@ class SlotAnswerer:
         limit = min(shape.limit, shape.length - len(ids))
         job = _Job(SlotRow(ids, row_key(uid, seed), limit))
         self._put(job)
-        tokens: list[int] = []
-        is_done = False
+        draft = Draft([], False, 0)
         try:
-            while not is_done:
-                tokens, is_done = self._next(job) or (tokens, False)
+            while not draft.is_done:
+                draft = self._next(job) or draft
                 with self._one_tokenises:
-                    (written,) = self._texts.completions([ids], [tokens])
+                    written = self._texts.completion(ids, draft)
                 yield written
         finally:
             job.is_stopped = True
@@ -150,7 +148,7 @@ class SlotAnswerer:
             self._waiting.append(job)
             self._ready.notify()
 
-    def _next(self, job: _Job) -> tuple[list[int], bool] | None:
+    def _next(self, job: _Job) -> Draft | None:
         """Wait for news; return None after a while, so that a waiting stream can be closed."""
         for _ in range(_WAITS):
             try:
@@ -241,13 +239,13 @@ class SlotAnswerer:
     def _advance(self) -> None:
         """Step all together and pass on what is written."""
         written = self._decoder.advance(list(self._working), _STEPS_BETWEEN_LOOKS)
-        for slot, (tokens, is_done) in written.items():
+        for slot, draft in written.items():
             job = self._working[slot]
-            if len(tokens) > job.written or is_done:
-                job.written = len(tokens)
-                job.news.put((tokens, is_done))
-            if is_done or job.is_stopped:
-                if not is_done:
+            if len(draft.ids) > job.written or draft.is_done:
+                job.written = len(draft.ids)
+                job.news.put(draft)
+            if draft.is_done or job.is_stopped:
+                if not draft.is_done:
                     self._decoder.release(slot)
                 del self._working[slot]
 

@@ -11,7 +11,9 @@ from data.artefacts.run import Run
 from data.console import parse_memory
 from data.errors import ModelError
 from data.tokens import TextTokenizer
+from inference.engine.drafts import Draft, Ending, find_sentence_ends
 from inference.engine.requests import Completion, Request, Settings, choose_device
+from inference.engine.sampler import Sampler
 
 if TYPE_CHECKING:
     import torch
@@ -35,6 +37,16 @@ def load(model: Run, settings: Settings) -> tuple[Any, "Texts"]:
     run.check_vocabulary(texts.tokenizer, loaded, str(texts.tokenizer.name_or_path))
     texts.context = int(loaded.config.max_position_embeddings)
     return loaded, texts
+
+
+def sampler(loaded: Any, texts: "Texts", settings: Settings) -> Sampler:
+    """Build what chooses the tokens of a loaded model."""
+    ending = None
+    if settings.end_after:
+        marks = find_sentence_ends(texts.tokenizer, loaded.config.vocab_size)
+        ending = Ending(settings.end_after, texts.eos, marks.to(texts.device))
+    return Sampler(settings.temperature, settings.top_p, settings.min_p,
+                   settings.repetition_penalty, settings.no_repeat_ngram, ending)  # fmt: skip
 
 
 def _limit_memory(settings: Settings, device: "torch.device") -> None:
@@ -131,18 +143,15 @@ class Texts:
         """Tokenise prompts."""
         return self.tokens.encode([request.prompt for request in requests])
 
-    def completions(self, prompts: list[list[int]], new: list[list[int]]) -> list[Completion]:
-        """Build completions of new tokens: up to the end of sequence, or of the context."""
-        completions: list[Completion] = []
-        for prompt, tokens in zip(prompts, new, strict=True):
-            # A row is cut where the context ends, whatever its batch had room for.
-            ids = tokens[: self.context - len(prompt)]
-            reason = "stop" if self.eos in ids else "length"
-            if reason == "stop":
-                ids = ids[: ids.index(self.eos)]
-            text = self.tokenizer.decode(ids, skip_special_tokens=True).strip()
-            completions.append(Completion(text, reason, len(prompt), len(ids)))
-        return completions
+    def completion(self, prompt: list[int], draft: Draft) -> Completion:
+        """Build the completion of a row: up to its end of sequence, or its loop."""
+        ids, reason = draft.ids, "length"
+        if draft.tail:
+            ids, reason = ids[: -draft.tail], "loop"
+        elif ids[-1:] == [self.eos]:
+            ids, reason = ids[:-1], "stop"
+        text = self.tokenizer.decode(ids, skip_special_tokens=True).strip()
+        return Completion(text, reason, len(prompt), len(ids))
 
     @functools.cached_property
     def _ids(self) -> "WeakKeyDictionary[Request, list[int]]":
@@ -155,7 +164,10 @@ class Texts:
         """
         remembered = {r: ids for r in requests if (ids := self._ids.get(r)) is not None}
         new = [request for request in dict.fromkeys(requests) if request not in remembered]
-        fresh = dict(zip(new, self.encode(new), strict=True))
+        # Several texts of a title have one prompt.
+        prompts = {request.prompt: request for request in new}
+        encoded = dict(zip(prompts, self.encode([*prompts.values()]), strict=True))
+        fresh = {request: encoded[request.prompt] for request in new}
         self._ids.update(fresh)
         return [remembered.get(request) or fresh[request] for request in requests]
 

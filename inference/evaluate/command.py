@@ -79,7 +79,7 @@ def identify(case: Case) -> dict[str, Any]:
             "settings": [model.settings for model in models],
             "made": [model.record.digest for model in models if model.record],
             "prompts": [dataclasses.asdict(model.prompt) for model in models],
-            "limits": [case.config.max_new_tokens or model.max_new_tokens for model in models],
+            "decoding": [systems.decoding(model, case.config) for model in models],
             "device": device,
             "precision": "bf16" if device == "cuda" else "float32",
         }
@@ -105,20 +105,7 @@ def find(config: EvaluateConfig) -> Case:
     subset = manifest.read(Folder(config.subset), "subset")
     runs = [(path, Run.open(path)) for path in config.runs]
     ready = [systems.read_ready(path) for path in config.ready]
-    trained: dict[str, list[Trained]] = {}
-    for path, model in runs:
-        record = systems.check_run(path, model)
-        parent = record.as_parent(manifest.absolute(path))
-        trained[path] = samples.trained_on(parent, config.subset, subset)
-        trained[path] += samples.trained_before(record, config.subset, subset)
-    for texts in ready:
-        # Nothing says what wrote foreign texts: the subset's own train rows are assumed.
-        by = texts.made_by or Parent("train", texts.path, "", (subset.as_parent(config.subset),))
-        trained[texts.path] = samples.trained_on(by, config.subset, subset)
-    for path, several in trained.items():
-        if not several:
-            hint = "judge its texts with --generated instead"
-            raise ManifestError(path, "a run that tells its subset", "none", hint)
+    trained = _trained(config, subset, runs, ready)
     every = [source for several in trained.values() for source in several]
     unseen = (
         samples.held_out(config.held_out, config.rows, every)
@@ -137,6 +124,27 @@ def find(config: EvaluateConfig) -> Case:
             raise _uncovered(texts, unseen)
     sides = [side for side in sides if len(side)]
     return Case(config, subset, runs, ready, beside, trained, sides)
+
+
+def _trained(
+    config: EvaluateConfig, subset: Manifest, runs: list[tuple[str, Run]], ready: list[Ready]
+) -> dict[str, list[Trained]]:
+    """Open what each run, and what wrote each of the ready texts, was trained on."""
+    trained: dict[str, list[Trained]] = {}
+    for path, model in runs:
+        record = systems.check_run(path, model)
+        parent = record.as_parent(manifest.absolute(path))
+        trained[path] = samples.trained_on(parent, config.subset, subset)
+        trained[path] += samples.trained_before(record, config.subset, subset)
+    for texts in ready:
+        # Nothing says what wrote foreign texts: the subset's own train rows are assumed.
+        by = texts.made_by or Parent("train", texts.path, "", (subset.as_parent(config.subset),))
+        trained[texts.path] = samples.trained_on(by, config.subset, subset)
+    for path, several in trained.items():
+        if not several:
+            hint = "judge its texts with --generated instead"
+            raise ManifestError(path, "a run that tells its subset", "none", hint)
+    return trained
 
 
 def _uncovered(ready: Ready, side: EvalSet) -> SourceError:

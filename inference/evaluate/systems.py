@@ -17,8 +17,9 @@ from data.artefacts.parts import read_batches
 from data.artefacts.run import Run
 from data.errors import ManifestError, SourceError
 from data.prompt import Prompt
-from inference import engine
+from inference import engine, selection
 from inference.config import EvaluateConfig, GenerateConfig
+from inference.decoding import Decoding
 from inference.engine import Request, Settings
 from inference.evaluate.metrics import Floats
 from inference.evaluate.samples import COLUMNS, EvalSet, SideName, Trained
@@ -75,7 +76,7 @@ class Ready:
     weights: str | None = None
     """Digest of the model that wrote them, where their manifest names it."""
     settings: dict[str, Any] = field(default_factory=dict)
-    """How it wrote them: ``temperature``, ``max_new_tokens``, ``prompt``."""
+    """How it wrote them: what ``decoding`` returns, and ``prompt``."""
     parent: Parent | None = None
 
     def find(self, uid: str, title: str) -> Text | None:
@@ -96,7 +97,8 @@ def read_ready(path: str) -> Ready:
     record = manifest.read(folder, "generate")
     batches = read_batches(folder, listed=record.parts)
     texts = _by_row(path, (row for batch in batches for row in _rows(folder.url, batch)))
-    named = ("temperature", "max_new_tokens", "prompt", "settings")
+    named = [item.name for item in dataclasses.fields(Decoding)]
+    named += ["max_new_tokens", "best_of", "seed", "prompt", "settings"]
     return Ready(
         path, texts, record.digest, manifest.ancestor(record.made_from, "train"),
         record.identity.get("weights"), {name: record.identity.get(name) for name in named},
@@ -159,17 +161,24 @@ def _read_foreign(path: str) -> Ready:
 def stands_in(ready: Ready, model: Run, config: EvaluateConfig) -> bool:
     """Return whether texts are what these weights would write here.
 
-    A run's adapter may have been replaced since, and what was drawn at a temperature or under
-    another limit is to be judged for itself, beside the run's own.
+    A run's adapter may have been replaced since, and what was written in another way is to be
+    judged for itself, beside the run's own.
     """
     how = ready.settings
     return bool(
         ready.weights == model.digest
         and how.get("settings") in (None, model.settings)  # none: written by an earlier version
-        and how["temperature"] == 0
-        and how["max_new_tokens"] == (config.max_new_tokens or model.max_new_tokens)
+        and all(how.get(name) == value for name, value in decoding(model, config).items())
         and Prompt(**how["prompt"]) == model.prompt
     )
+
+
+def decoding(model: Run, config: EvaluateConfig) -> dict[str, Any]:
+    """Return how a model writes the texts that are judged, as its outputs' manifests say it."""
+    settings = Settings.of(config, model, "fast")
+    names = [item.name for item in dataclasses.fields(Decoding)]
+    names += ["max_new_tokens", *(["seed"] if config.temperature else [])]
+    return {name: getattr(settings, name) for name in names} | {"best_of": config.texts_per_title}
 
 
 def take_ready(ready: Ready, side: EvalSet) -> Written:
@@ -219,6 +228,7 @@ class Writer:
     def __init__(self, model: Run, config: EvaluateConfig) -> None:
         self.model = model
         self.settings = Settings.of(config, model, engine.choose("auto", model))
+        self._texts_per_title = config.texts_per_title
         self._engine: engine.Engine | None = None
 
     def write(self, side: EvalSet, ready: dict[int, Text], what: str) -> Written:
@@ -232,18 +242,19 @@ class Writer:
         if not missing:
             return _written(texts)
         writer = self._engine = self._engine or engine.load(self.model, self.settings)
-        step = _AT_ONCE[self.settings.device]
+        step, several = _AT_ONCE[self.settings.device], self._texts_per_title
         with (
-            console.Progress(what, len(missing), "rows") as bar,
-            engine.heard_by(lambda rows, _: bar.advance(rows)),
+            console.Progress(what, len(missing) * several, "texts") as bar,
+            engine.heard_by(lambda texts, _: bar.advance(texts)),
         ):
             for start in range(0, len(missing), step):
                 places = missing[start : start + step]
                 room = writer.room([prompts[place] for place in places])
                 places = [place for place, left in zip(places, room, strict=True) if left > 0]
-                completions = writer.generate([prompts[place] for place in places])
-                for place, completion in zip(places, completions, strict=True):
-                    texts[place] = completion.text, completion.finish_reason == "stop"
+                titles_of = [side.titles[place] for place in places]
+                ranked = selection.write(writer, [prompts[p] for p in places], titles_of, several)
+                for place, ((_, best), *_) in zip(places, ranked, strict=True):
+                    texts[place] = best.text, best.finish_reason == "stop"
         return _written(texts)
 
     def score(self, sides: Sequence[EvalSet]) -> list[Floats]:

@@ -13,15 +13,17 @@ def add_checks(table: pa.Table, kept: Sequence[str]) -> pa.Table:
     """Put the columns ``CHECKS`` behind those of ``GENERATED``.
 
     Args:
-        table: N rows, schema GENERATED and the columns carried through.
-        kept: names of those to keep; the record, where it is none of them, was only carried here.
+        table: N rows, schema GENERATED and further columns.
+        kept: names to carry through; where the record is none of them, it goes.
     """
-    records = [""] * table.num_rows
-    if RECORD in table.column_names:
-        records = [str(record or "") for record in table.column(RECORD).to_pylist()]
+    has_record = RECORD in table.column_names
+    records = table.column(RECORD).to_pylist() if has_record else [""] * table.num_rows
     texts, titles = (table.column(name).to_pylist() for name in ("description", "title"))
-    rows = [fidelity.check(*row) for row in zip(texts, titles, records, strict=True)]
-    for field in schema.CHECKS:
+    rows = [
+        fidelity.check(text, title, str(record or ""))
+        for text, title, record in zip(texts, titles, records, strict=True)
+    ]
+    for place, field in enumerate(schema.CHECKS, len(schema.GENERATED)):
         values = [getattr(row, field.name) for row in rows]
-        table = table.append_column(field, pa.array(values, field.type))
-    return table.select([*schema.GENERATED.names, *schema.CHECKS.names, *kept])
+        table = table.add_column(place, field, pa.array(values, field.type))
+    return table.drop_columns([RECORD]) if has_record and RECORD not in kept else table

@@ -22,10 +22,10 @@ from data.artefacts.manifest import Counts, Manifest
 from data.artefacts.parts import commit_with_quarantine, list_parts, part_name, read_part, recall
 from data.artefacts.run import Run
 from data.artefacts.stage import Work, stage
-from data.cluster.client import connect, local_workers
+from data.cluster.client import connect, cores
 from data.cluster.parts import run_parts
 from data.errors import ModelError, SourceError
-from inference import engine
+from inference import engine, selection
 from inference.config import GenerateConfig
 from inference.engine import Completion, Request, Settings
 from inference.generate.checks import add_checks
@@ -59,7 +59,8 @@ class GeneratedPart:
     counts: Counts
     outputs: tuple[Artefact, ...]
     figures: dict[str, int]
-    """Sums over the rows: ``new_tokens``, ``characters``, ``cut`` and ``empty``."""
+    """Sums over the rows: ``characters``, ``cut``, ``loops`` and ``empty``; ``new_tokens`` of all
+    texts, kept or not."""
     hashes: bytes
     """xxh3-64 of each description, eight bytes a row: to count those that are there twice."""
     is_new: bool = True
@@ -79,7 +80,7 @@ def run(config: GenerateConfig) -> Manifest:
     """
     source = titles.find(config, for_prompts=True)
     model = Run.open(config.run)
-    threads = max(local_workers(None) // (config.workers or 1), 1)
+    threads = max(cores() // (config.workers or 1), 1)
     settings = Settings.of(config, model, engine.choose(config.engine, model), threads)
     identity = manifest.identify(
         config,
@@ -87,6 +88,8 @@ def run(config: GenerateConfig) -> Manifest:
         weights=model.digest,
         prompt=dataclasses.asdict(model.prompt),
         max_new_tokens=settings.max_new_tokens,
+        end_after=settings.end_after,
+        best_of=config.texts_per_title,
         precision="bf16" if settings.device == "cuda" else "float32",
         settings=model.settings,
         # Outputs without it hold draws of an earlier noise.
@@ -180,13 +183,14 @@ def write_part(
 ) -> GeneratedPart:
     """Write the descriptions of one block and commit its part; runs on a worker."""
     writer = _engine(model, settings)
-    with engine.heard_by(PartReporter(block.topic, block.index, block.rows.num_rows)):
-        table, rejected = describe_titles(block.rows, writer, model, settings)
+    reporter = PartReporter(block.topic, block.index, block.rows.num_rows, config.texts_per_title)
+    with engine.heard_by(reporter):
+        table, rejected, new_tokens = describe_titles(block.rows, writer, model, config)
     if config.checks:
         table = add_checks(table, config.keep_columns)
     where = f"{config.titles} part {block.index}"
     counts = Counts.tally(where, block.rows.num_rows, table.num_rows, {}, rejected)
-    figures = _figures(table)
+    figures = _figures(table) | {"new_tokens": new_tokens}
     facts = {"counts": dataclasses.asdict(counts), "figures": figures}
     name = part_name(block.index)
     outputs = commit_with_quarantine(Folder(config.out), name, table, rejected, facts)
@@ -194,19 +198,19 @@ def write_part(
 
 
 def describe_titles(
-    rows: pa.Table, writer: engine.Engine, model: Run, settings: Settings
-) -> tuple[pa.Table, pa.Table]:
+    rows: pa.Table, writer: engine.Engine, model: Run, config: GenerateConfig
+) -> tuple[pa.Table, pa.Table, int]:
     """Write a description for each title that can have one.
 
     Args:
         rows: N titles, schema TITLES and the columns to carry through.
         writer: the engine.
         model: for its prompt.
-        settings: for the seed.
+        config: how many texts are written and kept.
 
     Returns:
         Schema GENERATED with the columns carried through, and schema REJECTED; together N rows,
-        each in the order of the input.
+        each in the order of the input. And how many tokens were written.
     """
     listed = rows.select(text_files.TITLES.names).to_pylist()
     requests = [
@@ -219,9 +223,13 @@ def describe_titles(
         for row, room in zip(listed, writer.room(requests), strict=True)
     ]
     places = [place for place, reason in enumerate(reasons) if reason is None]
-    written = writer.generate([requests[place] for place in places])
+    chosen = [listed[place] for place in places]
+    titles_of = [row["title"] for row in chosen]
+    ranked = selection.write(
+        writer, [requests[place] for place in places], titles_of, config.texts_per_title
+    )
     described = [
-        _row(listed[place], text, settings) for place, text in zip(places, written, strict=True)
+        _row(row, texts[0][1], config.seed) for row, texts in zip(chosen, ranked, strict=True)
     ]
     refused = [
         row | {"reason": reason} for row, reason in zip(listed, reasons, strict=True) if reason
@@ -230,10 +238,26 @@ def describe_titles(
     for carried in rows.schema.names[len(text_files.TITLES) :]:
         column = rows.column(carried).take(pa.array(places, pa.int64()))
         table = table.append_column(rows.schema.field(carried), column)
-    return table, pa.Table.from_pylist(refused, schema=titles.REJECTED)
+    if config.keep_all:
+        table = table.append_column(schema.CANDIDATES, _candidates(ranked))
+    new_tokens = sum(text.new_tokens for texts in ranked for _, text in texts)
+    return table, pa.Table.from_pylist(refused, schema=titles.REJECTED), new_tokens
 
 
-def _row(title: dict[str, str], written: Completion, settings: Settings) -> dict[str, Any]:
+def _candidates(ranked: list[list[tuple[float, Completion]]]) -> pa.Array:
+    """Build the column of all texts, the best first."""
+    rows = [
+        [
+            {"description": text.text, "finish_reason": text.finish_reason,
+             "new_tokens": text.new_tokens, "score": score}
+            for score, text in texts
+        ]
+        for texts in ranked
+    ]  # fmt: skip
+    return pa.array(rows, schema.CANDIDATES.type)
+
+
+def _row(title: dict[str, str], written: Completion, seed: int) -> dict[str, Any]:
     return {
         "uid": title["uid"],
         "title": title["title"],
@@ -241,16 +265,16 @@ def _row(title: dict[str, str], written: Completion, settings: Settings) -> dict
         "finish_reason": written.finish_reason,
         "prompt_tokens": written.prompt_tokens,
         "new_tokens": written.new_tokens,
-        "seed": settings.seed,
+        "seed": seed,
     }
 
 
 def _figures(table: pa.Table) -> dict[str, int]:
     descriptions = table.column("description").to_pylist()
     return {
-        "new_tokens": sum(table.column("new_tokens").to_pylist()),
         "characters": sum(len(text) for text in descriptions),
         "cut": table.column("finish_reason").to_pylist().count("length"),
+        "loops": table.column("finish_reason").to_pylist().count("loop"),
         "empty": sum(not text for text in descriptions),
     }
 
@@ -293,6 +317,7 @@ def _finish(work: Work, model: Run, source: Titles, parts: list[GeneratedPart]) 
             "max_new_tokens": work.identity["max_new_tokens"],
             "new_tokens": sums["new_tokens"],
             "cut_share": round(sums["cut"] / rows, 4),
+            "loops": sums["loops"],
             "empty": sums["empty"],
             "duplicates": _duplicates(parts),
             "mean_characters": round(sums["characters"] / rows, 1),
@@ -314,7 +339,8 @@ def _summarise(config: GenerateConfig, result: Manifest, settings: Settings) -> 
         f"{config.out} finished in {result.seconds:.1f} s, loading included: "
         f"{facts['new_tokens']:,} tokens, {facts['tokens_per_second']:,.0f} tokens/s, "
         f"{facts['mean_characters']:.0f} characters a description, {facts['cut_share']:.1%} cut at "
-        f"the limit, {facts['empty']:,} empty, {facts['duplicates']:,} said before"
+        f"the limit, {facts['loops']:,} stopped as they looped, {facts['empty']:,} empty, "
+        f"{facts['duplicates']:,} said before"
     )
     if facts["cut_share"] > _WARN_CUT:
         console.say(

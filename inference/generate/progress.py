@@ -13,19 +13,21 @@ _REPORT_EVERY = 0.5
 class PartReporter:
     """Reports from a worker how far its part is; sums, so that a lost event does no harm."""
 
-    def __init__(self, topic: str, index: int, rows: int) -> None:
-        self._topic, self._index, self._most = topic, index, rows
+    def __init__(self, topic: str, index: int, rows: int, texts: int) -> None:
+        self._topic, self._index, self._most, self._texts = topic, index, rows, texts
         self._rows = self._tokens = 0
         self._last = 0.0
 
     def __call__(self, rows: int, tokens: int) -> None:
-        """Count further rows and tokens, as the engine writes them."""
+        """Count further texts, several a row, and tokens, as the engine writes them."""
         self._rows, self._tokens = self._rows + rows, self._tokens + tokens
         now = time.monotonic()
         if now - self._last >= _REPORT_EVERY:
             self._last = now
             # Rows may be written again with fewer slots, where memory ran out.
-            report(self._topic, (self._index, min(self._rows, self._most), self._tokens))
+            report(
+                self._topic, (self._index, min(self._rows // self._texts, self._most), self._tokens)
+            )
 
 
 class PartsProgress:

@@ -71,7 +71,11 @@ def find(config: GenerateConfig, for_prompts: bool = False) -> Titles:
         SourceError: nothing is there, it is empty, or it has no column of titles.
         ConfigError: a column to keep has the name of one of the output's.
     """
-    output = [*schema.GENERATED.names, *(schema.CHECKS.names if config.checks else ())]
+    output = [
+        *schema.GENERATED.names,
+        *(schema.CHECKS.names if config.checks else ()),
+        *([schema.CANDIDATES.name] if config.keep_all else ()),
+    ]
     if reserved := set(config.keep_columns) & set(output):
         expected = f"names other than {', '.join(output)}"
         raise ConfigError("--keep_columns", expected, ", ".join(sorted(reserved)))

@@ -8,15 +8,13 @@ from typing import Any
 
 import pytest
 
-from tests.builders import finish_run, save_adapter, save_base, write_clean
+from tests.builders import CATALOGUE, finish_run, save_adapter, save_base, write_clean
 from tests.serving import serving
 
 LONG = "An Extraordinarily Long Title " + "of Many, Many Words and Donaudampfschifffahrt " * 8
 EVIL = "<script>window.hurt=1</script><img src=x onerror='window.hurt=1'>Bold Kettle"
 ROWS = [
-    ("u0", "Green Copper Kettle, 2-Litre", "Boils two litres of water and whistles a green tune."),
-    ("u1", "Green Copper Kettle, 3-Litre", "Boils three litres of water and whistles twice."),
-    ("u2", "The Quiet Violin", "A novel of a violin that nobody plays until the storm comes."),
+    *CATALOGUE,
     ("u3", EVIL, "<script>window.hurt=1</script> is all that is known of it." + " word" * 30),
     ("u4", LONG.strip(), "Long as its title. " * 60 + "Unbroken" * 40),
 ]

@@ -9,6 +9,7 @@ import pytest
 from data.artefacts import manifest
 from data.errors import ConfigError
 from inference.config import GenerateConfig
+from inference.decoding import BEST_OF
 
 
 @pytest.mark.parametrize(
@@ -25,7 +26,13 @@ from inference.config import GenerateConfig
         ("temperature", float("nan")),
         ("top_p", 0),
         ("top_p", 1.1),
-        ("top_p", 0.9),  # nothing to draw from at temperature 0
+        ("min_p", -0.1),
+        ("min_p", 1.0),
+        ("repetition_penalty", 0.9),
+        ("repetition_penalty", float("nan")),
+        ("no_repeat_ngram", 1),
+        ("end_after", -1),
+        ("best_of", 0),
         ("seed", 2**63),
         ("seed", -(2**63) - 1),
         ("memory_limit", "12"),
@@ -42,7 +49,8 @@ def test_a_value_that_cannot_be_meant_is_refused(flag: str, value: Any) -> None:
     "values",
     [
         {"limit": 1, "batch_size": 1, "part_rows": 1, "max_new_tokens": 1, "workers": 1},
-        {"temperature": 0.01, "top_p": 1e-9},
+        {"temperature": 0.01, "top_p": 1e-9, "min_p": 0.0, "best_of": 1},
+        {"temperature": 0.0, "repetition_penalty": 10.0, "no_repeat_ngram": 2, "end_after": 0},
         {"temperature": 100.0, "top_p": 1.0},
         {"seed": 2**63 - 1},
         {"seed": -(2**63), "memory_limit": "11.65GiB"},
@@ -63,5 +71,14 @@ def test_a_config_survives_pickling_and_cannot_be_changed() -> None:
 def test_where_a_run_happens_is_no_part_of_what_it_makes() -> None:
     assert set(manifest.identify(GenerateConfig())) == {
         *("split", "limit", "title_column", "uid_column", "batch_size", "part_rows"),
-        *("max_new_tokens", "temperature", "top_p", "seed", "engine", "keep_columns"),
+        *("max_new_tokens", "temperature", "top_p", "min_p", "repetition_penalty", "end_after"),
+        *("no_repeat_ngram", "best_of", "keep_all", "seed", "engine", "keep_columns"),
     }
+
+
+def test_several_texts_of_a_title_must_be_drawn() -> None:
+    with pytest.raises(ConfigError, match=r"^--best_of: expected 1, .*set"):
+        GenerateConfig(temperature=0.0, best_of=2)
+    assert GenerateConfig(temperature=0.0).texts_per_title == 1
+    assert GenerateConfig().texts_per_title == BEST_OF
+    assert GenerateConfig(best_of=1).texts_per_title == 1

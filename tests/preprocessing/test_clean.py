@@ -33,7 +33,15 @@ from preprocessing.clean import (
 from preprocessing.config import CleanConfig, RowRules
 from preprocessing.source import cut_stream, find
 from tests import killing
-from tests.builders import KEPT, REFUSED, digest_files, raw_line, raw_lines, write_raw
+from tests.builders import (
+    KEPT,
+    REFUSED,
+    digest_files,
+    random_text,
+    raw_line,
+    raw_lines,
+    write_raw,
+)
 
 RULES = ("--rules.content_min=20", "--rules.content_max=200")
 ROWS = 600
@@ -241,6 +249,24 @@ def test_a_finished_output_is_left_as_it_is_and_says_so(
     assert "already finished" in capsys.readouterr().out
     after = digest_files(reference) | {"manifest": (reference / "manifest.json").read_bytes()}
     assert after == before
+
+
+def test_a_source_that_was_edited_in_place_is_not_called_finished(
+    tmp_path: Path, clean: Callable[..., int], capsys: Any
+) -> None:
+    texts = [random_text(60, seed=i) for i in range(20)]
+    lines = [raw_line(f"u{i}", content=text, x="y" * 100_000) for i, text in enumerate(texts)]
+    raw, out = write_raw(tmp_path / "trn.json", lines), tmp_path / "clean"
+    assert clean(raw, out) == 0
+    files, payload = find(str(raw)), raw.read_bytes()
+    raw.write_bytes(payload.replace(b'"u1"', b'"v1"'))
+    assert find(str(raw)) == files  # neither size nor samples show it
+    assert clean(raw, out) == 1
+    told = f"{raw}: expected what the output was made of, found other bytes; use --overwrite true"
+    assert told in capsys.readouterr().err
+    raw.write_bytes(payload)
+    assert clean(raw, out) == 0
+    assert "already finished" in capsys.readouterr().out
 
 
 def test_output_of_another_config_is_refused_by_field_and_replaced_when_asked(

@@ -4,8 +4,8 @@ import os
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+from data.cli import interrupts
 from data.errors import BatchError
-from training import processes
 from training.plan.candidates import Measured, ModelShape
 from training.plan.worker import Host
 
@@ -45,7 +45,7 @@ def refuse(pipe: Connection, *_: object) -> None:
 
 def work_for_ever(file: str) -> None:
     """Do what never ends, and write down by which process."""
-    processes.end_with_parent()
+    interrupts.end_with_parent()
     Path(file).write_text(str(os.getpid()))
     while True:
         sum(range(10**6))

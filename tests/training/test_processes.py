@@ -12,21 +12,22 @@ import psutil
 import pytest
 
 from data.artefacts.dataset import Subset
+from data.cli import interrupts
 from data.errors import ModelError
-from training import job, processes
+from training import job
 from training.config import TinyBase, TrainConfig
 from training.processes import Ranks
 
 # Starts one as the tiny base's builder and one as the measuring process, at work for ever.
 PARENT = """
-import multiprocessing, sys, time
+import multiprocessing, signal, sys, time
 from concurrent.futures import ProcessPoolExecutor
+from data.cli import interrupts
 from tests.training import serving
-from training import processes
 if __name__ == "__main__":
     spawn = multiprocessing.get_context("spawn")
-    with processes.shielded():
-        pool = ProcessPoolExecutor(1, spawn, initializer=processes.end_with_parent)
+    with interrupts.shielded(signal.SIGTERM):
+        pool = ProcessPoolExecutor(1, spawn, initializer=interrupts.end_with_parent)
         pool.submit(serving.work_for_ever, sys.argv[1] + "/builder")
         spawn.Process(target=serving.work_for_ever, args=(sys.argv[1] + "/measuring",)).start()
     time.sleep(600)
@@ -83,13 +84,13 @@ def test_builder_that_is_killed_is_told(
     monkeypatch.setattr("training.model.tiny.build", _die)
     config = TrainConfig(tiny=TinyBase(), backend="transformers")
     opened: Subset = job.open_subset(str(subset))
-    with pytest.raises(ModelError, match=r"tiny base: expected .*, found it killed; free some"):
+    with pytest.raises(ModelError, match="tiny base: the process that built it was killed; free"):
         job.prepare(config, opened, tmp_path, Ranks())
 
 
 def test_first_process_of_all_has_no_parent_to_end_with() -> None:
-    processes.end_with_parent()
-    with processes.shielded():
+    interrupts.end_with_parent()
+    with interrupts.shielded(signal.SIGTERM):
         blocked = signal.pthread_sigmask(signal.SIG_BLOCK, set())
     assert signal.SIGINT in blocked
     assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, set())

@@ -4,14 +4,15 @@ import contextlib
 import json
 import logging
 import multiprocessing
+import signal
 from collections import Counter
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from data.artefacts.folder import Folder
+from data.cli import interrupts
 from data.errors import ModelError
-from training import processes
 from training.config import PlanConfig
 from training.plan import worker
 from training.plan.candidates import Candidate, Measured
@@ -105,7 +106,7 @@ class WorkerHandle:
         process = context.Process(
             target=worker.serve, args=(other, self._config, candidate, str(self._scratch))
         )
-        with processes.shielded():
+        with interrupts.shielded(signal.SIGTERM):
             process.start()
             self._process = process
         other.close()
@@ -113,7 +114,7 @@ class WorkerHandle:
         reply = self._reply()
         if not isinstance(reply, Host):
             hint = "free some memory, or lower --optimisation.batch_size"
-            raise ModelError("plan", "a process that loads the model", "one that died", hint)
+            raise ModelError("plan", "", "the process that loads the model died or hung", hint)
         return reply
 
     def _reply(self) -> Any:

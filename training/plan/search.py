@@ -67,9 +67,6 @@ class Search:
     def _estimate(self, candidate: Candidate) -> MemoryEstimate:
         return estimate(candidate, self.shape, self.optimizer_bytes)
 
-    def _is_hopeless(self, candidate: Candidate) -> bool:
-        return self._estimate(candidate).peak_bytes > HOPELESS * self.limit
-
     def _try(self, candidate: Candidate) -> Measured:
         result = self.measure(candidate)
         estimated = self._estimate(candidate).peak_bytes
@@ -101,7 +98,7 @@ class Search:
         # Where everything surely fits, recomputing is not even worth a try.
         if self._estimate(most).peak_bytes < room / 2 and self._try(most).fits(self.limit):
             return
-        if self._is_hopeless(fewest):
+        if self._estimate(fewest).peak_bytes > HOPELESS * self.limit:
             return
         first = self._try(fewest)
         if not first.fits(self.limit) or self._cannot_win(first):

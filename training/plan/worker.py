@@ -16,7 +16,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from data.cli import faults
+from data.cli import faults, interrupts
 from data.console import first_line
 from training import hardware, processes
 from training.config import PlanConfig
@@ -63,7 +63,7 @@ def serve(pipe: Connection, config: PlanConfig, candidate: Candidate, folder: st
         candidate: of the family to be measured: a loaded model cannot change its checkpointing.
         folder: for what is written while measuring; the planner removes it.
     """
-    processes.end_with_parent()
+    interrupts.end_with_parent()
     logging.getLogger("catalogue").setLevel(logging.ERROR)
     os.environ.setdefault("GOMP_SPINCOUNT", "500")
     processes.leave()

@@ -8,8 +8,10 @@ import distributed
 import psutil
 import pytest
 
-from data.cluster.client import connect, local_workers
+from data.cluster import client
+from data.cluster.client import connect, cores
 from data.errors import CatalogueError, ConfigError
+from tests.builders import run_python
 
 
 def environment() -> tuple[str | None, int, bool]:
@@ -91,6 +93,24 @@ def test_an_address_of_another_kind_is_told(address: str) -> None:
         pass
 
 
-def test_workers_are_as_many_as_asked_or_one_a_core() -> None:
-    assert local_workers(5) == 5
-    assert 1 <= local_workers(None) <= (os.cpu_count() or 1)
+def test_workers_are_as_many_as_asked_or_one_a_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    started = []
+    monkeypatch.setattr(client, "_start", lambda _, envs, *__: started.append(len(envs)))
+    for workers in (5, None):
+        with connect(workers, None):
+            pass
+    assert started == [5, cores()]
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the system pins no process")
+def test_cores_are_those_that_this_process_may_use() -> None:
+    script = (
+        "import os; from data.cluster.client import cores;"
+        "os.sched_setaffinity(0, list(os.sched_getaffinity(0))[:1]); print(cores())"
+    )
+    assert run_python("-c", script).stdout == "1\n"
+
+
+def test_cores_are_counted_where_no_affinity_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    assert 1 <= cores() <= (os.cpu_count() or 1)

@@ -127,11 +127,6 @@ def test_no_worker_outlives_a_driver_that_was_killed(tmp_path: Path, root: Path)
     assert not alive
 
 
-def test_cores_are_counted_where_no_affinity_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
-    assert command._cores() == (os.cpu_count() or 1)
-
-
 @pytest.mark.parametrize(
     ("field", "value"),
     [

@@ -20,13 +20,11 @@ from inference import fidelity
 from inference.__main__ import main, switches
 from inference.ask.command import line_command
 from inference.config import AskConfig, AssistantConfig, ServeConfig
-from tests.builders import finish_run, write_clean
+from tests.builders import CATALOGUE, finish_run, write_clean
 
 Ask = Callable[..., int]
 ROWS = [
-    ("u0", "Green Copper Kettle, 2-Litre", "Boils two litres of water and whistles a green tune."),
-    ("u1", "Green Copper Kettle, 3-Litre", "Boils three litres of water and whistles twice."),
-    ("u2", "The Quiet Violin", "A novel of a violin that nobody plays until the storm comes."),
+    *CATALOGUE,
     ("u3", "<b>Bold</b> & Sons", "<script>alert(1)</script> is the name of this book, oddly."),
     ("u4", "The Quiet Clock", "A clock without a tick."),
 ]

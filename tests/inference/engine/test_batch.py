@@ -23,30 +23,10 @@ from inference.engine.slots import (
     common_beginning,
     unexpanded_attention,
 )
-from tests.builders import some_titles
+from tests.builders import greedy
 
-GREEDY = Settings(
-    max_new_tokens=14,
-    temperature=0.0,
-    top_p=1.0,
-    seed=1,
-    batch_size=7,
-    engine="fast",
-    device="cpu",
-    memory_limit=None,
-    threads=1,
-)
+GREEDY = greedy(batch_size=7)
 SAMPLED = dataclasses.replace(GREEDY, temperature=1.0, top_p=0.95)
-
-
-@pytest.fixture(scope="module")
-def model(run: Path) -> Run:
-    return Run.open(str(run))
-
-
-@pytest.fixture(scope="module")
-def requests() -> list[Request]:
-    return [Request(f"u{i}", Prompt().render(title)) for i, title in enumerate(some_titles(40))]
 
 
 @pytest.mark.parametrize("settings", [GREEDY, SAMPLED], ids=["greedy", "sampled"])

@@ -15,9 +15,9 @@ from data.artefacts.run import Run
 from data.prompt import SHOPPER, TEMPLATES, Prompt
 from inference.engine import batch
 from inference.engine.reference import ReferenceEngine
-from inference.engine.requests import Request, Settings
+from inference.engine.requests import Request
 from inference.evaluate.systems import check_run
-from tests.builders import finish_run, some_titles
+from tests.builders import finish_run, greedy, some_titles
 from training import export
 from training.config import ExportConfig
 
@@ -26,7 +26,7 @@ PROMPTS = [
     for template in TEMPLATES
     for instruction in ("Write a product description.", list(SHOPPER))
 ]
-SETTINGS = Settings(12, 0.0, 1.0, 1, 16, "fast", "cpu", None, 1)
+SETTINGS = greedy(max_new_tokens=12, batch_size=16)
 
 
 @pytest.fixture(scope="module")

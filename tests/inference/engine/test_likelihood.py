@@ -8,10 +8,11 @@ import pytest
 
 from data.artefacts.run import Run
 from inference.engine import likelihood
-from inference.engine.requests import Request, Settings
+from inference.engine.requests import Request
 from inference.engine.weights import Texts, load_merged
+from tests.builders import greedy
 
-SETTINGS = Settings(8, 0.0, 1.0, 1, None, "reference", "cpu", None, 1)
+SETTINGS = greedy(max_new_tokens=8, engine="reference")
 ROWS = [("u1", "Green kettle", "Boils."), ("u2", "Lamp", "Shines on and on </s> and on."),
         ("u3", "Quiet novel No. 3", "x")]  # fmt: skip
 

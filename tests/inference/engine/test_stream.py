@@ -5,7 +5,6 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,19 +12,14 @@ import pytest
 from data.artefacts.run import Run
 from data.errors import ModelError
 from inference.engine.reference import ReferenceEngine
-from inference.engine.requests import Completion, Request, Settings
+from inference.engine.requests import Completion, Request
 from inference.engine.slots import Decoder
 from inference.engine.stream import _WAIT, BusyError, SlotAnswerer, WholeAnswerer, answerer
 from inference.engine.weights import Texts
-from tests.builders import some_titles
+from tests.builders import greedy, some_titles
 
-GREEDY = Settings(14, 0.0, 1.0, 0, None, "fast", "cpu", None, 1)
+GREEDY = greedy(seed=0)
 DRAWN = dataclasses.replace(GREEDY, temperature=0.8)
-
-
-@pytest.fixture(scope="module")
-def model(run: Path) -> Run:
-    return Run.open(str(run))
 
 
 @pytest.fixture(scope="module")

@@ -17,39 +17,20 @@ from data.artefacts.run import Run
 from data.errors import ConfigError, ManifestError, ModelError
 from data.prompt import Prompt
 from inference.engine import weights
+from inference.engine.drafts import Draft
 from inference.engine.reference import ReferenceEngine
 from inference.engine.requests import Completion, Request, Settings, choose_device
 from inference.engine.weights import Texts
-from tests.builders import finish_run, save_adapter, save_base, some_titles
+from tests.builders import finish_run, greedy, save_adapter, save_base
 
 CONTEXT = 256
-GREEDY = Settings(
-    max_new_tokens=14,
-    temperature=0.0,
-    top_p=1.0,
-    seed=1,
-    batch_size=7,
-    engine="reference",
-    device="cpu",
-    memory_limit=None,
-    threads=1,
-)
+GREEDY = greedy(engine="reference", batch_size=7)
 SAMPLED = dataclasses.replace(GREEDY, temperature=1.0, top_p=0.95)
-
-
-@pytest.fixture(scope="module")
-def model(run: Path) -> Run:
-    return Run.open(str(run))
 
 
 @pytest.fixture(scope="module")
 def reference(model: Run) -> ReferenceEngine:
     return ReferenceEngine(model, GREEDY)
-
-
-@pytest.fixture(scope="module")
-def requests() -> list[Request]:
-    return [Request(f"u{i}", Prompt().render(title)) for i, title in enumerate(some_titles(40))]
 
 
 @pytest.fixture(scope="module")
@@ -141,10 +122,11 @@ def test_an_end_of_sequence_stops_a_text_and_is_not_counted(
 
 def test_an_end_of_sequence_at_the_last_allowed_token_is_a_stop(model: Run) -> None:
     _, texts = weights.load(model, GREEDY)
-    new = [[5] * 13 + [1], [5] * 14, [5, 1, 2, 2]]
-    last, never, after = texts.completions([[0] * 10] * 3, new)
-    assert (last.finish_reason, never.finish_reason) == ("stop", "length")
-    assert (after.finish_reason, after.new_tokens) == ("stop", 1)
+    drafts = [Draft([5] * 13 + [1], True, 0), Draft([5] * 14, True, 0), Draft([5] * 14, True, 9)]
+    last, never, loop = (texts.completion([0] * 10, draft) for draft in drafts)
+    assert (last.finish_reason, last.new_tokens) == ("stop", 13)
+    assert (never.finish_reason, never.new_tokens) == ("length", 14)
+    assert (loop.finish_reason, loop.new_tokens) == ("loop", 5)
 
 
 def test_a_shorter_limit_gives_the_beginning_of_the_same_text(

@@ -44,6 +44,11 @@ def test_the_record_supports_numbers(
     }
 
 
+def test_columns_of_the_output_itself_stay() -> None:
+    table = add_checks(described(content=pa.array(["3"]), candidates=pa.array([["x"]])), [])
+    assert table.schema.names == [*schema.GENERATED.names, *schema.CHECKS.names, "candidates"]
+
+
 def test_no_rows_have_the_columns_too() -> None:
     table = add_checks(described().slice(0, 0), [])
     assert table.schema.equals(pa.schema([*schema.GENERATED, *schema.CHECKS]))

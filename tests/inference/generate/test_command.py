@@ -30,6 +30,7 @@ from inference.tables import text_files, titles
 from tests import killing
 from tests.builders import (
     digest_files,
+    greedy,
     run_python,
     save_adapter,
     save_base,
@@ -111,7 +112,7 @@ def test_every_title_has_its_row_or_a_reason(done: Path, every_title: list[str])
 def test_the_texts_are_those_of_the_engine(done: Path, run: Path) -> None:
     model = Run.open(str(run))
     # One in eight over the longest description, 12, and one for the end of sequence.
-    settings = Settings(14, 0.0, 1.0, 3407, 64, "reference", "cpu", None, 1)
+    settings = greedy(seed=3407, batch_size=64, engine="reference")
     writer = reference.ReferenceEngine(model, settings)
     rows = read(done)
     asked = [Request(row["uid"], model.prompt.render(row["title"])) for row in rows]
@@ -549,10 +550,13 @@ def test_checks_are_columns_on_request(
 ) -> None:
     plain, out = tmp_path / "plain", tmp_path / "out"
     assert gen(subset, plain) == 0
-    assert gen(subset, out, "--checks=true", "--keep_columns=[byte_offset]") == 0
+    words = ("--checks=true", "--keep_columns=[byte_offset]", "--keep_all=true")
+    assert gen(subset, out, *words) == 0
     (part,) = out.glob("part-*.parquet")
     assert pq.read_schema(part).equals(
-        pa.schema([*schema.GENERATED, *schema.CHECKS, ("byte_offset", pa.int64())])
+        pa.schema(
+            [*schema.GENERATED, *schema.CHECKS, ("byte_offset", pa.int64()), schema.CANDIDATES]
+        )
     )
     for row, without in zip(read(out), read(plain), strict=True):
         checks = fidelity.check(row["description"], row["title"], "Boils.")
@@ -562,13 +566,14 @@ def test_checks_are_columns_on_request(
         assert {name: row[name] for name in schema.GENERATED.names} == without
     one, two = (manifest.read(Folder(str(folder))).identity for folder in (plain, out))
     assert "checks" not in one  # what it would have been before there were checks
-    assert two == one | {"checks": True, "keep_columns": ["byte_offset"]}
+    assert two == one | {"checks": True, "keep_columns": ["byte_offset"], "keep_all": True}
     capsys.readouterr()
     assert gen(subset, plain, "--checks=true") == 1
     assert "made with checks=True, found checks=None" in refused(capsys)
-    asked = "--keep_columns=[repeated_share]"
-    assert gen(subset, tmp_path / "no", "--checks=true", asked) == 2
-    assert "seed, title_words_kept, title_words_missing" in refused(capsys)
+    for name, told in (("repeated_share", "seed, title_words_kept"), ("candidates", "candidates")):
+        words = ("--checks=true", "--keep_all=true", f"--keep_columns=[{name}]")
+        assert gen(subset, tmp_path / "no", *words) == 2
+        assert told in refused(capsys)
 
 
 def test_descriptions_said_before_are_counted(gen: Generate, tmp_path: Path) -> None:
@@ -608,7 +613,7 @@ class Echo:
         return request.prompt.split("### Input:\n")[1].split("\n\n### Response")[0]
 
 
-SETTINGS = Settings(14, 0.0, 1.0, 5, 64, "reference", "cpu", None, 1)
+SETTINGS = greedy(seed=5, batch_size=64, engine="reference")
 MODEL = Run("base", None, "0f", Prompt(), 12)
 
 

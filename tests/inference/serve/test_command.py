@@ -20,19 +20,13 @@ from inference.__main__ import main
 from inference.ask import Assistant
 from inference.config import ServeConfig
 from inference.serve import page
-from tests.builders import write_clean
+from tests.builders import CATALOGUE, write_clean
 from tests.serving import serving
-
-ROWS = [
-    ("u0", "Green Copper Kettle, 2-Litre", "Boils two litres of water and whistles a green tune."),
-    ("u1", "Green Copper Kettle, 3-Litre", "Boils three litres of water and whistles twice."),
-    ("u2", "The Quiet Violin", "A novel of a violin that nobody plays until the storm comes."),
-]
 
 
 @pytest.fixture(scope="module")
 def clean(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_clean(tmp_path_factory.mktemp("web") / "clean", ROWS, parts=1)
+    return write_clean(tmp_path_factory.mktemp("web") / "clean", CATALOGUE, parts=1)
 
 
 @pytest.fixture(scope="module")
@@ -132,8 +126,8 @@ def test_what_cannot_be_answered_is_told(assistant: Assistant, question: str, to
 
 def test_several_titles_are_offered_and_one_chosen(assistant: Assistant) -> None:
     titles = asked(assistant, "green copper kettle", None, False, False, None)[-1][4]
-    assert titles["choices"] == [ROWS[0][1], ROWS[1][1]]
-    last = asked(assistant, "green copper kettle", ROWS[1][1], False, False, None)[-1]
+    assert titles["choices"] == [CATALOGUE[0][1], CATALOGUE[1][1]]
+    last = asked(assistant, "green copper kettle", CATALOGUE[1][1], False, False, None)[-1]
     assert downloaded(last)["record"]["uid"] == "u1"
 
 

@@ -1,0 +1,58 @@
+"""The best of several texts of a title, by the measures that evaluation judges runs by.
+
+Only the title is known: a real description would give the answer away.
+"""
+
+from collections.abc import Sequence
+
+from inference import fidelity
+from inference.engine import Completion, Engine, Request
+
+WEIGHTS = {
+    "title_words": 1.0, "title_numbers": 0.3, "unsupported": -0.1, "repetition": -2.0,
+    "ended": 0.5, "short": -0.5,
+}  # fmt: skip
+"""What counts: the shares of the title's words and numbers that are named, each number that the
+title does not hold, the share of word 4-grams that repeat earlier ones, an end by itself, and fewer
+than ``SHORT`` characters."""
+SHORT = 60
+
+
+def score(text: Completion, title: str) -> float:
+    """Score a text of a title; the higher the better."""
+    counts = fidelity.compare(text.text, title, "")
+    repeats, grams = fidelity.repeated(text.text)
+    measured = {
+        "title_words": _share(*counts["title_words"]),
+        "title_numbers": _share(*counts["title_numbers"]),
+        "unsupported": counts["unsupported"][0],
+        "repetition": _share(repeats, grams),
+        "ended": text.finish_reason == "stop",
+        "short": len(text.text) < SHORT,
+    }
+    return sum(weight * measured[name] for name, weight in WEIGHTS.items())
+
+
+def _share(part: int, whole: int) -> float:
+    return part / whole if whole else 0.0
+
+
+def write(
+    writer: Engine, requests: Sequence[Request], titles: Sequence[str], texts: int
+) -> list[list[tuple[float, Completion]]]:
+    """Write several texts of each title, with their scores, the best first; of equals the earlier.
+
+    Args:
+        writer: the engine.
+        requests: N with room for a text.
+        titles: N.
+        texts: how many of each.
+    """
+    drawn = [Request(one.uid, one.prompt, draw) for one in requests for draw in range(texts)]
+    written = writer.generate(drawn)
+    ranked = []
+    for place, title in enumerate(titles):
+        own = written[place * texts : (place + 1) * texts]
+        scored = [(score(text, title) if texts > 1 else 0.0, text) for text in own]
+        ranked.append(sorted(scored, key=lambda pair: -pair[0]))
+    return ranked
