@@ -172,6 +172,7 @@ def _first_rows(folder: Folder, record: Manifest, rows: int) -> list[str]:
     for number, row in enumerate(islice(every, rows), 1):
         lines.append(f"row {number}")
         for name, value in row.items():
+            value = ", ".join(map(str, value)) or "none" if isinstance(value, list) else value
             text = textwrap.shorten(str(value), 240, placeholder=" …")
             lines += textwrap.wrap(
                 f"{name}: {text}", console.terminal_width() - 4, initial_indent="  ",

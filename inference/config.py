@@ -64,6 +64,12 @@ class GenerateConfig(BestOf):
     """Further columns of the titles to copy to the output, as they are; a column of JSON lines
     that holds values of several kinds becomes text."""
 
+    # Part of the identity only where it is true: outputs without it are what they were before.
+    checks: bool = placement(False)
+    """Add columns that flag what is untrue: `title_words_kept`, `title_words_missing`,
+    `unsupported_numbers` (in neither title nor record; the record is the `content` of a subset or
+    of clean shards, or where --keep_columns names it) and `repeated_share`."""
+
     engine: Literal["auto", "fast", "reference"] = "auto"
     """What writes: the fast engine, or transformers' own generate; auto: the fast one where it
     supports the model (Llama)."""

@@ -6,6 +6,7 @@ rouge-score's own tokenizer gives. Pure: strings in, strings out.
 """
 
 import functools
+import itertools
 import re
 import unicodedata
 from typing import Any
@@ -30,12 +31,15 @@ _PATTERNS = {
     "long": rf"\p{{Hangul}}{{2,}}|[\p{{L}}--{_UNSPACED}][[\p{{L}}\p{{M}}]--{_UNSPACED}]{{2,}}",
     "digit": r"\p{Nd}",
     "wide": r"[\uFF01-\uFFEF\u3000]+",
+    "sign": r"\X",
+    # No ASCII character folds together with what stands before it.
+    "apart": r"[\x00-\x7F]?[^\x00-\x7F]+|[\x00-\x7F]",
 }
 
 
 @functools.cache
 def _pattern(name: str) -> Any:
-    import regex  # comes with sacrebleu, and so with the extra
+    import regex  # comes with transformers and with sacrebleu
 
     return regex.compile(_PATTERNS[name], regex.VERSION1)
 
@@ -66,13 +70,36 @@ def is_unspaced(text: str) -> bool:
     return not text.isascii() and _pattern("unspaced").search(text) is not None
 
 
-def long_words(text: str) -> list[str]:
-    """Return the words of three letters or more, folded, of scripts with spaces."""
-    return list(_pattern("long").findall(fold(text)))
+def places(text: str) -> list[tuple[int, int]]:
+    """Return for each character of the folded text what it was folded from: (begin, end)."""
+    pieces: list[str] = []
+    for piece in list(text) if text.isascii() else _pattern("apart").findall(text):
+        signs = [piece] if piece.isascii() else _pattern("sign").findall(piece)
+        pieces += signs if "".join(map(fold, signs)) == fold(piece) else [piece]
+    spans: list[tuple[int, int]] = []
+    end = 0
+    for piece in pieces:
+        begin, end = end, end + len(piece)
+        spans += [(begin, end)] * len(fold(piece))
+    return spans
 
 
-def runs(text: str) -> list[list[str]]:
+def long_words(folded: str) -> list[str]:
+    """Return the words of three letters or more of a folded text, of scripts with spaces."""
+    return list(_pattern("long").findall(folded))
+
+
+def runs(folded: str) -> list[list[str]]:
     """Return the runs of characters of scripts without spaces, each as its characters."""
-    if text.isascii():
+    if folded.isascii():
         return []
-    return [_pattern("unspaced").findall(run) for run in _pattern("run").findall(fold(text))]
+    return [_pattern("unspaced").findall(run) for run in _pattern("run").findall(folded)]
+
+
+def spans(folded: str) -> list[tuple[int, int]]:
+    """Return where the long words of a folded text stand, and the pairs of neighbours of runs."""
+    found = [word.span() for word in _pattern("long").finditer(folded)]
+    for run in [] if folded.isascii() else _pattern("run").finditer(folded):
+        signs = [sign.span() for sign in _pattern("unspaced").finditer(folded, *run.span())]
+        found += [(a[0], b[1]) for a, b in itertools.pairwise(signs)] or signs
+    return sorted(found)

@@ -63,6 +63,18 @@ CANDIDATES = pa.field(
 )  # fmt: skip
 """All texts of a title, the best first, where they are kept."""
 
+CHECKS = pa.schema(
+    [
+        _required("title_words_kept", pa.list_(pa.string())),
+        _required("title_words_missing", pa.list_(pa.string())),
+        _required("unsupported_numbers", pa.list_(pa.string())),
+        _required("repeated_share", pa.float64()),
+    ]
+)
+"""Behind the columns of ``GENERATED`` on request: content words of the title that the description
+holds and does not hold, its numbers that neither title nor record supports (each once, as it is
+written), and the share of its word 4-grams that stand in it earlier."""
+
 REASONS = (
     "invalid_json",
     "invalid_utf8",

@@ -35,8 +35,9 @@ _WRITES = {
     "export": ("*.json", "*.safetensors", "*.jinja", "*.txt", "tokenizer.model"),
     "evaluate": ("report.json", "report.html"),
 }  # fmt: skip
-# Where this key is absent, the earlier version drew other noise; other absent keys say nothing.
-_NOISE = "noise"
+# Where these keys are absent, the output has other noise, or no checks; other absent keys say that
+# an earlier version did not record them.
+_TELLING = ("noise", "checks")
 
 
 @dataclass
@@ -183,7 +184,7 @@ def _begun(folder: Folder) -> tuple[str, dict[str, Any]]:
 
 
 def _as_recorded(identity: dict[str, Any], earlier: dict[str, Any]) -> dict[str, Any]:
-    """Leave out what an earlier version did not record yet, but the noise: its absence says which.
+    """Leave out what an earlier version did not record yet, but not what tells by its absence.
 
     What that version recorded and this one no longer asks stays a difference.
     """
@@ -192,7 +193,7 @@ def _as_recorded(identity: dict[str, Any], earlier: dict[str, Any]) -> dict[str,
         old = earlier.get(key)
         if key in earlier and isinstance(value, dict) and isinstance(old, dict):
             chosen[key] = _as_recorded(value, old)
-        elif key in earlier or key == _NOISE:
+        elif key in earlier or key in _TELLING:
             chosen[key] = value
     return chosen
 

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from data.artefacts.run import Run
 from data.errors import ConfigError
-from inference import engine
+from inference import engine, fidelity
 from inference.ask import index, query, search
 from inference.ask.attribution import Copied, Training
 from inference.ask.index import Record
@@ -51,6 +51,8 @@ class Answer:
     """Whether the adapter was trained on the title: one of ``attribution.STATES``."""
     copied: list[Copied] = field(default_factory=list)
     """Stretches of the answer that stand word for word in training texts."""
+    checks: fidelity.Checks | None = None
+    """What the answer leaves out of its title and what it invents; none: it is not whole yet."""
     base_answer: str | None = None
     """What the base says without the adapter, where that was asked."""
     model: str = ""
@@ -72,6 +74,16 @@ class Answer:
         """Share of the answer's characters within its copied stretches."""
         copied = sum(stretch.end - stretch.begin for stretch in self.copied)
         return copied / max(len(self.answer or ""), 1)
+
+    @property
+    def title_words(self) -> str | None:
+        """What the answer keeps of its title's words, for people to read; none: it has none."""
+        kept = self.checks.title_words_kept if self.checks else []
+        missing = self.checks.title_words_missing if self.checks else []
+        if not kept + missing:
+            return None
+        counted = f"{len(kept)} of {len(kept + missing)} kept"
+        return f"{counted}, missing: {', '.join(missing)}" if missing else counted
 
     @property
     def wording(self) -> str | None:
@@ -157,8 +169,12 @@ class Assistant:
                 )  # fmt: skip
                 yield answer
         with self._one_computes:
-            copied = self._training.copied(answer.answer or "", answer.record)
-        answer = dataclasses.replace(answer, copied=copied)
+            whole, own = answer.answer or "", answer.record.content if answer.record else ""
+            answer = dataclasses.replace(
+                answer,
+                copied=self._training.copied(whole, answer.record),
+                checks=fidelity.check(whole, answer.title or "", own),
+            )
         if compare:
             with closing(self._load("base").stream(prompt, uid, answer.seed)) as stream:
                 for text in stream:

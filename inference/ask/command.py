@@ -114,6 +114,11 @@ def _show_evidence(answer: Answer, compare: bool, sources: dict[str, str]) -> No
         console.say(textwrap.fill(f"{name:<12}{text}", width, subsequent_indent=_INDENT))
 
     console.say()
+    if answer.title_words:
+        show("title words", answer.title_words)
+    if answer.checks and answer.checks.unsupported_numbers:
+        numbers = ", ".join(answer.checks.unsupported_numbers)
+        show("numbers", f"not supported by title or record: {numbers}")
     if compare:
         show("base says", answer.base_answer or "nothing")
     if answer.record is not None:

@@ -28,6 +28,7 @@ from data.errors import ModelError, SourceError
 from inference import engine, selection
 from inference.config import GenerateConfig
 from inference.engine import Completion, Request, Settings
+from inference.generate.checks import add_checks
 from inference.generate.progress import PartReporter, PartsProgress
 from inference.tables import text_files, titles
 from inference.tables.titles import Titles
@@ -94,6 +95,7 @@ def run(config: GenerateConfig) -> Manifest:
         # Outputs without it hold draws of an earlier noise.
         **({"noise": engine.NOISE} if settings.temperature else {}),
         **({"titles_repaired": True} if source.is_repaired else {}),
+        **({"checks": True} if config.checks else {}),
     )
     with stage(
         STAGE, config, config.out, identity,
@@ -184,6 +186,8 @@ def write_part(
     reporter = PartReporter(block.topic, block.index, block.rows.num_rows, config.texts_per_title)
     with engine.heard_by(reporter):
         table, rejected, new_tokens = describe_titles(block.rows, writer, model, config)
+    if config.checks:
+        table = add_checks(table, config.keep_columns)
     where = f"{config.titles} part {block.index}"
     counts = Counts.tally(where, block.rows.num_rows, table.num_rows, {}, rejected)
     figures = _figures(table) | {"new_tokens": new_tokens}

@@ -8,6 +8,7 @@ import base64
 from html import escape
 
 from inference.ask import LEAST_COPIED, STATES, Answer, Copied
+from inference.fidelity import Number
 
 
 def status(text: str, is_error: bool = False) -> str:
@@ -18,7 +19,7 @@ def status(text: str, is_error: bool = False) -> str:
 
 
 def answer_card(answer: Answer, is_whole: bool) -> str:
-    """Show the answer, whole or so far; what it recites is marked."""
+    """Show the answer, whole or so far; what it recites and its unsupported numbers are marked."""
     text = answer.answer or ""
     badge = note = ""
     if answer.status == "invented":
@@ -27,10 +28,16 @@ def answer_card(answer: Answer, is_whole: bool) -> str:
         note = _note("The model had nothing to say.")
     elif is_whole and answer.finish_reason == "length":
         note = _note("Cut at the limit of tokens.")
+    if is_whole and answer.title_words:
+        note += _note(f"Title words: {escape(answer.title_words)}.")
+    numbers = answer.checks.unsupported if answer.checks else []
+    if is_whole and answer.checks and numbers:
+        listed = ", ".join(map(_unsupported, answer.checks.unsupported_numbers))
+        note += _note(f"Not supported by title or record: {listed}.")
     return (
         f'<div class="tb-card tb-answer"><h2>Answer</h2>{badge}'
         f'<p class="tb-title">{escape(answer.title or "")}</p>'
-        f"{_growing(marked(text, answer.copied), is_whole)}{note}</div>"
+        f"{_growing(marked(text, answer.copied, numbers), is_whole)}{note}</div>"
     )
 
 
@@ -52,15 +59,32 @@ def _list(items: list[str]) -> str:
     return f'<ul class="tb-list">{"".join(f"<li>{item}</li>" for item in items)}</ul>'
 
 
-def marked(text: str, copied: list[Copied]) -> str:
-    """Escape a text and mark its copied stretches."""
+def marked(text: str, copied: list[Copied], numbers: list[Number]) -> str:
+    """Escape a text and mark its copied stretches, and within and beside them its numbers."""
     pieces, last = [], 0
     for stretch in copied:
-        pieces.append(escape(text[last : stretch.begin]))
-        inside = escape(text[stretch.begin : stretch.end])
-        pieces.append(f'<mark title="{escape(_origin(stretch))}">{inside}</mark>')
+        inside = _numbered(text, stretch.begin, stretch.end, numbers)
+        pieces += [
+            _numbered(text, last, stretch.begin, numbers),
+            f'<mark title="{escape(_origin(stretch))}">{inside}</mark>',
+        ]
         last = stretch.end
-    return "".join(pieces) + escape(text[last:])
+    return "".join(pieces) + _numbered(text, last, len(text), numbers)
+
+
+def _numbered(text: str, begin: int, end: int, numbers: list[Number]) -> str:
+    """Escape a piece of a text and mark what of the numbers lies in it."""
+    pieces = []
+    for number in numbers:
+        first, last = max(number.begin, begin), min(number.end, end)
+        if first < last:
+            pieces += [escape(text[begin:first]), _unsupported(text[first:last])]
+            begin = last
+    return "".join(pieces) + escape(text[begin:end])
+
+
+def _unsupported(number: str) -> str:
+    return f'<u title="not supported by title or record">{escape(number)}</u>'
 
 
 def _origin(copied: Copied) -> str:

@@ -33,6 +33,9 @@ REJECTED = pa.schema([(name, pa.string()) for name in ("uid", "title", "reason")
 row could not be read: ``wrong_type``, ``wrong_field_count``, ``invalid_json``, ``invalid_utf8``,
 ``not_an_object``, ``line_too_long``; then ``title`` is the beginning of the row."""
 
+RECORD = "content"
+"""The column that holds a title's own description, in our own stages' rows for one."""
+
 _FORMS = {".txt": "text in UTF-8", ".csv": "CSV in UTF-8"}
 _START = 2**16
 _MAX_GZIP_RATIO = 200
@@ -68,14 +71,21 @@ def find(config: GenerateConfig, for_prompts: bool = False) -> Titles:
         SourceError: nothing is there, it is empty, or it has no column of titles.
         ConfigError: a column to keep has the name of one of the output's.
     """
-    if reserved := set(config.keep_columns) & set(schema.GENERATED.names):
-        expected = f"names other than {', '.join(schema.GENERATED.names)}"
+    output = [
+        *schema.GENERATED.names,
+        *(schema.CHECKS.names if config.checks else ()),
+        *([schema.CANDIDATES.name] if config.keep_all else ()),
+    ]
+    if reserved := set(config.keep_columns) & set(output):
+        expected = f"names other than {', '.join(output)}"
         raise ConfigError("--keep_columns", expected, ", ".join(sorted(reserved)))
     folder = Folder(config.titles)
     names = folder.names()
     columns = (config.title_column, config.uid_column, tuple(config.keep_columns))
     selection = Selection(config.titles, *columns, config.limit)
     if manifest.is_output(names):
+        if config.checks and RECORD not in selection.kept:
+            selection = replace(selection, kept=(*selection.kept, RECORD))
         return _from_stage(folder, selection, config.split)
     if names:
         titles = _from_parts(folder, selection, names)

@@ -66,6 +66,20 @@ def test_a_subset_shows_its_lineage_and_first_rows(
     assert "row 4" not in told
 
 
+def test_lists_are_shown_as_their_items(tmp_path: Path, capsys: Any) -> None:
+    folder = Folder(str(tmp_path / "generated"))
+    table = pa.table({
+        "description": ["Of 1998."], "title_words_missing": [["Copper", "Don't"]],
+        "title_words_kept": pa.array([[]], pa.list_(pa.string())), "repeated_share": [0.25],
+    })  # fmt: skip
+    part = commit_part(folder, "part-00000.parquet", table)
+    Manifest("generate", {}, {}, (), (part,), Counts(1, 1)).write(folder)
+    told = shown(capsys, folder.url)
+    for line in ("title_words_missing: Copper, Don't", "title_words_kept: none"):
+        assert f"    {line}\n" in told
+    assert "repeated_share: 0.25\n" in told
+
+
 @pytest.fixture
 def quarantined(tmp_path: Path) -> Folder:
     """A clean folder of five lines, of which three are broken."""

@@ -42,3 +42,18 @@ def test_characters_are_set_apart_in_scripts_without_spaces_only() -> None:
     assert [words.is_unspaced(text) for text in ("Lampe für", "한국어", "男", "ต้ม")] == [
         False, False, True, True,
     ]  # fmt: skip
+
+
+@given(st.text() | st.lists(st.sampled_from("aé\u0301\u00ad１カﾞﾡￂß가ᄀ")).map("".join))
+def test_every_folded_character_has_its_place(text: str) -> None:
+    places, folded = words.places(text), words.fold(text)
+    assert len(places) == len(folded)
+    assert places == sorted(places)
+    assert all(0 <= begin < end <= len(text) for begin, end in places)
+
+
+def test_a_place_is_the_sign_that_was_folded() -> None:
+    assert words.places("aß") == [(0, 1), (1, 2), (1, 2)]
+    assert words.places("e\u0301x") == [(0, 2), (2, 3)]
+    # What folds together across signs is one place.
+    assert words.places("xe\u00ad\u0301y") == [(0, 1), (1, 4), (4, 5)]

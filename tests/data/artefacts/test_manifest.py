@@ -378,6 +378,8 @@ def test_an_output_of_an_earlier_version_is_recognised_though_it_lacks_later_key
     [
         ({"seed": 1}, {"seed": 1, "noise": "v2"}),  # without it: the old noise
         ({"seed": 1, "noise": "v1"}, {"seed": 1, "noise": "v2"}),
+        ({"seed": 1}, {"seed": 1, "checks": True}),  # without it: none
+        ({"seed": 1, "checks": True}, {"seed": 1}),
         ({"seed": 1, "old_flag": 2}, {"seed": 1}),  # recorded, and no longer asked
         ({"seed": 1, "rules": {"a": 1, "old": 2}}, {"seed": 1, "rules": {"a": 1}}),
         ({"seed": 1, "rules": {"a": 1}}, {"seed": 1, "rules": None}),

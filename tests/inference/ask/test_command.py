@@ -1,5 +1,6 @@
 """The command: answers, evidence, questions back, JSON, lines of questions, refusals."""
 
+import dataclasses
 import gzip
 import io
 import json
@@ -15,6 +16,7 @@ import pytest
 from data import console
 from data.errors import ConfigError
 from data.prompt import Prompt
+from inference import fidelity
 from inference.__main__ import main, switches
 from inference.ask.command import line_command
 from inference.config import AskConfig, AssistantConfig, ServeConfig
@@ -51,6 +53,26 @@ def test_an_answer_comes_with_its_evidence(ask: Ask, capsys: pytest.CaptureFixtu
     assert "raw.json, byte 200" in shown
 
 
+def test_what_is_untrue_is_flagged_under_the_answer(
+    ask: Ask, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    numbers = [fidelity.Number(0, 2, "12", "12"), fidelity.Number(4, 8, "1998", "1998")]
+    checks = fidelity.Checks(["Quiet"], ["Violin"], [*numbers, numbers[0]], 0.0)
+    seen: list[tuple[str, ...]] = []
+    monkeypatch.setattr(fidelity, "check", lambda *words: (seen.append(words), checks)[1])
+    assert ask("What is the quiet violin about?", "--compare") == 0
+    shown = capsys.readouterr().out
+    assert seen[0][1:] == ("The Quiet Violin", ROWS[2][2])
+    assert len(seen) == 1  # what the base says is not checked
+    assert "\ntitle words 1 of 2 kept, missing: Violin\n" in shown
+    assert "\nnumbers     not supported by title or record: 12, 1998\n" in shown
+    checks = fidelity.Checks(["Quiet", "Violin"], [], [], 0.0)
+    assert ask("What is the quiet violin about?") == 0
+    shown = capsys.readouterr().out
+    assert "\ntitle words 2 of 2 kept\n" in shown
+    assert "\nnumbers" not in shown
+
+
 def test_json_holds_the_same_every_time(ask: Ask, capsys: pytest.CaptureFixture[str]) -> None:
     words = ("me fale sobre o Quiet Violn", "--json", "--seed=5")
     assert ask(*words) == 0
@@ -65,6 +87,9 @@ def test_json_holds_the_same_every_time(ask: Ask, capsys: pytest.CaptureFixture[
     }
     assert told["new_tokens"] > 0
     assert told["base_answer"] is None
+    checks = fidelity.check(told["answer"], "The Quiet Violin", ROWS[2][2])
+    assert told["checks"] == json.loads(json.dumps(dataclasses.asdict(checks)))
+    assert {"title_words_kept", "title_words_missing", "unsupported"} < set(told["checks"])
 
 
 def test_the_text_on_the_terminal_is_the_answer(

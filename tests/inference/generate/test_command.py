@@ -19,6 +19,7 @@ from data.artefacts.manifest import Counts
 from data.artefacts.parts import inspect_part, part_name
 from data.artefacts.run import Run
 from data.prompt import Prompt
+from inference import fidelity
 from inference.__main__ import main
 from inference.config import GenerateConfig
 from inference.engine import reference
@@ -541,6 +542,37 @@ def test_columns_are_carried_through_on_request(
     ):
         words = (*named, f"--keep_columns={asked}")
         assert gen(tmp_path / "a.parquet", tmp_path / "no", *words) == code
+        assert told in refused(capsys)
+
+
+def test_checks_are_columns_on_request(
+    subset: Path, gen: Generate, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain, out = tmp_path / "plain", tmp_path / "out"
+    assert gen(subset, plain) == 0
+    words = ("--checks=true", "--keep_columns=[byte_offset]", "--keep_all=true")
+    assert gen(subset, out, *words) == 0
+    (part,) = out.glob("part-*.parquet")
+    assert pq.read_schema(part).equals(
+        pa.schema(
+            [*schema.GENERATED, *schema.CHECKS, ("byte_offset", pa.int64()), schema.CANDIDATES]
+        )
+    )
+    for row, without in zip(read(out), read(plain), strict=True):
+        checks = fidelity.check(row["description"], row["title"], "Boils.")
+        assert {name: row[name] for name in schema.CHECKS.names} == {
+            name: getattr(checks, name) for name in schema.CHECKS.names
+        }
+        assert {name: row[name] for name in schema.GENERATED.names} == without
+    one, two = (manifest.read(Folder(str(folder))).identity for folder in (plain, out))
+    assert "checks" not in one  # what it would have been before there were checks
+    assert two == one | {"checks": True, "keep_columns": ["byte_offset"], "keep_all": True}
+    capsys.readouterr()
+    assert gen(subset, plain, "--checks=true") == 1
+    assert "made with checks=True, found checks=None" in refused(capsys)
+    for name, told in (("repeated_share", "seed, title_words_kept"), ("candidates", "candidates")):
+        words = ("--checks=true", "--keep_all=true", f"--keep_columns=[{name}]")
+        assert gen(subset, tmp_path / "no", *words) == 2
         assert told in refused(capsys)
 
 

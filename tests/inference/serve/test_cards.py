@@ -11,6 +11,7 @@ import pytest
 
 from inference.ask import STATES, Answer, Copied
 from inference.ask.index import Record
+from inference.fidelity import Checks, Number
 from inference.serve import cards
 
 EVIL = """<script>alert('x')</script><img src=x onerror=alert(1)>"&amp;"""
@@ -24,6 +25,7 @@ def answer(**changed: object) -> Answer:
         "answer": EVIL, "finish_reason": "length", "new_tokens": 3, "base_answer": EVIL,
         "record": Record(EVIL, EVIL, EVIL, "train", EVIL, 12), "training": "trained",
         "copied": [Copied(3, 9, EVIL[3:9], "training", EVIL, EVIL)],
+        "checks": Checks([EVIL], [EVIL], [Number(0, 5, EVIL[:5], EVIL)], 0.0),
     }  # fmt: skip
     return Answer(**(told | changed))  # type: ignore[arg-type]
 
@@ -68,11 +70,40 @@ def test_markup_is_shown_as_text(state: str, status: str) -> None:
 
 def test_copied_stretches_are_marked() -> None:
     copied = [Copied(4, 8, "red ", "record", "u", "T"), Copied(10, 14, "<b> ", "training")]
-    html = cards.marked("the red ke<b> tle", copied)
+    html = cards.marked("the red ke<b> tle", copied, [])
     assert re.findall("<mark[^>]*>([^<]*)</mark>", html) == ["red ", "&lt;b&gt; "]
     assert "in this title&#x27;s own record" in html
     assert "in several texts" in html
     assert re.sub("</?mark[^>]*>", "", html) == "the red ke&lt;b&gt; tle"
+
+
+def test_numbers_are_marked_within_beside_and_across_copied_stretches() -> None:
+    text = "In 1998 & 12 of 1,000.5 <b>"
+    numbers = [Number(3, 7, "1998", "1998"), Number(10, 12, "12", "12"),
+               Number(16, 23, "1,000.5", "1000.5")]  # fmt: skip
+    html = cards.marked(text, [Copied(8, 21, text[8:21], "training")], numbers)
+    said = ' title="not supported by title or record"'
+    assert html.replace(said, "") == (
+        'In <u>1998</u> <mark title="in several texts">&amp; <u>12</u> of <u>1,000</u></mark>'
+        "<u>.5</u> &lt;b&gt;"
+    )
+    assert html.count(said) == 4
+
+
+def test_what_is_untrue_is_told_under_the_answer() -> None:
+    checks = Checks(
+        ["Green"], ["Kettle", "<b>"], [Number(at, at + 2, "12", "12") for at in (0, 4)], 0.0
+    )
+    html = cards.answer_card(answer(answer="12, 12", copied=[], checks=checks), is_whole=True)
+    assert "Title words: 1 of 3 kept, missing: Kettle, &lt;b&gt;." in html
+    assert re.search("Not supported by title or record: <u[^>]*>12</u>[.]", html)
+    assert len(re.findall("<u [^>]*>12</u>", html)) == 3
+    fine = Checks(["Green"], [], [], 0.0)
+    html = cards.answer_card(answer(checks=fine), is_whole=True)
+    assert "Title words: 1 of 1 kept." in html
+    assert "Not supported" not in html
+    assert "Title words" not in cards.answer_card(answer(checks=None), is_whole=True)
+    assert "Title words" not in cards.base_card(answer(), is_whole=True)
 
 
 def test_the_download_is_the_answer() -> None:
@@ -94,4 +125,5 @@ def test_an_answer_says_how_it_ended() -> None:
 def test_nothing_is_loaded_from_elsewhere() -> None:
     style = importlib.resources.files("inference.serve").joinpath("page.css").read_text("utf-8")
     assert ".tb-card" in style
+    assert "wavy" in style  # a number is told apart from a copied stretch without its colour
     assert not re.search(r"https?://|url\(|@import", style)

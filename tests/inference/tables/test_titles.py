@@ -1,5 +1,6 @@
 """Titles from every kind of input: which, in what order, under which uid, and what is refused."""
 
+import dataclasses
 import gzip
 import io
 import json
@@ -85,6 +86,18 @@ def test_the_lineage_names_the_stage_that_made_the_titles(
     made = manifest.read(Folder(str(folder)))
     assert parent is not None
     assert (parent.stage, parent.path, parent.digest) == (kind, str(folder.resolve()), made.digest)
+
+
+@pytest.mark.parametrize("kind", ["subset", "clean"])
+@pytest.mark.parametrize("kept", [[], ["content"], ["byte_offset"]])
+def test_the_record_is_read_for_checks_alone(
+    kind: str, kept: list[str], request: pytest.FixtureRequest
+) -> None:
+    config = GenerateConfig(titles=str(request.getfixturevalue(kind)), keep_columns=kept)
+    for checks, names in ((False, kept), (True, [*dict.fromkeys([*kept, "content"])])):
+        for batch in titles.find(dataclasses.replace(config, checks=checks)).batches():
+            assert batch.schema.names == [*TITLES.names, *names]
+            assert "content" not in names or set(batch.column("content").to_pylist()) <= {"Boils."}
 
 
 def test_a_split_that_a_subset_does_not_have_is_refused(subset: Path, tmp_path: Path) -> None:

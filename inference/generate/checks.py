@@ -1,0 +1,29 @@
+"""Columns that flag what is untrue of generated descriptions."""
+
+from collections.abc import Sequence
+
+import pyarrow as pa
+
+from data.artefacts import schema
+from inference import fidelity
+from inference.tables.titles import RECORD
+
+
+def add_checks(table: pa.Table, kept: Sequence[str]) -> pa.Table:
+    """Put the columns ``CHECKS`` behind those of ``GENERATED``.
+
+    Args:
+        table: N rows, schema GENERATED and further columns.
+        kept: names to carry through; where the record is none of them, it goes.
+    """
+    has_record = RECORD in table.column_names
+    records = table.column(RECORD).to_pylist() if has_record else [""] * table.num_rows
+    texts, titles = (table.column(name).to_pylist() for name in ("description", "title"))
+    rows = [
+        fidelity.check(text, title, str(record or ""))
+        for text, title, record in zip(texts, titles, records, strict=True)
+    ]
+    for place, field in enumerate(schema.CHECKS, len(schema.GENERATED)):
+        values = [getattr(row, field.name) for row in rows]
+        table = table.add_column(place, field, pa.array(values, field.type))
+    return table.drop_columns([RECORD]) if has_record and RECORD not in kept else table
