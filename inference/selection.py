@@ -9,17 +9,18 @@ from inference import fidelity
 from inference.engine import Completion, Engine, Request
 
 WEIGHTS = {
-    "title_words": 1.0, "title_numbers": 0.3, "unsupported": -0.1, "repetition": -2.0,
-    "ended": 0.5, "short": -0.5,
+    "title_words": 1.0, "title_numbers": 0.3, "unsupported": -0.2, "repetition": -2.0,
+    "ended": 0.5, "short": -0.5, "length": 1.0,
 }  # fmt: skip
-"""What counts: the shares of the title's words and numbers that are named, each number that the
-title does not hold, the share of word 4-grams that repeat earlier ones, an end by itself, and fewer
-than ``SHORT`` characters."""
+"""What counts (docs/decisions/0034): the shares of the title's words and numbers that are named,
+each number that the title does not hold, the share of word 4-grams that repeat earlier ones, an end
+by itself, fewer than ``SHORT`` characters, and the length as a share of the usual one, 1 at most.
+Without the last, the shortest texts would win, as they invent least."""
 SHORT = 60
 
 
-def score(text: Completion, title: str) -> float:
-    """Score a text of a title; the higher the better."""
+def score(text: Completion, title: str, usual_tokens: int | None) -> float:
+    """Score a text of a title, the higher the better; without a usual length any is as good."""
     counts = fidelity.compare(text.text, title, "")
     repeats, grams = fidelity.repeated(text.text)
     measured = {
@@ -29,6 +30,7 @@ def score(text: Completion, title: str) -> float:
         "repetition": _share(repeats, grams),
         "ended": text.finish_reason == "stop",
         "short": len(text.text) < SHORT,
+        "length": min(text.new_tokens / usual_tokens, 1.0) if usual_tokens else 0.0,
     }
     return sum(weight * measured[name] for name, weight in WEIGHTS.items())
 
@@ -38,7 +40,11 @@ def _share(part: int, whole: int) -> float:
 
 
 def write(
-    writer: Engine, requests: Sequence[Request], titles: Sequence[str], texts: int
+    writer: Engine,
+    requests: Sequence[Request],
+    titles: Sequence[str],
+    texts: int,
+    usual_tokens: int | None,
 ) -> list[list[tuple[float, Completion]]]:
     """Write several texts of each title, with their scores, the best first; of equals the earlier.
 
@@ -47,12 +53,13 @@ def write(
         requests: N with room for a text.
         titles: N.
         texts: how many of each.
+        usual_tokens: of a description, where that is known.
     """
     drawn = [Request(one.uid, one.prompt, draw) for one in requests for draw in range(texts)]
     written = writer.generate(drawn)
     ranked = []
     for place, title in enumerate(titles):
         own = written[place * texts : (place + 1) * texts]
-        scored = [(score(text, title) if texts > 1 else 0.0, text) for text in own]
+        scored = [(score(text, title, usual_tokens) if texts > 1 else 0.0, text) for text in own]
         ranked.append(sorted(scored, key=lambda pair: -pair[0]))
     return ranked

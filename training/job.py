@@ -48,8 +48,8 @@ class Job:
     train: Tokenised
     validation: Tokenised | None
     """None: no evaluation."""
-    usual_completion: int
-    """Tokens that 95 % of the descriptions keep within."""
+    completion_tokens: tuple[int, int]
+    """Of a description: the mean, and what 95 % keep within."""
 
     @property
     def checkpoints(self) -> Path:
@@ -120,8 +120,8 @@ def prepare(config: TrainConfig, subset: Subset, out: Path, ranks: Ranks) -> Job
         else:
             log.warning("no evaluation: %s has no validation rows", config.subset)
     train, precision = tokenise("train"), hardware.precision(config)
-    usual = encoder.usual_completion(subset.rows("train", ["content"]).column("content"))
-    return Job(config, out, ranks, base, backend, tokenizer, precision, train, validation, usual)
+    lengths = encoder.completion_tokens(subset.rows("train", ["content"]).column("content"))
+    return Job(config, out, ranks, base, backend, tokenizer, precision, train, validation, lengths)
 
 
 def _encoder(config: TrainConfig, tokenizer: Any) -> Encoder:

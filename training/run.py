@@ -138,7 +138,8 @@ def _finish(job: Job, model: Any, outcome: "Outcome", choice: "Plan | None") -> 
         prompt=config.prompt,
         max_length=config.max_length,
         longest_completion_tokens=job.train.seen.longest_completion,
-        usual_completion_tokens=job.usual_completion,
+        mean_completion_tokens=job.completion_tokens[0],
+        long_completion_tokens=job.completion_tokens[1],
     )
     return {
         **facts.as_facts(),

@@ -62,7 +62,8 @@ class RunFacts:
     max_length: int | None = None
     """Tokens of a trained row at most."""
     longest_completion_tokens: int | None = None
-    usual_completion_tokens: int | None = None
+    mean_completion_tokens: int | None = None
+    long_completion_tokens: int | None = None
     """95 % of the descriptions trained on keep within these."""
 
     @classmethod
@@ -113,8 +114,10 @@ class Run:
     base_digest: str = ""
     max_length: int | None = None
     """Tokens of a trained row at most, where that is recorded."""
-    usual_completion_tokens: int | None = None
-    """Tokens that 95 % of the descriptions trained on keep within, where that is recorded."""
+    mean_completion_tokens: int | None = None
+    """Tokens of a description that was trained on, where that is recorded."""
+    long_completion_tokens: int | None = None
+    """Tokens that 95 % of them keep within, where that is recorded."""
 
     @classmethod
     def open(cls, path: str) -> "Run":
@@ -158,7 +161,8 @@ class Run:
             settings=digest_all([digest_file(f.resolve()) for f in settings if f.is_file()]),
             base_digest=facts.base_digest or base.digest,
             max_length=facts.max_length,
-            usual_completion_tokens=facts.usual_completion_tokens,
+            mean_completion_tokens=facts.mean_completion_tokens,
+            long_completion_tokens=facts.long_completion_tokens,
         )
 
     @property

@@ -86,7 +86,7 @@ class Settings(Decoding):
         device = choose_device(config.device)
         decoding = {item.name: getattr(config, item.name) for item in fields(Decoding)}
         if config.end_after is None:
-            decoding["end_after"] = model.usual_completion_tokens
+            decoding["end_after"] = model.long_completion_tokens
         return cls(
             **decoding,
             max_new_tokens=config.max_new_tokens or model.max_new_tokens,

@@ -254,7 +254,10 @@ class Writer:
                 room = writer.room([prompts[place] for place in places])
                 places = [place for place, left in zip(places, room, strict=True) if left > 0]
                 titles_of = [side.titles[place] for place in places]
-                ranked = selection.write(writer, [prompts[p] for p in places], titles_of, several)
+                ranked = selection.write(
+                    writer, [prompts[place] for place in places], titles_of, several,
+                    self.model.mean_completion_tokens,
+                )  # fmt: skip
                 for place, ((_, best), *_) in zip(places, ranked, strict=True):
                     texts[place] = best.text, best.finish_reason == "stop"
         return _written(texts)

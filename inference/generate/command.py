@@ -90,6 +90,7 @@ def run(config: GenerateConfig) -> Manifest:
         max_new_tokens=settings.max_new_tokens,
         end_after=settings.end_after,
         best_of=config.texts_per_title,
+        usual_tokens=model.mean_completion_tokens,
         precision="bf16" if settings.device == "cuda" else "float32",
         settings=model.settings,
         # Outputs without it hold draws of an earlier noise.
@@ -226,7 +227,11 @@ def describe_titles(
     chosen = [listed[place] for place in places]
     titles_of = [row["title"] for row in chosen]
     ranked = selection.write(
-        writer, [requests[place] for place in places], titles_of, config.texts_per_title
+        writer,
+        [requests[place] for place in places],
+        titles_of,
+        config.texts_per_title,
+        model.mean_completion_tokens,
     )
     described = [
         _row(row, texts[0][1], config.seed) for row, texts in zip(chosen, ranked, strict=True)

@@ -204,7 +204,13 @@ def write(way: str, case: Case) -> Texts:
     # On a GPU the first pass compiles and records.
     for _ in range(2 if settings.device == "cuda" else 1):
         began = time.perf_counter()
-        ranked = selection.write(writer, requests, case.side.titles, config.texts_per_title)
+        ranked = selection.write(
+            writer,
+            requests,
+            case.side.titles,
+            config.texts_per_title,
+            model.mean_completion_tokens,
+        )
         seconds = time.perf_counter() - began
     texts = [best.text for (_, best), *_ in ranked]
     reasons = [best.finish_reason for (_, best), *_ in ranked]
