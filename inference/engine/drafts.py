@@ -90,16 +90,15 @@ class Ending:
     sentence_ends: "torch.Tensor"
     """[vocabulary] bool: the tokens that end a sentence."""
 
-    def adjust(
-        self, scores: "torch.Tensor", written: "torch.Tensor", counts: "torch.Tensor"
+    def apply(
+        self, chosen: "torch.Tensor", written: "torch.Tensor", counts: "torch.Tensor"
     ) -> "torch.Tensor":
-        """Leave the end of sequence alone to rows whose last token ended a sentence."""
+        """Choose the end of sequence for rows whose last token ended a sentence."""
         import torch
 
         last = written.gather(1, (counts - 1).clamp_min(0)[:, None])[:, 0]
         is_over = (counts >= self.after) & (counts > 0) & self.sentence_ends[last]
-        others = torch.arange(scores.shape[1], device=scores.device) != self.eos
-        return scores.masked_fill(is_over[:, None] & others, -torch.inf)
+        return torch.where(is_over, self.eos, chosen)
 
 
 def find_sentence_ends(tokenizer: Any, vocabulary: int) -> "torch.Tensor":

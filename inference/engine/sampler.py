@@ -54,9 +54,8 @@ class Sampler:
             scores = penalise(scores.float(), *so_far, self.repetition_penalty)
         if self.no_repeat_ngram:
             scores = forbid_repeats(scores.float(), *so_far, self.no_repeat_ngram)
-        if self.ending:
-            scores = self.ending.adjust(scores, *so_far)
-        return self.choose(scores, keys, drafts.counts)
+        chosen = self.choose(scores, keys, drafts.counts)
+        return self.ending.apply(chosen, *so_far) if self.ending else chosen
 
     def choose(
         self, logits: "torch.Tensor", keys: "torch.Tensor", steps: "torch.Tensor"
@@ -83,7 +82,13 @@ class Sampler:
             scores = _likeliest(scores, self.top_p)
         if self.min_p:
             scores = scores.masked_fill(scores < math.log(self.min_p), -torch.inf)
-        return (scores + gumbel(keys, steps, scores.shape[-1])).argmax(-1)
+        if scores.is_cuda:
+            return (scores + gumbel(keys, steps, scores.shape[-1])).argmax(-1)
+        # The same noise, for the tokens alone that are left: 20 of 32,000, say. A graph on a GPU
+        # has one shape for all steps, and there all noise is one cheap kernel.
+        rows, tokens = torch.isfinite(scores).nonzero(as_tuple=True)
+        words = hashes(keys[rows], steps[rows], tokens)
+        return scores.index_put((rows, tokens), noise(words), accumulate=True).argmax(-1)
 
 
 def gumbel(keys: "torch.Tensor", steps: "torch.Tensor", vocabulary: int) -> "torch.Tensor":
@@ -91,15 +96,15 @@ def gumbel(keys: "torch.Tensor", steps: "torch.Tensor", vocabulary: int) -> "tor
     import torch
 
     tokens = torch.arange(vocabulary, device=keys.device)
-    return noise(hashes(keys, steps, tokens))
+    return noise(hashes(keys[:, None], steps[:, None], tokens))
 
 
 def hashes(keys: "torch.Tensor", steps: "torch.Tensor", tokens: "torch.Tensor") -> "torch.Tensor":
-    """Hash to words of 32 bits in int64: [rows, tokens] for keys [rows, 2], steps [rows]."""
-    first = _mix(keys[:, 0] ^ _mix(steps * _STEP & _WORD))
-    second = _mix((keys[:, 1] + steps * _OTHER) & _WORD)
+    """Hash to words of 32 bits in int64; keys [..., 2], steps and tokens are broadcast."""
+    first = _mix(keys[..., 0] ^ _mix(steps * _STEP & _WORD))
+    second = _mix((keys[..., 1] + steps * _OTHER) & _WORD)
     spread = tokens * _TOKEN & _WORD
-    return _mix((_mix(spread[None] ^ first[:, None]) + second[:, None]) & _WORD)
+    return _mix((_mix(spread ^ first) + second) & _WORD)
 
 
 def noise(words: "torch.Tensor") -> "torch.Tensor":

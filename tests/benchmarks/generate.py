@@ -26,21 +26,29 @@ SMALL = {
     "vocab_size": 2_000, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2,
     "num_attention_heads": 8, "num_key_value_heads": 2, "max_position_embeddings": 512,
 }  # fmt: skip
-WAYS = ("generate:1", "generate:64", "generate:256", "generate:512", "unsloth:512", "ours:0")
-"""A way and its rows at a time; 0: as ours chooses."""
+WAYS = (
+    "generate:1", "generate:64", "generate:256", "generate:512", "unsloth:512", "ours:0",
+    "defaults:0",
+)  # fmt: skip
+"""A way and its rows at a time; 0: as ours chooses. All are greedy but ``defaults``, which is ours
+with the controls that users get, one text a title."""
 Write = Callable[[], list[str]]
 
 
 def ours(options: argparse.Namespace, size: int, prompts: list[str]) -> Write:
     from data.artefacts.run import Run
+    from inference.engine import drafts
     from inference.engine.batch import FastEngine
     from inference.engine.requests import Request, Settings
 
+    greedy = {"temperature": 0.0, "no_repeat_ngram": 0, "end_after": 0}
+    # With an ending, which no row comes to.
+    chosen = greedy if options.way == "ours:0" else {"end_after": options.new_tokens}
     settings = Settings(
-        max_new_tokens=options.new_tokens, temperature=options.temperature, top_p=1.0, seed=0,
-        batch_size=size or None, engine="fast", device=options.device,
-        memory_limit=options.memory_limit, threads=None,
+        max_new_tokens=options.new_tokens, seed=0, batch_size=size or None, engine="fast",
+        device=options.device, memory_limit=options.memory_limit, threads=None, **chosen,
     )  # fmt: skip
+    drafts._LEAST_LOOP = options.new_tokens  # no row ends as it loops
     writer = FastEngine(Run.open(str(options.work / "base")), settings)
     writer._texts.eos = -1  # no row ends before its limit
     requests = [Request(str(place), prompt) for place, prompt in enumerate(prompts)]
@@ -101,7 +109,12 @@ def batches(
     return write
 
 
-KINDS: dict[str, Callable[..., Write]] = {"ours": ours, "generate": stock, "unsloth": unsloth}
+KINDS: dict[str, Callable[..., Write]] = {
+    "ours": ours,
+    "defaults": ours,
+    "generate": stock,
+    "unsloth": unsloth,
+}
 
 
 def measure(options: argparse.Namespace) -> None:
@@ -111,7 +124,7 @@ def measure(options: argparse.Namespace) -> None:
     kind, size = options.way.split(":")
     began = time.perf_counter()
     # The slow ways write fewer rows: a whole number of batches, at most some ten seconds.
-    rows = options.rows if kind == "ours" else min(options.rows, max(2 * int(size), 2))
+    rows = options.rows if KINDS[kind] is ours else min(options.rows, max(2 * int(size), 2))
     prompts = [Prompt().render(title) for title in tinyllama.titles(rows)]
     if options.memory_limit and options.device == "cuda":
         total = torch.cuda.get_device_properties(0).total_memory
@@ -163,7 +176,6 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=8_192)
     parser.add_argument("--new_tokens", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--temperature", type=float, default=0.0)
     parser.add_argument("--memory_limit")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--small", action="store_true", help="a small model, to try the script")

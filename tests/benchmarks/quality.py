@@ -50,46 +50,32 @@ PLAIN: Flags = {
 
 _TOP_P = {"temperature": 0.7, "top_p": 0.9}
 _MIN_P = {"temperature": 0.7, "min_p": 0.1}
-_COOL = {"temperature": 0.5, "min_p": 0.1}
-_WARM = {"temperature": 1.0, "min_p": 0.1}
+_WARM = {"temperature": 0.9, "min_p": 0.05}
+_ENDING: Flags = {"no_repeat_ngram": 8, "end_after": None}
 
 _CHANGES: dict[str, Flags] = {
     "greedy": {},
     "penalty 1.05": {"repetition_penalty": 1.05},
     "penalty 1.15": {"repetition_penalty": 1.15},
-    "penalty 1.3": {"repetition_penalty": 1.3},
-    "no 4-gram twice": {"no_repeat_ngram": 4},
-    "no 6-gram twice": {"no_repeat_ngram": 6},
+    "no 4-gram": {"no_repeat_ngram": 4},
+    "no 8-gram": {"no_repeat_ngram": 8},
+    "t 1": {"temperature": 1.0},
     "t 0.7 top-p 0.9": _TOP_P,
-    "t 1 min-p 0.1": _WARM,
-    "t 0.7 min-p 0.05": {"temperature": 0.7, "min_p": 0.05},
     "t 0.7 min-p 0.1": _MIN_P,
-    "t 0.7 min-p 0.2": {"temperature": 0.7, "min_p": 0.2},
-    "t 0.5 min-p 0.1": _COOL,
-    "t 0.7 min-p 0.1 + ending": _MIN_P | {"end_after": None},
-    "t 0.5 min-p 0.1 + ending": _COOL | {"end_after": None},
-    "t 0.7 min-p 0.1 + no 4-gram": _MIN_P | {"no_repeat_ngram": 4},
-    "t 0.7 min-p 0.1 + no 6-gram": _MIN_P | {"no_repeat_ngram": 6},
-    "t 0.5 min-p 0.1 + no 6-gram": _COOL | {"no_repeat_ngram": 6},
     "t 0.7 min-p 0.1 + penalty 1.05": _MIN_P | {"repetition_penalty": 1.05},
-    "t 0.5 min-p 0.1 + penalty 1.1": _COOL | {"repetition_penalty": 1.1},
+    "t 0.9 min-p 0.05": _WARM,
+    "t 0.9 min-p 0.05 + ending": _WARM | _ENDING,
     "t 0.7 top-p 0.9 + best of 4": _TOP_P | {"best_of": 4},
-    "t 0.5 min-p 0.1 + best of 4": _COOL | {"best_of": 4, "end_after": None},
-    "t 0.7 min-p 0.1 + best of 8": _MIN_P | {"best_of": 8, "end_after": None},
-    "t 1 min-p 0.1 + best of 8": _WARM | {"best_of": 8, "end_after": None},
-    "t 1 min-p 0.05 + no 6-gram + best of 8":
-        {"temperature": 1.0, "min_p": 0.05, "no_repeat_ngram": 6, "best_of": 8, "end_after": None},
-    "t 1 min-p 0.02 + no 8-gram + best of 8":
-        {"temperature": 1.0, "min_p": 0.02, "no_repeat_ngram": 8, "best_of": 8, "end_after": None},
-    "t 0.8 min-p 0.03 + no 8-gram + best of 8":
-        {"temperature": 0.8, "min_p": 0.03, "no_repeat_ngram": 8, "best_of": 8, "end_after": None},
-    "t 1 top-p 1": {"temperature": 1.0},
-    "t 0.7 min-p 0.1 + no 6-gram + best of 8":
-        _MIN_P | {"no_repeat_ngram": 6, "best_of": 8, "end_after": None},
+    "t 0.7 min-p 0.1 + ending + best of 4": _MIN_P | _ENDING | {"best_of": 4},
+    "t 1 min-p 0.03 + ending + best of 4":
+        _ENDING | {"temperature": 1.0, "min_p": 0.03, "best_of": 4},
+    "t 0.9 min-p 0.05 + ending + best of 8": _WARM | _ENDING | {"best_of": 8},
 }  # fmt: skip
+"""«ending»: no run of 8 tokens twice, and a text that is long ends with its sentence."""
 BASE = "base greedy"
 WAYS: dict[str, Flags] = {
-    "defaults": {}, **{name: PLAIN | flags for name, flags in _CHANGES.items()}, BASE: PLAIN,
+    "defaults": {}, "defaults with 1 text": {"best_of": 1},
+    **{name: PLAIN | flags for name, flags in _CHANGES.items()}, BASE: PLAIN,
 }  # fmt: skip
 """By name, the settings of ``inference generate``; the defaults are what users get unasked."""
 SHORT = ("greedy", "t 0.7 top-p 0.9", BASE)
