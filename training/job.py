@@ -49,7 +49,7 @@ class Job:
     validation: Tokenised | None
     """None: no evaluation."""
     completion_tokens: tuple[int, int]
-    """Of a description: the mean, and what 95 % keep within."""
+    """Of a description: the mean, and what 98 % keep within."""
 
     @property
     def checkpoints(self) -> Path:

@@ -64,7 +64,7 @@ class RunFacts:
     longest_completion_tokens: int | None = None
     mean_completion_tokens: int | None = None
     long_completion_tokens: int | None = None
-    """95 % of the descriptions trained on keep within these."""
+    """98 % of the descriptions trained on keep within these."""
 
     @classmethod
     def of(cls, record: Manifest) -> "RunFacts":
@@ -117,7 +117,7 @@ class Run:
     mean_completion_tokens: int | None = None
     """Tokens of a description that was trained on, where that is recorded."""
     long_completion_tokens: int | None = None
-    """Tokens that 95 % of them keep within, where that is recorded."""
+    """Tokens that 98 % of them keep within, where that is recorded."""
 
     @classmethod
     def open(cls, path: str) -> "Run":

@@ -50,7 +50,7 @@ PLAIN: Flags = {
 
 _TOP_P = {"temperature": 0.7, "top_p": 0.9}
 _MIN_P = {"temperature": 0.7, "min_p": 0.1}
-_WARM = {"temperature": 0.9, "min_p": 0.05}
+_WARM = {"temperature": 1.0, "min_p": 0.03}
 _ENDING: Flags = {"no_repeat_ngram": 8, "end_after": None}
 
 _CHANGES: dict[str, Flags] = {
@@ -63,13 +63,14 @@ _CHANGES: dict[str, Flags] = {
     "t 0.7 top-p 0.9": _TOP_P,
     "t 0.7 min-p 0.1": _MIN_P,
     "t 0.7 min-p 0.1 + penalty 1.05": _MIN_P | {"repetition_penalty": 1.05},
-    "t 0.9 min-p 0.05": _WARM,
-    "t 0.9 min-p 0.05 + ending": _WARM | _ENDING,
+    "t 1 min-p 0.03": _WARM,
     "t 0.7 top-p 0.9 + best of 4": _TOP_P | {"best_of": 4},
     "t 0.7 min-p 0.1 + ending + best of 4": _MIN_P | _ENDING | {"best_of": 4},
-    "t 1 min-p 0.03 + ending + best of 4":
-        _ENDING | {"temperature": 1.0, "min_p": 0.03, "best_of": 4},
-    "t 0.9 min-p 0.05 + ending + best of 8": _WARM | _ENDING | {"best_of": 8},
+    "t 0.9 min-p 0.05 + ending + best of 4":
+        _ENDING | {"temperature": 0.9, "min_p": 0.05, "best_of": 4},
+    "t 1 min-p 0.05 + ending + best of 4":
+        _ENDING | {"temperature": 1.0, "min_p": 0.05, "best_of": 4},
+    "t 1 min-p 0.03 + ending + best of 8": _WARM | _ENDING | {"best_of": 8},
 }  # fmt: skip
 """«ending»: no run of 8 tokens twice, and a text that is long ends with its sentence."""
 BASE = "base greedy"
@@ -146,7 +147,7 @@ def prepare(options: argparse.Namespace) -> None:
         smollm2.build(base)
     names = ("--rules.content_min", "--rules.content_max")
     rules = [f"{name}={bound}" for name, bound in zip(names, options.characters, strict=True)]
-    shares = ["--shares.validation=0.01", "--shares.test=0.1"]
+    shares = ["--shares.validation=0.005", "--shares.test=0.1"]
     command("preprocessing", "clean", "--source", raw, "--out", work / "clean", *rules, *shares)
     rows = [f"--test={options.rows}", f"--size={options.train_rows or 'null'}"]
     command("data", "subset", "--clean", work / "clean", "--out", work / "subset", *rows)
@@ -158,8 +159,8 @@ def prepare(options: argparse.Namespace) -> None:
         how += ["--optimisation.precision=float32", "--backend=transformers"]
     else:
         # A batch with more tokens, which memory might not hold, goes through in pieces.
-        how += ["--optimisation.batch_size=128", "--optimisation.max_tokens=32768"]
-        how += ["--checkpoints.eval_steps=100"]
+        how += ["--optimisation.batch_size=64", "--optimisation.max_tokens=32768"]
+        how += ["--checkpoints.eval_steps=50"]
     where = ["--subset", work / "subset", "--tokenized", work / "tokenized", "--out", work / "run"]
     command("training", "run", "--base", base, *where, *how)
 
@@ -249,7 +250,7 @@ def measure(case: Case, written: dict[str, Texts]) -> dict[str, dict[str, Sample
     """Score the ways, and what they are compared with, on the same resamples: by way and metric."""
     side = case.side
     compared = {way: texts.texts for way, texts in written.items()}
-    compared |= {TITLE: side.titles, NEAREST: systems.nearest_by_title(side, case.trained)}
+    compared |= {TITLE: side.titles, NEAREST: systems.nearest_by_title(side, case.trained).texts}
     compared |= {REAL: side.references}
     stats: dict[tuple[str, str], tuple[Floats, metrics.Score]] = {}
     for name, texts in compared.items():
