@@ -18,7 +18,7 @@ class Decoding:
     top_p: float = 1.0
     """When sampling, draw from the likeliest tokens that together hold this probability."""
 
-    min_p: float = 0.03
+    min_p: float = 0.05
     """When sampling, leave out tokens less likely than this share of the likeliest one's
     probability."""
 

@@ -9,8 +9,8 @@ from inference import fidelity
 from inference.engine import Completion, Engine, Request
 
 WEIGHTS = {
-    "title_words": 1.0, "title_numbers": 0.3, "unsupported": -0.2, "repetition": -2.0,
-    "ended": 0.5, "short": -0.5, "length": 1.5,
+    "title_words": 1.0, "title_numbers": 0.3, "unsupported": -0.25, "repetition": -2.0,
+    "ended": 0.5, "short": -0.5, "length": 1.2,
 }  # fmt: skip
 """What counts (docs/decisions/0034): the shares of the title's words and numbers that are named,
 each number that the title does not hold, the share of word 4-grams that repeat earlier ones, an end

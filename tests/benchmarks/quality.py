@@ -50,7 +50,7 @@ PLAIN: Flags = {
 
 _TOP_P = {"temperature": 0.7, "top_p": 0.9}
 _MIN_P = {"temperature": 0.7, "min_p": 0.1}
-_WARM = {"temperature": 1.0, "min_p": 0.03}
+_WARM = {"temperature": 1.0, "min_p": 0.05}
 _ENDING: Flags = {"no_repeat_ngram": 8, "end_after": None}
 
 _CHANGES: dict[str, Flags] = {
@@ -63,14 +63,14 @@ _CHANGES: dict[str, Flags] = {
     "t 0.7 top-p 0.9": _TOP_P,
     "t 0.7 min-p 0.1": _MIN_P,
     "t 0.7 min-p 0.1 + penalty 1.05": _MIN_P | {"repetition_penalty": 1.05},
-    "t 1 min-p 0.03": _WARM,
+    "t 1 min-p 0.05": _WARM,
     "t 0.7 top-p 0.9 + best of 4": _TOP_P | {"best_of": 4},
     "t 0.7 min-p 0.1 + ending + best of 4": _MIN_P | _ENDING | {"best_of": 4},
     "t 0.9 min-p 0.05 + ending + best of 4":
         _ENDING | {"temperature": 0.9, "min_p": 0.05, "best_of": 4},
-    "t 1 min-p 0.05 + ending + best of 4":
-        _ENDING | {"temperature": 1.0, "min_p": 0.05, "best_of": 4},
-    "t 1 min-p 0.03 + ending + best of 8": _WARM | _ENDING | {"best_of": 8},
+    "t 1 min-p 0.03 + ending + best of 4":
+        _ENDING | {"temperature": 1.0, "min_p": 0.03, "best_of": 4},
+    "t 1 min-p 0.05 + ending + best of 8": _WARM | _ENDING | {"best_of": 8},
 }  # fmt: skip
 """«ending»: no run of 8 tokens twice, and a text that is long ends with its sentence."""
 BASE = "base greedy"
