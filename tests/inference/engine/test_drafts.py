@@ -60,7 +60,8 @@ def test_each_control_writes_the_references_tokens_in_any_batch(
     differ = sum(expected[one].text != expected[other].text for one, other in pairs)
     assert (differ > 0) == (settings.temperature > 0)
     reasons = {text.finish_reason for text in expected.values()}
-    assert reasons >= ({"stop"} if "no_repeat_ngram" in controls else {"stop", "loop"})
+    is_barred = controls.keys() & {"no_repeat_ngram", "repetition_penalty"}
+    assert reasons >= ({"stop"} if is_barred else {"stop", "loop"})
 
 
 def write(*rows: list[int], limit: int = 60) -> Drafts:

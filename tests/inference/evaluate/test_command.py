@@ -489,9 +489,12 @@ def test_the_identity_holds_what_changes_a_report_and_no_more(
     assert changed(dataclasses.replace(case, runs=[(path, other)])) == {"prompts"}
     other = dataclasses.replace(model, longest=50)
     without = dataclasses.replace(config, max_new_tokens=None)
-    assert command.identify(dataclasses.replace(case, config=without))["limits"] == [14]
+    assert (
+        command.identify(dataclasses.replace(case, config=without))["decoding"][0]["max_new_tokens"]
+        == 14
+    )
     longer = command.identify(dataclasses.replace(case, config=without, runs=[(path, other)]))
-    assert longer["limits"] == [57]
+    assert longer["decoding"][0]["max_new_tokens"] == 57
     shorter = [dataclasses.replace(side, left_out={"empty": 1}) for side in case.sides]
     assert changed(dataclasses.replace(case, sides=shorter)) == {"texts"}
     rows = {
@@ -574,8 +577,8 @@ def test_an_output_without_finish_reasons_does_not_say_how_texts_ended(tmp_path:
 
 def test_texts_written_in_another_way_are_no_stand_ins(trained: Path) -> None:
     model = Run.open(str(trained))
-    how = {"temperature": 0.0, "max_new_tokens": 8, "prompt": dataclasses.asdict(model.prompt)}
     config = EvaluateConfig(run="r", max_new_tokens=8)
+    how = systems.decoding(model, config) | {"prompt": dataclasses.asdict(model.prompt)}
 
     def stands_in(weights: str = model.digest, **other: Any) -> bool:
         ready = _ready("g", {}, weights=weights, settings=how | other)
@@ -584,6 +587,9 @@ def test_texts_written_in_another_way_are_no_stand_ins(trained: Path) -> None:
     assert stands_in()
     assert not stands_in(weights="0f")
     assert not stands_in(temperature=0.7)
+    assert not stands_in(best_of=1)
+    assert not stands_in(min_p=None)  # of an earlier version, which let texts loop
+    assert not stands_in(seed=1)
     assert not stands_in(max_new_tokens=9)
     assert not stands_in(prompt={"template": "compact", "instruction": "x"})
 

@@ -19,9 +19,10 @@ from data.artefacts.manifest import Counts
 from data.artefacts.parts import inspect_part, part_name
 from data.artefacts.run import Run
 from data.prompt import Prompt
-from inference import fidelity
+from inference import fidelity, selection
 from inference.__main__ import main
 from inference.config import GenerateConfig
+from inference.decoding import BEST_OF
 from inference.engine import reference
 from inference.engine.requests import Completion, Request, Settings
 from inference.generate import command
@@ -109,14 +110,24 @@ def test_every_title_has_its_row_or_a_reason(done: Path, every_title: list[str])
     ]
 
 
-def test_the_texts_are_those_of_the_engine(done: Path, run: Path) -> None:
+@pytest.fixture(scope="module")
+def ranked(done: Path, run: Path) -> list[list[tuple[float, Completion]]]:
+    """All texts that the reference engine writes for these titles, the best first."""
     model = Run.open(str(run))
+    settings = Settings.of(GenerateConfig(device="cpu"), model, "reference", 1)
     # One in eight over the longest description, 12, and one for the end of sequence.
-    settings = greedy(seed=3407, batch_size=64, engine="reference")
+    assert settings.max_new_tokens == 14
     writer = reference.ReferenceEngine(model, settings)
     rows = read(done)
     asked = [Request(row["uid"], model.prompt.render(row["title"])) for row in rows]
-    for row, text in zip(rows, writer.generate(asked), strict=True):
+    return selection.write(writer, asked, [row["title"] for row in rows], BEST_OF, None)
+
+
+def test_the_texts_are_the_best_of_the_engines(
+    done: Path, ranked: list[list[tuple[float, Completion]]]
+) -> None:
+    assert len({text for _, text in ranked[0]}) > 1
+    for row, ((_, text), *_) in zip(read(done), ranked, strict=True):
         assert row["description"] == text.text
         assert (row["finish_reason"], row["prompt_tokens"], row["new_tokens"]) == (
             *(text.finish_reason, text.prompt_tokens, text.new_tokens),
@@ -148,7 +159,7 @@ def test_bad_rows_of_a_file_are_counted_and_its_titles_repaired(
 
 
 def test_the_manifest_balances_and_names_what_it_was_made_from(
-    done: Path, run: Path, source: Path
+    done: Path, run: Path, source: Path, ranked: list[list[tuple[float, Completion]]]
 ) -> None:
     made = manifest.read(Folder(str(done)), "generate")
     refused = {"empty_title": 4, "prompt_too_long": 2}
@@ -167,7 +178,8 @@ def test_the_manifest_balances_and_names_what_it_was_made_from(
         *(str(source.resolve()), 33, digest_file(source)),
     )
     rows = read(done)
-    assert made.facts["new_tokens"] == sum(row["new_tokens"] for row in rows)
+    every = [text for texts in ranked for _, text in texts]
+    assert made.facts["new_tokens"] == sum(text.new_tokens for text in every)
     assert made.facts["empty"] == sum(not row["description"] for row in rows)
     cut = sum(row["finish_reason"] == "length" for row in rows)
     assert made.facts["cut_share"] == round(cut / 27, 4)
@@ -275,7 +287,7 @@ def test_a_second_run_finds_it_finished_and_changes_nothing(
 @pytest.mark.parametrize(
     ("word", "told"),
     [
-        ("--temperature=0.7", "noise=2, temperature=0.7, found noise=None, temperature=0.0"),
+        ("--temperature=0.7", "temperature=0.7, found temperature=1.0"),
         ("--max_new_tokens=9", "max_new_tokens=9, found max_new_tokens=14"),
         ("--batch_size=9", "batch_size=9, found batch_size=None"),
         ("--part_rows=9", "part_rows=9, found part_rows=4"),
@@ -512,7 +524,7 @@ def test_help_and_usage_errors_load_no_models() -> None:
     )
     for asked, told in (
         (["generate", "--help"], "code 0\nloaded []"),
-        (["generate", "--top_p=0.9"], "code 2\nloaded []"),
+        (["generate", "--top_p=9"], "code 2\nloaded []"),
         (["generate", "--no_such=1"], "code 2\nloaded []"),
     ):
         ended = run_python("-c", code.format(words=asked))
@@ -614,6 +626,7 @@ class Echo:
 
 
 SETTINGS = greedy(seed=5, batch_size=64, engine="reference")
+CONFIG = GenerateConfig(seed=5, best_of=1)
 MODEL = Run("base", None, "0f", Prompt(), 12)
 
 
@@ -623,7 +636,7 @@ def test_titles_become_rows_or_reasons_in_their_order() -> None:
         [{"uid": u, "title": t} for u, t in given], schema=text_files.TITLES
     )
     echo = Echo()
-    table, rejected = command.describe_titles(rows, echo, MODEL, SETTINGS)
+    table, rejected, new_tokens = command.describe_titles(rows, echo, MODEL, CONFIG)
     assert table.schema == schema.GENERATED
     assert [(row["uid"], row["description"]) for row in table.to_pylist()] == [
         *[("a", "LAMP"), ("c", "X" * 39), ("f", "TENT")],
@@ -633,6 +646,7 @@ def test_titles_become_rows_or_reasons_in_their_order() -> None:
     assert [(row["uid"], row["reason"]) for row in rejected.to_pylist()] == [
         *[("b", "empty_title"), ("d", "prompt_too_long"), ("e", "empty_title")],
     ]
+    assert new_tokens == 9
     assert [each.uid for each in echo.asked] == ["a", "c", "f"]
 
 
@@ -643,7 +657,7 @@ def test_rows_that_could_not_be_read_keep_their_reason() -> None:
         {"uid": "c", "title": "", "refused": "wrong_type"},
     ]
     rows = pa.Table.from_pylist(named, schema=text_files.TITLES)
-    table, rejected = command.describe_titles(rows, Echo(), MODEL, SETTINGS)
+    table, rejected, _ = command.describe_titles(rows, Echo(), MODEL, CONFIG)
     assert table.column("uid").to_pylist() == ["a"]
     assert rejected.to_pylist() == [
         {"uid": "1", "title": '{"tit', "reason": "invalid_json"},
