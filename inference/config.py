@@ -141,6 +141,10 @@ class AssistantConfig(Decoding):
     """Most tokens of an answer; none: an eighth more than the longest description that the model
     was trained on, 256 where that is not recorded."""
 
+    temperature: float = 0.7
+    """0 always takes the likeliest token; higher values take unlikely ones more often. Lower than
+    for generate, which keeps the best of several texts."""
+
     wording: Literal["auto", "question", "trained"] = "auto"
     """The model's instruction: the question as it stands, or the wording that it was trained
     with. auto: the question, unless it was trained on one instruction alone and so knows

@@ -83,7 +83,8 @@ def _parser(program: str, commands: Mapping[str, Command]) -> "ArgumentParser":
         """Prints what is wrong in one line, not below forty lines of usage."""
 
         def _print_message(self, message: str, file: Any = None) -> None:
-            super()._print_message(console.printable(message), file)
+            # The library sets a backspace behind the name of a flag without a value.
+            super()._print_message(console.printable(message.replace(" \b", "")), file)
 
         def error(self, message: str, ex: Exception | None = None) -> NoReturn:
             chosen = getattr(ex, "subcommand_parser", None) or self

@@ -49,6 +49,10 @@ def build(report: dict[str, Any], shown_rows: int) -> str:
         "differences": "".join(_differences(report, name) for name in report["sides"]),
         "charts": _charts(report),
         "provenance": _provenance(report),
+        "decoding": "".join(
+            f"<li>{_text(path)}: <code>{_text(_flags(how))}</code></li>"
+            for path, how in settings["decoding"].items()
+        ),
         "resamples": f"{settings['resamples']:,}",
         "seed": settings["seed"],
         "repeats": f"{settings['repeats']:.0%}",
@@ -62,6 +66,11 @@ def build(report: dict[str, Any], shown_rows: int) -> str:
 
 def _text(value: Any) -> str:
     return html.escape(str(value))
+
+
+def _flags(how: dict[str, Any]) -> str:
+    """Write settings as the flags of ``inference generate``."""
+    return " ".join(f"--{name}={value:g}" for name, value in how.items())
 
 
 def _verdict(verdict: dict[str, Any]) -> str:

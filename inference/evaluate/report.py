@@ -12,7 +12,7 @@ from data.artefacts import manifest
 from data.artefacts.folder import Folder
 from data.artefacts.manifest import Manifest, Parent
 from data.errors import ManifestError
-from inference.evaluate import metrics
+from inference.evaluate import metrics, systems
 from inference.evaluate.metrics import Sample
 from inference.evaluate.samples import EvalSet
 from inference.evaluate.scores import Scores
@@ -48,7 +48,8 @@ def collect(
         "format": FORMAT,
         "verdicts": verdicts,
         "settings": {name: getattr(case.config, name) for name in settings}
-        | {"repeats": metrics.REPEATS, "signatures": metrics.signatures(texts)},
+        | {"repeats": metrics.REPEATS, "signatures": metrics.signatures(texts)}
+        | {"decoding": {path: systems.decoding(model, case.config) for path, model in case.runs}},
         "candidates": [_fields(system, "key label kind run against") for system in compared],
         "metrics": metrics.METRICS,
         "sides": {side.name: _side(side, compared, measured) for side in case.sides},

@@ -23,8 +23,9 @@ from inference.engine.sampler import Sampler, gumbel, noise, row_key
 
 _VOCABULARY = 32_000
 _AT_ONCE = 2**24
-CONTROLS = [(0.3, 1.0), (1.0, 1.0), (1.0, 0.9), (0.3, 0.9)]
-# Of a right sampler one run in some 10**5 fails: four controls of the tail of 10**-6 and more.
+CONTROLS = [(0.3, 1.0, 0.0), (1.0, 1.0, 0.0), (1.0, 0.9, 0.0), (0.3, 0.9, 0.0), (1.0, 1.0, 0.05)]
+"""Temperature, top-p and min-p."""
+# Of a right sampler one run in some 10**5 fails: five controls of the tail of 10**-6 and more.
 _LEAST_CHANCE = 1e-6
 
 
@@ -67,10 +68,10 @@ def certain_rows(rows: int, device: str) -> bool:
     others, drawn = 0, 0
     size = 200 if device == "cpu" else 4_096
     own = keys(size).to(device)
-    for temperature, top_p in CONTROLS:
+    for temperature, top_p, min_p in CONTROLS:
         scores = torch.full((1, _VOCABULARY), -69.0 * temperature, device=device)
         scores[:, 17] = 0.0
-        choose = Sampler(temperature, top_p).choose
+        choose = Sampler(temperature, top_p, min_p).choose
         is_fused = device != "cpu" and top_p == 1
         if is_fused:
             choose = torch.compile(choose, dynamic=False)
@@ -90,20 +91,22 @@ def few_tokens(draws: int) -> bool:
     """Draw among eight tokens, one of them rare, and compare with the exact chances."""
     logits = torch.tensor([2.0, 1.5, 1.5, 1.0, 0.0, -1.0, -4.0, -9.0])
     are_right = True
-    for temperature, top_p in CONTROLS:
+    for temperature, top_p, min_p in CONTROLS:
         counts, rows = torch.zeros(8), 2**20
         scores = logits.repeat(rows, 1)
-        chooser, one = Sampler(temperature, top_p), keys(1).expand(rows, 2)
+        chooser, one = Sampler(temperature, top_p, min_p), keys(1).expand(rows, 2)
         for start in range(0, draws, rows):
             chosen = chooser.choose(scores, one, torch.arange(start, start + rows))
             counts += torch.bincount(chosen, minlength=8)
         shares = (logits.double() / temperature).softmax(0)
         # In falling order as they stand.
         shares = shares * (shares.cumsum(0) - shares < top_p)
+        shares = shares * (shares >= min_p * shares.max())
         expected = shares / shares.sum() * counts.sum()
         chance, lost = _chance(counts.double(), expected), counts[expected == 0].sum()
         print(
-            f"temperature {temperature}, top-p {top_p}: {int(counts.sum()):,} draws, "
+            f"temperature {temperature}, top-p {top_p}, min-p {min_p}: "
+            f"{int(counts.sum()):,} draws, "
             f"{int(lost)} of impossible tokens, as far from the exact shares as "
             f"{chance:.3g} of all samples"
         )
