@@ -1,6 +1,7 @@
 """The choice of a token: greedy, or a draw keyed by row and step alone."""
 
 import itertools
+from typing import Any
 
 import pytest
 import torch
@@ -94,9 +95,11 @@ def test_no_word_of_the_hash_draws_an_impossible_token(
     scores[:, 7] = 0.0
     nothing = torch.zeros(3, 2, dtype=torch.int64)
     for own, others in itertools.product(EXTREMES, EXTREMES):
-        words = torch.full((3, 50), others)
-        words[:, 7] = own
-        monkeypatch.setattr("inference.engine.sampler.hashes", lambda *_, words=words: words)
+
+        def extreme(_: Any, __: Any, tokens: torch.Tensor, pair: Any = (own, others)) -> Any:
+            return torch.where(tokens == 7, *pair)
+
+        monkeypatch.setattr("inference.engine.sampler.hashes", extreme)
         chosen = Sampler(temperature, top_p).choose(scores, nothing, nothing[:, 0])
         assert chosen.tolist() == [7, 7, 7]
 
