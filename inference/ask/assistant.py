@@ -43,7 +43,7 @@ class Answer:
     """What the model was told to do with the title: the question, or what it was trained with."""
     answer: str | None = None
     finish_reason: str | None = None
-    """``stop`` at its own end, ``length`` cut at the limit."""
+    """``stop`` at its own end, ``length`` cut at the limit, ``loop`` as it repeated itself."""
     new_tokens: int = 0
     record: Record | None = None
     """The catalogue's own row; ``byte_offset`` of its line in ``source``, uncompressed."""

@@ -71,6 +71,9 @@ def _converse(assistant: Assistant, config: AskConfig) -> None:
     _show_evidence(_stream(answers, answer), config.compare, assistant.sources)
 
 
+_CUT = {"length": " [cut at the limit]", "loop": " [stopped, as it only repeated itself]"}
+
+
 def _stream(answers: Iterator[Answer], answer: Answer) -> Answer:
     """Print the answer while it grows; return it whole."""
     printed = 0
@@ -80,8 +83,7 @@ def _stream(answers: Iterator[Answer], answer: Answer) -> Answer:
         until = len(text) if answer.finish_reason == "stop" else max(len(text) - 8, printed)
         console.say(text[printed:until], end="")
         printed = max(until, printed)
-    cut = " [cut at the limit]" if answer.finish_reason == "length" else ""
-    console.say((answer.answer or "")[printed:] + cut)
+    console.say((answer.answer or "")[printed:] + _CUT.get(answer.finish_reason or "", ""))
     return answer
 
 

@@ -18,6 +18,9 @@ def status(text: str, is_error: bool = False) -> str:
     return f'<p class="tb-status{kind}" role="{role}" aria-live="polite">{escape(text)}</p>'
 
 
+_CUT = {"length": "Cut at the limit of tokens.", "loop": "Stopped, as it only repeated itself."}
+
+
 def answer_card(answer: Answer, is_whole: bool) -> str:
     """Show the answer, whole or so far; what it recites and its unsupported numbers are marked."""
     text = answer.answer or ""
@@ -26,8 +29,8 @@ def answer_card(answer: Answer, is_whole: bool) -> str:
         badge = '<span class="tb-badge tb-invented">not in the catalogue: invented</span>'
     if is_whole and not text.strip():
         note = _note("The model had nothing to say.")
-    elif is_whole and answer.finish_reason == "length":
-        note = _note("Cut at the limit of tokens.")
+    elif is_whole and answer.finish_reason in _CUT:
+        note = _note(_CUT[answer.finish_reason])
     if is_whole and answer.title_words:
         note += _note(f"Title words: {escape(answer.title_words)}.")
     numbers = answer.checks.unsupported if answer.checks else []
