@@ -53,7 +53,7 @@ def main(program: str, commands: Mapping[str, Command], argv: Sequence[str] | No
     _log_to_standard_error()
     code = 0
     try:
-        name, config = _parse(_parser(program, commands), commands, words)
+        name, config = _parse(_parser(program, commands, words), commands, words)
         extras.check(f"python -m {program} {name}", commands[name].needs, config)
         with Stopping():
             module, function = commands[name].driver.split(":")
@@ -76,7 +76,9 @@ def _end(error: BaseException) -> int:
     return code
 
 
-def _parser(program: str, commands: Mapping[str, Command]) -> "ArgumentParser":
+def _parser(
+    program: str, commands: Mapping[str, Command], words: Sequence[str]
+) -> "ArgumentParser":
     from jsonargparse import ArgumentParser, set_parsing_settings
 
     class Parser(ArgumentParser):
@@ -99,12 +101,17 @@ def _parser(program: str, commands: Mapping[str, Command]) -> "ArgumentParser":
     for name, command in commands.items():
         about = command.config.__doc__ or ""
         sub = Parser(description=about, allow_abbrev=False)
-        sub.add_argument("--config", action="config", help="a recipe: YAML with any of the fields")
-        for field in command.positional:
-            sub.add_argument(field, type=str)
-        sub.add_class_arguments(command.config, as_positional=False, skip=set(command.positional))
+        if name in words:  # reading the fields of all commands would double the time of --help
+            _add_fields(sub, command)
         subcommands.add_subcommand(name, sub, help=about.splitlines()[0] if about else "")
     return parser
+
+
+def _add_fields(parser: "ArgumentParser", command: Command) -> None:
+    parser.add_argument("--config", action="config", help="a recipe: YAML with any of the fields")
+    for field in command.positional:
+        parser.add_argument(field, type=str)
+    parser.add_class_arguments(command.config, as_positional=False, skip=set(command.positional))
 
 
 def _parse(

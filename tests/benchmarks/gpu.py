@@ -216,7 +216,7 @@ class Bench:
     def sweep(self) -> dict[str, Any]:
         """Set the choice of the plan against all its candidates."""
         command = {"plan": Command(PlanConfig, "training.plan.command:run")}
-        parser = command_line._parser("training", command)
+        parser = command_line._parser("training", command, list(command))
         _, config = command_line._parse(parser, command, ["plan", *self.ours()])
         last = self.options.budget - 30
         return Sweep(config, self.work, lambda: self.spent() < last).run(self.options.share)
