@@ -1,4 +1,4 @@
-# make demo    install, then run every stage on the sample (CPU, under five minutes)
+# make demo    install, then run every stage on the sample (CPU, five to ten minutes)
 # make test    install, then lint, types, import rules and tests: what CI runs
 # make lint    ruff, mypy, the rules of the house (sizes, names, imports)
 # make test-browser  the web page in a headless Chromium, which must be there
