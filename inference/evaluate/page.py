@@ -69,8 +69,8 @@ def _text(value: Any) -> str:
 
 
 def _flags(how: dict[str, Any]) -> str:
-    """Write settings as the flags of ``inference generate``."""
-    return " ".join(f"--{name}={value:g}" for name, value in how.items())
+    """Write settings as the flags of ``inference generate``; what is not set has none."""
+    return " ".join(f"--{name}={value:g}" for name, value in how.items() if value is not None)
 
 
 def _verdict(verdict: dict[str, Any]) -> str:

@@ -124,6 +124,8 @@ def test_the_page_is_whole_and_needs_nothing_else(reported: Path) -> None:
     assert data
     assert len(json.loads(data[1])["rows"]) == len(_report(reported)["rows"])
     assert page.index('class="verdict') < page.index("<table>")
+    # How its texts were written: the run of this test records no usual length to end after.
+    assert "--no_repeat_ngram=8 --max_new_tokens=8 --seed=3407 --best_of=4</code>" in page
 
 
 def test_texts_cannot_break_out_of_the_page(trained: Path, sample: Path, tmp_path: Path) -> None:
