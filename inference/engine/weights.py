@@ -90,7 +90,19 @@ def load_merged(model: Run, device: "torch.device") -> Any:
     loaded = run.load(model.base, AutoModelForCausalLM, dtype=dtype, device_map={"": device}).eval()
     if model.adapter:
         loaded = _with_adapter(loaded, model.adapter)
-    return (loaded.to(torch.bfloat16) if in_16_bits else loaded).eval()
+    return (round_weights(loaded) if in_16_bits else loaded).eval()
+
+
+def round_weights(loaded: Any) -> Any:
+    """Round a model's weights to bf16, in place, and nothing else.
+
+    ``to`` would round the frequencies of its positions too, which must stay in 32 bits.
+    """
+    import torch
+
+    for weight in loaded.parameters():
+        weight.data = weight.data.to(torch.bfloat16)
+    return loaded
 
 
 def _with_adapter(loaded: Any, adapter: str) -> Any:

@@ -20,7 +20,7 @@ from inference.engine import weights
 from inference.engine.drafts import Draft
 from inference.engine.reference import ReferenceEngine
 from inference.engine.requests import Completion, Request, Settings, choose_device
-from inference.engine.weights import Texts
+from inference.engine.weights import Texts, load_merged, round_weights
 from tests.builders import finish_run, greedy, save_adapter, save_base
 
 CONTEXT = 256
@@ -380,3 +380,18 @@ def test_room_and_texts_share_their_tokens(
     del some
     gc.collect()
     assert request() is None
+
+
+def test_rounded_weights_are_those_of_a_model_loaded_in_16_bits(model: Run, tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM
+
+    merged = load_merged(model, torch.device("cpu"))
+    merged.save_pretrained(tmp_path)
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.bfloat16)
+    rounded = round_weights(merged)
+    assert rounded.dtype == torch.bfloat16
+    for one, other in zip(rounded.buffers(), loaded.buffers(), strict=True):
+        assert one.dtype == other.dtype == torch.float32
+    ids = torch.arange(3, 200)[None]
+    with torch.inference_mode():
+        assert torch.equal(rounded(input_ids=ids).logits, loaded(input_ids=ids).logits)
