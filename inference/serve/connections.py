@@ -1,11 +1,13 @@
 """Connections with deadlines: a request begins in time, and the silent make room for others.
 
 uvicorn waits for ever for the first line of a request. A thousand clients that connect and send
-nothing would keep everybody else out.
+nothing would keep everybody else out. And it closes at once when it refuses a request: the system
+resets a connection that is closed with bytes unread, and the client may never see the reason.
 """
 
 import asyncio
 import socket
+from collections.abc import Callable
 from typing import Any
 
 import h11
@@ -18,6 +20,7 @@ ACCEPTED_AT_ONCE = 32
 """New connections that the loop accepts in a row before it serves those that it has."""
 SECONDS_TO_ASK = 10.0
 """In which the whole head of a request must come."""
+_DRAIN_SECONDS = 2.0
 # Connections that the system keeps until the loop accepts them.
 _QUEUED = 2_048
 # A page opens six; who asks at once is not among the oldest of so many.
@@ -38,23 +41,37 @@ class Server(uvicorn.Server):
             listener.listen(_QUEUED)
 
 
+class _Transport:
+    """A connection's transport, which its owner closes."""
+
+    def __init__(self, transport: Any, close: Callable[[], None]) -> None:
+        self._transport, self.close = transport, close
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+
 class Connection(H11Protocol):
     """uvicorn's connection with a deadline for the head of a request."""
 
     _deadline: asyncio.TimerHandle | None = None
+    _is_draining = False
 
     # Those without a whole head so far, the oldest first; a dict, as it is ordered.
     _silent: dict["Connection", None] = {}  # noqa: RUF012
 
     def connection_made(self, transport: Any) -> None:
         """Begin to wait for a request; of too many who are silent, drop the oldest."""
-        super().connection_made(transport)
+        super().connection_made(_Transport(transport, self._close))  # type: ignore[arg-type]
+        self._plain = transport
         self._wait()
         while len(self._silent) > _MOST_SILENT:
             next(iter(self._silent))._drop()
 
     def data_received(self, data: bytes) -> None:
         """Read on; stop the deadline when the head of a request is whole."""
+        if self._is_draining:
+            return
         if self._deadline is None and self._is_between():
             self._wait()
         super().data_received(data)
@@ -65,6 +82,18 @@ class Connection(H11Protocol):
         """Forget it."""
         self._stop_waiting()
         super().connection_lost(exc)
+
+    def _close(self) -> None:
+        """Close; where a request was refused half read, throw the rest away for a while first."""
+        if self._plain.is_closing() or self._is_draining:
+            return
+        if self.conn.their_state not in (h11.SEND_BODY, h11.ERROR):
+            self._plain.close()
+            return
+        self._is_draining = True
+        self._plain.write_eof()  # the answer is whole
+        self._plain.resume_reading()
+        self.loop.call_later(_DRAIN_SECONDS, self._plain.close)
 
     def _is_between(self) -> bool:
         """Return whether no request is in work."""

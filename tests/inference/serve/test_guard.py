@@ -200,6 +200,18 @@ def test_large_odd_and_unasked_bodies_are_refused(client: httpx.Client) -> None:
     assert client.get(f"/{'x' * 50_000}").status_code in (400, 404)
 
 
+def test_the_reason_arrives_while_a_refused_body_is_still_sent(address: str) -> None:
+    host, port = address.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=10) as one:
+        head = f"POST {guard.ASK} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n"
+        one.sendall(head.encode() + b"x" * 500_000)
+        time.sleep(0.3)  # answered by now
+        one.sendall(b"x" * 500_000)
+        answer = b"".join(iter(lambda: one.recv(65_536), b""))
+    assert answer.startswith(b"HTTP/1.1 415")
+    assert answer.endswith(b"found another\n")
+
+
 @pytest.mark.parametrize("place", [0, 1])
 def test_a_long_field_is_refused_at_once(client: httpx.Client, place: int) -> None:
     for filler in ("a", "\u201c", "a b c ", "'"):
