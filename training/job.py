@@ -75,13 +75,19 @@ def open_subset(path: str) -> Subset:
     return subset
 
 
-def identify(config: TrainConfig, subset: Subset) -> dict[str, Any]:
-    """Collect what decides the adapter; local models count by their bytes, not their paths."""
+def identify(config: TrainConfig, subset: Subset, base: Base | None = None) -> dict[str, Any]:
+    """Collect what decides the adapter; local models count by their bytes, not their paths.
+
+    Args:
+        config: of the run.
+        subset: that it trains on.
+        base: where it was located before, as its digest takes a while.
+    """
     inputs: dict[str, Any] = {"subset": subset.record.digest}
     if config.tiny:
         inputs["base"] = BASE
     elif Path(config.base).expanduser().is_dir():
-        inputs["base"] = locate(config.base).digest
+        inputs["base"] = (base or locate(config.base)).digest
     if config.init_adapter:
         inputs["init_adapter"] = digest_adapter(Path(config.init_adapter))
     return manifest.identify(config, **inputs)

@@ -7,7 +7,7 @@ import pytest
 
 from data.cli import faults
 from data.errors import BatchError, ModelError
-from training import run
+from training import execution
 from training.config import TrainConfig
 from training.processes import Ranks
 
@@ -32,7 +32,7 @@ MEMORY = [
 @pytest.mark.parametrize("error", FULL)
 def test_full_disk_is_told_by_the_runs_folder(error: Exception, tmp_path: Path) -> None:
     with pytest.raises(OSError, match="No space left") as told:  # noqa: SIM117
-        with run.explained_faults(TrainConfig(), tmp_path, Ranks()):
+        with execution.explained_faults(TrainConfig(), tmp_path, Ranks()):
             raise error
     line, code = faults.tell(told.value) or ("", 0)
     assert line.startswith(f"{tmp_path}: expected free space, found the disk full;")
@@ -42,7 +42,7 @@ def test_full_disk_is_told_by_the_runs_folder(error: Exception, tmp_path: Path) 
 @pytest.mark.parametrize("error", MEMORY)
 def test_too_little_memory_is_told_with_what_helps(error: Exception, tmp_path: Path) -> None:
     with pytest.raises(ModelError) as told:  # noqa: SIM117
-        with run.explained_faults(TrainConfig(), tmp_path, Ranks()):
+        with execution.explained_faults(TrainConfig(), tmp_path, Ranks()):
             raise error
     line = str(told.value)
     assert line.startswith("memory: expected room for 128 rows at a time, found too little;")
@@ -54,6 +54,6 @@ def test_too_little_memory_is_told_with_what_helps(error: Exception, tmp_path: P
 )
 def test_other_errors_stay_as_they_are(error: Exception, tmp_path: Path) -> None:
     with pytest.raises(type(error)) as told:  # noqa: SIM117
-        with run.explained_faults(TrainConfig(), tmp_path, Ranks()):
+        with execution.explained_faults(TrainConfig(), tmp_path, Ranks()):
             raise error
     assert told.value is error

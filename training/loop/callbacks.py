@@ -195,6 +195,18 @@ class SignalCallback(TrainerCallback):  # type: ignore[misc]
             control.should_training_stop = True
 
 
+class Halt(TrainerCallback):  # type: ignore[misc]
+    """Evaluates, saves and leaves a run after a step; it can go on from there."""
+
+    def __init__(self, step: int) -> None:
+        self._step = step
+
+    def on_step_end(self, _args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Ask for it, in all processes at the same step."""
+        if state.global_step >= self._step:
+            control.should_evaluate = control.should_save = control.should_training_stop = True
+
+
 class MovementCheck(TrainerCallback):  # type: ignore[misc]
     """Checks that the adapter's weights move in the first steps that have a learning rate."""
 

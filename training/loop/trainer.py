@@ -19,6 +19,7 @@ from training.guards import IGNORED
 from training.job import Job
 from training.loop import arguments, checkpoints, metrics
 from training.loop.callbacks import (
+    Halt,
     KeepLayers,
     MetricsCallback,
     MovementCheck,
@@ -181,13 +182,17 @@ class Trainer(SFTTrainer):  # type: ignore[misc]
         self.accelerator.wait_for_everyone()
 
 
-def train(job: Job, model: Any, resume: Path | None) -> Outcome:
+def train(job: Job, model: Any, resume: Path | None, halt_at: int | None = None) -> Outcome | None:
     """Train a model in place, from a checkpoint where there is one.
 
     Args:
         job: of the run.
         model: with the adapter to train.
         resume: checkpoint to go on from, from ``checkpoints.newest``; None: from the start.
+        halt_at: step after which to evaluate, save and leave it; None: none.
+
+    Returns:
+        The figures; None where it halted before its last step.
 
     Raises:
         BatchError: a step's loss or gradient is not finite, or the loss is exactly 0, or the
@@ -206,6 +211,10 @@ def train(job: Job, model: Any, resume: Path | None) -> Outcome:
         recorder.go_on(metrics.trim(job.metrics, started_at))
     stopper = SignalCallback(job.ranks)
     callbacks = [recorder, stopper, MovementCheck()]
+    if halt_at is not None:
+        if started_at >= halt_at:
+            return None
+        callbacks.append(Halt(halt_at))
     if _keeps_best(job):
         callbacks.append(SaveBest(job.checkpoints, job.ranks))
     with quietly(), stopper.listening():
@@ -219,6 +228,8 @@ def train(job: Job, model: Any, resume: Path | None) -> Outcome:
         step, steps = f"{state.global_step:,}", f"{state.max_steps:,}"
         log.warning("saved at step %s of %s; the same command goes on from there", step, steps)
         raise KeyboardInterrupt
+    if halt_at is not None and state.global_step == halt_at < state.max_steps:
+        return None
     seconds = recorder.trained_seconds
     speed = recorder.trained_samples / seconds if seconds else 0.0
     return conclude(job, trainer.model, state, speed, started_at)
