@@ -1,4 +1,4 @@
-"""Commands of the training stage: plan, run, export."""
+"""Commands of the training stage: plan, tune, run, export."""
 
 import sys
 from collections.abc import Sequence
@@ -7,6 +7,7 @@ from data.cli import command_line, interrupts
 from data.cli.command_line import Command
 from data.cli.extras import MODEL, TRAINING, Need
 from training.config import ExportConfig, PlanConfig, TrainConfig
+from training.tune.config import TuneConfig
 
 if __name__ == "__main__":
     interrupts.catch()  # before the imports that take a while
@@ -25,6 +26,7 @@ _NEEDS = (
 )
 COMMANDS = {
     "plan": Command(PlanConfig, "training.plan.command:run", _NEEDS),
+    "tune": Command(TuneConfig, "training.tune.command:run", (*_NEEDS, Need(("optuna",)))),
     "run": Command(TrainConfig, "training.run:run", _NEEDS),
     "export": Command(ExportConfig, "training.export:run", (MODEL,)),
 }

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from data.cli import interrupts
+from data.errors import ConfigError
 
 _Result = TypeVar("_Result")
 # Tokenising millions of rows or measuring a plan keeps the others waiting.
@@ -112,6 +113,17 @@ def join() -> Ranks:
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
         torch.distributed.init_process_group(backend, timeout=_PATIENCE)
     return Ranks(torch.distributed.get_rank(), count)
+
+
+def refuse_several(command: str) -> None:
+    """Refuse a launcher that started several processes.
+
+    Raises:
+        ConfigError: it did.
+    """
+    if (count := int(os.environ.get("WORLD_SIZE", "1"))) > 1:
+        hint = "start it without torchrun or accelerate launch"
+        raise ConfigError(command, "one process", f"{count} of a launcher", hint)
 
 
 def _to_numbered_cpu(storage: Any, location: str) -> Any:

@@ -32,6 +32,10 @@ _WRITES = {
         "adapter/*", "base/*", "checkpoints/*/*", "checkpoints/runs/*/*", "metrics.jsonl",
         "loss.png", "plan.json",
     ),
+    "tune": (
+        "best.yaml", "tune.png", "journal.log", "base/*", "trials/*/*", "trials/*/adapter/*",
+        "trials/*/checkpoints/*/*", "trials/*/checkpoints/runs/*/*",
+    ),
     "export": ("*.json", "*.safetensors", "*.jinja", "*.txt", "tokenizer.model"),
     "evaluate": ("report.json", "report.html"),
 }  # fmt: skip

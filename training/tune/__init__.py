@@ -1,0 +1,1 @@
+"""The search for the settings that learn best."""

@@ -1,0 +1,285 @@
+"""The driver of ``tune``: draw trials, train them in turns, write what is best.
+
+Trials are ordinary runs below ``trials/``, one after the other in this process: the base is loaded
+and the rows are tokenised once. What is decided lies in the journal before it is acted upon.
+"""
+
+import itertools
+import logging
+import math
+import os
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from data import console
+from data.artefacts.dataset import Subset
+from data.artefacts.folder import Artefact, digest_file, local_path
+from data.artefacts.manifest import Manifest
+from data.artefacts.stage import stage
+from data.errors import BatchError, ConfigError, ModelError, SubsetError
+from training import execution, job, processes
+from training.config import Checkpoints, TrainConfig
+from training.execution import Lender
+from training.job import Job
+from training.loop import metrics
+from training.plan import command as planning
+from training.plan import plan
+from training.plan.plan import Plan
+from training.processes import Ranks
+from training.tune import halving, results
+from training.tune.config import TuneConfig, applied, parse_time
+from training.tune.halving import Trial
+from training.tune.results import Spent
+from training.tune.study import NAME, Study
+
+log = logging.getLogger("catalogue")
+
+STAGE = "tune"
+_TRIALS_OF_RANGES = 15
+
+
+def run(config: TuneConfig) -> Manifest:
+    """Search, or go on with a search; print the table and where the best recipe is.
+
+    Raises:
+        ConfigError: the budget pays for no trial, or a launcher started several processes.
+        SubsetError: the subset has no validation rows.
+        ModelError: the base cannot be trained, or no trial came anywhere.
+        OutputError: the folder holds another output.
+    """
+    os.environ.setdefault("GOMP_SPINCOUNT", "500")  # as a run has it
+    processes.refuse_several("tune")
+    subset = job.open_subset(config.subset)
+    if not subset.count("validation"):
+        expected = "validation rows, as the search goes by their loss"
+        raise SubsetError(config.subset, expected, "none", "make a subset with --validation 1000")
+    out = local_path(config.out, "--out")
+    identity = job.identify(config, subset)
+    with stage(STAGE, config, config.out, identity, keeps=(out / NAME).exists) as work:
+        if work.finished:
+            console.say(f"{config.out} is already finished for this subset and config")
+            return work.finished
+        search = Search(config, subset, out)
+        search.run()
+        search.study.conclude()
+        trials, spent = search.study.trials, search.spent()
+        files = results.write(config, trials, out)
+        result = work.finish(
+            inputs=subset.record.outputs,
+            outputs=tuple(Artefact(f.name, 0, f.stat().st_size, digest_file(f)) for f in files),
+            made_from=(subset.parent,),
+            facts=results.facts(trials, spent),
+        )
+    console.say(results.summary(config, trials, spent))
+    return result
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A trial's run, ready to be trained."""
+
+    job: Job
+    choice: Plan | None
+    steps: tuple[int, ...]
+    """At each rung; the last one ends it."""
+
+
+class Search:
+    """A search that is under way."""
+
+    def __init__(self, config: TuneConfig, subset: Subset, out: Path) -> None:
+        began = time.perf_counter()
+        self._config, self._subset, self._out = config, subset, out
+        recipe = replace(applied(config, {}), checkpoints=Checkpoints(eval_steps=1), plan=None)
+        self._job = job.prepare(recipe, subset, out, Ranks())
+        self.study = Study(out, config.space, config.seed)
+        self._budget = parse_time(config.budget) if config.budget else math.inf
+        self._lender = Lender()
+        self._plans: dict[tuple[int, int], tuple[TrainConfig, Plan | None]] = {}
+        self._note_seconds(began)
+
+    def run(self) -> None:
+        """Train until nothing more is wanted, or the budget is spent.
+
+        Raises:
+            ConfigError: the budget pays for no trial.
+            ModelError: no trial came anywhere.
+        """
+        if not self.study.trials:
+            self.study.propose()
+        if self._config.plan is None and self._budget < math.inf:
+            self._train_first()
+        count = self._decide_count()
+        while (trial := self._next(count)) and not self.study.facts.get("is_over"):
+            self._train(*trial)
+        for best in halving.finalists(self.study.trials):
+            if best.repeated is None and not self.study.facts.get("is_over"):
+                self._train(best, len(halving.SHARES) - 1, again=True)
+        if halving.best(self.study.trials) is None:
+            fault = self.study.trials[0].fault
+            hint = "see the first fault, and start afresh with --overwrite true"
+            raise ModelError(self._config.out, "a trial that trains", f"none: {fault}", hint)
+
+    def _train_first(self) -> None:
+        """Train trials to their first rung until one comes there: it tells what a run takes."""
+        while not any(trial.losses for trial in self.study.trials):
+            if self.study.trials[-1].fault:
+                if len(self.study.trials) >= self._most():
+                    return
+                self.study.propose()
+            self._train(self.study.trials[-1], 0)
+
+    def _next(self, count: int) -> tuple[Trial, int] | None:
+        """Return the trial to train next and its rung, drawn anew where there are too few."""
+        trials = self.study.trials
+        if len(trials) < count and all(trial.losses or trial.fault for trial in trials):
+            self.study.propose()
+        trials = self.study.trials
+        missing = [Trial(number, {}) for number in range(len(trials), count)]
+        return halving.next_move([*trials, *missing])
+
+    def _most(self) -> int:
+        size = self._config.space.size
+        trials = self._config.trials or (_TRIALS_OF_RANGES if math.isinf(size) else int(size))
+        return int(min(trials, size))
+
+    def _decide_count(self) -> int:
+        """Return the number of trials; decided once, and announced."""
+        count = self.study.facts.get("trials")
+        seconds = self._whole_seconds()
+        if count is None:
+            most = self._most()
+            budget = self._budget / seconds if seconds else math.inf
+            if budget < 1:
+                expected = f"time for one trial, about {results.time(seconds)}"
+                raise ConfigError("--budget", expected, str(self._config.budget))
+            fitting = [n for n in range(1, most + 1) if halving.cost(n) <= budget]
+            count = max(fitting, default=1)
+            self.study.decide("trials", count)
+        console.say(results.announcement(count, self._config, seconds))
+        return int(count)
+
+    def _whole_seconds(self) -> float:
+        """Return what a whole run should take, by the plans or what was trained; 0: unknown."""
+        if self._config.plan:
+            # All of them before a model is loaded, which would take memory from what is measured.
+            space, recipe = self._config.space, self._config
+            sizes = space.batch_size or [recipe.optimisation.batch_size]
+            ranks = space.rank or [recipe.lora.r]
+            choices = [
+                self._planned({"batch_size": size, "rank": rank})[1]
+                for size, rank in itertools.product(sizes, ranks)
+            ]
+            planned = [choice.seconds for choice in choices if choice]
+            return sum(planned) / len(planned)
+        whole = [t.seconds / t.steps[len(t.losses) - 1] * t.steps[-1]
+                 for t in self.study.trials if t.losses]  # fmt: skip
+        return sum(whole) / len(whole) if whole else 0.0
+
+    def _train(self, trial: Trial, rung: int, again: bool = False) -> None:
+        """Train a trial to a rung, or once more from the start with another seed."""
+        if self._is_too_late(trial, rung, again):
+            self.study.decide("is_over", True)
+            return
+        began, fault = time.perf_counter(), ""
+        loss = math.nan
+        try:
+            ready = self._prepare(trial, again)
+            self.study.note(trial.number, steps=list(ready.steps))
+            loss = self._advance(ready, ready.steps[rung])
+        except (BatchError, ModelError) as error:
+            fault = str(error)
+            self._lender = Lender()  # a model that ran out of memory holds what it had
+        if not fault and not math.isfinite(loss):
+            fault = f"a validation loss of {loss}"
+        spent = time.perf_counter() - began
+        name = results.name_of(trial.values) + (", second seed" if again else "")
+        where = f"trial {trial.number + 1} ({name})"
+        self.study.note(trial.number, seconds=trial.seconds + spent)
+        if fault:
+            console.say(f"{where} is given up: {fault}")
+            if not again:
+                self.study.note(trial.number, fault=fault)
+            return
+        if again:
+            self.study.note(trial.number, repeated=loss)
+        else:
+            self.study.report(trial.number, rung, loss)
+        step, steps = ready.steps[rung], ready.steps[-1]
+        console.say(f"{where}: step {step:,} of {steps:,}, loss {loss:.4f}, {spent:.1f} s")
+
+    def _is_too_late(self, trial: Trial, rung: int, again: bool) -> bool:
+        """Return whether the budget would not pay for it."""
+        if math.isinf(self._budget):
+            return False
+        whole = self._whole_seconds()
+        reached = halving.SHARES[len(trial.losses) - 1] if trial.losses and not again else 0.0
+        needed = (halving.SHARES[rung] - reached) * whole
+        return self.spent().seconds + needed > self._budget
+
+    def _advance(self, ready: Prepared, step: int) -> float:
+        """Train to a step; return the validation loss there, of the best weights at the end."""
+        identity = job.identify(ready.job.config, self._subset, ready.job.base)
+        halt_at = step if step < ready.steps[-1] else None
+        execution.advance(ready.job, self._subset, identity, self._lender, ready.choice, halt_at)
+        lines = metrics.read(ready.job.metrics)
+        if halt_at is None:
+            best = metrics.best_validation(lines)
+            return best[1] if best else math.nan
+        losses = [line["validation_loss"] for line in lines
+                  if line["step"] == step and "validation_loss" in line]  # fmt: skip
+        return float(losses[-1]) if losses else math.nan
+
+    def _prepare(self, trial: Trial, again: bool) -> Prepared:
+        config, choice = self._planned(trial.values)
+        config = replace(applied(config, trial.values), tiny=None, base=self._base())
+        config = replace(
+            config,
+            out=str(self._out / "trials" / f"{trial.number:03d}{'-again' if again else ''}"),
+            seed=config.seed + again,
+            preview=0,
+            overwrite=False,
+        )
+        rows, validation = len(self._job.train.rows), self._job.validation
+        steps = plan.length(config, rows, len(validation.rows) if validation else 0).steps
+        kept = Checkpoints(eval_steps=math.ceil(steps / 3), save_steps=steps, keep_best=True)
+        config = replace(config, checkpoints=kept)
+        ready = replace(self._job, config=config, out=Path(config.out))
+        return Prepared(ready, choice, halving.rung_steps(steps, config.optimisation.warmup_steps))
+
+    def spent(self) -> Spent:
+        """Sum up what the search took so far."""
+        trials = self.study.trials
+        steps = sum(t.steps[len(t.losses) - 1] for t in trials if t.losses)
+        steps += sum(t.steps[-1] for t in trials if t.repeated is not None)
+        figures = [metrics.read(path) for path in self._out.glob("trials/*/metrics.jsonl")]
+        return Spent(
+            steps,
+            whole_steps=sum(t.steps[-1] for t in trials if t.steps),
+            seconds=self._setup_seconds() + sum(t.seconds for t in trials),
+            training_seconds=sum(lines[-1]["seconds"] for lines in figures if lines),
+        )
+
+    def _setup_seconds(self) -> float:
+        """Return the time outside the trials, in all processes of this search."""
+        seconds: float = self.study.facts.get("seconds", 0.0)
+        return seconds
+
+    def _note_seconds(self, began: float) -> None:
+        self.study.decide("seconds", self._setup_seconds() + time.perf_counter() - began)
+
+    def _base(self) -> str:
+        """Return the base as trials name it: one made here lies beside them."""
+        return str(self._job.base.folder) if self._config.tiny else self._config.base
+
+    def _planned(self, values: dict[str, object]) -> tuple[TrainConfig, Plan | None]:
+        """Return the recipe with what a plan chose for a batch size and rank, made once."""
+        config = applied(self._config, values)
+        key = (config.optimisation.batch_size, config.lora.r)
+        if key not in self._plans:
+            began = time.perf_counter()
+            self._plans[key] = planning.resolve(config, self._subset, Ranks())
+            self._note_seconds(began)
+        planned, choice = self._plans[key]
+        return replace(planned, plan=None), choice

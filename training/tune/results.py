@@ -1,0 +1,241 @@
+"""What a search ends with: its table, ``best.yaml``, ``tune.png`` and the facts of its manifest."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from data import charts, console
+from data.artefacts.folder import Folder
+from training.config import TrainConfig
+from training.tune import halving
+from training.tune.config import Range, Space, TuneConfig, applied
+from training.tune.halving import SHARES, Trial
+
+RECIPE, PICTURE = "best.yaml", "tune.png"
+_INK, _COLOURS = "#1f2933", ("#2f6f9f", "#c8553d", "#4f8a5b", "#7b5ea7", "#b8860b", "#7b8794")
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What a search took."""
+
+    steps: int
+    """Optimizer steps of all trials."""
+    whole_steps: int
+    """Steps that all trials would take to their ends."""
+    seconds: float
+    training_seconds: float
+    """Of the seconds, those in the training loop, evaluation and saving included."""
+
+    @property
+    def overhead(self) -> float:
+        """Return the share of the time that went into starting, loading and planning."""
+        return 1 - min(self.training_seconds / self.seconds, 1.0) if self.seconds else 0.0
+
+
+def time(seconds: float) -> str:
+    """Return a time as a person says it."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def name_of(values: dict[str, Any]) -> str:
+    """Name a trial by its values."""
+    return ", ".join(f"{name} {value:g}" for name, value in values.items())
+
+
+def announcement(count: int, config: TuneConfig, seconds: float) -> str:
+    """Say what a search will do, and what it should take.
+
+    Args:
+        count: trials.
+        config: of the search.
+        seconds: that a whole run should take; 0: not known yet.
+    """
+    _, second, last = halving.places(count)
+    runs = halving.cost(count)
+    total = f", about {time(runs * seconds)}" if seconds else ""
+    names = ", ".join(config.space.dimensions)
+    return (
+        f"{count:,} trials of {names}: all to a ninth of their steps, {second} to a third, {last} "
+        f"to the end, the best {min(count, 3)} with a second seed; {runs:.1f} whole runs{total}"
+    )
+
+
+def facts(trials: Sequence[Trial], spent: Spent) -> dict[str, Any]:
+    """Return the facts of the manifest."""
+    best = halving.best(trials)
+    assert best  # noqa: S101  # the search ends with an error where there is none
+    return {
+        "best": best.values,
+        "best_trial": f"trials/{best.number:03d}",
+        "validation_loss": best.losses[-1],
+        "validation_loss_second_seed": best.repeated,
+        "trials": [
+            {"values": t.values, "losses": list(t.losses), "second_seed": t.repeated,
+             "fault": t.fault} for t in trials
+        ],
+        "steps": spent.steps,
+        "whole_steps": spent.whole_steps,
+        "seconds": round(spent.seconds, 1),
+        "overhead": round(spent.overhead, 4),
+    }  # fmt: skip
+
+
+def summary(config: TuneConfig, trials: Sequence[Trial], spent: Spent) -> str:
+    """Return the table of the trials, what was spent, and the command that comes next."""
+    best = halving.best(trials)
+    assert best  # noqa: S101
+    names = list(config.space.dimensions)
+    ranking = sorted(trials, key=lambda t: (bool(t.fault), -len(t.losses), _last(t), t.number))
+    rows = [
+        [
+            "> " if trial is best else "  ", str(trial.number + 1),
+            *(f"{trial.values[name]:g}" for name in names), _steps(trial), *_outcome(trial),
+        ]
+        for trial in ranking
+    ]  # fmt: skip
+    lines = [
+        console.table(rows, ("", "trial", *names, "steps", "loss", "")),
+        f"\n{spent.steps:,} steps instead of {spent.whole_steps:,}, {time(spent.seconds)}; "
+        f"{spent.overhead:.0%} of it outside training",
+    ]
+    if edges := _edges(config.space, best):
+        lines.append(f"the best {edges}: wider --space values may be better still")
+    if not best.is_finished:
+        lines.append("no trial came to its end within the budget: this one led so far")
+    recipe = Path(config.out) / RECIPE
+    lines.append(
+        f"{recipe} is the best recipe, validation loss {_interval(best)}; train with: "
+        f"python -m training run --config {recipe} --subset {config.subset} --out …"
+    )
+    return "\n".join(lines)
+
+
+def _last(trial: Trial) -> float:
+    return trial.losses[-1] if trial.losses else float("inf")
+
+
+def _steps(trial: Trial) -> str:
+    if not trial.steps:
+        return ""
+    reached = trial.steps[len(trial.losses) - 1] if trial.losses else 0
+    return f"{reached:,} of {trial.steps[-1]:,}"
+
+
+def _outcome(trial: Trial) -> tuple[str, str]:
+    if trial.fault:
+        return "", f"given up: {trial.fault}"[:80]
+    if not trial.losses:
+        return "", "not begun"
+    note = "" if trial.is_finished else "halted"
+    return _interval(trial), note
+
+
+def _interval(trial: Trial) -> str:
+    """Tell a loss; of two seeds the mean, and both."""
+    if trial.repeated is None or not trial.is_finished:
+        return f"{_last(trial):.4f}"
+    low, high = sorted((trial.losses[-1], trial.repeated))
+    return f"{trial.loss:.4f} ({low:.4f} to {high:.4f})"
+
+
+def _edges(space: Space, best: Trial) -> str:
+    """Name the settings whose best value is the lowest or the highest of at least three."""
+    at_edge = []
+    for name, side in space.dimensions.items():
+        if isinstance(side, Range) or len(side) < 3:
+            continue
+        for edge, which in ((min(side), "lowest"), (max(side), "highest")):
+            if best.values[name] == edge:
+                at_edge.append(f"{name} is the {which} one tried")
+    return " and ".join(at_edge)
+
+
+def write(config: TuneConfig, trials: Sequence[Trial], out: Path) -> list[Path]:
+    """Write the best recipe and the picture; return their paths."""
+    best = halving.best(trials)
+    assert best  # noqa: S101
+    folder = Folder(str(out))
+    folder.commit(RECIPE, _recipe(config, best, len(trials)).encode())
+    folder.commit(PICTURE, _picture(config, trials))
+    return [out / RECIPE, out / PICTURE]
+
+
+def _recipe(config: TuneConfig, best: Trial, count: int) -> str:
+    import yaml
+
+    recipe = applied(config, best.values)
+    changed = _changed(recipe, TrainConfig())
+    for name, value in best.values.items():
+        section, key = ("lora", "r") if name == "rank" else ("optimisation", name)
+        changed.setdefault(section, {})[key] = value
+    trials = f"{count} trials" if count > 1 else "1 trial"
+    about = (
+        f"# Found by python -m training tune among {trials} on {config.subset}:\n"
+        f"# validation loss {_interval(best)} nats a token.\n"
+    )
+    return about + yaml.safe_dump(changed, sort_keys=False)
+
+
+def _changed(value: Any, default: Any) -> dict[str, Any]:
+    """Return the fields that differ from the defaults, but those that only say where work runs."""
+    result: dict[str, Any] = {}
+    for field in fields(value):
+        own, usual = getattr(value, field.name), getattr(default, field.name)
+        if own == usual or not field.metadata.get("identity", True):
+            continue
+        if is_dataclass(own) and not isinstance(own, type):
+            own = _changed(own, usual if is_dataclass(usual) else type(own)())
+        result[field.name] = own
+    return result
+
+
+def _picture(config: TuneConfig, trials: Sequence[Trial]) -> bytes:
+    """Draw loss against the rate, a line a batch size: at the first rung, and at the end."""
+    from matplotlib.figure import Figure
+
+    names = list(config.space.dimensions)
+    across = "learning_rate" if "learning_rate" in names else names[0]
+    others = [name for name in names if name != across]
+    figure = Figure(figsize=(11, 4.8), dpi=120, layout="constrained")
+    panels = zip(figure.subplots(1, 2), (0, len(SHARES) - 1), strict=True)
+    titles = ("after a ninth of the steps, all trials", "at the end, bars: two seeds")
+    for (axes, rung), title in zip(panels, titles, strict=True):
+        groups: dict[str, list[Trial]] = {}
+        for trial in sorted(trials, key=lambda t: t.values[across]):
+            if len(trial.losses) > rung and not trial.fault:
+                key = ", ".join(f"{name} {trial.values[name]:g}" for name in others)
+                groups.setdefault(key, []).append(trial)
+        _draw(axes, {key: groups[key] for key in sorted(groups, key=_natural)}, across, rung)
+        axes.set_title(title, fontsize=10, color=_INK, loc="left")
+    figure.suptitle("Validation loss, nats a token", fontsize=11, color=_INK)
+    return charts.picture(figure)
+
+
+def _natural(key: str) -> list[float]:
+    return [float(word) for word in key.replace(",", "").split() if word[0].isdigit()]
+
+
+def _draw(axes: Any, groups: dict[str, list[Trial]], across: str, rung: int) -> None:
+    for place, (key, group) in enumerate(groups.items()):
+        colour = _COLOURS[place % len(_COLOURS)]
+        rates = [trial.values[across] for trial in group]
+        losses = [trial.loss if rung else trial.losses[0] for trial in group]
+        axes.plot(rates, losses, "o-", color=colour, linewidth=1.4, markersize=5, label=key or None)
+        for trial, rate in zip(group, rates, strict=True):
+            if rung and trial.repeated is not None:
+                axes.plot([rate] * 2, [trial.losses[-1], trial.repeated], color=colour, linewidth=4,
+                          alpha=0.35, solid_capstyle="butt")  # fmt: skip
+    if all(t.values[across] > 0 for group in groups.values() for t in group):
+        axes.set_xscale("log")
+    axes.set_xlabel(across.replace("_", " "), color=_INK)
+    axes.margins(0.08, 0.15)
+    axes.grid(axis="y", color="#e4e7eb", linewidth=0.8)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    if any(groups):
+        axes.legend(frameon=False, fontsize=9)
