@@ -13,6 +13,9 @@ from training.tune.config import Range, Space, TuneConfig, applied
 from training.tune.halving import SHARES, Trial
 
 RECIPE, PICTURE = "best.yaml", "tune.png"
+# Times the lowest loss: what is higher is not shown.
+_HIGHEST = 1.5
+_MOST_TICKS = 8
 _INK, _COLOURS = "#1f2933", ("#2f6f9f", "#c8553d", "#4f8a5b", "#7b5ea7", "#b8860b", "#7b8794")
 
 
@@ -104,7 +107,7 @@ def summary(config: TuneConfig, trials: Sequence[Trial], spent: Spent) -> str:
         f"{spent.overhead:.0%} of it outside training",
     ]
     if edges := _edges(config.space, best):
-        lines.append(f"the best {edges}: wider --space values may be better still")
+        lines.append(f"at the edge of what was tried: {edges}; a wider --space may be better still")
     if not best.is_finished:
         lines.append("no trial came to its end within the budget: this one led so far")
     recipe = Path(config.out) / RECIPE
@@ -145,14 +148,13 @@ def _interval(trial: Trial) -> str:
 
 def _edges(space: Space, best: Trial) -> str:
     """Name the settings whose best value is the lowest or the highest of at least three."""
-    at_edge = []
-    for name, side in space.dimensions.items():
-        if isinstance(side, Range) or len(side) < 3:
-            continue
-        for edge, which in ((min(side), "lowest"), (max(side), "highest")):
-            if best.values[name] == edge:
-                at_edge.append(f"{name} is the {which} one tried")
-    return " and ".join(at_edge)
+    sides = {
+        name: side
+        for name, side in space.dimensions.items()
+        if not isinstance(side, Range) and len(side) > 2
+    }
+    edges = [name for name, side in sides.items() if best.values[name] in (min(side), max(side))]
+    return " and ".join(f"{name} {best.values[name]:g}" for name in edges)
 
 
 def write(config: TuneConfig, trials: Sequence[Trial], out: Path) -> list[Path]:
@@ -203,7 +205,7 @@ def _picture(config: TuneConfig, trials: Sequence[Trial]) -> bytes:
     others = [name for name in names if name != across]
     figure = Figure(figsize=(11, 4.8), dpi=120, layout="constrained")
     panels = zip(figure.subplots(1, 2), (0, len(SHARES) - 1), strict=True)
-    titles = ("after a ninth of the steps, all trials", "at the end, bars: two seeds")
+    titles = ("after a ninth of the steps; out at the top: far worse", "at the end; bars: two seeds")
     for (axes, rung), title in zip(panels, titles, strict=True):
         groups: dict[str, list[Trial]] = {}
         for trial in sorted(trials, key=lambda t: t.values[across]):
@@ -211,6 +213,7 @@ def _picture(config: TuneConfig, trials: Sequence[Trial]) -> bytes:
                 key = ", ".join(f"{name} {trial.values[name]:g}" for name in others)
                 groups.setdefault(key, []).append(trial)
         _draw(axes, {key: groups[key] for key in sorted(groups, key=_natural)}, across, rung)
+        _scale(axes, sorted({trial.values[across] for trial in trials}))
         axes.set_title(title, fontsize=10, color=_INK, loc="left")
     figure.suptitle("Validation loss, nats a token", fontsize=11, color=_INK)
     return charts.picture(figure)
@@ -230,12 +233,23 @@ def _draw(axes: Any, groups: dict[str, list[Trial]], across: str, rung: int) -> 
             if rung and trial.repeated is not None:
                 axes.plot([rate] * 2, [trial.losses[-1], trial.repeated], color=colour, linewidth=4,
                           alpha=0.35, solid_capstyle="butt")  # fmt: skip
-    if all(t.values[across] > 0 for group in groups.values() for t in group):
-        axes.set_xscale("log")
+    low, high = axes.get_ylim()
+    least = min((t.losses[rung] for group in groups.values() for t in group), default=low)
+    # What diverged would press all others to the bottom; its lines leave the picture at the top.
+    axes.set_ylim(low if high < _HIGHEST * least else 0.95 * least, min(high, _HIGHEST * least))
     axes.set_xlabel(across.replace("_", " "), color=_INK)
-    axes.margins(0.08, 0.15)
     axes.grid(axis="y", color="#e4e7eb", linewidth=0.8)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     if any(groups):
         axes.legend(frameon=False, fontsize=9)
+
+
+def _scale(axes: Any, values: list[float]) -> None:
+    """Let an axis show the values that were tried, or of very many the powers of ten."""
+    if min(values) > 0:
+        axes.set_xscale("log")
+        axes.set_xlim(min(values) / 1.3, max(values) * 1.3)
+    if len(values) <= _MOST_TICKS:
+        axes.set_xticks(values, [f"{value:g}" for value in values])
+        axes.minorticks_off()

@@ -73,7 +73,7 @@ def test_trials_at_fault_are_not_wanted_again() -> None:
 
 
 def test_any_losses_end_the_search_with_finalists_at_their_end() -> None:
-    draw = random.Random(7)
+    draw = random.Random(7)  # noqa: S311
     for count in (1, 2, 3, 7, 15, 40):
         begun: list[Trial] = [Trial(number, {}, steps=STEPS) for number in range(count)]
         moves = 0
