@@ -111,15 +111,19 @@ class Search:
         if self._config.plan is None and self._budget < math.inf:
             self._train_first()
         count = self._decide_count()
-        while (trial := self._next(count)) and not self.study.facts.get("is_over"):
-            self._train(*trial)
-        for best in halving.finalists(self.study.trials):
-            if best.repeated is None and not self.study.facts.get("is_over"):
-                self._train(best, len(halving.SHARES) - 1, again=True)
+        while (move := self._next(count)) and not self._is_over:
+            self._train(*move)
+        while (best := halving.next_repeat(self.study.trials)) and not self._is_over:
+            self._train(best, len(halving.SHARES) - 1, again=True)
         if halving.best(self.study.trials) is None:
             fault = self.study.trials[0].fault
             hint = "see the first fault, and start afresh with --overwrite true"
             raise ModelError(self._config.out, "a trial that trains", f"none: {fault}", hint)
+
+    @property
+    def _is_over(self) -> bool:
+        """Whether the budget is spent."""
+        return bool(self.study.facts.get("is_over"))
 
     def _train_first(self) -> None:
         """Train trials to their first rung until one comes there: it tells what a run takes."""
@@ -199,8 +203,7 @@ class Search:
         self.study.note(trial.number, seconds=trial.seconds + spent)
         if fault:
             console.say(f"{where} is given up: {fault}")
-            if not again:
-                self.study.note(trial.number, fault=fault)
+            self.study.note(trial.number, **({"repeated": math.inf} if again else {"fault": fault}))
             return
         if again:
             self.study.note(trial.number, repeated=loss)
@@ -251,11 +254,9 @@ class Search:
     def spent(self) -> Spent:
         """Sum up what the search took so far."""
         trials = self.study.trials
-        steps = sum(t.steps[len(t.losses) - 1] for t in trials if t.losses)
-        steps += sum(t.steps[-1] for t in trials if t.repeated is not None)
         figures = [metrics.read(path) for path in self._out.glob("trials/*/metrics.jsonl")]
         return Spent(
-            steps,
+            halving.steps_taken(trials),
             whole_steps=sum(t.steps[-1] for t in trials if t.steps),
             seconds=self._setup_seconds() + sum(t.seconds for t in trials),
             training_seconds=sum(lines[-1]["seconds"] for lines in figures if lines),

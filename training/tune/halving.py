@@ -14,7 +14,9 @@ SHARES = (1 / 9, 1 / 3, 1.0)
 """Of a run's steps, at each rung."""
 _REDUCTION = 3
 _FINALISTS = 3
-"""So many are trained with a second seed before the best is chosen."""
+"""So many at most are trained with a second seed before the best is chosen."""
+_FEW = 9
+"""Of fewer trials all finalists get a second seed; of more, a search keeps to half of all steps."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class Trial:
     steps: tuple[int, ...] = field(default=())
     """Optimizer steps at each rung."""
     repeated: float | None = None
-    """Loss at the end with another seed."""
+    """Loss at the end with another seed; infinite where it diverged."""
 
     @property
     def is_finished(self) -> bool:
@@ -102,6 +104,26 @@ def finalists(trials: Sequence[Trial]) -> list[Trial]:
     """List the best of those that came to their end, by their first seed, the best first."""
     ended = [trial for trial in trials if trial.is_finished]
     return sorted(ended, key=lambda trial: (trial.losses[-1], trial.number))[:_FINALISTS]
+
+
+def steps_taken(trials: Sequence[Trial]) -> int:
+    """Count the optimizer steps of all trials, second seeds included."""
+    own = sum(trial.steps[len(trial.losses) - 1] for trial in trials if trial.losses)
+    return own + sum(trial.steps[-1] for trial in trials if trial.repeated is not None)
+
+
+def next_repeat(trials: Sequence[Trial]) -> Trial | None:
+    """Choose the trial to train with a second seed, from its start; None: no more is wanted.
+
+    The best one always; the next ones as long as the search keeps to half of the steps that all
+    trials would take to their ends.
+    """
+    left = sum(trial.steps[-1] for trial in trials if trial.steps) / 2 - steps_taken(trials)
+    for place, trial in enumerate(finalists(trials)):
+        may = place == 0 or len(trials) < _FEW or trial.steps[-1] <= left
+        if trial.repeated is None and may:
+            return trial
+    return None
 
 
 def best(trials: Sequence[Trial]) -> Trial | None:

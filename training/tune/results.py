@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, is_dataclass
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ RECIPE, PICTURE = "best.yaml", "tune.png"
 # Times the lowest loss: what is higher is not shown.
 _HIGHEST = 1.5
 _MOST_TICKS = 8
+_DIVERGED = "diverges with a second seed"
 _INK, _COLOURS = "#1f2933", ("#2f6f9f", "#c8553d", "#4f8a5b", "#7b5ea7", "#b8860b", "#7b8794")
 
 
@@ -64,7 +66,7 @@ def announcement(count: int, config: TuneConfig, seconds: float) -> str:
     names = ", ".join(config.space.dimensions)
     return (
         f"{count:,} trials of {names}: all to a ninth of their steps, {second} to a third, {last} "
-        f"to the end, the best {min(count, 3)} with a second seed; {runs:.1f} whole runs{total}"
+        f"to the end, the best with a second seed; at most {runs:.1f} whole runs{total}"
     )
 
 
@@ -78,14 +80,22 @@ def facts(trials: Sequence[Trial], spent: Spent) -> dict[str, Any]:
         "validation_loss": best.losses[-1],
         "validation_loss_second_seed": best.repeated,
         "trials": [
-            {"values": t.values, "losses": list(t.losses), "second_seed": t.repeated,
-             "fault": t.fault} for t in trials
+            {"values": t.values, "losses": list(t.losses), "second_seed": _finite(t.repeated),
+             "fault": t.fault or _fault_again(t)} for t in trials
         ],
         "steps": spent.steps,
         "whole_steps": spent.whole_steps,
         "seconds": round(spent.seconds, 1),
         "overhead": round(spent.overhead, 4),
     }  # fmt: skip
+
+
+def _fault_again(trial: Trial) -> str:
+    return "" if trial.repeated is None or isfinite(trial.repeated) else _DIVERGED
+
+
+def _finite(loss: float | None) -> float | None:
+    return None if loss is None or not isfinite(loss) else loss
 
 
 def summary(config: TuneConfig, trials: Sequence[Trial], spent: Spent) -> str:
@@ -134,13 +144,12 @@ def _outcome(trial: Trial) -> tuple[str, str]:
         return "", f"given up: {trial.fault}"[:80]
     if not trial.losses:
         return "", "not begun"
-    note = "" if trial.is_finished else "halted"
-    return _interval(trial), note
+    return _interval(trial), _fault_again(trial) if trial.is_finished else "halted"
 
 
 def _interval(trial: Trial) -> str:
     """Tell a loss; of two seeds the mean, and both."""
-    if trial.repeated is None or not trial.is_finished:
+    if not trial.is_finished or trial.repeated is None or not isfinite(trial.repeated):
         return f"{_last(trial):.4f}"
     low, high = sorted((trial.losses[-1], trial.repeated))
     return f"{trial.loss:.4f} ({low:.4f} to {high:.4f})"
@@ -205,7 +214,7 @@ def _picture(config: TuneConfig, trials: Sequence[Trial]) -> bytes:
     others = [name for name in names if name != across]
     figure = Figure(figsize=(11, 4.8), dpi=120, layout="constrained")
     panels = zip(figure.subplots(1, 2), (0, len(SHARES) - 1), strict=True)
-    titles = ("after a ninth of the steps; out at the top: far worse", "at the end; bars: two seeds")
+    titles = ("after a ninth of the steps; off the top: far worse", "at the end; bars: two seeds")
     for (axes, rung), title in zip(panels, titles, strict=True):
         groups: dict[str, list[Trial]] = {}
         for trial in sorted(trials, key=lambda t: t.values[across]):
@@ -227,10 +236,12 @@ def _draw(axes: Any, groups: dict[str, list[Trial]], across: str, rung: int) -> 
     for place, (key, group) in enumerate(groups.items()):
         colour = _COLOURS[place % len(_COLOURS)]
         rates = [trial.values[across] for trial in group]
-        losses = [trial.loss if rung else trial.losses[0] for trial in group]
+        losses = [
+            trial.loss if rung and isfinite(trial.loss) else trial.losses[rung] for trial in group
+        ]
         axes.plot(rates, losses, "o-", color=colour, linewidth=1.4, markersize=5, label=key or None)
         for trial, rate in zip(group, rates, strict=True):
-            if rung and trial.repeated is not None:
+            if rung and trial.repeated is not None and isfinite(trial.repeated):
                 axes.plot([rate] * 2, [trial.losses[-1], trial.repeated], color=colour, linewidth=4,
                           alpha=0.35, solid_capstyle="butt")  # fmt: skip
     low, high = axes.get_ylim()

@@ -108,3 +108,23 @@ def test_rungs_lie_behind_the_warm_up() -> None:
     assert halving.rung_steps(90, 0.03) == (10, 30, 90)
     assert halving.rung_steps(24, 5) == (10, 10, 24)
     assert halving.rung_steps(4, 5) == (4, 4, 4)
+
+
+def test_second_seeds_keep_to_half_of_all_steps() -> None:
+    halted = [Trial(number, {}, (4.0,), steps=STEPS) for number in range(3, 9)]
+    ended = [Trial(number, {}, (3.0, 2.5, 2.0 + number / 10), steps=STEPS) for number in range(3)]
+    every = [*ended, *halted]
+    assert halving.steps_taken(every) == 3 * 90 + 6 * 10
+    first = halving.next_repeat(every)
+    assert first
+    assert first.number == 0
+    every[0] = Trial(0, {}, ended[0].losses, steps=STEPS, repeated=2.0)
+    assert halving.next_repeat(every) is None  # 420 of 810 steps already
+    assert halving.next_repeat(every[:8]).number == 1  # type: ignore[union-attr]
+
+
+def test_a_recipe_that_diverges_with_a_second_seed_is_not_the_best() -> None:
+    first = Trial(0, {}, (3.0, 2.5, 2.0), steps=STEPS, repeated=math.inf)
+    second = Trial(1, {}, (3.0, 2.5, 2.1), steps=STEPS)
+    assert halving.best([first, second]) is second
+    assert halving.next_repeat([first, second]) is second
