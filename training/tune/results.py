@@ -113,8 +113,8 @@ def summary(config: TuneConfig, trials: Sequence[Trial], spent: Spent) -> str:
     ]  # fmt: skip
     lines = [
         console.table(rows, ("", "trial", *names, "steps", "loss", "")),
-        f"\n{spent.steps:,} steps instead of {spent.whole_steps:,}, {time(spent.seconds)}; "
-        f"{spent.overhead:.0%} of it outside training",
+        f"\n{spent.steps:,} steps in {time(spent.seconds)}, {spent.overhead:.0%} of it outside "
+        f"training; whole runs of all trials: {spent.whole_steps:,} steps",
     ]
     if edges := _edges(config.space, best):
         lines.append(f"at the edge of what was tried: {edges}; a wider --space may be better still")
