@@ -30,7 +30,7 @@ _WRITES = {
     "plan": ("plan.json", "measured.json"),
     "train": (
         "adapter/*", "base/*", "checkpoints/*/*", "checkpoints/runs/*/*", "metrics.jsonl",
-        "loss.png", "plan.json",
+        "loss.png", "plan.json", "tensorboard/*",
     ),
     "export": ("*.json", "*.safetensors", "*.jinja", "*.txt", "tokenizer.model"),
     "evaluate": ("report.json", "report.html"),
