@@ -6,23 +6,21 @@ from collections.abc import Sequence
 from data.cli import command_line, interrupts
 from data.cli.command_line import Command
 from data.cli.extras import MODEL, TRAINING, Need
-from training.config import ExportConfig, PlanConfig, TrainConfig
+from training.config import TRACKERS, ExportConfig, PlanConfig, TrainConfig
 from training.tune.config import TuneConfig
 
 if __name__ == "__main__":
     interrupts.catch()  # before the imports that take a while
 
-_TRACKERS = ("tensorboard", "wandb", "mlflow", "comet_ml", "trackio", "clearml", "swanlab")
-
 
 def _tracked_by(tracker: str) -> Need:
-    return Need((tracker,), lambda config: tracker in config.report_to)
+    return Need((TRACKERS[tracker],), lambda config: tracker in config.report_to)
 
 
 _NEEDS = (
     TRAINING,
     Need(("unsloth", "unsloth_zoo"), lambda config: config.backend == "unsloth"),
-    *(_tracked_by(tracker) for tracker in _TRACKERS),
+    *(_tracked_by(tracker) for tracker in TRACKERS),
 )
 COMMANDS = {
     "plan": Command(PlanConfig, "training.plan.command:run", _NEEDS),

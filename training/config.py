@@ -8,6 +8,14 @@ from data.console import parse_memory
 from data.errors import ConfigError
 from data.prompt import SHOPPER, Prompt
 
+TRACKERS = {
+    **{name: name for name in (
+        "clearml", "codecarbon", "comet_ml", "dagshub", "dvclive", "kubeflow", "mlflow",
+        "neptune", "swanlab", "tensorboard", "trackio", "wandb",
+    )},
+    "azure_ml": "azureml", "flyte": "flytekit",
+}  # fmt: skip
+"""Trackers that the Trainer knows, with the module of each."""
 _ALL_PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
@@ -274,7 +282,7 @@ class TrainConfig:
     """Write a line of metrics after so many steps."""
 
     report_to: list[str] = field(default_factory=list, metadata={"identity": False})
-    """Trackers that the Trainer knows, such as tensorboard; none are needed."""
+    """Trackers that the Trainer knows, such as trackio and tensorboard; none are needed."""
 
     tokenized: str = placement("data/store/tokenized")
     """Folder where tokenised rows are kept for the next run; local."""
@@ -302,6 +310,8 @@ class TrainConfig:
         at_least("--preview", 0, self.preview)
         if not 0 <= self.max_truncated_share <= 1:
             raise ConfigError("--max_truncated_share", "0 to 1", str(self.max_truncated_share))
+        if strange := [name for name in self.report_to if name not in TRACKERS]:
+            raise ConfigError("--report_to", f"some of {', '.join(TRACKERS)}", ", ".join(strange))
         if self.memory_limit is not None:
             parse_memory(self.memory_limit)
         checkpointing = self.optimisation.gradient_checkpointing

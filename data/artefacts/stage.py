@@ -30,11 +30,11 @@ _WRITES = {
     "plan": ("plan.json", "measured.json"),
     "train": (
         "adapter/*", "base/*", "checkpoints/*/*", "checkpoints/runs/*/*", "metrics.jsonl",
-        "loss.png", "plan.json",
+        "loss.png", "plan.json", "tensorboard/*",
     ),
     "tune": (
         "best.yaml", "tune.png", "journal.log", "base/*", "trials/*/*", "trials/*/adapter/*",
-        "trials/*/checkpoints/*/*", "trials/*/checkpoints/runs/*/*",
+        "trials/*/checkpoints/*/*", "trials/*/tensorboard/*",
     ),
     "export": ("*.json", "*.safetensors", "*.jinja", "*.txt", "tokenizer.model"),
     "evaluate": ("report.json", "report.html"),

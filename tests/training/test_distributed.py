@@ -120,19 +120,26 @@ def test_two_processes_plan_the_share_of_one(words: list[str], tmp_path: Path, r
     assert json.loads((out / "plan.json").read_text())["length"]["steps"] == len(lines)
 
 
-def test_two_processes_train_as_one(words: list[str], tmp_path: Path, root: Path) -> None:
-    one, two = tmp_path / "one", tmp_path / "two"
-    # Beyond the end of an epoch, whose last step has 4 rows of 8, all of the first process.
-    more = [
-        "--checkpoints.eval_steps=6",
-        "--checkpoints.save_steps=9",
-        "--optimisation.max_steps=24",
-    ]
-    more += ["--checkpoints.keep_best=true"]
-    assert main([*words, *more, f"--out={one}"]) == 0
-    # Long micro-batches go in pieces, of which each process may have another number.
-    told = launch(root, *words, *more, "--optimisation.max_tokens=500", f"--out={two}")
-    assert told.count("finished in") == 1
+# Beyond the end of an epoch of 21 steps, whose last step has 4 rows of 8, all of the first process.
+LONG = [
+    "--checkpoints.eval_steps=6", "--checkpoints.save_steps=8", "--checkpoints.keep_best=true",
+    "--optimisation.max_steps=32",
+]  # fmt: skip
+# Long micro-batches go in pieces, of which each process may have another number.
+IN_PIECES = "--optimisation.max_tokens=500"
+
+
+@pytest.fixture(scope="module")
+def two(words: list[str], tmp_path_factory: pytest.TempPathFactory, root: Path) -> Path:
+    """A run of two processes."""
+    out = tmp_path_factory.mktemp("two") / "run"
+    assert launch(root, *words, *LONG, IN_PIECES, f"--out={out}").count("finished in") == 1
+    return out
+
+
+def test_two_processes_train_as_one(words: list[str], two: Path, tmp_path: Path) -> None:
+    one = tmp_path / "one"
+    assert main([*words, *LONG, f"--out={one}"]) == 0
     lines = [metrics.read(out / "metrics.jsonl") for out in (one, two)]
     assert [line["step"] for line in lines[0]] == [line["step"] for line in lines[1]]
     for mine, theirs in zip(*lines, strict=True):
@@ -143,21 +150,23 @@ def test_two_processes_train_as_one(words: list[str], tmp_path: Path, root: Path
     assert facts["processes"] == 2
 
 
-def test_two_processes_go_on_after_a_kill(words: list[str], tmp_path: Path, root: Path) -> None:
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    # Two epochs and a half, of 21 steps; the last one of each has 4 rows of 8.
-    more = ["--optimisation.max_steps=50", "--checkpoints.save_steps=7"]
-    launch(root, *words, *more, f"--out={whole}")
-    with start(root, *words, *more, f"--out={killed}") as running:
-        while not (killed / "checkpoints" / "checkpoint-28").exists():
+def test_two_processes_go_on_after_a_kill(
+    words: list[str], two: Path, tmp_path: Path, root: Path
+) -> None:
+    killed = tmp_path / "killed"
+    command = [*words, *LONG, IN_PIECES, f"--out={killed}"]
+    with start(root, *command) as running:
+        while not (killed / "checkpoints" / "checkpoint-24").exists():  # in the second epoch
             assert running.poll() is None
             time.sleep(0.01)
         launcher = psutil.Process(running.pid)
         for process in [launcher, *launcher.children(recursive=True)]:
             process.kill()
     assert not (killed / "adapter").exists()
-    assert "finished in" in launch(root, *words, *more, f"--out={killed}")
-    mine, theirs = (out / "adapter" / "adapter_model.safetensors" for out in (whole, killed))
-    assert mine.read_bytes() == theirs.read_bytes()
+    assert "finished in" in launch(root, *command)
+    # The best weights, and the last ones.
+    for folder in ("adapter", "checkpoints/checkpoint-32"):
+        mine, theirs = (out / folder / "adapter_model.safetensors" for out in (two, killed))
+        assert mine.read_bytes() == theirs.read_bytes()
     # Once more: all processes find it finished, and end well.
-    assert "already finished" in launch(root, *words, *more, f"--out={killed}")
+    assert "already finished" in launch(root, *command)

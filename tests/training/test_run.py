@@ -400,15 +400,20 @@ def test_order_and_loss_are_chosen(words: list[str], tmp_path: Path, plain: Path
     assert facts_of(out)["loss_on"] == "full"
 
 
-def test_tiny_base_is_built_into_the_run(words: list[str], tmp_path: Path) -> None:
+def test_tiny_base_is_built_into_the_run(
+    words: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     out = tmp_path / "run"
     shape = ["--tiny.vocabulary=400", "--tiny.hidden=32", "--tiny.steps=2"]
     more = [*shape, "--optimisation.max_steps=2", "--backend=auto"]
     # auto without Unsloth, however this machine is equipped.
-    hidden = "import sys; sys.modules['unsloth'] = None; from training.__main__ import main; "
-    done = run_python("-c", f"{hidden}sys.exit(main(sys.argv[1:]))", *words, *more, f"--out={out}")
-    assert done.returncode == 0, done.stderr
-    assert "backend: transformers (unsloth does not import" in done.stderr
+    monkeypatch.setitem(sys.modules, "unsloth", None)
+    with caplog.at_level("INFO", "catalogue"):
+        assert main([*words, *more, f"--out={out}"]) == 0
+    assert "backend: transformers (unsloth does not import" in caplog.text
     facts = facts_of(out)
     assert facts["base"] == "base"
     assert facts["base_digest"] == locate(str(out / "base")).digest

@@ -56,7 +56,9 @@ def trainer_settings(job: Job) -> SFTConfig:
         load_best_model_at_end=False,
         metric_for_best_model=None,
         disable_tqdm=True,
-        report_to=config.report_to or "none",
+        report_to="none",  # ``trackers`` makes them
+        run_name=config.out,
+        project="title-to-description",
         push_to_hub=False,
         # Our rows go to our collator whole; their order is our sampler's.
         remove_unused_columns=False,

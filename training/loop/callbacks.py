@@ -64,7 +64,10 @@ class MetricsCallback(TrainerCallback):  # type: ignore[misc]
         """Check a step's figures, write them and show them."""
         if "loss" in logs:
             guards.check_loss(logs["loss"], logs.get("grad_norm"), state.global_step)
-            self._write(state, self._trained(logs))
+            line = self._trained(logs)
+            self._write(state, line)
+            # For the trackers, which come after this one.
+            logs |= {name: line[name] for name in ("samples_per_second", "tokens", "seconds")}
         elif "eval_loss" in logs:
             line = {"validation_loss": logs["eval_loss"]}
             self._write(state, line | {"seconds": self._seconds()})

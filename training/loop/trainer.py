@@ -17,7 +17,7 @@ from trl import SFTTrainer
 from training.examples.batches import Collator, KeyedOrder, pieces
 from training.guards import IGNORED
 from training.job import Job
-from training.loop import arguments, checkpoints, metrics
+from training.loop import arguments, checkpoints, metrics, trackers
 from training.loop.callbacks import (
     Halt,
     KeepLayers,
@@ -207,8 +207,8 @@ def train(job: Job, model: Any, resume: Path | None, halt_at: int | None = None)
     recorder = MetricsCallback(job.metrics, batch_size, patience, is_first)
     if resume:
         log.info("going on from step %s", f"{started_at:,}")
-    if is_first:
-        recorder.go_on(metrics.trim(job.metrics, started_at))
+    lines = metrics.trim(job.metrics, started_at) if is_first else []
+    recorder.go_on(lines)
     stopper = SignalCallback(job.ranks)
     callbacks = [recorder, stopper, MovementCheck()]
     if halt_at is not None:
@@ -218,11 +218,14 @@ def train(job: Job, model: Any, resume: Path | None, halt_at: int | None = None)
     if _keeps_best(job):
         callbacks.append(SaveBest(job.checkpoints, job.ranks))
     with quietly(), stopper.listening():
-        recorder.trainer = trainer = make_trainer(job, model, callbacks)
+        tracked = trackers.of_job(job, lines) if is_first else []
+        recorder.trainer = trainer = make_trainer(job, model, [*callbacks, *tracked])
         try:
             trainer.train(resume_from_checkpoint=str(resume) if resume else None)
         finally:
             recorder.close()
+            for tracker in tracked:
+                tracker.close()
     state = trainer.state
     if stopper.stopped and state.global_step < state.max_steps:
         step, steps = f"{state.global_step:,}", f"{state.max_steps:,}"

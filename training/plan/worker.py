@@ -168,7 +168,7 @@ class Worker:
             config.checkpoints, eval_steps=len(batches), save_steps=len(batches),
             keep_best=False, patience=None,
         )  # fmt: skip
-        config = replace(config, optimisation=how, checkpoints=kept, report_to=[], logging_steps=1)
+        config = replace(config, optimisation=how, checkpoints=kept, logging_steps=1)
         job = replace(self._job, config=config, validation=self._longest_validation(candidate))
         clock = _clock(self._on_gpu)
         gc.collect()

@@ -38,7 +38,8 @@ WITHOUT = {
     ("evaluate", "pydivsufsort"): [EVALUATE],
     ("ui", "gradio"): ["inference serve --run r"],
     ("gpu", "unsloth"): ["training run --subset s --backend unsloth"],
-    ("tensorboard", "tensorboard"): ["training run --report_to [tensorboard]"],
+    ("track", "tensorboard"): ["training run --report_to [tensorboard]"],
+    ("track", "trackio"): ["training run --report_to [trackio]"],
     ("s3", "s3fs"): [
         "data show s3://bucket/a",
         "data subset --clean s3://bucket/a",

@@ -216,6 +216,7 @@ def test_no_model_is_needed_for_ready_texts(sample: Path, tmp_path: Path) -> Non
 def test_texts_of_the_run_stand_in_for_writing(
     trained: Path,
     sample: Path,
+    scheduler: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -224,8 +225,9 @@ def test_texts_of_the_run_stand_in_for_writing(
 
     out = tmp_path / "generated"
     settings = GenerateConfig(
-        run=str(trained), titles=str(sample), out=str(out), max_new_tokens=8, device="cpu"
-    )
+        run=str(trained), titles=str(sample), out=str(out), max_new_tokens=8, device="cpu",
+        scheduler=scheduler,
+    )  # fmt: skip
     generate.run(settings)
     written: list[str] = []
     write = systems.Writer.write

@@ -3,40 +3,40 @@
 import importlib.util
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.builders import run_python
-from tests.training.loop.test_keep_layers import SCRIPT
+from tests.training import counting
 from training.loop import metrics
 
 NAMES = ("loss", "grad_norm", "validation_loss")
 
 
-def train(words: list[str], out: Path, python: Callable[..., Any], *more: str) -> tuple[Any, int]:
+def train(
+    words: list[str], out: Path, count: Callable[[list[str]], list[int]], *more: str
+) -> tuple[dict[str, float], int]:
     """Give the figures of a step of 8 rows and its evaluation, and the forward passes it took."""
     flags = [
         "--optimisation.max_steps=1", "--optimisation.micro_batch_size=8",
         "--checkpoints.eval_steps=1", "--optimisation.order=random", f"--out={out}", *more,
     ]  # fmt: skip
-    done = python("-c", SCRIPT, *words, *flags)
-    assert done.returncode == 0, done.stderr
+    passes = count([*words, *flags])
     found: dict[str, float] = {}
     for line in metrics.read(out / "metrics.jsonl"):
         found |= {name: line[name] for name in NAMES if line.get(name) is not None}
-    return found, done.stdout.splitlines().count("layer 0")
+    return found, passes.count(0)
 
 
 def test_pieces_change_no_figure(words: list[str], tmp_path: Path) -> None:
-    whole, passes = train(words, tmp_path / "whole", run_python)
+    whole, passes = train(words, tmp_path / "whole", counting.count)
     # Rows have some 150 to 250 tokens.
     limit = "--optimisation.max_tokens=700"
-    pieces, more = train(words, tmp_path / "pieces", run_python, limit)
+    pieces, more = train(words, tmp_path / "pieces", counting.count, limit)
     assert more >= 2 * passes
     assert pieces == pytest.approx(whole, rel=1e-5)
     if importlib.util.find_spec("unsloth") is None:
         pytest.skip("unsloth is not installed")
-    unsloth, more = train(words, tmp_path / "unsloth", run_python, limit, "--backend=unsloth")
+    flags = (limit, "--backend=unsloth")
+    unsloth, more = train(words, tmp_path / "unsloth", counting.count_apart, *flags)
     assert more >= 2 * passes
     assert unsloth == pytest.approx(whole, rel=1e-4)
