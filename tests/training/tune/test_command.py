@@ -157,7 +157,7 @@ def test_a_trial_that_diverges_is_given_up_and_the_rest_goes_on(
     assert main([*search, f"--out={out}", "--space.batch_size=[8]"]) == 0
     output = capsys.readouterr().out
     assert "trial 1 (learning_rate" in output
-    assert "is given up: step 1: expected a finite loss" in output
+    assert "is given up: step 1: expected a finite training loss" in output
     trials = facts_of(out)["trials"]
     assert isinstance(trials, list)
     assert [bool(trial["fault"]) for trial in trials] == [True, False, False]
