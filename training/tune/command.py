@@ -37,6 +37,8 @@ log = logging.getLogger("catalogue")
 
 STAGE = "tune"
 _TRIALS_OF_RANGES = 15
+# Of a whole run: at each third, and at the first rung.
+_EVALUATIONS = 4
 
 
 def run(config: TuneConfig) -> Manifest:
@@ -177,30 +179,31 @@ class Search:
             ]
             planned = [choice.seconds for choice in choices if choice]
             return sum(planned) / len(planned)
-        whole = [t.seconds / t.steps[len(t.losses) - 1] * t.steps[-1]
-                 for t in self.study.trials if t.losses]  # fmt: skip
+        whole = [*filter(None, map(self._extrapolate, self.study.trials))]
         return sum(whole) / len(whole) if whole else 0.0
+
+    def _extrapolate(self, trial: Trial) -> float:
+        """Return what a trial should take to its end, by what it did so far; 0: nothing."""
+        lines = metrics.read(self._folder(trial) / "metrics.jsonl")
+        pairs = itertools.pairwise(lines)
+        evaluations = [b["seconds"] - a["seconds"] for a, b in pairs if "validation_loss" in b]
+        if not evaluations or not trial.steps:
+            return 0.0
+        trained = lines[-1]["seconds"] - sum(evaluations)
+        evaluation = sum(evaluations) / len(evaluations)
+        return float(trained / lines[-1]["step"] * trial.steps[-1] + _EVALUATIONS * evaluation)
 
     def _train(self, trial: Trial, rung: int, again: bool = False) -> None:
         """Train a trial to a rung, or once more from the start with another seed."""
         if self._is_too_late(trial, rung, again):
             self.study.decide("is_over", True)
             return
-        began, fault = time.perf_counter(), ""
-        loss = math.nan
-        try:
-            ready = self._prepare(trial, again)
-            self.study.note(trial.number, steps=list(ready.steps))
-            loss = self._advance(ready, ready.steps[rung])
-        except (BatchError, ModelError) as error:
-            fault = str(error)
-            self._lender = Lender()  # a model that ran out of memory holds what it had
-        if not fault and not math.isfinite(loss):
-            fault = f"a validation loss of {loss}"
+        began = time.perf_counter()
+        loss, fault = self._try(trial, rung, again)
         spent = time.perf_counter() - began
+        self.study.note(trial.number, seconds=trial.seconds + spent)
         name = results.name_of(trial.values) + (", second seed" if again else "")
         where = f"trial {trial.number + 1} ({name})"
-        self.study.note(trial.number, seconds=trial.seconds + spent)
         if fault:
             console.say(f"{where} is given up: {fault}")
             self.study.note(trial.number, **({"repeated": math.inf} if again else {"fault": fault}))
@@ -209,8 +212,20 @@ class Search:
             self.study.note(trial.number, repeated=loss)
         else:
             self.study.report(trial.number, rung, loss)
-        step, steps = ready.steps[rung], ready.steps[-1]
-        console.say(f"{where}: step {step:,} of {steps:,}, loss {loss:.4f}, {spent:.1f} s")
+        steps = self.study.trials[trial.number].steps
+        where = f"{where}: step {steps[rung]:,} of {steps[-1]:,}"
+        console.say(f"{where}, loss {loss:.4f}, {spent:.1f} s")
+
+    def _try(self, trial: Trial, rung: int, again: bool) -> tuple[float, str]:
+        """Return a trial's validation loss at a rung, and its fault; empty: none."""
+        try:
+            ready = self._prepare(trial, again)
+            self.study.note(trial.number, steps=list(ready.steps))
+            loss = self._advance(ready, ready.steps[rung])
+        except (BatchError, ModelError) as error:
+            self._lender = Lender()  # a model that ran out of memory holds what it had
+            return math.nan, str(error)
+        return loss, "" if math.isfinite(loss) else f"a validation loss of {loss}"
 
     def _is_too_late(self, trial: Trial, rung: int, again: bool) -> bool:
         """Return whether the budget would not pay for it."""
@@ -239,7 +254,7 @@ class Search:
         config = replace(applied(config, trial.values), tiny=None, base=self._base())
         config = replace(
             config,
-            out=str(self._out / "trials" / f"{trial.number:03d}{'-again' if again else ''}"),
+            out=str(self._folder(trial, again)),
             seed=config.seed + again,
             preview=0,
             overwrite=False,
@@ -269,6 +284,9 @@ class Search:
 
     def _note_seconds(self, began: float) -> None:
         self.study.decide("seconds", self._setup_seconds() + time.perf_counter() - began)
+
+    def _folder(self, trial: Trial, again: bool = False) -> Path:
+        return self._out / "trials" / f"{trial.number:03d}{'-again' if again else ''}"
 
     def _base(self) -> str:
         """Return the base as trials name it: one made here lies beside them."""
