@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from data import sampling, subset
 from data.__main__ import main
 from data.artefacts import manifest, schema, stage
+from data.artefacts.dataset import Subset
 from data.artefacts.folder import Folder, digest_bytes
 from data.artefacts.parts import read_batches
 from data.errors import ConfigError, ManifestError, OutputError, SubsetError
@@ -470,3 +471,27 @@ def test_rows_come_from_checked_files_alone(make: Callable[..., Path], tmp_path:
     for name in ("dataset_dict.json", "train/state.json", "train/dataset_info.json"):
         (copy / name).write_bytes(b"{")
     assert rows_of(copy, "train") == rows
+
+
+@pytest.mark.parametrize(
+    ("words", "size"), [((), 100), (("--size=300",), 299), (("--order=file", "--test=0"), 7)]
+)
+def test_a_shrunk_subset_is_the_one_that_the_command_makes(
+    make: Callable[..., Path], clean: Path, words: tuple[str, ...], size: int, tmp_path: Path
+) -> None:
+    own = make(*[word for word in words if "size" not in word], f"--size={size}")
+    small = subset.shrink(Subset.open(str(make(*words))), size, str(tmp_path / "small"))
+    assert small.count("train") == size
+    assert digest_files(small.path) == digest_files(own)
+    record = manifest.read(Folder(str(own)))
+    for name in ("identity", "counts", "facts", "inputs", "outputs", "made_from", "digest"):
+        assert getattr(small.record, name) == getattr(record, name), name
+    before = (small.path / "manifest.json").stat().st_mtime_ns
+    again = subset.shrink(Subset.open(str(make(*words))), size, str(small.path))
+    assert (again.path / "manifest.json").stat().st_mtime_ns == before
+
+
+def test_a_subset_does_not_grow(make: Callable[..., Path], tmp_path: Path) -> None:
+    with pytest.raises(SubsetError, match="expected 101 train rows, found 100"):
+        subset.shrink(Subset.open(str(make("--size=100"))), 101, str(tmp_path / "large"))
+    assert not (tmp_path / "large").exists()
