@@ -7,6 +7,7 @@ the index, and one range of rows at a time for their text, of at most 2 GiB.
 
 import os
 import shutil
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -153,23 +154,19 @@ def shrink(source: Subset, size: int, out: str) -> Subset:
             digest = manifest.identity_digest(identity)
             outputs, facts = _write(first, local_path(out, "--out"), digest)
             counts = record.counts
-            reasons = counts.dropped | {
-                "beyond_size": counts.dropped.get("beyond_size", 0) + beyond
-            }
-            dropped = {reason: reasons[reason] for reason in sorted(reasons) if reasons[reason]}
+            dropped = dict(sorted((Counter(counts.dropped) + Counter(beyond_size=beyond)).items()))
             counts = replace(counts, kept=counts.kept - beyond, dropped=dropped)
             work.finish(outputs, counts, record.inputs, record.made_from, facts)
     return Subset.open(out)
 
 
 def _first(source: Subset, split: str, count: int) -> Iterator[pa.Table]:
-    """Read the first rows of a split."""
-    for batch in source.batches(split):
-        if count > 0:
-            # Taken, not sliced: a slice keeps the bytes of the rows behind it.
-            places = np.arange(min(count, batch.num_rows))
-            yield pa.Table.from_batches([batch]).cast(_STORED).take(places)
-        count -= batch.num_rows
+    """Read the first rows of a split, in the ranges that ``_read_chosen`` reads."""
+    rows = source.rows(split, _STORED.names).slice(0, count)
+    lengths = (pc.binary_length(rows.column(name)).to_numpy() for name in ("title", "content"))
+    for start, stop in ranges(np.sum(list(lengths), axis=0)):
+        # Taken, not sliced: a slice keeps the bytes of the rows around it.
+        yield rows.cast(_STORED).take(np.arange(start, stop))
 
 
 def _choose(

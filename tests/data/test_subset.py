@@ -491,6 +491,16 @@ def test_a_shrunk_subset_is_the_one_that_the_command_makes(
     assert (again.path / "manifest.json").stat().st_mtime_ns == before
 
 
+def test_more_rows_than_a_batch_of_arrow_are_shrunk_to_the_same_bytes(tmp_path: Path) -> None:
+    rows = [(f"{i:06d}", f"Title {i}", f"Content {i}.") for i in range(2_000)]
+    clean = write_clean(tmp_path / "clean", rows)
+    for name, size in (("whole", 1_500), ("own", 1_100)):
+        subset.run(SubsetConfig(clean=str(clean), out=str(tmp_path / name), size=size))
+    whole = Subset.open(str(tmp_path / "whole"))
+    small = subset.shrink(whole, 1_100, str(tmp_path / "small"))
+    assert small.record.digest == Subset.open(str(tmp_path / "own")).record.digest
+
+
 def test_a_subset_does_not_grow(make: Callable[..., Path], tmp_path: Path) -> None:
     with pytest.raises(SubsetError, match="expected 101 train rows, found 100"):
         subset.shrink(Subset.open(str(make("--size=100"))), 101, str(tmp_path / "large"))
