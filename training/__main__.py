@@ -1,4 +1,4 @@
-"""Commands of the training stage: plan, run, export."""
+"""Commands of the training stage: plan, run, curve, export."""
 
 import sys
 from collections.abc import Sequence
@@ -7,6 +7,7 @@ from data.cli import command_line, interrupts
 from data.cli.command_line import Command
 from data.cli.extras import MODEL, TRAINING, Need
 from training.config import ExportConfig, PlanConfig, TrainConfig
+from training.curve.config import CurveConfig
 
 if __name__ == "__main__":
     interrupts.catch()  # before the imports that take a while
@@ -23,9 +24,14 @@ _NEEDS = (
     Need(("unsloth", "unsloth_zoo"), lambda config: config.backend == "unsloth"),
     *(_tracked_by(tracker) for tracker in _TRACKERS),
 )
+_MEASURES = Need(
+    ("pydivsufsort", "rapidfuzz", "regex", "rouge_score", "sacrebleu"),
+    lambda config: config.evaluate,
+)
 COMMANDS = {
     "plan": Command(PlanConfig, "training.plan.command:run", _NEEDS),
     "run": Command(TrainConfig, "training.run:run", _NEEDS),
+    "curve": Command(CurveConfig, "training.curve.command:run", (*_NEEDS, _MEASURES)),
     "export": Command(ExportConfig, "training.export:run", (MODEL,)),
 }
 

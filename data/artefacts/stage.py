@@ -32,6 +32,10 @@ _WRITES = {
         "adapter/*", "base/*", "checkpoints/*/*", "checkpoints/runs/*/*", "metrics.jsonl",
         "loss.png", "plan.json",
     ),
+    "curve": (
+        "curve.json", "curve.png", "plan.json", "losses/*", "base/*", "subsets/*/*",
+        "subsets/*/*/*",
+    ),
     "export": ("*.json", "*.safetensors", "*.jinja", "*.txt", "tokenizer.model"),
     "evaluate": ("report.json", "report.html"),
 }  # fmt: skip
