@@ -98,7 +98,7 @@ def test_what_a_curve_leaves(curve: Path, capsys: pytest.CaptureFixture[str]) ->
     assert values["foretold"]["seconds"] > 0
     assert values["lines"] == record.facts["lines"]
     assert (curve / "curve.png").read_bytes().startswith(b"\x89PNG")
-    assert data_main(["show", f"--path={curve}"]) == 0
+    assert data_main(["show", str(curve)]) == 0
     shown = capsys.readouterr().out
     assert "400 rows should reach" in shown
     assert shown.count("from train ") == 3
