@@ -4,6 +4,7 @@ Each size is a finished subset and each run a finished run, in folders inside th
 that an interrupted curve goes on from them and every other command takes them.
 """
 
+import gc
 import json
 import logging
 import math
@@ -20,7 +21,8 @@ from data.artefacts.folder import Artefact, Folder, digest_bytes, digest_file, l
 from data.artefacts.manifest import Counts, Manifest
 from data.artefacts.stage import Work, stage
 from data.errors import BatchError, ConfigError, OutputError, SubsetError
-from training import execution, job
+from training import execution, hardware, job
+from training.config import TrainConfig
 from training.curve import fit, losses, picture, quality, runs, summary
 from training.curve.config import CurveConfig
 from training.curve.runs import Pace, Planned
@@ -102,7 +104,9 @@ class _Study:
             self._train(ready, planned, nested[planned.rows], work.folder)
             if number == 0:
                 self._foretell_time(self._planned[1:])
-        self._lender = Lender()  # the model's memory is for the evaluation from here on
+        self._lender = Lender()
+        gc.collect()
+        hardware.forget_peak()  # the model's memory is for the evaluation from here on
         values = self._measure(work.folder)
         as_json = json.dumps(values, indent=1, allow_nan=False).encode()
         title = f"{self._config.subset}: loss by train rows"
@@ -140,7 +144,7 @@ class _Study:
             return self._subset
         return subsets.shrink(self._subset, size, str(self._out / "subsets" / str(size)))
 
-    def _settings(self, planned: Planned, subset: Subset, base: str) -> Any:
+    def _settings(self, planned: Planned, subset: Subset, base: str) -> TrainConfig:
         return runs.settings(self._config, planned, self._out / "runs", subset.path, base)
 
     def _prepare(self, largest: Subset) -> Job:
