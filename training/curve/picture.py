@@ -29,8 +29,8 @@ def draw(values: dict[str, Any], title: str) -> bytes:
         _draw_scores(axes[2], quality, {"repeating": _FORETOLD, "ended": _RUN})
         axes[1].set_ylabel("ROUGE-L", color=_INK)
         axes[2].set_ylabel("% of texts", color=_INK)
-        axes[2].legend(frameon=False, labelcolor=_INK, fontsize=9, loc="center left",
-                       bbox_to_anchor=(1, 0.5))  # fmt: skip
+        axes[2].legend(frameon=False, labelcolor=_INK, fontsize=9, loc="lower right",
+                       bbox_to_anchor=(1, 1), ncols=2, borderaxespad=0.2)  # fmt: skip
     for own in axes:
         _tidy(own)
     _scale(axes[-1], values)
