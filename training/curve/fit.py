@@ -73,7 +73,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class Curve:
-    """The losses by size with what they tell; all interval figures are of a single further run."""
+    """The losses by size and what they tell."""
 
     sizes: list[int]
     losses: list[Interval]

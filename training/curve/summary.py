@@ -49,7 +49,7 @@ def collect(
         rows: to foretell.
         seconds: that a run on these should take.
     """
-    values: dict[str, Any] = {
+    return {
         "format": FORMAT,
         "sizes": [
             {"rows": size, "seeds": len(own := [p for p in points if p.run.rows == size])}
@@ -66,22 +66,22 @@ def collect(
         "left_out": left_out,
         "fall": asdict(curve.fall),
         "spread": curve.spread,
-        "law": None,
-        "foretold": None,
-        "little_gain": None,
-        "band": [],
+        **_foretell(curve, rows, seconds),
     }
-    if curve.law and curve.laws:
-        law, end = curve.law, max(rows, curve.sizes[-1])
-        shown = np.unique(np.geomspace(curve.sizes[0], end, _BAND_POINTS).round().astype(int))
-        band = [(int(size), curve.foretell(int(size))) for size in shown]
-        values |= {
-            "law": {"a": float(law.a), "b": float(law.factor), "c": float(law.c)},
-            "foretold": {"rows": rows, **_loss(curve.foretell(rows)), "seconds": seconds},
-            "little_gain": {"share": LITTLE, **_little_gain(curve)},
-            "band": [{"rows": size, **_loss(interval)} for size, interval in band],
-        }
-    return values
+
+
+def _foretell(curve: Curve, rows: int, seconds: float | None) -> dict[str, Any]:
+    """Collect what the law says; nothing where there is none."""
+    if curve.law is None:
+        return {"law": None, "foretold": None, "little_gain": None, "band": []}
+    law, end = curve.law, max(rows, curve.sizes[-1])
+    shown = np.unique(np.geomspace(curve.sizes[0], end, _BAND_POINTS).round().astype(int))
+    return {
+        "law": {"a": float(law.a), "b": float(law.factor), "c": float(law.c)},
+        "foretold": {"rows": rows, **_loss(curve.foretell(rows)), "seconds": seconds},
+        "little_gain": {"share": LITTLE, **_little_gain(curve)},
+        "band": [{"rows": int(size), **_loss(curve.foretell(int(size)))} for size in shown],
+    }
 
 
 def _loss(interval: Interval) -> dict[str, float]:
