@@ -163,6 +163,14 @@ def parse_memory(text: str) -> int:
     return amount
 
 
+def duration(seconds: float) -> str:
+    """Write a time as a person says it: ``2 h 10``, ``5 min``, ``40 s``."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02}"
+
+
 def table(rows: Sequence[Sequence[str]], header: Sequence[str]) -> str:
     """Lay out a small table as text: first column left, the others right."""
     widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]

@@ -7,8 +7,9 @@ the index, and one range of rows at a time for their text, of at most 2 GiB.
 
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -111,14 +112,61 @@ def run(config: SubsetConfig) -> Manifest:
             console.say(f"{config.out} is already finished for this catalogue and config")
             return work.finished
         chosen, counts = earlier or _choose(clean, config, parent)
-        digest = manifest.identity_digest(identity)
-        outputs, facts = _write(clean, parent.parts, chosen, out, digest)
+        rows = {
+            split: (len(places.row), _read_chosen(clean, parent.parts, places))
+            for split, places in chosen.items()
+        }
+        outputs, facts = _write(rows, out, manifest.identity_digest(identity))
         made_from = (parent.as_parent(manifest.absolute(config.clean)),)
         result = work.finish(outputs, counts, parent.outputs, made_from, facts)
     console.say(manifest.funnel(result))
-    rows = ", ".join(f"{facts['rows'][split]:,} {split}" for split in facts["rows"])
-    console.say(f"{config.out} finished in {result.seconds:.1f} s: {rows}")
+    listed = ", ".join(f"{facts['rows'][split]:,} {split}" for split in facts["rows"])
+    console.say(f"{config.out} finished in {result.seconds:.1f} s: {listed}")
     return result
+
+
+def shrink(source: Subset, size: int, out: str) -> Subset:
+    """Write the subset of the first train rows of another, or find it written.
+
+    Args:
+        source: a finished subset.
+        size: train rows to take, at most those of the source.
+        out: folder; local.
+
+    Returns:
+        The same files, counts and digest as ``run`` with this size makes of the same catalogue.
+
+    Raises:
+        SubsetError: the source has fewer train rows.
+        OutputError: the folder holds another output.
+    """
+    record, rows = source.record, dict(source.record.facts["rows"])
+    beyond = rows["train"] - size
+    if beyond < 0:
+        raise SubsetError(str(source.path), f"{size:,} train rows", f"{rows['train']:,}")
+    known = {name: record.config[name] for name in ("clean", "order", "validation", "test")}
+    config = SubsetConfig(**known | {"size": size, "out": out})
+    identity = record.identity | {"size": size}
+    with stage(STAGE, config, out, identity) as work:
+        if not work.finished:
+            rows["train"] = size
+            first = {split: (count, _first(source, split, count)) for split, count in rows.items()}
+            digest = manifest.identity_digest(identity)
+            outputs, facts = _write(first, local_path(out, "--out"), digest)
+            counts = record.counts
+            dropped = dict(sorted((Counter(counts.dropped) + Counter(beyond_size=beyond)).items()))
+            counts = replace(counts, kept=counts.kept - beyond, dropped=dropped)
+            work.finish(outputs, counts, record.inputs, record.made_from, facts)
+    return Subset.open(out)
+
+
+def _first(source: Subset, split: str, count: int) -> Iterator[pa.Table]:
+    """Read the first rows of a split, in the ranges that ``_read_chosen`` reads."""
+    rows = source.rows(split, _STORED.names).slice(0, count)
+    lengths = (pc.binary_length(rows.column(name)).to_numpy() for name in ("title", "content"))
+    for start, stop in ranges(np.sum(list(lengths), axis=0)):
+        # Taken, not sliced: a slice keeps the bytes of the rows around it.
+        yield rows.cast(_STORED).take(np.arange(start, stop))
 
 
 def _choose(
@@ -247,25 +295,24 @@ def _check_size(config: SubsetConfig, available: int) -> None:
 
 
 def _write(
-    clean: Folder, parts: Sequence[Artefact], chosen: dict[str, Chosen], out: Path, digest: str
+    rows: Mapping[str, tuple[int, Iterator[pa.Table]]], out: Path, digest: str
 ) -> tuple[tuple[Artefact, ...], dict[str, Any]]:
-    """Write the dataset beside its final place, then move it there."""
+    """Write the dataset, the count and rows of its splits, beside its place and move it there."""
     work = out / _WORK
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     lengths: dict[str, int] = {"longest_title": 0, "longest_content": 0}
-    for split, rows in chosen.items():
-        batches = _read_chosen(clean, parts, rows)
-        _write_stream(work / f"{split}.arrow", batches, lengths)
-    _save(work, list(chosen), digest)
+    for split, (_, tables) in rows.items():
+        _write_stream(work / f"{split}.arrow", tables, lengths)
+    _save(work, list(rows), digest)
     for name in sorted(os.listdir(work / "dataset")):
         target = out / name
         if target.is_dir():
             shutil.rmtree(target)
         os.replace(work / "dataset" / name, target)
     shutil.rmtree(work)
-    rows_of = {split: len(rows.row) for split, rows in chosen.items()}
-    return _artefacts(out, rows_of), {"rows": rows_of, **lengths}
+    counts = {split: count for split, (count, _) in rows.items()}
+    return _artefacts(out, counts), {"rows": counts, **lengths}
 
 
 def _read_chosen(clean: Folder, parts: Sequence[Artefact], rows: Chosen) -> Iterator[pa.Table]:

@@ -300,6 +300,9 @@ class EvaluateConfig(BestOf):
     """Other rows never trained on, such as the dataset's own test file after cleaning: clean
     shards or a subset. Rows that a run was trained on are left out and counted."""
 
+    curve: str | None = placement(None)
+    """Folder of a `training curve` to show beside the losses; local or an fsspec URL."""
+
     rows: int | None = None
     """Held-out rows at most, and as many trained ones; none: all of the split."""
 

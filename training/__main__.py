@@ -1,4 +1,4 @@
-"""Commands of the training stage: plan, tune, run, export."""
+"""Commands of the training stage: plan, tune, run, curve, export."""
 
 import sys
 from collections.abc import Sequence
@@ -7,6 +7,7 @@ from data.cli import command_line, interrupts
 from data.cli.command_line import Command
 from data.cli.extras import MODEL, TRAINING, Need
 from training.config import TRACKERS, ExportConfig, PlanConfig, TrainConfig
+from training.curve.config import CurveConfig
 from training.tune.config import TuneConfig
 
 if __name__ == "__main__":
@@ -22,10 +23,15 @@ _NEEDS = (
     Need(("unsloth", "unsloth_zoo"), lambda config: config.backend == "unsloth"),
     *(_tracked_by(tracker) for tracker in TRACKERS),
 )
+_MEASURES = Need(
+    ("pydivsufsort", "rapidfuzz", "regex", "rouge_score", "sacrebleu"),
+    lambda config: config.evaluate,
+)
 COMMANDS = {
     "plan": Command(PlanConfig, "training.plan.command:run", _NEEDS),
     "tune": Command(TuneConfig, "training.tune.command:run", (*_NEEDS, Need(("optuna",)))),
     "run": Command(TrainConfig, "training.run:run", _NEEDS),
+    "curve": Command(CurveConfig, "training.curve.command:run", (*_NEEDS, _MEASURES)),
     "export": Command(ExportConfig, "training.export:run", (MODEL,)),
 }
 

@@ -93,10 +93,19 @@ def identify(config: TrainConfig, subset: Subset, base: Base | None = None) -> d
     return manifest.identify(config, **inputs)
 
 
-def prepare(config: TrainConfig, subset: Subset, out: Path, ranks: Ranks) -> Job:
+def prepare(
+    config: TrainConfig, subset: Subset, out: Path, ranks: Ranks, rows: Subset | None = None
+) -> Job:
     """Import the backend, find the base or build it in ``out``, and tokenise.
 
     Of several processes the first builds and tokenises.
+
+    Args:
+        config: of the run.
+        subset: that it trains on.
+        out: folder of the run.
+        ranks: processes of the run.
+        rows: what to train on where that is another subset than a tiny base is built from.
 
     Raises:
         ModelError: the base, its tokenizer or the adapter to go on from is missing or unfit.
@@ -112,22 +121,45 @@ def prepare(config: TrainConfig, subset: Subset, out: Path, ranks: Ranks) -> Job
         check_init_adapter(Path(config.init_adapter), base, config.lora)
     tokenizer = check(config, base, backend)
     hardware.limit_memory(config)
-    encoder = _encoder(config, tokenizer)
-
-    def tokenise(name: str) -> Tokenised:
-        share = config.max_truncated_share
-        split = Split(name, subset.dataset(name), subset.digest(name))
-        return ranks.in_turn(lambda: cache.prepare(split, encoder, config.tokenized, share))
-
-    validation = None
+    encoder, rows, validation = _encoder(config, tokenizer), rows or subset, None
     if config.checkpoints.eval_steps is not None:
-        if subset.count("validation"):
-            validation = tokenise("validation")
+        if rows.count("validation"):
+            validation = _tokenise("validation", config, rows, encoder, ranks)
         else:
             log.warning("no evaluation: %s has no validation rows", config.subset)
-    train, precision = tokenise("train"), hardware.precision(config)
-    lengths = encoder.completion_tokens(subset.rows("train", ["content"]).column("content"))
+    train = _tokenise("train", config, rows, encoder, ranks)
+    precision, lengths = hardware.precision(config), _completion_tokens(rows, encoder)
     return Job(config, out, ranks, base, backend, tokenizer, precision, train, validation, lengths)
+
+
+def on_rows(job: Job, config: TrainConfig, subset: Subset, out: Path) -> Job:
+    """Return the job of another run on the same base, validation rows and devices.
+
+    Args:
+        job: that is ready.
+        config: of the other run.
+        subset: whose train rows it takes.
+        out: its folder.
+
+    Raises:
+        BatchError: rows must not be trained on.
+    """
+    encoder = _encoder(config, job.tokenizer)
+    train = _tokenise("train", config, subset, encoder, job.ranks)
+    lengths = _completion_tokens(subset, encoder)
+    return replace(job, config=config, out=out, train=train, completion_tokens=lengths)
+
+
+def _tokenise(
+    name: str, config: TrainConfig, subset: Subset, encoder: Encoder, ranks: Ranks
+) -> Tokenised:
+    share = config.max_truncated_share
+    split = Split(name, subset.dataset(name), subset.digest(name))
+    return ranks.in_turn(lambda: cache.prepare(split, encoder, config.tokenized, share))
+
+
+def _completion_tokens(subset: Subset, encoder: Encoder) -> tuple[int, int]:
+    return encoder.completion_tokens(subset.rows("train", ["content"]).column("content"))
 
 
 def _encoder(config: TrainConfig, tokenizer: Any) -> Encoder:

@@ -36,12 +36,16 @@ _WRITES = {
         "best.yaml", "tune.png", "journal.log", "base/*", "trials/*/*", "trials/*/adapter/*",
         "trials/*/checkpoints/*/*", "trials/*/tensorboard/*",
     ),
+    "curve": (
+        "curve.json", "curve.png", "plan.json", "losses/*", "base/*", "subsets/*/*",
+        "subsets/*/*/*",
+    ),
     "export": ("*.json", "*.safetensors", "*.jinja", "*.txt", "tokenizer.model"),
     "evaluate": ("report.json", "report.html"),
 }  # fmt: skip
-# Where these keys are absent, the output has other noise, no checks, or texts that nothing kept
-# from looping; other absent keys say that an earlier version did not record them.
-_TELLING = ("noise", "checks", "best_of")
+# Where these keys are absent, the output has other noise, no checks, no curve, or texts that
+# nothing kept from looping; other absent keys say that an earlier version did not record them.
+_TELLING = ("noise", "checks", "best_of", "curve")
 
 
 @dataclass

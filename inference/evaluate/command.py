@@ -40,6 +40,8 @@ class Case:
     trained: dict[str, list[Trained]]
     """By run or ready texts, what it was trained on."""
     sides: list[EvalSet]
+    curve: Manifest | None = None
+    """Of the curve that is shown."""
 
 
 def run(config: EvaluateConfig) -> Manifest:
@@ -95,6 +97,7 @@ def identify(case: Case) -> dict[str, Any]:
         scorers={name: importlib.metadata.version(name) for name in _SCORERS},
         verdict=verdict.VERSION,
         **written,
+        **({"curve": case.curve.digest} if case.curve else {}),
     )
 
 
@@ -125,7 +128,17 @@ def find(config: EvaluateConfig) -> Case:
         if not len(sides[0]):
             raise _uncovered(texts, unseen)
     sides = [side for side in sides if len(side)]
-    return Case(config, subset, runs, ready, beside, trained, sides)
+    return Case(config, subset, runs, ready, beside, trained, sides, _curve(config))
+
+
+def _curve(config: EvaluateConfig) -> Manifest | None:
+    """Find the curve that is to be shown, and check its files."""
+    if config.curve is None:
+        return None
+    folder = Folder(config.curve)
+    record = manifest.read(folder, "curve")
+    record.check(folder)
+    return record
 
 
 def _trained(

@@ -207,6 +207,10 @@ def _coloured(cell: dict[str, Any] | None, metric: dict[str, Any]) -> str:
 
 def _charts(report: dict[str, Any]) -> str:
     figures = [_loss(run) for run in report["runs"]]
+    if curve := report["curve"]:
+        said = _text("; ".join(curve["lines"]))
+        drawn = f'<img alt="{said}" src="data:image/png;base64,{curve["picture"]}"><p>{said}</p>'
+        figures.insert(0, _figure("How many rows are enough", _text(curve["path"]), drawn))
     systems = [system for system in report["candidates"] if system["kind"] in _SHADES]
     for side, own in report["sides"].items():
         texts = [row["texts"] for row in report["rows"] if row["side"] == side]

@@ -1,5 +1,6 @@
 """What an evaluation measured, as plain values: the contents of ``report.json`` and of the page."""
 
+import base64
 import json
 import math
 from collections import Counter
@@ -54,6 +55,7 @@ def collect(
         "metrics": metrics.METRICS,
         "sides": {side.name: _side(side, compared, measured) for side in case.sides},
         "runs": [_run(path, model.record) for path, model in case.runs if model.record],
+        "curve": _curve(case),
         "funnel": _funnel(case.subset),
         "lineage": _lineage(case),
         "rows": [row for side in case.sides for row in _rows(side, compared, measured)],
@@ -176,6 +178,18 @@ def _curves(file: Path) -> tuple[Curve, Curve, str | None]:
                 curve.append((event.get("step", 0), round(value, 5)))
     why = None if len(curves["loss"]) > 1 else f"{file}: no losses, so none is drawn"
     return curves["loss"], curves["validation_loss"], why
+
+
+def _curve(case: "Case") -> dict[str, Any] | None:
+    """Take what the curve says and its picture, in base64; None: none is shown."""
+    if case.curve is None or case.config.curve is None:
+        return None
+    picture = Folder(case.config.curve).read("curve.png")
+    return {
+        "path": case.config.curve,
+        "lines": case.curve.facts["lines"],
+        "picture": base64.b64encode(picture).decode(),
+    }
 
 
 def _funnel(subset: Manifest) -> dict[str, Any]:

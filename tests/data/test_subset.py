@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from data import sampling, subset
 from data.__main__ import main
 from data.artefacts import manifest, schema, stage
+from data.artefacts.dataset import Subset
 from data.artefacts.folder import Folder, digest_bytes
 from data.artefacts.parts import read_batches
 from data.errors import ConfigError, ManifestError, OutputError, SubsetError
@@ -470,3 +471,37 @@ def test_rows_come_from_checked_files_alone(make: Callable[..., Path], tmp_path:
     for name in ("dataset_dict.json", "train/state.json", "train/dataset_info.json"):
         (copy / name).write_bytes(b"{")
     assert rows_of(copy, "train") == rows
+
+
+@pytest.mark.parametrize(
+    ("words", "size"), [((), 100), (("--size=300",), 299), (("--order=file", "--test=0"), 7)]
+)
+def test_a_shrunk_subset_is_the_one_that_the_command_makes(
+    make: Callable[..., Path], clean: Path, words: tuple[str, ...], size: int, tmp_path: Path
+) -> None:
+    own = make(*[word for word in words if "size" not in word], f"--size={size}")
+    small = subset.shrink(Subset.open(str(make(*words))), size, str(tmp_path / "small"))
+    assert small.count("train") == size
+    assert digest_files(small.path) == digest_files(own)
+    record = manifest.read(Folder(str(own)))
+    for name in ("identity", "counts", "facts", "inputs", "outputs", "made_from", "digest"):
+        assert getattr(small.record, name) == getattr(record, name), name
+    before = (small.path / "manifest.json").stat().st_mtime_ns
+    again = subset.shrink(Subset.open(str(make(*words))), size, str(small.path))
+    assert (again.path / "manifest.json").stat().st_mtime_ns == before
+
+
+def test_more_rows_than_a_batch_of_arrow_are_shrunk_to_the_same_bytes(tmp_path: Path) -> None:
+    rows = [(f"{i:06d}", f"Title {i}", f"Content {i}.") for i in range(2_000)]
+    clean = write_clean(tmp_path / "clean", rows)
+    for name, size in (("whole", 1_500), ("own", 1_100)):
+        subset.run(SubsetConfig(clean=str(clean), out=str(tmp_path / name), size=size))
+    whole = Subset.open(str(tmp_path / "whole"))
+    small = subset.shrink(whole, 1_100, str(tmp_path / "small"))
+    assert small.record.digest == Subset.open(str(tmp_path / "own")).record.digest
+
+
+def test_a_subset_does_not_grow(make: Callable[..., Path], tmp_path: Path) -> None:
+    with pytest.raises(SubsetError, match="expected 101 train rows, found 100"):
+        subset.shrink(Subset.open(str(make("--size=100"))), 101, str(tmp_path / "large"))
+    assert not (tmp_path / "large").exists()

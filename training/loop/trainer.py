@@ -162,6 +162,14 @@ class Trainer(SFTTrainer):  # type: ignore[misc]
         output.metrics[f"{prefix}_loss"] = float(total / learned)
         return output
 
+    def losses(self) -> Any:
+        """Evaluate, and return the nats and tokens of each micro-batch, a NumPy array [batches, 2].
+
+        A long micro-batch counts in pieces; the same rows always in the same ones.
+        """
+        self.evaluate()
+        return torch.stack(self._evaluated).double().cpu().numpy()
+
     def all_tokens(self) -> int:
         """Count the tokens trained on, in all processes together."""
         if self.args.world_size == 1:

@@ -158,7 +158,7 @@ class Search:
             most = self._most()
             budget = self._budget / seconds if seconds else math.inf
             if budget < 1:
-                expected = f"time for one trial, about {results.time(seconds)}"
+                expected = f"time for one trial, about {console.duration(seconds)}"
                 raise ConfigError("--budget", expected, str(self._config.budget))
             fitting = [n for n in range(1, most + 1) if halving.cost(n) <= budget]
             count = max(fitting, default=1)

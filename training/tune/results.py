@@ -39,14 +39,6 @@ class Spent:
         return 1 - min(self.training_seconds / self.seconds, 1.0) if self.seconds else 0.0
 
 
-def time(seconds: float) -> str:
-    """Return a time as a person says it."""
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60:02d} min"
-
-
 def name_of(values: dict[str, Any]) -> str:
     """Name a trial by its values."""
     return ", ".join(f"{name} {value:g}" for name, value in values.items())
@@ -62,7 +54,7 @@ def announcement(count: int, config: TuneConfig, seconds: float) -> str:
     """
     _, second, last = halving.places(count)
     runs = halving.cost(count)
-    total = f", about {time(runs * seconds)}" if seconds else ""
+    total = f", about {console.duration(runs * seconds)}" if seconds else ""
     names = ", ".join(config.space.dimensions)
     return (
         f"{count:,} trials of {names}: all to a ninth of their steps, {second} to a third, {last} "
@@ -113,8 +105,8 @@ def summary(config: TuneConfig, trials: Sequence[Trial], spent: Spent) -> str:
     ]  # fmt: skip
     lines = [
         console.table(rows, ("", "trial", *names, "steps", "loss", "")),
-        f"\n{spent.steps:,} steps in {time(spent.seconds)}, {spent.overhead:.0%} of it outside "
-        f"training; whole runs of all trials: {spent.whole_steps:,} steps",
+        f"\n{spent.steps:,} steps in {console.duration(spent.seconds)}, {spent.overhead:.0%} of "
+        f"it outside training; whole runs of all trials: {spent.whole_steps:,} steps",
     ]
     if edges := _edges(config.space, best):
         lines.append(f"at the edge of what was tried: {edges}; a wider --space may be better still")

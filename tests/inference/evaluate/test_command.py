@@ -1,5 +1,6 @@
 """The command evaluate: what it compares, flags and refuses, and what the report says."""
 
+import base64
 import dataclasses
 import importlib.metadata
 import json
@@ -15,7 +16,7 @@ import pytest
 
 from data import subset
 from data.artefacts import manifest, stage
-from data.artefacts.folder import Folder
+from data.artefacts.folder import Artefact, Folder, digest_bytes
 from data.artefacts.manifest import Counts, Manifest
 from data.artefacts.parts import commit_part, part_name
 from data.artefacts.run import Run, locate
@@ -667,3 +668,40 @@ def test_a_russian_catalogue_is_scored(tmp_path: Path) -> None:
         *(100, 100, 100, 100, 100),
     ]
     assert "unicode" in report["settings"]["signatures"]["rouge"]
+
+
+def _curve(folder: Path, line: str = "40,000 rows should reach 3.2") -> Path:
+    payload = b"\x89PNG a picture"
+    (to := Folder(str(folder))).commit("curve.png", payload)
+    output = Artefact("curve.png", 0, len(payload), digest_bytes(payload))
+    record = Manifest("curve", {}, {"line": line}, (), (output,), Counts(), facts={"lines": [line]})
+    record.write(to)
+    return folder
+
+
+def test_a_curve_is_shown_with_its_line(
+    sample: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    texts = _write_texts(tmp_path / "texts.jsonl", sample, lambda row: row["title"])
+    curve = str(_curve(tmp_path / "curve", "<b> 40,000 rows should reach 3.2"))
+    out = _judge(texts, sample, tmp_path, curve=curve)
+    page = (out / "report.html").read_text()
+    assert "&lt;b&gt; 40,000 rows should reach 3.2" in page
+    assert base64.b64encode(b"\x89PNG a picture").decode() in page
+    assert _report(out)["curve"]["lines"] == ["<b> 40,000 rows should reach 3.2"]
+    _judge(texts, sample, tmp_path, curve=curve)
+    assert "already finished" in capsys.readouterr().out
+    other = str(_curve(tmp_path / "other"))
+    for changed in (other, None):
+        with pytest.raises(OutputError, match="curve="):
+            _judge(texts, sample, tmp_path, curve=changed)
+    (Path(curve) / "curve.png").write_bytes(b"\x89PNG b picture")
+    with pytest.raises(ManifestError, match="expected the bytes that its manifest lists"):
+        _judge(texts, sample, tmp_path, curve=curve)
+
+
+def test_a_report_without_a_curve_is_not_one_with_it(sample: Path, tmp_path: Path) -> None:
+    texts = _write_texts(tmp_path / "texts.jsonl", sample, lambda row: row["title"])
+    assert _report(_judge(texts, sample, tmp_path))["curve"] is None
+    with pytest.raises(OutputError, match="curve="):
+        _judge(texts, sample, tmp_path, curve=str(_curve(tmp_path / "curve")))

@@ -1,0 +1,1 @@
+"""How many rows are enough: nested sizes, a law through their losses, what it foretells."""
