@@ -7,6 +7,7 @@ import numpy as np
 
 from data import charts
 from training.curve.summary import QUALITY
+from training.loop import metrics
 
 _INK, _RUN, _LAW, _FORETOLD = "#1f2933", "#2f6f9f", "#7b8794", "#c8553d"
 # Labels of sizes nearer to each other than this ratio would touch.
@@ -32,7 +33,7 @@ def draw(values: dict[str, Any], title: str) -> bytes:
         axes[2].legend(frameon=False, labelcolor=_INK, fontsize=9, loc="lower right",
                        bbox_to_anchor=(1, 1), ncols=2, borderaxespad=0.2)  # fmt: skip
     for own in axes:
-        _tidy(own)
+        metrics.tidy(own)
     _scale(axes[-1], values)
     axes[-1].set_xlabel("train rows", color=_INK)
     figure.suptitle(title, x=0.012, ha="left", color=_INK, fontsize=12, fontweight="bold")
@@ -95,11 +96,3 @@ def _scale(axes: Any, values: dict[str, Any]) -> None:
             shown.append(size)
     axes.set_xticks(shown, [f"{size:,}" for size in shown])
     axes.minorticks_off()
-
-
-def _tidy(axes: Any) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color("#cbd2d9")
-    axes.tick_params(colors=_INK, labelsize=9)
-    axes.grid(axis="y", color="#e4e7eb", linewidth=0.8)
-    axes.set_axisbelow(True)

@@ -141,7 +141,7 @@ def _draw_losses(axes: Any, cycles: list[list[Line]]) -> None:
         frameon=False, labelcolor=_INK, loc="lower right", bbox_to_anchor=(1, 1), ncols=2,
         borderaxespad=0.2,
     )  # fmt: skip
-    _tidy(axes)
+    tidy(axes)
 
 
 def _range(cycles: list[list[Line]]) -> tuple[float, float]:
@@ -198,7 +198,7 @@ def _draw_rates(axes: Any, cycles: list[list[Line]]) -> None:
             axes.ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
     axes.set_ylim(bottom=0)
     axes.set_ylabel("learning rate", color=_INK)
-    _tidy(axes)
+    tidy(axes)
 
 
 def _draw_time(axes: Any, lines: list[Line], plan: dict[str, Any], begin: int) -> None:
@@ -218,7 +218,7 @@ def _draw_time(axes: Any, lines: list[Line], plan: dict[str, Any], begin: int) -
     axes.set_ylim(bottom=0)
     axes.set_ylabel(name, color=_INK)
     axes.legend(frameon=False, labelcolor=_INK, fontsize=9)
-    _tidy(axes)
+    tidy(axes)
 
 
 def _smooth(values: np.ndarray, window: int) -> np.ndarray:
@@ -230,7 +230,8 @@ def _smooth(values: np.ndarray, window: int) -> np.ndarray:
     return smooth
 
 
-def _tidy(axes: Any) -> None:
+def tidy(axes: Any) -> None:
+    """Draw axes as all pictures of training have them."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color("#cbd2d9")
     axes.tick_params(colors=_INK, labelsize=9)

@@ -9,6 +9,7 @@ from typing import Any
 from data import charts, console
 from data.artefacts.folder import Folder
 from training.config import TrainConfig
+from training.loop import metrics
 from training.tune import halving
 from training.tune.config import Range, Space, TuneConfig, applied
 from training.tune.halving import SHARES, Trial
@@ -241,9 +242,7 @@ def _draw(axes: Any, groups: dict[str, list[Trial]], across: str, rung: int) -> 
     # What diverged would press all others to the bottom; its lines leave the picture at the top.
     axes.set_ylim(low if high < _HIGHEST * least else 0.95 * least, min(high, _HIGHEST * least))
     axes.set_xlabel(across.replace("_", " "), color=_INK)
-    axes.grid(axis="y", color="#e4e7eb", linewidth=0.8)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
+    metrics.tidy(axes)
     if any(groups):
         axes.legend(frameon=False, fontsize=9)
 
