@@ -48,7 +48,7 @@ lint: install
 	$(BIN)/python -m tests.house
 
 test: lint
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
 
 test-browser: install
 	$(BIN)/pip install -q -c constraints.txt -e '.[browser]'
