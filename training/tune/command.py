@@ -275,6 +275,7 @@ class Search:
             whole_steps=sum(t.steps[-1] for t in trials if t.steps),
             seconds=self._setup_seconds() + sum(t.seconds for t in trials),
             training_seconds=sum(lines[-1]["seconds"] for lines in figures if lines),
+            is_over=self._is_over,
         )
 
     def _setup_seconds(self) -> float:

@@ -33,6 +33,8 @@ class Spent:
     seconds: float
     training_seconds: float
     """Of the seconds, those in the training loop, evaluation and saving included."""
+    is_over: bool = False
+    """Whether more was wanted than the budget pays for."""
 
     @property
     def overhead(self) -> float:
@@ -56,10 +58,11 @@ def announcement(count: int, config: TuneConfig, seconds: float) -> str:
     _, second, last = halving.places(count)
     runs = halving.cost(count)
     total = f", about {console.duration(runs * seconds)}" if seconds else ""
-    names = ", ".join(config.space.dimensions)
+    within = f" within {config.budget}" if config.budget else ""
+    what = f"{count:,} trial{'' if count == 1 else 's'} of {', '.join(config.space.dimensions)}"
     return (
-        f"{count:,} trials of {names}: all to a ninth of their steps, {second} to a third, {last} "
-        f"to the end, the best with a second seed; at most {runs:.1f} whole runs{total}"
+        f"{what}{within}: all to a ninth of their steps, {second} to a third, {last} to the end, "
+        f"the best with a second seed; at most {runs:.1f} whole runs{total}"
     )
 
 
@@ -109,6 +112,8 @@ def summary(config: TuneConfig, trials: Sequence[Trial], spent: Spent) -> str:
         f"\n{spent.steps:,} steps in {console.duration(spent.seconds)}, {spent.overhead:.0%} of "
         f"it outside training; whole runs of all trials: {spent.whole_steps:,} steps",
     ]
+    if spent.is_over:
+        lines.append("the budget is spent: what else was wanted is left out")
     if edges := _edges(config.space, best):
         lines.append(f"at the edge of what was tried: {edges}; a wider --space may be better still")
     if not best.is_finished:
