@@ -158,9 +158,9 @@ class _Study:
     def _train(self, ready: Job, planned: Planned, nested: Subset, folder: Folder) -> None:
         """Train a run and measure its losses; one that diverges is left out."""
         config = self._settings(planned, nested, ready.config.base)
-        own = job.on_rows(ready, config, nested, Path(config.out))
         identity = job.identify(config, nested, ready.base)
         try:
+            own = job.on_rows(ready, config, nested, Path(config.out))
             record = self._advance(own, nested, identity)
             name = f"losses/{planned.name}.json"
             blocks = losses.of_run(folder, name, record, own, self._lender)

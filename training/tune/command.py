@@ -11,6 +11,7 @@ import os
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from data import console
 from data.artefacts.dataset import Subset
@@ -28,7 +29,7 @@ from training.plan import plan
 from training.plan.plan import Plan
 from training.processes import Ranks
 from training.tune import halving, results
-from training.tune.config import TuneConfig, applied, parse_time
+from training.tune.config import Range, TuneConfig, applied, parse_time
 from training.tune.halving import Trial
 from training.tune.results import Spent
 from training.tune.study import NAME, Study
@@ -98,8 +99,11 @@ class Search:
         self.study = Study(out, config.space, config.seed)
         self._budget = parse_time(config.budget) if config.budget else math.inf
         self._lender = Lender()
-        self._plans: dict[tuple[int, int], tuple[TrainConfig, Plan | None]] = {}
+        self._plans: dict[tuple[int, int], tuple[TrainConfig, Plan | None] | ModelError] = {}
         self._note_seconds(began)
+        if self.study.facts.get("budget") != config.budget:
+            for name, value in (("trials", None), ("is_over", False), ("budget", config.budget)):
+                self.study.decide(name, value)
 
     def run(self) -> None:
         """Train until nothing more is wanted, or the budget is spent.
@@ -118,6 +122,8 @@ class Search:
         while (best := halving.next_repeat(self.study.trials)) and not self._is_over:
             self._train(best, len(halving.SHARES) - 1, again=True)
         if halving.best(self.study.trials) is None:
+            if self._is_over:
+                raise self._unpaid(f"a first trial and {self._setup()} before it")
             fault = self.study.trials[0].fault
             hint = "see the first fault, and start afresh with --overwrite true"
             raise ModelError(self._config.out, "a trial that trains", f"none: {fault}", hint)
@@ -129,7 +135,7 @@ class Search:
 
     def _train_first(self) -> None:
         """Train trials to their first rung until one comes there: it tells what a run takes."""
-        while not any(trial.losses for trial in self.study.trials):
+        while not self._is_over and not any(trial.losses for trial in self.study.trials):
             if self.study.trials[-1].fault:
                 if len(self.study.trials) >= self._most():
                     return
@@ -151,36 +157,52 @@ class Search:
         return int(min(trials, size))
 
     def _decide_count(self) -> int:
-        """Return the number of trials; decided once, and announced."""
-        count = self.study.facts.get("trials")
+        """Return the number of trials; decided once a budget, and announced."""
         seconds = self._whole_seconds()
+        count = self.study.facts.get("trials")
         if count is None:
-            most = self._most()
-            budget = self._budget / seconds if seconds else math.inf
-            if budget < 1:
-                expected = f"time for one trial, about {console.duration(seconds)}"
-                raise ConfigError("--budget", expected, str(self._config.budget))
-            fitting = [n for n in range(1, most + 1) if halving.cost(n) <= budget]
+            most, left = self._most(), self._budget - self._setup_seconds()
+            if seconds > left:
+                about = f", about {console.duration(seconds)}" if seconds else ""
+                raise self._unpaid(f"one trial{about} and {self._setup()} before it")
+            fitting = [n for n in range(1, most + 1) if halving.cost(n) * seconds <= left]
             count = max(fitting, default=1)
             self.study.decide("trials", count)
         console.say(results.announcement(count, self._config, seconds))
         return int(count)
+
+    def _setup(self) -> str:
+        return console.duration(self._setup_seconds())
+
+    def _unpaid(self, what: str) -> ConfigError:
+        return ConfigError("--budget", f"time for {what}", str(self._config.budget))
 
     def _whole_seconds(self) -> float:
         """Return what a whole run should take, by the plans or what was trained; 0: unknown."""
         if self._config.plan:
             # All of them before a model is loaded, which would take memory from what is measured.
             space, recipe = self._config.space, self._config
-            sizes = space.batch_size or [recipe.optimisation.batch_size]
-            ranks = space.rank or [recipe.lora.r]
-            choices = [
-                self._planned({"batch_size": size, "rank": rank})[1]
-                for size, rank in itertools.product(sizes, ranks)
-            ]
-            planned = [choice.seconds for choice in choices if choice]
-            return sum(planned) / len(planned)
-        whole = [*filter(None, map(self._extrapolate, self.study.trials))]
+            sides: dict[str, Any] = {
+                "batch_size": space.batch_size or [recipe.optimisation.batch_size],
+                "rank": space.rank or [recipe.lora.r],
+            }
+            if epochs := space.epochs:
+                ends = [epochs.low, epochs.high] if isinstance(epochs, Range) else epochs
+                sides["epochs"] = ends
+            combined = itertools.product(*sides.values())
+            whole = [self._plan_seconds(dict(zip(sides, v, strict=True))) for v in combined]
+        else:
+            whole = [self._extrapolate(trial) for trial in self.study.trials]
+        whole = [*filter(None, whole)]
         return sum(whole) / len(whole) if whole else 0.0
+
+    def _plan_seconds(self, values: dict[str, Any]) -> float:
+        """Return what a plan says that a trial of these values takes; 0: there is no plan."""
+        try:
+            choice = self._prepare(Trial(0, values), again=False).choice
+        except ModelError:  # of this combination alone; its trials say so
+            return 0.0
+        return choice.seconds if choice else 0.0
 
     def _extrapolate(self, trial: Trial) -> float:
         """Return what a trial should take to its end, by what it did so far; 0: nothing."""
@@ -199,9 +221,11 @@ class Search:
             self.study.decide("is_over", True)
             return
         began = time.perf_counter()
-        loss, fault = self._try(trial, rung, again)
-        spent = time.perf_counter() - began
-        self.study.note(trial.number, seconds=trial.seconds + spent)
+        try:
+            loss, fault = self._try(trial, rung, again)
+        finally:  # an interrupted one took its time as well
+            spent = time.perf_counter() - began
+            self.study.note(trial.number, seconds=trial.seconds + spent)
         name = results.name_of(trial.values) + (", second seed" if again else "")
         where = f"trial {trial.number + 1} ({name})"
         if fault:
@@ -231,7 +255,8 @@ class Search:
         """Return whether the budget would not pay for it."""
         if math.isinf(self._budget):
             return False
-        whole = self._whole_seconds()
+        whole = self._plan_seconds(trial.values) or self._extrapolate(trial)
+        whole = whole or self._whole_seconds()
         reached = halving.SHARES[len(trial.losses) - 1] if trial.losses and not again else 0.0
         needed = (halving.SHARES[rung] - reached) * whole
         return self.spent().seconds + needed > self._budget
@@ -256,13 +281,18 @@ class Search:
             config,
             out=str(self._folder(trial, again)),
             seed=config.seed + again,
+            logging_steps=1,
             preview=0,
             overwrite=False,
         )
         rows, validation = len(self._job.train.rows), self._job.validation
-        steps = plan.length(config, rows, len(validation.rows) if validation else 0).steps
-        kept = Checkpoints(eval_steps=math.ceil(steps / 3), save_steps=steps, keep_best=True)
+        validated = len(validation.rows) if validation else 0
+        steps = plan.length(config, rows, validated).steps
+        every = results.evaluated_each(steps)
+        kept = Checkpoints(eval_steps=every, save_steps=steps, keep_best=True)
         config = replace(config, checkpoints=kept)
+        if choice:
+            choice = choice.for_length(plan.length(config, rows, validated))
         ready = replace(self._job, config=config, out=Path(config.out))
         return Prepared(ready, choice, halving.rung_steps(steps, config.optimisation.warmup_steps))
 
@@ -293,13 +323,23 @@ class Search:
         """Return the base as trials name it: one made here lies beside them."""
         return str(self._job.base.folder) if self._config.tiny else self._config.base
 
-    def _planned(self, values: dict[str, object]) -> tuple[TrainConfig, Plan | None]:
-        """Return the recipe with what a plan chose for a batch size and rank, made once."""
+    def _planned(self, values: dict[str, Any]) -> tuple[TrainConfig, Plan | None]:
+        """Return the recipe with what a plan chose for a batch size and rank, made once.
+
+        Raises:
+            ModelError: nothing fits.
+        """
         config = applied(self._config, values)
         key = (config.optimisation.batch_size, config.lora.r)
         if key not in self._plans:
             began = time.perf_counter()
-            self._plans[key] = planning.resolve(config, self._subset, Ranks())
+            try:
+                self._plans[key] = planning.resolve(config, self._subset, Ranks())
+            except ModelError as error:
+                self._plans[key] = error
             self._note_seconds(began)
-        planned, choice = self._plans[key]
+        outcome = self._plans[key]
+        if isinstance(outcome, ModelError):
+            raise outcome
+        planned, choice = outcome
         return replace(planned, plan=None), choice

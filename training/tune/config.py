@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
+from math import isfinite
 from typing import Any
 
 from data.artefacts.manifest import placement
@@ -40,7 +41,7 @@ class Space:
     epochs: Values | Range | None = None
     """Passes over the train rows."""
 
-    warmup_steps: Values | Range | None = None
+    warmup_steps: Values | None = None
     """As optimisation.warmup_steps."""
 
     weight_decay: Values | Range | None = None
@@ -55,9 +56,9 @@ class Space:
                 if not 0 <= values.low < values.high < math.inf:
                     found = f"{values.low} to {values.high}"
                     raise ConfigError(flag, "a range from 0, its low end below its high one", found)
-            elif not values or len(set(values)) < len(values):
-                found = "none" if not values else f"{values}"
-                raise ConfigError(flag, "different values", found)
+            elif not values or len(set(values)) < len(values) or not all(map(isfinite, values)):
+                found = ", ".join(map(str, values)) or "none"
+                raise ConfigError(flag, "different numbers", found)
 
     @property
     def dimensions(self) -> dict[str, Values | list[int] | Range]:
@@ -89,8 +90,9 @@ class TuneConfig(TrainConfig):
     trials: int | None = None
     """Combinations to try; none: as many as there are, or 15 of ranges, or as the budget allows."""
 
-    budget: str | None = None
-    """Time to search in, such as 90m or 2h; none: as long as it takes."""
+    budget: str | None = placement(None)
+    """Time to search in, such as 90m or 2h; none: as long as it takes. An interrupted search may go
+    on with another one."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -99,6 +101,10 @@ class TuneConfig(TrainConfig):
             parse_time(self.budget)
         if self.plan not in (None, "auto"):
             raise ConfigError("--plan", "auto or none: each batch size has its own", self.plan)
+        if self.space.epochs and self.optimisation.max_steps:
+            expected = "none, as max_steps decides how long a run is"
+            hint = "set --optimisation.max_steps null"
+            raise ConfigError("--space.epochs", expected, str(self.space.epochs), hint)
         if self.init_adapter and self.space.rank:
             expected = "none, as the adapter to go on from has its own"
             raise ConfigError("--space.rank", expected, str(self.space.rank))

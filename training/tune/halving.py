@@ -119,7 +119,8 @@ def next_repeat(trials: Sequence[Trial]) -> Trial | None:
     trials would take to their ends.
     """
     left = sum(trial.steps[-1] for trial in trials if trial.steps) / 2 - steps_taken(trials)
-    for place, trial in enumerate(finalists(trials)):
+    sound = [trial for trial in finalists(trials) if trial.repeated != math.inf]
+    for place, trial in enumerate(sound):
         may = place == 0 or len(trials) < _FEW or trial.steps[-1] <= left
         if trial.repeated is None and may:
             return trial
@@ -127,9 +128,14 @@ def next_repeat(trials: Sequence[Trial]) -> Trial | None:
 
 
 def best(trials: Sequence[Trial]) -> Trial | None:
-    """Return the best of all; of those that never came to their end, the one that led farthest."""
-    if ended := finalists(trials):
-        return min(ended, key=lambda trial: (trial.loss, trial.number))
+    """Return the best: of those with two seeds, else by one; else the one that led farthest."""
+    ended = finalists(trials)
+    for several in (
+        [trial for trial in ended if math.isfinite(trial.loss) and trial.repeated is not None],
+        [trial for trial in ended if trial.repeated is None],
+    ):
+        if several:
+            return min(several, key=lambda trial: (trial.loss, trial.number))
     sound = [trial for trial in trials if trial.losses and not trial.fault]
     ranking = lambda trial: (-len(trial.losses), trial.losses[-1], trial.number)  # noqa: E731
     return min(sound, key=ranking, default=None)

@@ -1,8 +1,8 @@
 """What a search ends with: its table, ``best.yaml``, ``tune.png`` and the facts of its manifest."""
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, is_dataclass
-from math import isfinite
+from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,11 @@ class Spent:
         return 1 - min(self.training_seconds / self.seconds, 1.0) if self.seconds else 0.0
 
 
+def evaluated_each(steps: int) -> int:
+    """Return after how many steps a trial of so many is evaluated, but for its first rung."""
+    return math.ceil(steps / 3)
+
+
 def name_of(values: dict[str, Any]) -> str:
     """Name a trial by its values."""
     return ", ".join(f"{name} {value:g}" for name, value in values.items())
@@ -62,7 +67,7 @@ def announcement(count: int, config: TuneConfig, seconds: float) -> str:
     what = f"{count:,} trial{'' if count == 1 else 's'} of {', '.join(config.space.dimensions)}"
     return (
         f"{what}{within}: all to a ninth of their steps, {second} to a third, {last} to the end, "
-        f"the best with a second seed; at most {runs:.1f} whole runs{total}"
+        f"the best with a second seed; some {runs:.1f} whole runs{total}"
     )
 
 
@@ -87,11 +92,11 @@ def facts(trials: Sequence[Trial], spent: Spent) -> dict[str, Any]:
 
 
 def _fault_again(trial: Trial) -> str:
-    return "" if trial.repeated is None or isfinite(trial.repeated) else _DIVERGED
+    return "" if trial.repeated is None or math.isfinite(trial.repeated) else _DIVERGED
 
 
 def _finite(loss: float | None) -> float | None:
-    return None if loss is None or not isfinite(loss) else loss
+    return None if loss is None or not math.isfinite(loss) else loss
 
 
 def summary(config: TuneConfig, trials: Sequence[Trial], spent: Spent) -> str:
@@ -119,9 +124,10 @@ def summary(config: TuneConfig, trials: Sequence[Trial], spent: Spent) -> str:
     if not best.is_finished:
         lines.append("no trial came to its end within the budget: this one led so far")
     recipe = Path(config.out) / RECIPE
+    planned = " --plan auto" if config.plan else ""
     lines.append(
         f"{recipe} is the best recipe, validation loss {_interval(best)}; train with: "
-        f"python -m training run --config {recipe} --subset {config.subset} --out …"
+        f"python -m training run --config {recipe} --subset {config.subset} --out …{planned}"
     )
     return "\n".join(lines)
 
@@ -147,7 +153,7 @@ def _outcome(trial: Trial) -> tuple[str, str]:
 
 def _interval(trial: Trial) -> str:
     """Tell a loss; of two seeds the mean, and both."""
-    if not trial.is_finished or trial.repeated is None or not isfinite(trial.repeated):
+    if not trial.is_finished or trial.repeated is None or not math.isfinite(trial.repeated):
         return f"{_last(trial):.4f}"
     low, high = sorted((trial.losses[-1], trial.repeated))
     return f"{trial.loss:.4f} ({low:.4f} to {high:.4f})"
@@ -177,7 +183,9 @@ def write(config: TuneConfig, trials: Sequence[Trial], out: Path) -> list[Path]:
 def _recipe(config: TuneConfig, best: Trial, count: int) -> str:
     import yaml
 
-    recipe = applied(config, best.values)
+    # The loss is that of the best of these evaluations.
+    kept = replace(config.checkpoints, eval_steps=evaluated_each(best.steps[-1]), keep_best=True)
+    recipe = replace(applied(config, best.values), checkpoints=kept)
     changed = _changed(recipe, TrainConfig())
     for name, value in best.values.items():
         section, key = ("lora", "r") if name == "rank" else ("optimisation", name)
@@ -234,12 +242,10 @@ def _draw(axes: Any, groups: dict[str, list[Trial]], across: str, rung: int) -> 
     for place, (key, group) in enumerate(groups.items()):
         colour = _COLOURS[place % len(_COLOURS)]
         rates = [trial.values[across] for trial in group]
-        losses = [
-            trial.loss if rung and isfinite(trial.loss) else trial.losses[rung] for trial in group
-        ]
+        losses = [_shown(trial, rung) for trial in group]
         axes.plot(rates, losses, "o-", color=colour, linewidth=1.4, markersize=5, label=key or None)
         for trial, rate in zip(group, rates, strict=True):
-            if rung and trial.repeated is not None and isfinite(trial.repeated):
+            if rung and trial.repeated is not None and math.isfinite(trial.repeated):
                 axes.plot([rate] * 2, [trial.losses[-1], trial.repeated], color=colour, linewidth=4,
                           alpha=0.35, solid_capstyle="butt")  # fmt: skip
     low, high = axes.get_ylim()
@@ -250,6 +256,11 @@ def _draw(axes: Any, groups: dict[str, list[Trial]], across: str, rung: int) -> 
     metrics.tidy(axes)
     if any(groups):
         axes.legend(frameon=False, fontsize=9)
+
+
+def _shown(trial: Trial, rung: int) -> float:
+    """Return the loss of a trial in the picture: at the end the mean of its seeds."""
+    return trial.loss if rung and math.isfinite(trial.loss) else trial.losses[rung]
 
 
 def _scale(axes: Any, values: list[float]) -> None:

@@ -18,9 +18,10 @@ def test_size_is_the_number_of_combinations() -> None:
 @pytest.mark.parametrize(
     ("space", "line"),
     [
-        ({"learning_rate": []}, "--space.learning_rate: expected different values, found none"),
-        ({"batch_size": [8, 8]}, "--space.batch_size: expected different values"),
+        ({"learning_rate": []}, "--space.learning_rate: expected different numbers, found none"),
+        ({"batch_size": [8, 8]}, "--space.batch_size: expected different numbers, found 8, 8"),
         ({"learning_rate": Range(1e-2, 1e-3)}, "its low end below its high one, found 0.01"),
+        ({"weight_decay": [float("nan")]}, "expected different numbers, found nan"),
         ({"weight_decay": Range(-1.0, 1.0)}, "a range from 0"),
         ({"learning_rate": None, "batch_size": None}, "--space: expected a setting"),
     ],
@@ -37,6 +38,10 @@ def test_a_space_without_values_is_refused(space: dict[str, Any], line: str) -> 
         ({"space": Space(rank=[0])}, "--lora.r: expected at least 1"),
         ({"space": Space(warmup_steps=[2.5])}, "a share below 1 or a whole number"),
         ({"space": Space(rank=[8]), "init_adapter": "a"}, "--space.rank: expected none"),
+        (
+            {"space": Space(epochs=[1, 2]), "optimisation": Optimisation(max_steps=9)},
+            "--space.epochs: expected none, as max_steps",
+        ),
         ({"trials": 0}, "--trials: expected at least 1"),
         ({"budget": "soon"}, "--budget: expected a time such as 90m or 2h, found soon"),
         ({"budget": "0h"}, "--budget"),

@@ -128,3 +128,16 @@ def test_a_recipe_that_diverges_with_a_second_seed_is_not_the_best() -> None:
     second = Trial(1, {}, (3.0, 2.5, 2.1), steps=STEPS)
     assert halving.best([first, second]) is second
     assert halving.next_repeat([first, second]) is second
+
+
+def test_a_second_seed_never_counts_against_those_without_one() -> None:
+    """One lucky seed of another trial is no better than two."""
+    first = Trial(0, {}, (3.0, 2.5, 1.000), steps=STEPS, repeated=1.020)
+    second = Trial(1, {}, (3.0, 2.5, 1.008), steps=STEPS)
+    assert halving.best([first, second]) is first
+
+
+def test_where_all_second_seeds_diverge_the_first_ones_decide() -> None:
+    first = Trial(0, {}, (3.0, 2.5, 1.3), steps=STEPS, repeated=math.inf)
+    second = Trial(1, {}, (3.0, 2.5, 1.0), steps=STEPS, repeated=math.inf)
+    assert halving.best([first, second]) is second
