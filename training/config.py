@@ -1,7 +1,8 @@
 """Settings of the commands. Imports nothing heavy."""
 
-from dataclasses import dataclass, field
-from typing import Literal
+import math
+from dataclasses import dataclass, field, replace
+from typing import Literal, Self
 
 from data.artefacts.manifest import placement
 from data.console import parse_memory
@@ -228,6 +229,14 @@ class Checkpoints:
             expected = f"a number of steps, as {reason} by validation loss"
             raise ConfigError("--checkpoints.eval_steps", expected, "none")
 
+    def by_thirds(self, steps: int) -> "Checkpoints":
+        """Evaluate after each third of so many steps and keep the best, so that runs compare."""
+        third = math.ceil(steps / 3)
+        return replace(
+            self, eval_steps=third, save_steps=min(third, self.save_steps), keep_best=True,
+            patience=None,
+        )  # fmt: skip
+
 
 @dataclass(frozen=True)
 class TrainConfig:
@@ -318,6 +327,12 @@ class TrainConfig:
         if self.backend == "transformers" and checkpointing == "unsloth":
             expected = "none or every, as the backend is transformers"
             raise ConfigError("--optimisation.gradient_checkpointing", expected, checkpointing)
+
+    @classmethod
+    def of(cls, config: "TrainConfig") -> Self:
+        """Return the settings of a run alone, of a command that has more."""
+        names = TrainConfig.__dataclass_fields__
+        return cls(**{name: getattr(config, name) for name in names})
 
 
 @dataclass(frozen=True)

@@ -96,13 +96,12 @@ class Lender:
         """Return the model; who borrowed it before must be done with it."""
         config, how = job.config, job.config.optimisation
         loaded = (config.lora, config.seed, how.gradient_checkpointing, how.attention)
+        if loaded != self._loaded:
+            self._model = None
         # What the last borrower's optimizer held is free from here on.
         gc.collect()
         hardware.forget_peak()
-        if loaded != self._loaded:
-            self._model = None
-            gc.collect()
-            hardware.forget_peak()
+        if self._model is None:
             self._model = load_model(config, job.base, job.backend, job.precision)
             self._first = {name: p.detach().clone() for name, p in self._trainable()}
             self._loaded = loaded

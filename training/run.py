@@ -2,7 +2,6 @@
 
 import contextlib
 import logging
-import os
 
 from data import console
 from data.artefacts import manifest
@@ -28,9 +27,6 @@ def run(config: TrainConfig) -> Manifest | None:
         BatchError: rows or losses must not be trained on.
         OutputError: the folder holds another output.
     """
-    # Read when torch loads. By default OpenMP's threads spin while they wait: two processes on
-    # two cores then get 4 steps/s of a tiny model each, with a short spin 20 (alone: 44 and 36).
-    os.environ.setdefault("GOMP_SPINCOUNT", "500")
     if config.preview:
         job.preview(config)
         return None

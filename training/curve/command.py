@@ -8,7 +8,6 @@ import gc
 import json
 import logging
 import math
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -49,7 +48,6 @@ def run(config: CurveConfig) -> Manifest:
         BatchError: not one run ended with a finite loss.
         OutputError: the folder holds another output.
     """
-    os.environ.setdefault("GOMP_SPINCOUNT", "500")  # as in ``run``
     processes.refuse_several("curve")
     subset = job.open_subset(config.subset)
     _check(config, subset)

@@ -1,19 +1,16 @@
 """The runs of a curve: how many of each size, with which settings, and how long they take."""
 
-import dataclasses
-import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from data.artefacts.manifest import Manifest
-from training.config import Checkpoints, TrainConfig
+from training.config import TrainConfig
 from training.curve.config import CurveConfig
 from training.loop import metrics
 from training.plan import plan
 from training.plan.plan import Plan
 
 _MOST_SEEDS = 3
-_EVALUATIONS = 3
 
 
 @dataclass(frozen=True)
@@ -69,22 +66,16 @@ def steps_of(config: TrainConfig, rows: int) -> int:
 
 def settings(config: CurveConfig, run: Planned, out: Path, subset: Path, base: str) -> TrainConfig:
     """Return a run's settings: the recipe, evaluated after each third, the best third kept."""
-    fields = {item.name: getattr(config, item.name) for item in dataclasses.fields(TrainConfig)}
-    third = math.ceil(steps_of(config, run.rows) / _EVALUATIONS)
-    kept = config.checkpoints
-    own = {
-        "subset": str(subset),
-        "out": str(out / run.name),
-        "base": base,
-        "tiny": None,
-        "seed": run.seed,
-        "checkpoints": Checkpoints(
-            eval_steps=third, save_steps=min(third, kept.save_steps),
-            save_total_limit=kept.save_total_limit, keep_best=True,
-        ),
-        "overwrite": False,
-    }  # fmt: skip
-    return TrainConfig(**fields | own)
+    return replace(
+        TrainConfig.of(config),
+        subset=str(subset),
+        out=str(out / run.name),
+        base=base,
+        tiny=None,
+        seed=run.seed,
+        checkpoints=config.checkpoints.by_thirds(steps_of(config, run.rows)),
+        overwrite=False,
+    )
 
 
 def seconds_of(run: Path) -> float:

@@ -53,8 +53,7 @@ def resolve(config: TrainConfig, subset: Subset, ranks: Ranks) -> tuple[TrainCon
     if own.exists() and not config.overwrite:  # of the run that is resumed
         choice = _read(own)
     elif config.plan == "auto":
-        names = TrainConfig.__dataclass_fields__
-        settings = PlanConfig(**{name: getattr(config, name) for name in names})
+        settings = PlanConfig.of(config)
         choice = _plan_in_first(settings, subset, ranks)
     else:
         path = Path(config.plan)

@@ -8,7 +8,6 @@ import gc
 import importlib.util
 import itertools
 import logging
-import os
 import shutil
 import time
 from dataclasses import dataclass, replace
@@ -65,7 +64,6 @@ def serve(pipe: Connection, config: PlanConfig, candidate: Candidate, folder: st
     """
     interrupts.end_with_parent()
     logging.getLogger("catalogue").setLevel(logging.ERROR)
-    os.environ.setdefault("GOMP_SPINCOUNT", "500")
     processes.leave()
     try:
         worker = Worker(config, candidate, Path(folder))

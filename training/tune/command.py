@@ -5,9 +5,7 @@ and the rows are tokenised once. What is decided lies in the journal before it i
 """
 
 import itertools
-import logging
 import math
-import os
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -34,8 +32,6 @@ from training.tune.halving import Trial
 from training.tune.results import Spent
 from training.tune.study import NAME, Study
 
-log = logging.getLogger("catalogue")
-
 STAGE = "tune"
 _TRIALS_OF_RANGES = 15
 # Of a whole run: at each third, and at the first rung.
@@ -51,7 +47,6 @@ def run(config: TuneConfig) -> Manifest:
         ModelError: the base cannot be trained, or no trial came anywhere.
         OutputError: the folder holds another output.
     """
-    os.environ.setdefault("GOMP_SPINCOUNT", "500")  # as a run has it
     processes.refuse_several("tune")
     subset = job.open_subset(config.subset)
     if not subset.count("validation"):
@@ -288,9 +283,7 @@ class Search:
         rows, validation = len(self._job.train.rows), self._job.validation
         validated = len(validation.rows) if validation else 0
         steps = plan.length(config, rows, validated).steps
-        every = results.evaluated_each(steps)
-        kept = Checkpoints(eval_steps=every, save_steps=steps, keep_best=True)
-        config = replace(config, checkpoints=kept)
+        config = replace(config, checkpoints=self._config.checkpoints.by_thirds(steps))
         if choice:
             choice = choice.for_length(plan.length(config, rows, validated))
         ready = replace(self._job, config=config, out=Path(config.out))

@@ -136,6 +136,5 @@ def applied(config: TrainConfig, values: Mapping[str, Any]) -> TrainConfig:
     batch = how.get("batch_size", config.optimisation.batch_size)
     micro = config.optimisation.micro_batch_size
     how["micro_batch_size"] = math.gcd(batch, micro) if micro else None
-    names = (field.name for field in fields(TrainConfig))
-    recipe = TrainConfig(**{name: getattr(config, name) for name in names})
-    return replace(recipe, lora=lora, optimisation=replace(config.optimisation, **how))
+    optimisation = replace(config.optimisation, **how)
+    return replace(TrainConfig.of(config), lora=lora, optimisation=optimisation)

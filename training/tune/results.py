@@ -42,11 +42,6 @@ class Spent:
         return 1 - min(self.training_seconds / self.seconds, 1.0) if self.seconds else 0.0
 
 
-def evaluated_each(steps: int) -> int:
-    """Return after how many steps a trial of so many is evaluated, but for its first rung."""
-    return math.ceil(steps / 3)
-
-
 def name_of(values: dict[str, Any]) -> str:
     """Name a trial by its values."""
     return ", ".join(f"{name} {value:g}" for name, value in values.items())
@@ -184,7 +179,7 @@ def _recipe(config: TuneConfig, best: Trial, count: int) -> str:
     import yaml
 
     # The loss is that of the best of these evaluations.
-    kept = replace(config.checkpoints, eval_steps=evaluated_each(best.steps[-1]), keep_best=True)
+    kept = config.checkpoints.by_thirds(best.steps[-1])
     recipe = replace(applied(config, best.values), checkpoints=kept)
     changed = _changed(recipe, TrainConfig())
     for name, value in best.values.items():

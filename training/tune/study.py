@@ -5,7 +5,6 @@ come from Optuna's samplers, each drawn from the trials before it and the trial'
 same search draws the same values, however often it was interrupted.
 """
 
-import logging
 import os
 import warnings
 from pathlib import Path
@@ -13,8 +12,6 @@ from typing import Any
 
 from training.tune.config import Range, Space
 from training.tune.halving import Trial
-
-log = logging.getLogger("catalogue")
 
 NAME = "journal.log"
 _SEEDS = 1_000_003
