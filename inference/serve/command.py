@@ -70,8 +70,8 @@ def run(config: ServeConfig) -> None:
         console.say(f"serving on http://{config.host}:{port} (end with Ctrl-C)")
         settings = uvicorn.Config(
             app, log_level="error", timeout_graceful_shutdown=2, http=connections.Connection,
-            ws="none", limit_concurrency=connections.MOST, h11_max_incomplete_event_size=2**14,
-            backlog=connections.ACCEPTED_AT_ONCE,
+            ws="none", limit_concurrency=connections.MOST, backlog=connections.ACCEPTED_AT_ONCE,
+            h11_max_incomplete_event_size=guard.LONGEST_HEAD,
         )  # fmt: skip
         connections.Server(settings).run(sockets=[listener])
 

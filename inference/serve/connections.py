@@ -7,12 +7,15 @@ resets a connection that is closed with bytes unread, and the client may never s
 
 import asyncio
 import socket
+import sys
 from collections.abc import Callable
 from typing import Any
 
 import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from inference.serve.guard import HEAD_IS_TOO_LONG
 
 MOST = 512
 """Connections at a time; more are answered with 503."""
@@ -77,6 +80,21 @@ class Connection(H11Protocol):
         super().data_received(data)
         if not self._is_between():
             self._stop_waiting()
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is no request; a head too long as the guard does, in whatever pieces."""
+        error = sys.exception()
+        if not isinstance(error, h11.RemoteProtocolError) or error.error_status_hint != 431:
+            super().send_400_response(msg)
+            return
+        headers = [("content-type", "text/plain; charset=utf-8"), ("connection", "close")]
+        for event in (
+            h11.Response(status_code=431, headers=headers),
+            h11.Data(data=f"{HEAD_IS_TOO_LONG}\n".encode()),
+            h11.EndOfMessage(),
+        ):
+            self.transport.write(self.conn.send(event))
+        self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget it."""

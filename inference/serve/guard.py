@@ -26,7 +26,9 @@ _log = logging.getLogger("catalogue")
 
 BODY_SECONDS = 10.0
 """In which a whole body must come."""
-_LONGEST_HEAD = 16_384
+LONGEST_HEAD = 16_384
+"""Bytes of a request's head."""
+HEAD_IS_TOO_LONG = f"address and headers: expected at most {LONGEST_HEAD:,} bytes, found more"
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _WILDCARDS = frozenset({"", "0.0.0.0", "::"})  # noqa: S104  # compared with, not bound to
 _NAME = r"[A-Za-z0-9_-][A-Za-z0-9._-]*"
@@ -132,8 +134,8 @@ class Guard:
             key.decode("latin-1").lower(): value.decode("latin-1")
             for key, value in scope["headers"]
         }
-        if sum(map(len, headers.values())) > _LONGEST_HEAD:
-            raise Refusal(431, f"headers: expected at most {_LONGEST_HEAD:,} bytes, found more")
+        if len(path) + sum(map(len, headers.values())) > LONGEST_HEAD:
+            raise Refusal(431, HEAD_IS_TOO_LONG)
         check_host(headers, self._policy)
         check_origin(headers)
         method = _method_of(path)
