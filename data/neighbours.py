@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from data.prompt import Neighbour
 from data.sampling import normalise_title
-from data.text import words
+from data import words
 
 ROWS = pa.schema(
     [
