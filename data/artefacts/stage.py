@@ -43,9 +43,10 @@ _WRITES = {
     "export": ("*.json", "*.safetensors", "*.jinja", "*.txt", "tokenizer.model"),
     "evaluate": ("report.json", "report.html"),
 }  # fmt: skip
-# Where these keys are absent, the output has other noise, no checks, no curve, or texts that
-# nothing kept from looping; other absent keys say that an earlier version did not record them.
-_TELLING = ("noise", "checks", "best_of", "curve")
+# Where these keys are absent, the output has other noise, no checks, no curve, no families, or
+# texts that nothing kept from looping; other absent keys say that an earlier version did not
+# record them.
+_TELLING = ("noise", "checks", "best_of", "curve", "similarity")
 
 
 @dataclass

@@ -19,7 +19,8 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from inference import fidelity, words
+from data import words
+from inference import fidelity
 
 Floats = NDArray[np.float64]
 Score = Callable[[Floats], Floats]
