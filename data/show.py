@@ -29,6 +29,7 @@ _HIDDEN_CONFIG = {"overwrite"}
 _BEGINNING = 80
 """Bytes of a quarantined line that are listed."""
 _ROWS_AT_ONCE = 100
+_FAMILIES, _FAMILY_TITLES = 3, 4
 _LENGTHS = "content_lengths"
 """The fact that says how long the texts were, read and kept: drawn, not printed."""
 _TEXT_OF = {"clean": "content", "subset": "content", "generate": "description"}
@@ -81,6 +82,7 @@ def run(config: ShowConfig) -> Manifest:
     _section("Lineage", _lineage(record))
     _section("Versions", [", ".join(f"{name} {v}" for name, v in record.versions.items())])
     _section("Quarantined lines", _quarantined(folder, record, config.quarantined))
+    _section("Largest families of train rows", _largest_families(folder, record))
     _section("First rows", _first_rows(folder, record, config.rows))
     _draw(config, folder, record)
     return record
@@ -145,6 +147,22 @@ def _quarantined(folder: Folder, record: Manifest, most: int | Literal["all"]) -
         yield f"… and {total - listed:,} more: --quarantined all lists them"
     if "source" in first:
         yield f"a line as it stands: {line_command(record, first)}"
+
+
+def _largest_families(folder: Folder, record: Manifest) -> Iterator[str]:
+    """List the titles of the largest families of a subset, each once."""
+    if "families" not in record.facts:  # no subset, or an earlier version's
+        return
+    rows = Subset.open(folder.url).rows("train", ["title", "family"])
+    _, first, places, sizes = np.unique(
+        rows.column("family").to_numpy(), return_index=True, return_inverse=True,
+        return_counts=True,
+    )  # fmt: skip
+    for family in np.lexsort((first, -sizes))[:_FAMILIES]:
+        if sizes[family] > 1:
+            titles = rows.column("title").take(np.flatnonzero(places == family))
+            listed = "; ".join(islice(dict.fromkeys(titles.to_pylist()), _FAMILY_TITLES))
+            yield f"{sizes[family]:,} rows: {textwrap.shorten(listed, 240, placeholder=' …')}"
 
 
 def _beginning(text: bytes | str) -> str:

@@ -13,7 +13,7 @@ from inference.config import AskConfig, EvaluateConfig, GenerateConfig, ServeCon
 if __name__ == "__main__":
     interrupts.catch()  # before the imports that take a while
 
-_MEASURES = Need(("pydivsufsort", "rapidfuzz", "regex", "rouge_score", "sacrebleu"))
+_MEASURES = Need(("pydivsufsort", "rapidfuzz", "rouge_score", "sacrebleu"))
 _RUNS = replace(MODEL, when=lambda config: bool(config.runs))
 _PAGE = Need(("gradio", "fastapi", "uvicorn"))
 COMMANDS = {

@@ -25,7 +25,7 @@ _NEEDS = (
     *(_tracked_by(tracker) for tracker in TRACKERS),
 )
 _MEASURES = Need(
-    ("pydivsufsort", "rapidfuzz", "regex", "rouge_score", "sacrebleu"),
+    ("pydivsufsort", "rapidfuzz", "rouge_score", "sacrebleu"),
     lambda config: config.evaluate,
 )
 COMMANDS = {

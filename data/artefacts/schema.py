@@ -35,8 +35,11 @@ CLEAN = pa.schema(
 QUARANTINE = pa.schema([*_LINE, _required("line", pa.binary()), _required("reason", pa.string())])
 """Lines that are no records, as they stand (the first ``QUARANTINED_LINE_BYTES`` bytes)."""
 
-SUBSET = pa.schema([*_TEXT, _required("sample_key", pa.uint64()), *_LINE])
-"""Rows of one split of a subset, in sample-key order."""
+SUBSET = pa.schema(
+    [*_TEXT, _required("sample_key", pa.uint64()), *_LINE, _required("family", pa.uint64())]
+)
+"""Rows of one split of a subset, in sample-key order; ``family`` is the same for rows that say
+nearly the same, in whatever subset of the catalogue."""
 
 GENERATED = pa.schema(
     [

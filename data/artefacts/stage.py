@@ -45,10 +45,10 @@ _WRITES = {
     ),
     "evaluate": ("report.json", "report.html"),
 }  # fmt: skip
-# Where these keys are absent, the output has other noise, no checks, no curve, prompts without
-# neighbours, or texts that nothing kept from looping; other absent keys say that an earlier version
-# did not record them.
-_TELLING = ("noise", "checks", "best_of", "curve", "neighbours")
+# Where these keys are absent, the output has other noise, no checks, no curve, no families, prompts
+# without neighbours, or texts that nothing kept from looping; other absent keys say that an earlier
+# version did not record them.
+_TELLING = ("noise", "checks", "best_of", "curve", "similarity", "neighbours")
 
 
 @dataclass

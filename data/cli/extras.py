@@ -17,7 +17,7 @@ _EXTRA_OF = {
          "matplotlib", "optuna", "bm25s"), "train",
     ),
     **dict.fromkeys(("unsloth", "unsloth_zoo", "bitsandbytes"), "gpu"),
-    **dict.fromkeys(("pydivsufsort", "regex", "rouge_score", "sacrebleu"), "evaluate"),
+    **dict.fromkeys(("pydivsufsort", "rouge_score", "sacrebleu"), "evaluate"),
     **dict.fromkeys(("gradio", "fastapi", "uvicorn"), "ui"),
     **dict.fromkeys(("tensorboard", "trackio"), "track"),
 }  # fmt: skip

@@ -1,7 +1,7 @@
 """The driver of ``subset``: clean shards in, a memory-mapped DatasetDict out; and its loader.
 
 A subset of n holds the n train rows that come first by (sample key, uid, byte offset), so
-subsets are nested and the same whatever the shards. Memory: about 100 bytes a catalogue row for
+subsets are nested and the same whatever the shards. Memory: about 400 bytes a catalogue row for
 the index, and one range of rows at a time for their text, of at most 2 GiB.
 """
 
@@ -9,88 +9,38 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import xxhash
 
 from data import console
 from data.artefacts import manifest, schema
 from data.artefacts.dataset import Subset
 from data.artefacts.folder import Artefact, Folder, digest_all, digest_file, local_path
-from data.artefacts.manifest import Counts, Manifest, placement
-from data.artefacts.parts import open_part, read_part
+from data.artefacts.manifest import Manifest
+from data.artefacts.parts import open_part
 from data.artefacts.stage import stage
-from data.errors import ConfigError, ManifestError, SubsetError
+from data.errors import SubsetError
+from data.subset.config import SubsetConfig
+from data.subset.rows import Chosen, choose_from
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
 
 STAGE = "subset"
 _WORK = ".tmp-data"
+# What a smaller subset has from the larger one that it is cut from.
+_KEPT = ("clean", "order", "validation", "test", "similarity", "near_duplicates")
 # A range of rows: a column of Arrow's strings ends at 2 GiB.
 _ROWS_AT_ONCE = 50_000
 _BYTES_AT_ONCE = 2**31 - 1
-_INDEXED = ["uid", "title", "content", "split", "sample_key", "source", "byte_offset"]
 # datasets knows no columns that refuse nulls; the subset's schema is SUBSET without that.
 _STORED = pa.schema([pa.field(field.name, field.type) for field in schema.SUBSET])
-
-
-@dataclass(frozen=True)
-class SubsetConfig:
-    """Choose rows of the clean catalogue and write them as a memory-mapped dataset.
-
-    Rows with the same title and description are taken once; a held-out row whose description
-    also stands among all train rows is left out.
-    """
-
-    clean: str = placement("data/store/clean")
-    """Folder of the clean shards."""
-
-    out: str = placement("data/store/subsets/all")
-    """Folder for the dataset; local, as it is memory-mapped."""
-
-    size: int | None = None
-    """Train rows to take; none: all of them."""
-
-    order: Literal["sample", "file"] = "sample"
-    """By sample key, or as the file has them (the notebook's head(n), a biased sample)."""
-
-    validation: int = 1_000
-    """Validation rows at most."""
-
-    test: int = 1_000
-    """Test rows at most."""
-
-    overwrite: bool = placement(False)
-    """Replace the output of an earlier run."""
-
-    def __post_init__(self) -> None:
-        if self.size is not None and self.size < 1:
-            raise ConfigError("--size", "at least 1", str(self.size))
-        for name in ("validation", "test"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"--{name}", "0 or more", str(getattr(self, name)))
-
-
-@dataclass(frozen=True)
-class Chosen:
-    """Which rows a subset takes of which split, in order."""
-
-    part: np.ndarray
-    """Position of the row's shard in the list of shards, [rows]."""
-    row: np.ndarray
-    """Position of the row in its shard, [rows]."""
-    size: np.ndarray
-    """Bytes of the row's title and content, [rows]."""
-
-    def take(self, places: np.ndarray | slice) -> "Chosen":
-        """Return the rows at some places."""
-        return Chosen(self.part[places], self.row[places], self.size[places])
+_READ = [name for name in _STORED.names if name != "family"]
 
 
 def run(config: SubsetConfig) -> Manifest:
@@ -106,21 +56,27 @@ def run(config: SubsetConfig) -> Manifest:
     out = local_path(config.out, "--out")
     identity = manifest.identify(config, clean=parent.digest)
     # There may be fewer rows than asked for: raised before an earlier output is removed.
-    earlier = _choose(clean, config, parent) if config.overwrite else None
+    earlier = choose_from(clean, config, parent) if config.overwrite else None
     with stage(STAGE, config, config.out, identity) as work:
         if work.finished:
             console.say(f"{config.out} is already finished for this catalogue and config")
             return work.finished
-        chosen, counts = earlier or _choose(clean, config, parent)
+        choice = earlier or choose_from(clean, config, parent)
         rows = {
             split: (len(places.row), _read_chosen(clean, parent.parts, places))
-            for split, places in chosen.items()
+            for split, places in choice.rows.items()
         }
         outputs, facts = _write(rows, out, manifest.identity_digest(identity))
+        facts["families"] = choice.families
         made_from = (parent.as_parent(manifest.absolute(config.clean)),)
-        result = work.finish(outputs, counts, parent.outputs, made_from, facts)
+        result = work.finish(outputs, choice.counts, parent.outputs, made_from, facts)
     console.say(manifest.funnel(result))
     listed = ", ".join(f"{facts['rows'][split]:,} {split}" for split in facts["rows"])
+    sizes = choice.families
+    console.say(
+        f"families: {sizes['rows']:,} of the catalogue's rows are in {sizes['families']:,}, "
+        f"at most {sizes['largest']:,} in one"
+    )
     console.say(f"{config.out} finished in {result.seconds:.1f} s: {listed}")
     return result
 
@@ -144,8 +100,11 @@ def shrink(source: Subset, size: int, out: str) -> Subset:
     beyond = rows["train"] - size
     if beyond < 0:
         raise SubsetError(str(source.path), f"{size:,} train rows", f"{rows['train']:,}")
-    known = {name: record.config[name] for name in ("clean", "order", "validation", "test")}
-    config = SubsetConfig(**known | {"size": size, "out": out})
+    if "families" not in record.facts:
+        hint = "make it again with --overwrite true"
+        raise SubsetError(str(source.path), "a subset with families", "an earlier version's", hint)
+    kept = {name: record.config[name] for name in _KEPT}
+    config = SubsetConfig(**kept, size=size, out=out)
     identity = record.identity | {"size": size}
     with stage(STAGE, config, out, identity) as work:
         if not work.finished:
@@ -153,6 +112,7 @@ def shrink(source: Subset, size: int, out: str) -> Subset:
             first = {split: (count, _first(source, split, count)) for split, count in rows.items()}
             digest = manifest.identity_digest(identity)
             outputs, facts = _write(first, local_path(out, "--out"), digest)
+            facts["families"] = record.facts["families"]
             counts = record.counts
             dropped = dict(sorted((Counter(counts.dropped) + Counter(beyond_size=beyond)).items()))
             counts = replace(counts, kept=counts.kept - beyond, dropped=dropped)
@@ -169,17 +129,6 @@ def _first(source: Subset, split: str, count: int) -> Iterator[pa.Table]:
         yield rows.cast(_STORED).take(np.arange(start, stop))
 
 
-def _choose(
-    clean: Folder, config: SubsetConfig, parent: Manifest
-) -> tuple[dict[str, Chosen], Counts]:
-    index = build_index(clean, parent.parts)
-    if index.num_rows != parent.counts.kept:
-        hint = "a shard is missing or foreign: make the folder again with --overwrite true"
-        expected = f"{parent.counts.kept:,} rows"
-        raise ManifestError(config.clean, expected, f"{index.num_rows:,}", hint)
-    return choose(index, config)
-
-
 def load(path: str) -> "DatasetDict":
     """Load a finished subset, memory-mapped.
 
@@ -191,107 +140,6 @@ def load(path: str) -> "DatasetDict":
     subset = Subset.open(path)
     splits = [split for split in schema.SPLITS if subset.count(split)]
     return DatasetDict({split: subset.dataset(split) for split in splits})
-
-
-def build_index(clean: Folder, parts: Sequence[Artefact]) -> pa.Table:
-    """Index every row of the catalogue by what decides whether it is taken.
-
-    Returns:
-        [rows] ``sample_key``, ``uid``, ``source``, ``byte_offset``, ``split``, ``part``,
-        ``row``, ``size`` of title and content in bytes, ``text`` and ``content``: xxh3 64-bit
-        hashes of (title, content) and content. Two texts among a million share a hash with a
-        chance of 3 in 10^8.
-    """
-    tables = []
-    with console.Progress("index", None, "rows") as progress:
-        for place, part in enumerate(parts):
-            table = read_part(clean, part.path, _INDEXED, listed=part)
-            schema.check(table, schema.CLEAN, clean.path(part.path))
-            tables.append(index_part(table, place))
-            progress.advance(table.num_rows)
-    return pa.concat_tables(tables)
-
-
-def index_part(table: pa.Table, part: int) -> pa.Table:
-    """Index the rows of one part, as ``build_index``."""
-    titles, contents = table.column("title"), table.column("content")
-    hashes = [xxhash.xxh3_64_intdigest(text.encode()) for text in contents.to_pylist()]
-    texts = [
-        xxhash.xxh3_64_intdigest(title.encode(), content)
-        for title, content in zip(titles.to_pylist(), hashes, strict=True)
-    ]
-    columns = {
-        "part": pa.repeat(pa.scalar(part, pa.int32()), len(hashes)),
-        "row": pa.array(range(len(hashes)), pa.int32()),
-        "size": pc.add(pc.binary_length(titles), pc.binary_length(contents)),
-        "text": pa.array(texts, pa.uint64()),
-        "content": pa.array(hashes, pa.uint64()),
-    }
-    index = table.select(["sample_key", "uid", "source", "byte_offset", "split"])
-    for name, column in columns.items():
-        index = index.append_column(name, column)
-    return index
-
-
-def choose(index: pa.Table, config: SubsetConfig) -> tuple[dict[str, Chosen], Counts]:
-    """Choose the rows of each split.
-
-    Returns:
-        The chosen rows of each split that has any, and the counts: ``duplicate``, ``leaked``,
-        and ``beyond_size`` for rows that were eligible but not asked for.
-
-    Raises:
-        SubsetError: there are fewer eligible train rows than asked for.
-    """
-    by_sample = ["sample_key", "uid", "byte_offset", "source"]
-    keys = by_sample if config.order == "sample" else ["source", "byte_offset"]
-    order = pc.sort_indices(index, [(key, "ascending") for key in keys])
-
-    def ordered(name: str) -> np.ndarray:
-        # Never of a column of strings, which would be put together in one of 2 GiB at most.
-        column: np.ndarray = index.column(name).take(order).to_numpy()
-        return column
-
-    codes = pc.index_in(index.column("split"), pa.array(schema.SPLITS))
-    split = codes.take(order).to_numpy()
-    is_first = _first_of_each(ordered("text"))
-    content, is_train = ordered("content"), split == schema.SPLITS.index("train")
-    leaked = is_first & ~is_train & np.isin(content, content[is_train])
-    eligible = is_first & ~leaked
-    limits = {"train": config.size, "validation": config.validation, "test": config.test}
-    rows = Chosen(ordered("part"), ordered("row"), ordered("size"))
-    chosen: dict[str, Chosen] = {}
-    for code, name in enumerate(schema.SPLITS):
-        places = np.flatnonzero(eligible & (split == code))
-        if name == "train":
-            _check_size(config, len(places))
-        places = places[: limits[name]]
-        if len(places):
-            chosen[name] = rows.take(places)
-    kept = sum(len(rows.row) for rows in chosen.values())
-    dropped = {
-        "beyond_size": int(eligible.sum()) - kept,
-        "duplicate": int((~is_first).sum()),
-        "leaked": int(leaked.sum()),
-    }
-    dropped = {reason: count for reason, count in dropped.items() if count}
-    return chosen, Counts(index.num_rows, kept, dropped)
-
-
-def _first_of_each(values: np.ndarray) -> np.ndarray:
-    """Mark the first of each group of equal values: bool [rows]."""
-    first = np.zeros(len(values), dtype=bool)
-    first[np.unique(values, return_index=True)[1]] = True
-    return first
-
-
-def _check_size(config: SubsetConfig, available: int) -> None:
-    if available == 0:
-        raise SubsetError(config.clean, "train rows", "none")
-    if config.size is not None and config.size > available:
-        hint = f"ask for at most --size {available}, or leave --size out for all"
-        expected = f"{config.size:,} different train rows"
-        raise SubsetError(config.clean, expected, f"{available:,}", hint)
 
 
 def _write(
@@ -326,7 +174,8 @@ def _read_chosen(clean: Folder, parts: Sequence[Artefact], rows: Chosen) -> Iter
                 pieces.append(_read_rows(clean, parts[part], chosen.row[place]))
                 places.append(place)
             order = np.argsort(np.concatenate(places), kind="stable")
-            yield pa.concat_tables(pieces).take(order)
+            table = pa.concat_tables(pieces).take(order)
+            yield table.append_column(_STORED.field("family"), pa.array(chosen.family))
             progress.advance(stop - start)
 
 
@@ -348,12 +197,12 @@ def _read_rows(clean: Folder, part: Artefact, rows: np.ndarray) -> pa.Table:
         sizes = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
         ends = np.cumsum(sizes)
         groups = np.unique(np.searchsorted(ends, rows, side="right"))
-        table = file.read_row_groups(groups.tolist(), columns=_STORED.names)
+        table = file.read_row_groups(groups.tolist(), columns=_READ)
     numbers = np.concatenate(
         [np.arange(ends[group] - sizes[group], ends[group]) for group in groups]
     )
     picked: pa.Table = table.take(np.searchsorted(numbers, rows))
-    return picked.select(_STORED.names).cast(_STORED)
+    return picked.select(_READ).cast(_STORED.remove(_STORED.get_field_index("family")))
 
 
 def _write_stream(path: Path, tables: Iterator[pa.Table], lengths: dict[str, int]) -> None:
