@@ -93,8 +93,9 @@ class SlotAnswerer:
 
         loaded, self._texts = weights.load(model, settings)
         context, most = self._texts.context, settings.max_new_tokens
-        length = min(round_up(_LONGEST_PROMPT + most), context)
-        self._longest = min(_LONGEST_PROMPT, context - 1)
+        longest = _LONGEST_PROMPT + model.prompt.shown_tokens
+        length = min(round_up(longest + most), context)
+        self._longest = min(longest, context - 1)
         shape = SlotShape(_SLOTS, length, most)
         sampler = weights.sampler(loaded, self._texts, settings)
         self._decoder = Decoder(loaded, sampler, self._texts.eos, shape, compiled=False)

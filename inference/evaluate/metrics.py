@@ -327,6 +327,18 @@ def faithful(
     return tables | {"inventing": counted(tables["unsupported"][:, 0] > 0)}
 
 
+def numbers_of_neighbours(
+    texts: Sequence[str], titles: Sequence[str], records: Sequence[str], shown: Sequence[str]
+) -> Floats:
+    """Count the unsupported numbers that stand in what the prompts show of neighbours, of all."""
+    rows = []
+    for text, title, record, near in zip(texts, titles, records, shown, strict=True):
+        alone, whole = fidelity.compare(text, title, record)["unsupported"]
+        beside, _ = fidelity.compare(text, title, f"{record}\n{near}")["unsupported"]
+        rows.append((alone - beside, whole))
+    return _pairs(rows)
+
+
 def _pairs(rows: Sequence[tuple[float, float]]) -> Floats:
     return np.array(rows, dtype=np.float64).reshape(-1, 2)
 
