@@ -23,10 +23,15 @@ _ALPACA = (
 # A catalogue is learned without Alpaca's preamble, which is about a quarter of all tokens trained.
 _COMPACT = "{instruction}\n{neighbours}Title: {title}\nDescription:\n"
 
-TEMPLATES = {"alpaca": _ALPACA, "compact": _COMPACT}
+# What the base's own chat template makes a user's message of.
+_CHAT = "{instruction}\n{neighbours}Title: {title}"
+
+TEMPLATES = {"alpaca": _ALPACA, "compact": _COMPACT, "chat": _CHAT}
+_NEAR = "Similar title: {title}\nIts description: {description}\n"
 _NEIGHBOUR = {
     "alpaca": "### Similar input:\n{title}\n\n### Its response:\n{description}\n\n",
-    "compact": "Similar title: {title}\nIts description: {description}\n",
+    "compact": _NEAR,
+    "chat": _NEAR,
 }
 _PLACES = re.compile("{neighbours}|{title}|{description}")
 _MOST_NEIGHBOURS = 8
@@ -55,11 +60,23 @@ class Neighbour:
 
 
 @dataclass(frozen=True)
+class Chat:
+    """What a base's own chat template sets around a user's message; recorded with the adapter."""
+
+    head: str
+    tail: str
+    """Up to the answer."""
+    end: str
+    """The special token that ends an answer."""
+
+
+@dataclass(frozen=True)
 class Prompt:
     """How a title becomes a prompt; recorded with the adapter, so that inference uses the same."""
 
     template: str = "alpaca"
-    """Name of the template: alpaca, or compact, which does without Alpaca's preamble."""
+    """Name of the template: alpaca; compact, which does without Alpaca's preamble; or chat, a
+    user's message in the base's own chat template."""
 
     instruction: list[str] | str = "Write a product description."
     """What the model is told to do with the title: one sentence, or a list of questions of which

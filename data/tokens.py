@@ -9,10 +9,44 @@ from typing import Any
 
 from data.artefacts.folder import digest_bytes
 from data.errors import ModelError
+from data.prompt import Chat
 
 # Texts that a description is set behind where it cannot be encoded alone; the first that shares
 # no token with it is taken.
 _ANCHORS = ("\n", ":", "0", "a")
+# Stand for the user's message and the answer; templates may strip white space, but no letters.
+_MESSAGE, _ANSWER = "MESSAGEOFTHEUSER", "ANSWEROFTHEMODEL"
+
+
+def chat_of(tokenizer: Any) -> Chat:
+    """Read what a tokenizer's chat template sets around a message and behind an answer.
+
+    An answer ends with the template's first special token behind it, else with the tokenizer's own
+    end of sequence.
+
+    Raises:
+        ModelError: it has no chat template, or one that takes no single message of a user.
+    """
+    name, hint = str(tokenizer.name_or_path), "take --prompt.template compact, or a chat model"
+    if not getattr(tokenizer, "chat_template", None):
+        raise ModelError(name, "a chat template, as --prompt.template is chat", "none", hint)
+    message = {"role": "user", "content": _MESSAGE}
+    answer = {"role": "assistant", "content": _ANSWER}
+    try:
+        asked, whole = (
+            tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=asks)
+            for messages, asks in (([message], True), ([message, answer], False))
+        )
+    except Exception as error:  # templates raise what they like
+        raise ModelError(name, "a chat template for one message", str(error), hint) from error
+    head, message_stands, tail = asked.partition(_MESSAGE)
+    _, answer_stands, behind = whole.partition(_ANSWER)
+    if not (message_stands and answer_stands):
+        raise ModelError(name, "a chat template that shows its messages", "another", hint)
+    added = tokenizer.backend_tokenizer.get_added_tokens_decoder().values()
+    special = {token.content: behind.find(token.content) for token in added if token.special}
+    ends = sorted((at, token) for token, at in special.items() if at >= 0)
+    return Chat(head, tail, ends[0][1] if ends else str(tokenizer.eos_token))
 
 
 class TextTokenizer:
@@ -24,8 +58,12 @@ class TextTokenizer:
     end there.
     """
 
-    def __init__(self, tokenizer: Any) -> None:
+    def __init__(self, tokenizer: Any, chat: Chat | None = None) -> None:
         """Copy the backend of transformers' tokenizer: truncation and padding set later stay out.
+
+        Args:
+            tokenizer: of the base.
+            chat: what stands around prompts, whose special tokens are real ones.
 
         Raises:
             ModelError: it is a slow one, or has no end-of-sequence token.
@@ -36,10 +74,14 @@ class TextTokenizer:
         if tokenizer.eos_token_id is None:
             raise ModelError(name, "a tokenizer with an end-of-sequence token", "none")
         self.eos = int(tokenizer.eos_token_id)
-        """Id of the end-of-sequence token."""
+        """Id of the token that ends a description."""
         self._backend = type(backend).from_str(backend.to_str())
         self._backend.no_truncation()
         self._backend.no_padding()
+        self._around: tuple[list[int], list[int]] | None = None
+        if chat:
+            self.eos = int(self._backend.token_to_id(chat.end))
+            self._around = (self._plain([chat.head])[0], self._plain([chat.tail])[0])
         self._backend.encode_special_tokens = True
 
     @cached_property
@@ -65,10 +107,22 @@ class TextTokenizer:
         # The first version encoded otherwise with such tokenizers.
         if self.ending not in ([], [self.eos]) or self._begins_words:
             rules += "\nends and begins nowhere"
+        if self._around:
+            rules += f"\nbetween {self._around}"
         return digest_bytes(rules.encode())
 
     def encode(self, texts: list[str]) -> list[list[int]]:
-        """Encode prompts: with the tokenizer's own begin-of-sequence where it adds one."""
+        """Encode prompts: with the tokenizer's own begin-of-sequence where it adds one.
+
+        With a chat template, with what it sets around them instead.
+        """
+        if self._around:
+            head, tail = self._around
+            return [[*head, *ids, *tail] for ids in self._tails(texts)]
+        return self.alone(texts)
+
+    def alone(self, texts: list[str]) -> list[list[int]]:
+        """Encode texts that nothing stands around but a begin-of-sequence."""
         cut = len(self.ending)
         encoded = self._backend.encode_batch_fast(texts)
         return [one.ids[: len(one.ids) - cut] for one in encoded]
@@ -97,12 +151,20 @@ class TextTokenizer:
             N lists that begin with their heads, without an end-of-sequence; and how many had to
             be parted at the boundary.
         """
+        if self._around:
+            return [
+                head + ids for head, ids in zip(heads, self._tails(descriptions), strict=True)
+            ], 0
         both = [prompt + text for prompt, text in zip(prompts, descriptions, strict=True)]
         wholes = self.encode(both)
         parted = [at for at, head in enumerate(heads) if wholes[at][: len(head)] != head]
         for at in parted:
             wholes[at] = heads[at] + self._tail(descriptions[at])
         return wholes, len(parted)
+
+    def _tails(self, texts: list[str]) -> list[list[int]]:
+        """Encode texts that others stand before."""
+        return [self._tail(text) for text in texts] if self._begins_words else self._plain(texts)
 
     def _tail(self, text: str) -> list[int]:
         """Encode a text that another one stands before."""

@@ -170,6 +170,7 @@ def _write(job: Job, model: Any, outcome: "Outcome", choice: "Plan | None") -> d
         longest_completion_tokens=job.train.seen.longest_completion,
         mean_completion_tokens=job.completion_tokens[0],
         long_completion_tokens=job.completion_tokens[1],
+        chat=job.chat,
     )
     return {
         **facts.as_facts(),

@@ -90,7 +90,7 @@ def _write(config: ExportConfig, facts: RunFacts, out: Path) -> tuple[float, lis
         check_finite(merged.named_parameters(), str(out), "export with --precision bf16 or float32")
         # All that a plain ``generate`` needs to write what a run does: greedily, to the end.
         merged.generation_config.update(
-            eos_token_id=tokenizer.eos_token_id,
+            eos_token_id=TextTokenizer(tokenizer, facts.chat).eos,
             pad_token_id=tokenizer.pad_token_id,
             bos_token_id=tokenizer.bos_token_id,
         )

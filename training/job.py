@@ -15,6 +15,7 @@ from data.artefacts import manifest
 from data.artefacts.dataset import Subset
 from data.artefacts.run import BASE, Base, locate
 from data.errors import ModelError, SubsetError
+from data.prompt import Chat
 from training import hardware, processes
 from training.config import TrainConfig
 from training.examples import cache
@@ -52,6 +53,8 @@ class Job:
     """Of a description: the mean, and what 98 % keep within."""
     near: NearRows | None = None
     """What prompts show of other rows; None: nothing."""
+    chat: Chat | None = None
+    """What the base's chat template sets around prompts; None: nothing."""
 
     @property
     def checkpoints(self) -> Path:
@@ -166,7 +169,10 @@ def _examples(config: TrainConfig, subset: Subset, tokenizer: Any, ranks: Ranks)
     neighbours.open_rows.cache_clear()  # the index is large, and all are found
     contents = subset.rows("train", ["content"]).column("content")
     lengths = encoder.completion_tokens(contents)
-    return {"train": train, "validation": validation, "near": near, "completion_tokens": lengths}
+    return {
+        "train": train, "validation": validation, "near": near, "chat": encoder.chat,
+        "completion_tokens": lengths,
+    }  # fmt: skip
 
 
 def _encoder(config: TrainConfig, tokenizer: Any) -> Encoder:

@@ -11,12 +11,12 @@ from typing import Any
 
 from data import neighbours
 from data.artefacts import manifest
-from data.artefacts.folder import Artefact, Folder, digest_all, digest_file
+from data.artefacts.folder import Artefact, Folder, digest_all, digest_bytes, digest_file
 from data.artefacts.manifest import Manifest
 from data.artefacts.weights import ADAPTER
 from data.errors import ModelError
 from data.neighbours import Neighbours
-from data.prompt import Neighbour, Prompt
+from data.prompt import Chat, Neighbour, Prompt
 
 log = logging.getLogger("catalogue")
 
@@ -61,6 +61,8 @@ class RunFacts:
     mean_completion_tokens: int | None = None
     long_completion_tokens: int | None = None
     """98 % of the descriptions trained on keep within these."""
+    chat: Chat | None = None
+    """What stands around prompts of the template ``chat``."""
 
     @classmethod
     def of(cls, record: Manifest) -> "RunFacts":
@@ -69,6 +71,8 @@ class RunFacts:
         facts = {name: value for name, value in record.facts.items() if name in names}
         if "prompt" in facts:
             facts["prompt"] = Prompt(**facts["prompt"])
+        if "chat" in facts:
+            facts["chat"] = Chat(**facts["chat"])
         return cls(**facts)
 
     def as_facts(self) -> dict[str, Any]:
@@ -120,6 +124,8 @@ class Run:
     """File of the rows that its prompts show; none: they show none."""
     neighbours_digest: str = ""
     """Of that file."""
+    chat: Chat | None = None
+    """What stands around its prompts where the base's chat template renders them."""
 
     @classmethod
     def open(cls, path: str) -> "Run":
@@ -157,7 +163,9 @@ class Run:
         return cls(
             base=str(base.folder),
             adapter=None if is_merged else str(adapter),
-            digest=digest_all([*weights, digest_file(tokenizer), *([rows.digest] if rows else ())]),
+            digest=digest_all(
+                [*weights, digest_file(tokenizer), *_digests_of_prompts(rows, facts)]
+            ),
             prompt=facts.prompt or Prompt(),
             longest=int(facts.longest_completion_tokens or _USUAL_LONGEST),
             record=record,
@@ -168,6 +176,7 @@ class Run:
             long_completion_tokens=facts.long_completion_tokens,
             neighbour_rows=str(folder / rows.path) if rows else None,
             neighbours_digest=rows.digest if rows else "",
+            chat=facts.chat,
         )
 
     @property
@@ -207,6 +216,12 @@ def _neighbour_rows(folder: Path, record: Manifest | None, facts: RunFacts) -> A
     if not (rows := record.part(neighbours.NAME)):
         raise ModelError(str(folder), f"the {neighbours.NAME} that its prompts show", "none")
     return rows
+
+
+def _digests_of_prompts(rows: Artefact | None, facts: RunFacts) -> list[str]:
+    """Digest what prompts hold that neither the weights nor the prompt's settings say."""
+    chat = dataclasses.astuple(facts.chat) if facts.chat else ()
+    return [*([rows.digest] if rows else ()), *(digest_bytes(part.encode()) for part in chat)]
 
 
 def _warn_of_defaults(path: str, facts: RunFacts) -> None:

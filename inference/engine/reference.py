@@ -55,7 +55,7 @@ class ReferenceEngine:
             do_sample=False,
             num_beams=1,
             max_new_tokens=settings.max_new_tokens,
-            eos_token_id=tokenizer.eos_token_id,
+            eos_token_id=self._texts.eos,
             pad_token_id=tokenizer.pad_token_id,
             bos_token_id=tokenizer.bos_token_id,
         )

@@ -149,7 +149,7 @@ class Texts:
         )
         if self.tokenizer.pad_token_id is None:
             self.tokenizer.pad_token = self.tokenizer.eos_token
-        self.tokens = TextTokenizer(self.tokenizer)
+        self.tokens = TextTokenizer(self.tokenizer, model.chat)
         self.eos = self.tokens.eos
 
     def room(self, requests: Sequence[Request]) -> list[int]:

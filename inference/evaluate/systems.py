@@ -343,6 +343,10 @@ def check_run(path: str, model: Run) -> Manifest:
 
 def base_of(model: Run) -> str:
     """Digest what a base writes from: its weights and prompts, which several runs may share."""
-    shown = {"neighbours": model.neighbours_digest} if model.neighbours_digest else {}
+    shown: dict[str, Any] = {}
+    if model.neighbours_digest:
+        shown["neighbours"] = model.neighbours_digest
+    if model.chat:
+        shown["chat"] = dataclasses.astuple(model.chat)
     how = {"base": model.base_digest, "prompt": model.prompt.recorded}
     return manifest.identity_digest(how | shown)

@@ -42,7 +42,7 @@ def test_an_instruction_is_taken_as_it_stands() -> None:
     [
         (
             {"template": "chatml"},
-            "--prompt.template: expected one of alpaca, compact, found 'chatml'",
+            "--prompt.template: expected one of alpaca, compact, chat, found 'chatml'",
         ),
         ({"instruction": " "}, "--prompt.instruction"),
         ({"neighbours": 9}, "--prompt.neighbours: expected 0 to 8, found 9"),
@@ -107,6 +107,12 @@ def test_neighbours_stand_before_the_title_the_most_similar_last() -> None:
 @pytest.mark.parametrize("template", ["alpaca", "compact"])
 def test_without_a_neighbour_the_prompt_is_that_of_a_run_without_any(template: str) -> None:
     assert Prompt(template, neighbours=2).render("Dune") == Prompt(template).render("Dune")
+
+
+def test_a_message_of_a_chat_ends_with_its_title() -> None:
+    rendered = Prompt("chat", "What is it?", 1).render("{title}", "", NEAR[:1])
+    shown = "Similar title: Duel\nIts description: A {title} of two.\n"
+    assert rendered == f"What is it?\n{shown}Title: {{title}}"
 
 
 def test_what_is_recorded_without_neighbours_is_what_it_was_before_them() -> None:

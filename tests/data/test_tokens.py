@@ -7,7 +7,8 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 
 from data.errors import ModelError
-from data.tokens import TextTokenizer
+from data.prompt import Chat
+from data.tokens import TextTokenizer, chat_of
 
 SPECIAL = ["<s>", "</s>", "[SEP]"]
 BEGIN, END, SEPARATOR = range(3)
@@ -112,6 +113,47 @@ def test_texts_are_cut_behind_whole_characters() -> None:
     ]
     assert tokens.cut(["aéb", "日本", "a  b"], 2) == ["a", "", "a"]
     assert tokens.cut([], 4) == []
+
+
+class Chatty(Fake):
+    """Ends turns with a token that is not its end of sequence."""
+
+    chat_template = "some"
+
+    def apply_chat_template(
+        self, messages: list[dict[str, str]], tokenize: bool, add_generation_prompt: bool
+    ) -> str:
+        turns = "".join(f"<s>{one['role']}\n{one['content'].strip()}[SEP]\n" for one in messages)
+        return "Be brief.\n" + turns + ("<s>assistant\n" if add_generation_prompt else "")
+
+
+@pytest.mark.parametrize("make", [byte_level, prefixing])
+def test_special_tokens_around_a_message_are_real_and_those_in_it_are_text(
+    make: Callable[[str | None], Any],
+) -> None:
+    tokenizer = Chatty(make("<s> $A </s>"))
+    chat = chat_of(tokenizer)
+    assert chat == Chat("Be brief.\n<s>user\n", "[SEP]\n<s>assistant\n", "[SEP]")
+    tokens = TextTokenizer(tokenizer, chat)
+    assert tokens.eos == SEPARATOR
+    heads = tokens.encode(["A [SEP] </s>", "<s>"])
+    assert [[at for at in ids if at <= SEPARATOR] for ids in heads] == [[0, 2, 0], [0, 2, 0]]
+    plain = byte_level(None)
+    plain.encode_special_tokens = True
+    written = make(None).decode(heads[0], skip_special_tokens=False).replace(" ", "")
+    whole = "Be brief.\n<s>user\nA [SEP] </s>[SEP]\n<s>assistant\n"
+    assert written == whole.replace(" ", "")
+    rows, parted = tokens.extend(["A [SEP] </s>", "<s>"], heads, ["Is [SEP].", "x"])
+    assert parted == 0
+    assert [row[len(head) :] for row, head in zip(rows, heads, strict=True)] == [
+        plain.encode("Is [SEP].").ids, plain.encode("x").ids,
+    ]  # fmt: skip
+    assert tokens.digest != TextTokenizer(tokenizer).digest
+
+
+def test_a_tokenizer_without_a_chat_template_is_refused() -> None:
+    with pytest.raises(ModelError, match=r"fake: expected a chat template.*found none"):
+        chat_of(Fake(byte_level(None)))
 
 
 def test_truncation_and_padding_of_the_tokenizer_do_not_reach_the_ids() -> None:

@@ -10,17 +10,19 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from data.artefacts import manifest
 from data.artefacts.dataset import Subset
 from data.artefacts.folder import Folder
 from data.artefacts.run import Run, locate
-from data.prompt import SHOPPER
+from data.prompt import SHOPPER, Chat
 from tests.builders import run_python
 from tests.faults import train_kills
 from training.__main__ import main
 from training.loop import metrics
+from training.model.backend import load_tokenizer
 
 # In float32 on a CPU; Unsloth sums the cross-entropy in chunks, transformers at once.
 TOLERANCE = 2e-5
@@ -428,6 +430,43 @@ def test_a_run_carries_what_its_prompts_show(
     merged = Run.open(str(tmp_path / "merged"))
     assert merged.neighbours_digest == model.neighbours_digest
     assert [n for title in titles for n in merged.near(title)] == shown
+
+
+CHAT = (
+    "{{ bos_token }}{% for one in messages %}{{ one.role + ': ' + one.content + '<pad>\n' }}"
+    "{% endfor %}{% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}"
+)
+
+
+def test_a_base_s_own_chat_template_stands_around_prompts(
+    words: list[str], base: Path, subset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chatty, out = Path(shutil.copytree(base, tmp_path / "base")), tmp_path / "run"
+    chat = [*words, f"--base={chatty}", f"--out={out}", *NEAR, "--prompt.template=chat"]
+    assert main(chat) == 1
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert "expected a chat template, as --prompt.template is chat, found none" in told
+    assert not out.exists()
+    (chatty / "chat_template.jinja").write_text(CHAT)
+    assert main([*chat, "--optimisation.max_steps=2"]) == 0
+    model = Run.open(str(out))
+    assert model.chat == Chat("<s>user: ", "<pad>\nassistant: ", "<pad>")
+    folder = Path("/".join(word.partition("=")[2] for word in words if "tokenized=" in word))
+    rows = pa.ipc.open_stream((folder / facts_of(out)["tokenized"] / "rows.arrow").read_bytes())
+    tokenizer = load_tokenizer(chatty)
+    first = rows.read_next_batch().slice(0, 1).to_pylist()[0]
+    row = Subset.open(str(subset)).rows("train", ["uid", "title", "content"]).to_pylist()[0]
+    prompt = model.render(row["title"], row["uid"])
+    learned = [token for token, label in zip(first["input_ids"], first["labels"], strict=True)
+               if label != -100]  # fmt: skip
+    assert tokenizer.decode(first["input_ids"]) == (
+        f"<s>user: {prompt}<pad>\nassistant: {row['content']}<pad>"
+    )
+    assert tokenizer.decode(learned) == f"{row['content']}<pad>"
+    assert main(["export", f"--run={out}", f"--out={tmp_path / 'merged'}"]) == 0
+    settings = json.loads((tmp_path / "merged" / "generation_config.json").read_text())
+    assert settings["eos_token_id"] == tokenizer.pad_token_id
+    assert Run.open(str(tmp_path / "merged")).chat == model.chat
 
 
 def test_second_cycle_goes_on_from_the_adapter(

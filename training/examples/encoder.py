@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from data.prompt import Neighbour, Prompt
-from data.tokens import TextTokenizer
+from data.tokens import TextTokenizer, chat_of
 from training import guards
 
 IGNORED = guards.IGNORED
@@ -86,12 +86,14 @@ class Encoder:
     """Turns rows into ids and labels; adds the end-of-sequence id itself.
 
     Raises:
-        ModelError: the tokenizer is a slow one, or has no end-of-sequence token.
+        ModelError: the tokenizer is a slow one, or has no end-of-sequence token, or no chat
+            template where the prompt's is that.
     """
 
     def __init__(self, tokenizer: Any, form: TokenisationConfig) -> None:
         self.tokenizer, self.form = tokenizer, form
-        self._tokens = TextTokenizer(tokenizer)
+        self.chat = chat_of(tokenizer) if form.prompt.template == "chat" else None
+        self._tokens = TextTokenizer(tokenizer, self.chat)
 
     @property
     def digest(self) -> str:
@@ -143,7 +145,7 @@ class Encoder:
         The first 10,000 are counted; they are a random sample, as subsets are in random order.
         """
         texts = contents.slice(0, _SAMPLED).to_pylist()
-        lengths = [len(ids) + 1 for ids in self._tokens.encode(texts)]
+        lengths = [len(ids) + 1 for ids in self._tokens.alone(texts)]
         figures = np.mean(lengths), np.quantile(lengths, _LONG)
         mean, long = (min(round(float(figure)), self.form.max_length) for figure in figures)
         return mean, long

@@ -12,7 +12,7 @@ from data import errors
 from data.artefacts import Counts, Manifest, manifest
 from data.artefacts.folder import Folder
 from data.artefacts.run import Run
-from data.prompt import SHOPPER, TEMPLATES, Prompt
+from data.prompt import SHOPPER, Prompt
 from inference.engine import batch
 from inference.engine.reference import ReferenceEngine
 from inference.engine.requests import Request
@@ -23,7 +23,7 @@ from training.config import ExportConfig
 
 PROMPTS = [
     Prompt(template, instruction)
-    for template in TEMPLATES
+    for template in ("alpaca", "compact")
     for instruction in ("Write a product description.", list(SHOPPER))
 ]
 SETTINGS = greedy(max_new_tokens=12, batch_size=16)
