@@ -4,6 +4,7 @@ import dataclasses
 import json
 import logging
 import random
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 
 from data.artefacts.run import Run
 from data.errors import ModelError
-from data.prompt import Prompt
+from data.prompt import Chat, Prompt
 from inference.engine import batch
 from inference.engine.batch import FastEngine
 from inference.engine.reference import ReferenceEngine
@@ -58,6 +59,33 @@ def test_texts_are_the_references_in_any_number_of_slots_and_order(
             written = writer.generate(some)
             assert written == [expected[request.uid] for request in some]
     assert writer.generate([]) == []
+
+
+def test_texts_end_where_the_chat_template_ends_an_answer(
+    model: Run, requests: list[Request]
+) -> None:
+    """Around prompts stands what stands there without, so that the end alone is another one."""
+    plain = FastEngine(model, GREEDY)
+    whole = plain.generate(requests)
+    tokenizer = plain._texts.tokenizer
+    # Bytes that are no text are shown as U+FFFD, which the model did not write.
+    texts = [text.text.replace("\ufffd", "") for text in whole]
+    pieces = Counter(piece for text in texts for piece in set(tokenizer.tokenize(text)))
+    end = pieces.most_common(1)[0][0]
+    chatty = dataclasses.replace(model, chat=Chat("<s>", "", end))
+    written = FastEngine(chatty, GREEDY).generate(requests)
+    assert written == ReferenceEngine(chatty, GREEDY).generate(requests)
+    assert [text.prompt_tokens for text in written] == [text.prompt_tokens for text in whole]
+    stopped = [
+        (text, before) for text, before in zip(written, whole, strict=True)
+        if text.finish_reason == "stop"
+    ]  # fmt: skip
+    assert len(stopped) > 3
+    # The base's own end of sequence ends nothing here: some texts go on behind it.
+    shorter = [(text.text.rstrip("\ufffd").rstrip(), before.text) for text, before in stopped
+               if text.new_tokens < before.new_tokens]  # fmt: skip
+    assert len(shorter) > 3
+    assert all(before.startswith(text) for text, before in shorter)
 
 
 def test_long_prompts_and_those_near_the_end_of_the_context_are_the_references(
