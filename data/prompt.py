@@ -4,7 +4,10 @@ Pure string work: no tokenizer here. The end-of-sequence token is written by the
 code from the tokenizer's own id, never by a library's default.
 """
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import xxhash
 
@@ -15,12 +18,18 @@ from data.errors import ConfigError
 _ALPACA = (
     "Below is an instruction that describes a task, paired with an input that provides further "
     "context. Write a response that appropriately completes the request.\n\n"
-    "### Instruction:\n{instruction}\n\n### Input:\n{title}\n\n### Response:\n"
+    "### Instruction:\n{instruction}\n\n{neighbours}### Input:\n{title}\n\n### Response:\n"
 )
 # A catalogue is learned without Alpaca's preamble, which is about a quarter of all tokens trained.
-_COMPACT = "{instruction}\nTitle: {title}\nDescription:\n"
+_COMPACT = "{instruction}\n{neighbours}Title: {title}\nDescription:\n"
 
 TEMPLATES = {"alpaca": _ALPACA, "compact": _COMPACT}
+_NEIGHBOUR = {
+    "alpaca": "### Similar input:\n{title}\n\n### Its response:\n{description}\n\n",
+    "compact": "Similar title: {title}\nIts description: {description}\n",
+}
+_PLACES = re.compile("{neighbours}|{title}|{description}")
+_MOST_NEIGHBOURS = 8
 
 SHOPPER = (
     "What is this product like?",
@@ -37,6 +46,15 @@ _CHOICE = 0x7175657374696F6E
 
 
 @dataclass(frozen=True)
+class Neighbour:
+    """A trained row of a similar title, as a prompt shows it."""
+
+    title: str
+    description: str
+    """Maybe cut."""
+
+
+@dataclass(frozen=True)
 class Prompt:
     """How a title becomes a prompt; recorded with the adapter, so that inference uses the same."""
 
@@ -47,6 +65,13 @@ class Prompt:
     """What the model is told to do with the title: one sentence, or a list of questions of which
     a hash of the row's uid chooses one."""
 
+    neighbours: int = 0
+    """How many of the most similar train rows stand before the title, with their descriptions; 0
+    to 8, and never the row itself or one of its family."""
+
+    neighbour_tokens: int = 96
+    """Tokens of each neighbour's description at most."""
+
     def __post_init__(self) -> None:
         if self.template not in TEMPLATES:
             expected = f"one of {', '.join(TEMPLATES)}"
@@ -54,18 +79,30 @@ class Prompt:
         if not self.instructions or not all(text.strip() for text in self.instructions):
             expected = "a sentence, or a list of questions"
             raise ConfigError("--prompt.instruction", expected, repr(self.instruction))
+        if not 0 <= self.neighbours <= _MOST_NEIGHBOURS:
+            expected = f"0 to {_MOST_NEIGHBOURS}"
+            raise ConfigError("--prompt.neighbours", expected, str(self.neighbours))
+        if self.neighbour_tokens < 1:
+            raise ConfigError("--prompt.neighbour_tokens", "at least 1", str(self.neighbour_tokens))
+
+    @property
+    def recorded(self) -> dict[str, Any]:
+        """What decides the prompts, for manifests: without neighbours as before there were any."""
+        names = ["template", "instruction"]
+        names += ["neighbours", "neighbour_tokens"] if self.neighbours else []
+        return {name: getattr(self, name) for name in names}
 
     @property
     def instructions(self) -> list[str]:
         """All the instructions that a row may get."""
         return [self.instruction] if isinstance(self.instruction, str) else list(self.instruction)
 
-    def render(self, title: str, uid: str = "") -> str:
+    def render(self, title: str, uid: str = "", neighbours: Sequence[Neighbour] = ()) -> str:
         """Render the prompt of one title; the description follows it directly.
 
         The row's uid chooses among several instructions, always the same one.
         """
-        return self.ask(self.choose(uid), title)
+        return self.ask(self.choose(uid), title, neighbours)
 
     def choose(self, uid: str) -> str:
         """Choose the instruction of a row."""
@@ -75,8 +112,21 @@ class Prompt:
             place = xxhash.xxh3_64_intdigest(uid.encode(), _CHOICE) % len(several)
         return several[place]
 
-    def ask(self, instruction: str, title: str) -> str:
-        """Render a prompt with an instruction of one's own."""
+    def ask(self, instruction: str, title: str, neighbours: Sequence[Neighbour] = ()) -> str:
+        """Render a prompt with an instruction of one's own.
+
+        Args:
+            instruction: what to do with the title.
+            title: as it stands.
+            neighbours: the most similar first; it comes last in the prompt, next to the title,
+                where a small model sees it best.
+        """
         # Not str.format twice: a title may itself hold braces.
-        head, tail = TEMPLATES[self.template].split("{title}")
-        return head.replace("{instruction}", instruction) + title + tail
+        head, middle, tail = _PLACES.split(TEMPLATES[self.template])
+        head = head.replace("{instruction}", instruction)
+        shown = "".join(self._show(neighbour) for neighbour in reversed(neighbours))
+        return head + shown + middle + title + tail
+
+    def _show(self, neighbour: Neighbour) -> str:
+        head, middle, tail = _PLACES.split(_NEIGHBOUR[self.template])
+        return head + neighbour.title + middle + neighbour.description + tail

@@ -73,6 +73,14 @@ class TextTokenizer:
         encoded = self._backend.encode_batch_fast(texts)
         return [one.ids[: len(one.ids) - cut] for one in encoded]
 
+    def cut(self, texts: list[str], most: int) -> list[str]:
+        """Cut texts behind so many tokens at most, never inside a character."""
+        encoded = self._backend.encode_batch(texts, add_special_tokens=False)
+        return [
+            text[: _whole(one.offsets, most)].rstrip()
+            for text, one in zip(texts, encoded, strict=True)
+        ]
+
     def extend(
         self, prompts: list[str], heads: list[list[int]], descriptions: list[str]
     ) -> tuple[list[list[int]], int]:
@@ -112,3 +120,15 @@ class TextTokenizer:
     def _plain(self, texts: list[str]) -> list[list[int]]:
         encoded = self._backend.encode_batch_fast(texts, add_special_tokens=False)
         return [one.ids for one in encoded]
+
+
+def _whole(offsets: list[tuple[int, int]], most: int) -> int | None:
+    """Return where the last of so many tokens ends that shares no character with the next one.
+
+    None where there are no more tokens than that.
+    """
+    if len(offsets) <= most:
+        return None
+    while most and offsets[most - 1][1] > offsets[most][0]:
+        most -= 1
+    return offsets[most - 1][1] if most else 0

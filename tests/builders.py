@@ -15,9 +15,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from data import sampling
+from data import neighbours, sampling
 from data.artefacts import schema
-from data.artefacts.folder import Artefact, Folder
+from data.artefacts.folder import Artefact, Folder, digest_file
 from data.artefacts.manifest import Counts, Manifest
 from data.artefacts.parts import commit_part, part_name
 from data.artefacts.run import locate
@@ -330,7 +330,20 @@ def save_adapter(folder: Path, base: Path, seed: int = 1) -> None:
     model.save_pretrained(folder)
 
 
-def finish_run(run: Path, **facts: Any) -> Path:
+def show_neighbours(run: Path, rows: list[tuple[str, str]], most: int = 1) -> Path:
+    """Finish a run whose prompts show rows of (title, description), each title its own family."""
+    file = run / neighbours.NAME
+    titles, descriptions = zip(*rows, strict=True)
+    families = pa.array([neighbours.title_key(title) for title in titles], pa.uint64())
+    table = pa.table([titles, descriptions, families], schema=neighbours.ROWS)
+    with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    prompt = Prompt(instruction="Write a product description.", neighbours=most)
+    rows_file = Artefact(file.name, len(rows), file.stat().st_size, digest_file(file))
+    return finish_run(run, (rows_file,), prompt=prompt.recorded)
+
+
+def finish_run(run: Path, outputs: tuple[Artefact, ...] = (), **facts: Any) -> Path:
     """Write the manifest that a training run ends with."""
     base = locate(str(run / "base"))
     told = {
@@ -339,7 +352,8 @@ def finish_run(run: Path, **facts: Any) -> Path:
         "prompt": {"template": "alpaca", "instruction": "Write a product description."},
         "longest_completion_tokens": 12,
     }
-    Manifest("train", {}, {"seed": 1}, (), (), Counts(), facts=told | facts).write(Folder(str(run)))
+    record = Manifest("train", {}, {"seed": 1}, (), outputs, Counts(), facts=told | facts)
+    record.write(Folder(str(run)))
     return run
 
 

@@ -13,6 +13,9 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
+
+from data import neighbours
 from data.artefacts import manifest
 from data.artefacts.dataset import Subset
 from data.artefacts.folder import Artefact, Folder, digest_file
@@ -137,7 +140,7 @@ def finish(
     facts, seen = _write(job, model, outcome, choice), job.train.seen
     return work.finish(
         inputs=subset.record.outputs,
-        outputs=_outputs(job.out),
+        outputs=_outputs(job),
         counts=Counts(seen.rows + seen.left_out, seen.rows, seen.dropped),
         made_from=(subset.parent,),
         facts=facts,
@@ -153,6 +156,9 @@ def _write(job: Job, model: Any, outcome: "Outcome", choice: "Plan | None") -> d
     name = f"../{BASE}" if is_ours else base_name
     with quietly():
         save_adapter(model, job.tokenizer, job.out / "adapter", name)
+    if job.near:
+        with pa.memory_map(job.near.path) as rows:
+            Folder(str(job.out)).commit(neighbours.NAME, rows.read_buffer())
     lines = metrics.read(job.metrics)
     compared = choice.compare(lines) if choice else None
     metrics.draw(lines, job.out / "loss.png", _title(job), compared, _cycles_before(config))
@@ -217,6 +223,7 @@ def _rows(job: Job) -> dict[str, Any]:
     return {
         "tokenized": os.path.basename(job.train.folder),
         "longest_tokens": seen.longest,
+        "mean_tokens": round(seen.tokens / seen.rows, 1),
         "truncated": seen.truncated,
         "truncated_uids": list(seen.truncated_uids),
         "left_out_uids": list(seen.left_out_uids),
@@ -228,9 +235,10 @@ def _title(job: Job) -> str:
     return f"{name}, LoRA r={job.config.lora.r}, {job.train.seen.rows:,} rows"
 
 
-def _outputs(out: Path) -> tuple[Artefact, ...]:
-    """Describe what a later stage reads: the adapter, the tiny base, the metrics."""
-    files = [out / "metrics.jsonl", out / "loss.png"]
+def _outputs(job: Job) -> tuple[Artefact, ...]:
+    """Describe what a later stage reads: the adapter, the tiny base, the metrics, neighbours."""
+    out, shown = job.out, [neighbours.NAME] if job.near else []
+    files = [out / name for name in ("metrics.jsonl", "loss.png", *shown)]
     for name in ("adapter", BASE):
         files += sorted(path for path in (out / name).glob("*") if path.is_file())
     return tuple(

@@ -10,12 +10,13 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from data import console
+from data import console, neighbours
 from data.artefacts import manifest
 from data.artefacts.folder import Artefact, Folder, digest_file, local_path
 from data.artefacts.manifest import Manifest
-from data.artefacts.run import RunFacts, check_finite, load, with_adapter
+from data.artefacts.run import RunFacts
 from data.artefacts.stage import stage
+from data.artefacts.weights import check_finite, load, with_adapter
 from data.errors import ModelError
 from data.tokens import TextTokenizer
 from training.config import ExportConfig
@@ -103,6 +104,8 @@ def _write(config: ExportConfig, facts: RunFacts, out: Path) -> tuple[float, lis
         shutil.rmtree(work)
         expected = f"logits within {TOLERANCE[config.precision]:.0e} of adapter and base"
         raise ModelError(str(out), expected, f"{apart:.2e}", "export with --precision float32")
+    if facts.prompt and facts.prompt.neighbours:
+        shutil.copyfile(run / neighbours.NAME, work / neighbours.NAME)
     names = sorted(file.name for file in work.iterdir())
     for name in names:
         os.replace(work / name, out / name)

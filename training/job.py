@@ -10,7 +10,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from data import console
+from data import console, neighbours
 from data.artefacts import manifest
 from data.artefacts.dataset import Subset
 from data.artefacts.run import BASE, Base, locate
@@ -18,7 +18,7 @@ from data.errors import ModelError, SubsetError
 from training import hardware, processes
 from training.config import TrainConfig
 from training.examples import cache
-from training.examples.cache import Split, Tokenised
+from training.examples.cache import NearRows, Split, Tokenised
 from training.examples.encoder import IGNORED, Encoder, TokenisationConfig
 from training.hardware import Precision
 from training.model import tiny
@@ -50,6 +50,8 @@ class Job:
     """None: no evaluation."""
     completion_tokens: tuple[int, int]
     """Of a description: the mean, and what 98 % keep within."""
+    near: NearRows | None = None
+    """What prompts show of other rows; None: nothing."""
 
     @property
     def checkpoints(self) -> Path:
@@ -121,15 +123,10 @@ def prepare(
         check_init_adapter(Path(config.init_adapter), base, config.lora)
     tokenizer = check(config, base, backend)
     hardware.limit_memory(config)
-    encoder, rows, validation = _encoder(config, tokenizer), rows or subset, None
-    if config.checkpoints.eval_steps is not None:
-        if rows.count("validation"):
-            validation = _tokenise("validation", config, rows, encoder, ranks)
-        else:
-            log.warning("no evaluation: %s has no validation rows", config.subset)
-    train = _tokenise("train", config, rows, encoder, ranks)
-    precision, lengths = hardware.precision(config), _completion_tokens(rows, encoder)
-    return Job(config, out, ranks, base, backend, tokenizer, precision, train, validation, lengths)
+    return Job(
+        config, out, ranks, base, backend, tokenizer, hardware.precision(config),
+        **_examples(config, rows or subset, tokenizer, ranks),
+    )  # fmt: skip
 
 
 def on_rows(job: Job, config: TrainConfig, subset: Subset, out: Path) -> Job:
@@ -144,22 +141,32 @@ def on_rows(job: Job, config: TrainConfig, subset: Subset, out: Path) -> Job:
     Raises:
         BatchError: rows must not be trained on.
     """
-    encoder = _encoder(config, job.tokenizer)
-    train = _tokenise("train", config, subset, encoder, job.ranks)
-    lengths = _completion_tokens(subset, encoder)
-    return replace(job, config=config, out=out, train=train, completion_tokens=lengths)
+    # The prompts of validation rows show train rows.
+    return replace(
+        job, config=config, out=out, **_examples(config, subset, job.tokenizer, job.ranks)
+    )
 
 
-def _tokenise(
-    name: str, config: TrainConfig, subset: Subset, encoder: Encoder, ranks: Ranks
-) -> Tokenised:
-    share = config.max_truncated_share
-    split = Split(name, subset.dataset(name), subset.digest(name))
-    return ranks.in_turn(lambda: cache.prepare(split, encoder, config.tokenized, share))
+def _examples(config: TrainConfig, subset: Subset, tokenizer: Any, ranks: Ranks) -> dict[str, Any]:
+    """Tokenise the rows of a job, and find what their prompts show: its fields by name."""
+    encoder, share = _encoder(config, tokenizer), config.max_truncated_share
+    near = ranks.in_turn(lambda: cache.prepare_near(subset, encoder, config.tokenized))
 
+    def tokenise(name: str) -> Tokenised:
+        split = Split(name, subset.dataset(name), subset.digest(name))
+        return ranks.in_turn(lambda: cache.prepare(split, encoder, config.tokenized, share, near))
 
-def _completion_tokens(subset: Subset, encoder: Encoder) -> tuple[int, int]:
-    return encoder.completion_tokens(subset.rows("train", ["content"]).column("content"))
+    validation = None
+    if config.checkpoints.eval_steps is not None:
+        if subset.count("validation"):
+            validation = tokenise("validation")
+        else:
+            log.warning("no evaluation: %s has no validation rows", config.subset)
+    train = tokenise("train")
+    neighbours.open_rows.cache_clear()  # the index is large, and all are found
+    contents = subset.rows("train", ["content"]).column("content")
+    lengths = encoder.completion_tokens(contents)
+    return {"train": train, "validation": validation, "near": near, "completion_tokens": lengths}
 
 
 def _encoder(config: TrainConfig, tokenizer: Any) -> Encoder:
@@ -207,14 +214,16 @@ def preview(config: TrainConfig) -> None:
         else:
             base = locate(config.base).folder
         tokenizer = load_tokenizer(base)
-    encoder = _encoder(config, tokenizer)
+        encoder = _encoder(config, tokenizer)
+        near = cache.prepare_near(subset, encoder, folder)
+        find = near.find if near else lambda _title: ()
     rows = subset.dataset("train").select_columns(["uid", "title", "content"])[: config.preview]
     is_colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
     marks = (_GREEN, _PLAIN) if is_colour else ("[[", "]]")
     where = "in green" if is_colour else "between [[ and ]]"
     console.say(f"learned: {where}; special tokens as their names\n")
     for place, uid in enumerate(rows["uid"]):
-        table, _ = encoder.encode_rows({name: [rows[name][place]] for name in rows})
+        table, _ = encoder.encode_rows({name: [rows[name][place]] for name in rows}, find)
         if not table.num_rows:
             console.say(f"--- {uid}: left out, its prompt fills max_length={config.max_length}\n")
             continue

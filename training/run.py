@@ -78,10 +78,13 @@ def _report(config: TrainConfig, record: Manifest) -> None:
     facts = record.facts
     best = facts["best_validation_loss"]
     validation = f", best validation loss {best:.4f}" if best is not None else ""
+    shown = config.prompt.neighbours
+    several = f"{shown} neighbour{'s' if shown > 1 else ''}"
+    tokens = f"{facts['mean_tokens']:,.0f} tokens a row with {several}, " if shown else ""
     console.say(
         f"{config.out} finished in {record.seconds:.1f} s: {facts['steps']:,} steps, "
         f"loss {facts['final_loss']:.4f}{validation}, "
-        f"{facts['samples_per_second']:,.1f} samples/s, "
+        f"{tokens}{facts['samples_per_second']:,.1f} samples/s, "
         f"peak {facts['peak_memory_gib']:.2f} GiB on {facts['device']}"
     )
     if plan := facts.get("plan"):

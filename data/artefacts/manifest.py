@@ -21,6 +21,7 @@ from data.artefacts.folder import Artefact, Folder, check_file, digest_all, dige
 from data.artefacts.parts import PART
 from data.console import table
 from data.errors import BalanceError, ManifestError, OutputError
+from data.prompt import Prompt
 
 NAME = "manifest.json"
 BEGUN = "begun.json"
@@ -277,9 +278,11 @@ def _without_placement(config: Any) -> dict[str, Any]:
     for item in dataclasses.fields(config):
         value = getattr(config, item.name)
         if item.metadata.get("identity", True):
-            chosen[item.name] = (
-                _without_placement(value) if dataclasses.is_dataclass(value) else value
-            )
+            if isinstance(value, Prompt):
+                value = value.recorded
+            elif dataclasses.is_dataclass(value):
+                value = _without_placement(value)
+            chosen[item.name] = value
     return chosen
 
 

@@ -1,28 +1,25 @@
-"""Runs and models on disk: what they are made of, and what each passes before it is used.
+"""Runs and models on disk: found, checked to be those that were trained, not loaded.
 
-Training and inference must mean the same base, whole and finite. Safetensors only, and never a
-model's own code. Imports no model library: what loads is passed in.
+Safetensors only, and never a model's own code.
 """
 
 import dataclasses
-import json
 import logging
-import warnings
-from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from data import neighbours
 from data.artefacts import manifest
-from data.artefacts.folder import Folder, digest_all, digest_file
+from data.artefacts.folder import Artefact, Folder, digest_all, digest_file
 from data.artefacts.manifest import Manifest
-from data.cli import faults
+from data.artefacts.weights import ADAPTER
 from data.errors import ModelError
-from data.prompt import Prompt
+from data.neighbours import Neighbours
+from data.prompt import Neighbour, Prompt
 
 log = logging.getLogger("catalogue")
 
-ADAPTER = "adapter_model.safetensors"
 BASE = "base"
 """Folder of a base that a run made itself, beside its adapter; also its name in the facts."""
 
@@ -32,7 +29,6 @@ _FILES = ["*.json", "*.safetensors", "tokenizer.model", "*.jinja"]
 _SETTINGS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 _EXPECTED = "a local model folder or an id on the Hugging Face hub"
 _HINT = "check the name, the network and HF_HUB_OFFLINE"
-_WHOLE = "weights that are whole and fit their config.json"
 # Tokens of a description, for a model whose training is not recorded.
 _USUAL_LONGEST = 256
 
@@ -78,6 +74,8 @@ class RunFacts:
     def as_facts(self) -> dict[str, Any]:
         """Return what is set, as it stands in a manifest."""
         facts = dataclasses.asdict(self)
+        if self.prompt:
+            facts["prompt"] = self.prompt.recorded
         return {name: value for name, value in facts.items() if value not in (None, "")}
 
     def find_base(self, run: Path) -> Base:
@@ -103,7 +101,7 @@ class Run:
     adapter: str | None
     """Its folder; none: a merged model."""
     digest: str
-    """Of weights and tokenizer: the same digest writes the same text."""
+    """Of weights, tokenizer and neighbours: the same digest writes the same text."""
     prompt: Prompt
     longest: int
     """Tokens of the longest description that was trained on."""
@@ -118,6 +116,10 @@ class Run:
     """Tokens of a description that was trained on, where that is recorded."""
     long_completion_tokens: int | None = None
     """Tokens that 98 % of them keep within, where that is recorded."""
+    neighbour_rows: str | None = None
+    """File of the rows that its prompts show; none: they show none."""
+    neighbours_digest: str = ""
+    """Of that file."""
 
     @classmethod
     def open(cls, path: str) -> "Run":
@@ -139,6 +141,7 @@ class Run:
             record = manifest.read(Folder(path), "export" if is_merged else "train")
             record.check(Folder(path))
         facts = RunFacts.of(record) if record else RunFacts()
+        rows = _neighbour_rows(folder, record, facts)
         base = locate(path) if is_merged else facts.find_base(folder)
         weights, settings = [base.digest], [base.folder / name for name in _SETTINGS]
         adapter, tokenizer = folder / "adapter", base.folder / "tokenizer.json"
@@ -154,7 +157,7 @@ class Run:
         return cls(
             base=str(base.folder),
             adapter=None if is_merged else str(adapter),
-            digest=digest_all([*weights, digest_file(tokenizer)]),
+            digest=digest_all([*weights, digest_file(tokenizer), *([rows.digest] if rows else ())]),
             prompt=facts.prompt or Prompt(),
             longest=int(facts.longest_completion_tokens or _USUAL_LONGEST),
             record=record,
@@ -163,7 +166,25 @@ class Run:
             max_length=facts.max_length,
             mean_completion_tokens=facts.mean_completion_tokens,
             long_completion_tokens=facts.long_completion_tokens,
+            neighbour_rows=str(folder / rows.path) if rows else None,
+            neighbours_digest=rows.digest if rows else "",
         )
+
+    @property
+    def neighbours(self) -> Neighbours | None:
+        """The index of the rows that its prompts show, built when it is first asked for."""
+        if self.neighbour_rows is None:
+            return None
+        return neighbours.open_rows(self.neighbour_rows, self.neighbours_digest)
+
+    def near(self, title: str) -> tuple[Neighbour, ...]:
+        """Find what the prompt of a title shows, the most similar first."""
+        index = self.neighbours
+        return index.find(title, self.prompt.neighbours) if index else ()
+
+    def render(self, title: str, uid: str) -> str:
+        """Render the prompt of a row, with its neighbours."""
+        return self.prompt.render(title, uid, self.near(title))
 
     @property
     def max_new_tokens(self) -> int:
@@ -173,6 +194,19 @@ class Run:
     def without_adapter(self) -> "Run":
         """Return the base alone: same prompt, same limits."""
         return dataclasses.replace(self, adapter=None, digest=f"base of {self.digest}")
+
+
+def _neighbour_rows(folder: Path, record: Manifest | None, facts: RunFacts) -> Artefact | None:
+    """Find the file of the rows that a run's prompts show.
+
+    Raises:
+        ModelError: they show some, and its manifest lists none.
+    """
+    if not record or not facts.prompt or not facts.prompt.neighbours:
+        return None
+    if not (rows := record.part(neighbours.NAME)):
+        raise ModelError(str(folder), f"the {neighbours.NAME} that its prompts show", "none")
+    return rows
 
 
 def _warn_of_defaults(path: str, facts: RunFacts) -> None:
@@ -215,160 +249,3 @@ def _fetch(name: str) -> Path:
     except (errors.LocalEntryNotFoundError, errors.HfHubHTTPError, OSError) as error:
         reason = "not in the cache, and the hub cannot be reached"
         raise ModelError(name, _EXPECTED, reason, _HINT) from error
-
-
-def load(folder: str | Path, auto: Any, **how: Any) -> Any:
-    """Load a model that is whole, finite, not quantised, and says how long its texts may be.
-
-    Its own generation settings are ignored: texts follow from weights and our flags alone.
-
-    Args:
-        folder: with config.json and weights in safetensors.
-        auto: ``transformers.AutoModelForCausalLM``.
-        how: further arguments, such as ``dtype``; with ``device_map={"": "meta"}`` names, shapes
-            and settings alone are checked, in the time that it takes to read the files' heads.
-
-    Raises:
-        ModelError: a tensor is missing, of another shape or not finite, or a setting is one that
-            training, export or inference cannot use.
-    """
-    where = str(folder)
-    _check_settings(Path(folder))
-    try:
-        loaded, seen = auto.from_pretrained(
-            where, use_safetensors=True, trust_remote_code=False, output_loading_info=True, **how
-        )
-    except Exception as error:
-        if faults.lacking(error):
-            raise
-        # Of safetensors, transformers or torch: each has errors of its own.
-        raise ModelError(where, _WHOLE, _reason(error)) from error
-    _check_names(seen["missing_keys"], (), where, _WHOLE)
-    if getattr(loaded.config, "max_position_embeddings", None) is None:
-        expected = "a config.json with max_position_embeddings"
-        raise ModelError(where, expected, "none", "take a base that says how many tokens it reads")
-    check_finite(loaded.named_parameters(), where)
-    loaded.generation_config = type(loaded.generation_config)()
-    return loaded
-
-
-def _check_settings(folder: Path) -> None:
-    """Refuse what config.json alone shows to be unusable, before a library fails on it."""
-    where = str(folder)
-    try:
-        settings = json.loads((folder / "config.json").read_text())
-        kind, quantised = settings.get("model_type"), settings.get("quantization_config")
-    except (OSError, ValueError, AttributeError) as error:
-        raise ModelError(where, "a config.json", _reason(error)) from error
-    if not kind:
-        raise ModelError(where, "a config.json with a model_type", "none")
-    if quantised:
-        method = quantised.get("quant_method") if isinstance(quantised, dict) else None
-        hint = "take the base in 16 or 32 bits"
-        raise ModelError(where, "weights that are not quantised", str(method or "some"), hint)
-
-
-def _reason(error: Exception) -> str:
-    """Return in a line what a library's error means."""
-    text = str(error)
-    if "trust_remote_code" in text:
-        return "one that needs code of its own, which is never run"
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    # Its first line names the class that was loaded into.
-    if lines and lines[0].startswith("Error(s) in loading") and len(lines) > 1:
-        return lines[1]
-    if "ignore_mismatched_sizes" in text:
-        return "tensors of other shapes"
-    return lines[0] if lines else type(error).__name__
-
-
-def check_finite(tensors: Iterable[tuple[str, Any]], where: str, hint: str = "") -> None:
-    """Check that no weight is NaN or infinite, in one pass.
-
-    Raises:
-        ModelError: one is; names its tensor.
-    """
-    for name, tensor in tensors:
-        if tensor.is_meta or not tensor.is_floating_point():
-            continue
-        # What is not finite stays so in a sum, in a twentieth of the time of a test of each: 0.4 s
-        # for 1.1e9 weights on one core. A sum of large finite ones may overflow: then each is.
-        if not tensor.sum().isfinite() and not tensor.isfinite().all():
-            raise ModelError(where, "finite weights", f"NaN or infinity in {name}", hint)
-
-
-def _check_names(
-    missing: Collection[str], other: Collection[str], where: str, expected: str
-) -> None:
-    for names, kind in ((missing, "lacks"), (other, "holds beside it")):
-        if names:
-            first, more = min(names), f" and {len(names) - 1} more" if len(names) > 1 else ""
-            raise ModelError(where, expected, f"one that {kind} {first}{more}")
-
-
-def check_vocabulary(tokenizer: Any, loaded: Any, where: str) -> None:
-    """Check that the model has an embedding for every token of its tokenizer.
-
-    Raises:
-        ModelError: the tokenizer has more tokens; they would read foreign memory.
-    """
-    embeddings = loaded.get_input_embeddings().weight.shape[0]
-    tokens = max(tokenizer.get_vocab().values(), default=-1) + 1
-    if tokens > embeddings:
-        expected = f"a tokenizer of at most the model's {embeddings:,} tokens"
-        raise ModelError(where, expected, f"{tokens:,}", "take the tokenizer that came with it")
-
-
-def with_adapter(loaded: Any, folder: str | Path, peft: Any) -> Any:
-    """Put an adapter onto its base: every tensor there, finite, and no other.
-
-    Args:
-        loaded: the base.
-        folder: of the adapter.
-        peft: the module.
-
-    Raises:
-        ModelError: it is damaged, not finite, or of another base.
-    """
-    where, expected = str(folder), "an adapter of this base model"
-    names = adapter_names(folder)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of missing tensors, which are refused below
-            both = peft.PeftModel.from_pretrained(loaded, where).eval()
-    except Exception as error:
-        if faults.lacking(error):
-            raise
-        raise ModelError(where, expected, _reason(error)) from error
-    check_adapter(both, names, where, peft)
-    return both
-
-
-def adapter_names(folder: str | Path) -> set[str]:
-    """Read the names of an adapter's tensors.
-
-    Raises:
-        ModelError: there is none in safetensors, or it is damaged.
-    """
-    from safetensors import SafetensorError, safe_open
-
-    path = Path(folder) / ADAPTER
-    if not path.is_file():
-        raise ModelError(str(folder), f"an adapter with {ADAPTER}", "none")
-    try:
-        with safe_open(str(path), "np") as file:
-            return set(file.keys())
-    except (SafetensorError, OSError) as error:
-        raise ModelError(str(folder), "an adapter of this base model", _reason(error)) from error
-
-
-def check_adapter(both: Any, names: set[str], where: str, peft: Any) -> None:
-    """Check that an adapter on its base has the tensors that its file had, all finite.
-
-    Raises:
-        ModelError: one is missing, another is there, or one is not finite; names it.
-    """
-    own = peft.get_peft_model_state_dict(both, save_embedding_layers=False)
-    expected = "an adapter with the tensors that its adapter_config.json asks for"
-    _check_names(own.keys() - names, names - own.keys(), where, expected)
-    check_finite(own.items(), where)

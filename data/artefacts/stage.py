@@ -30,7 +30,7 @@ _WRITES = {
     "plan": ("plan.json", "measured.json"),
     "train": (
         "adapter/*", "base/*", "checkpoints/*/*", "checkpoints/runs/*/*", "metrics.jsonl",
-        "loss.png", "plan.json", "tensorboard/*",
+        "loss.png", "plan.json", "neighbours.arrow", "tensorboard/*",
     ),
     "tune": (
         "best.yaml", "tune.png", "journal.log", "base/*", "trials/*/*", "trials/*/adapter/*",
@@ -40,13 +40,15 @@ _WRITES = {
         "curve.json", "curve.png", "plan.json", "losses/*", "base/*", "subsets/*/*",
         "subsets/*/*/*",
     ),
-    "export": ("*.json", "*.safetensors", "*.jinja", "*.txt", "tokenizer.model"),
+    "export": (
+        "*.json", "*.safetensors", "*.jinja", "*.txt", "tokenizer.model", "neighbours.arrow",
+    ),
     "evaluate": ("report.json", "report.html"),
 }  # fmt: skip
-# Where these keys are absent, the output has other noise, no checks, no curve, no families, or
-# texts that nothing kept from looping; other absent keys say that an earlier version did not
-# record them.
-_TELLING = ("noise", "checks", "best_of", "curve", "similarity")
+# Where these keys are absent, the output has other noise, no checks, no curve, no families, prompts
+# without neighbours, or texts that nothing kept from looping; other absent keys say that an earlier
+# version did not record them.
+_TELLING = ("noise", "checks", "best_of", "curve", "similarity", "neighbours")
 
 
 @dataclass

@@ -14,7 +14,7 @@ _EXTRA_OF = {
     **dict.fromkeys(("s3fs", "aiobotocore", "botocore"), "s3"),
     **dict.fromkeys(
         ("torch", "transformers", "trl", "peft", "accelerate", "tokenizers", "safetensors",
-         "matplotlib", "optuna"), "train",
+         "matplotlib", "optuna", "bm25s"), "train",
     ),
     **dict.fromkeys(("unsloth", "unsloth_zoo", "bitsandbytes"), "gpu"),
     **dict.fromkeys(("pydivsufsort", "rouge_score", "sacrebleu"), "evaluate"),

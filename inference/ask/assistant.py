@@ -159,7 +159,8 @@ class Assistant:
         yield answer
         if answer.title is None or answer.is_open:
             return
-        prompt = self.model.prompt.ask(answer.instruction, answer.title)
+        near = self.model.near(answer.title)
+        prompt = self.model.prompt.ask(answer.instruction, answer.title, near)
         uid = answer.record.uid if answer.record else ""
         with closing(self._load("adapter").stream(prompt, uid, answer.seed)) as stream:
             for text in stream:

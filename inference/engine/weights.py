@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from data.artefacts import run
+from data.artefacts import weights
 from data.artefacts.run import Run
 from data.console import parse_memory
 from data.errors import ModelError
@@ -34,7 +34,7 @@ def load(model: Run, settings: Settings) -> tuple[Any, "Texts"]:
     _limit_memory(settings, texts.device)
     loaded = load_merged(model, texts.device)
     _limit_threads(settings, loaded)
-    run.check_vocabulary(texts.tokenizer, loaded, str(texts.tokenizer.name_or_path))
+    weights.check_vocabulary(texts.tokenizer, loaded, str(texts.tokenizer.name_or_path))
     texts.context = int(loaded.config.max_position_embeddings)
     return loaded, texts
 
@@ -87,7 +87,9 @@ def load_merged(model: Run, device: "torch.device") -> Any:
     # much that a third of the logits changed.
     in_16_bits = device.type == "cuda"
     dtype = torch.bfloat16 if in_16_bits and not model.adapter else torch.float32
-    loaded = run.load(model.base, AutoModelForCausalLM, dtype=dtype, device_map={"": device}).eval()
+    loaded = weights.load(
+        model.base, AutoModelForCausalLM, dtype=dtype, device_map={"": device}
+    ).eval()
     if model.adapter:
         loaded = _with_adapter(loaded, model.adapter)
     return (round_weights(loaded) if in_16_bits else loaded).eval()
@@ -109,7 +111,7 @@ def _with_adapter(loaded: Any, adapter: str) -> Any:
     """Merge an adapter into its base; the merged model must say what both together said."""
     import peft
 
-    both = run.with_adapter(loaded, adapter, peft)
+    both = weights.with_adapter(loaded, adapter, peft)
     before = _probe(both)
     merged = both.merge_and_unload(safe_merge=True)
     apart = float((_probe(merged) - before).norm() / before.norm())

@@ -81,7 +81,7 @@ def identify(case: Case) -> dict[str, Any]:
         written = {
             "settings": [model.settings for model in models],
             "made": [model.record.digest for model in models if model.record],
-            "prompts": [dataclasses.asdict(model.prompt) for model in models],
+            "prompts": [model.prompt.recorded for model in models],
             "decoding": [systems.decoding(model, case.config) for model in models],
             "device": device,
             "precision": "bf16" if device == "cuda" else "float32",

@@ -19,7 +19,7 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from data import words
+from data.text import words
 from inference import fidelity
 
 Floats = NDArray[np.float64]

@@ -272,7 +272,7 @@ class Writer:
 
     def _prompts(self, side: EvalSet) -> list[Request]:
         rows = zip(side.uids, side.titles, strict=True)
-        return [Request(uid, self.model.prompt.render(title, uid)) for uid, title in rows]
+        return [Request(uid, self.model.render(title, uid)) for uid, title in rows]
 
     def close(self) -> None:
         """Free the weights, as the next model needs the room."""
@@ -330,6 +330,7 @@ def check_run(path: str, model: Run) -> Manifest:
 
 
 def base_of(model: Run) -> str:
-    """Digest what a base writes from: its weights and the prompt, which several runs may share."""
-    prompt = dataclasses.asdict(model.prompt)
-    return manifest.identity_digest({"base": model.base_digest, "prompt": prompt})
+    """Digest what a base writes from: its weights and prompts, which several runs may share."""
+    shown = {"neighbours": model.neighbours_digest} if model.neighbours_digest else {}
+    how = {"base": model.base_digest, "prompt": model.prompt.recorded}
+    return manifest.identity_digest(how | shown)

@@ -86,7 +86,7 @@ def run(config: GenerateConfig) -> Manifest:
         config,
         titles=source.digest,
         weights=model.digest,
-        prompt=dataclasses.asdict(model.prompt),
+        prompt=model.prompt.recorded,
         max_new_tokens=settings.max_new_tokens,
         end_after=settings.end_after,
         best_of=config.texts_per_title,
@@ -206,7 +206,7 @@ def describe_titles(
     Args:
         rows: N titles, schema TITLES and the columns to carry through.
         writer: the engine.
-        model: for its prompt.
+        model: for its prompts.
         config: how many texts are written and kept.
 
     Returns:
@@ -214,9 +214,7 @@ def describe_titles(
         each in the order of the input. And how many tokens were written.
     """
     listed = rows.select(text_files.TITLES.names).to_pylist()
-    requests = [
-        Request(row["uid"], model.prompt.render(row["title"], row["uid"])) for row in listed
-    ]
+    requests = [Request(row["uid"], model.render(row["title"], row["uid"])) for row in listed]
     reasons = [
         row["refused"]
         or ("empty_title" if not row["title"].strip() else None)
@@ -318,7 +316,7 @@ def _finish(work: Work, model: Run, source: Titles, parts: list[GeneratedPart]) 
         counts=counts,
         made_from=tuple(parents),
         facts={
-            "prompt": dataclasses.asdict(model.prompt),
+            "prompt": model.prompt.recorded,
             "max_new_tokens": work.identity["max_new_tokens"],
             "new_tokens": sums["new_tokens"],
             "cut_share": round(sums["cut"] / rows, 4),

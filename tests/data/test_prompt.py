@@ -2,11 +2,12 @@
 
 import pickle
 from collections import Counter
+from typing import Any
 
 import pytest
 
 from data.errors import ConfigError
-from data.prompt import SHOPPER, Prompt
+from data.prompt import SHOPPER, Neighbour, Prompt
 
 ALPACA = """Below is an instruction that describes a task, paired with an input that provides \
 further context. Write a response that appropriately completes the request.
@@ -44,9 +45,12 @@ def test_an_instruction_is_taken_as_it_stands() -> None:
             "--prompt.template: expected one of alpaca, compact, found 'chatml'",
         ),
         ({"instruction": " "}, "--prompt.instruction"),
+        ({"neighbours": 9}, "--prompt.neighbours: expected 0 to 8, found 9"),
+        ({"neighbours": -1}, "--prompt.neighbours"),
+        ({"neighbour_tokens": 0}, "--prompt.neighbour_tokens: expected at least 1, found 0"),
     ],
 )
-def test_a_prompt_that_cannot_be_meant_is_refused(values: dict[str, str], flag: str) -> None:
+def test_a_prompt_that_cannot_be_meant_is_refused(values: dict[str, Any], flag: str) -> None:
     with pytest.raises(ConfigError, match=flag):
         Prompt(**values)
 
@@ -80,3 +84,35 @@ def test_no_question_at_all_is_refused() -> None:
     for instruction in ([], ["What is it?", " "]):
         with pytest.raises(ConfigError, match=r"--prompt\.instruction"):
             Prompt(instruction=instruction)
+
+
+NEAR = (Neighbour("Duel", "A {title} of two."), Neighbour("### Response:", "{description}\n{x}"))
+
+
+def test_neighbours_stand_before_the_title_the_most_similar_last() -> None:
+    assert Prompt("compact", "Is it {title}?").render("{title} {neighbours}", "", NEAR) == (
+        "Is it {title}?\n"
+        "Similar title: ### Response:\nIts description: {description}\n{x}\n"
+        "Similar title: Duel\nIts description: A {title} of two.\n"
+        "Title: {title} {neighbours}\nDescription:\n"
+    )
+    shown = (
+        "### Similar input:\n### Response:\n\n### Its response:\n{description}\n{x}\n\n"
+        "### Similar input:\nDuel\n\n### Its response:\nA {title} of two.\n\n"
+    )
+    rendered = Prompt(instruction="Write a book review.").ask("Write a book review.", "Dune", NEAR)
+    assert rendered == ALPACA.replace("### Input:", f"{shown}### Input:")
+
+
+@pytest.mark.parametrize("template", ["alpaca", "compact"])
+def test_without_a_neighbour_the_prompt_is_that_of_a_run_without_any(template: str) -> None:
+    assert Prompt(template, neighbours=2).render("Dune") == Prompt(template).render("Dune")
+
+
+def test_what_is_recorded_without_neighbours_is_what_it_was_before_them() -> None:
+    assert Prompt("compact", "Is it?", 0, 50).recorded == {
+        "template": "compact", "instruction": "Is it?",
+    }  # fmt: skip
+    assert Prompt("compact", "Is it?", 2, 50).recorded == {
+        "template": "compact", "instruction": "Is it?", "neighbours": 2, "neighbour_tokens": 50,
+    }  # fmt: skip

@@ -101,6 +101,19 @@ def test_a_description_is_parted_where_it_would_share_a_token_and_gets_no_space(
     ]
 
 
+def test_texts_are_cut_behind_whole_characters() -> None:
+    tokens = TextTokenizer(Fake(byte_level("<s> $A </s>")))
+    assert tokens.cut(["abcdef", "ab </s>", "é", "aéb", "日本"], 4) == [
+        "abcd",
+        "ab <",
+        "é",
+        "aéb",
+        "日",
+    ]
+    assert tokens.cut(["aéb", "日本", "a  b"], 2) == ["a", "", "a"]
+    assert tokens.cut([], 4) == []
+
+
 def test_truncation_and_padding_of_the_tokenizer_do_not_reach_the_ids() -> None:
     backend = byte_level("<s> $A")
     backend.enable_truncation(4)

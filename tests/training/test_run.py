@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from data.artefacts import manifest
+from data.artefacts.dataset import Subset
 from data.artefacts.folder import Folder
-from data.artefacts.run import locate
+from data.artefacts.run import Run, locate
 from data.prompt import SHOPPER
 from tests.builders import run_python
 from tests.faults import train_kills
@@ -24,6 +25,7 @@ from training.loop import metrics
 # In float32 on a CPU; Unsloth sums the cross-entropy in chunks, transformers at once.
 TOLERANCE = 2e-5
 STEPS = 4
+NEAR = ["--prompt.neighbours=1", "--prompt.neighbour_tokens=24", "--prompt.template=compact"]
 
 BACKEND_SCRIPT = """
 import json, sys
@@ -66,6 +68,15 @@ def plain(words: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An uninterrupted run."""
     out = tmp_path_factory.mktemp("plain") / "run"
     assert main([*words, f"--out={out}"]) == 0
+    return out
+
+
+@pytest.fixture(scope="module")
+def near(words: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An uninterrupted run whose prompts show a neighbour."""
+    out = tmp_path_factory.mktemp("near") / "run"
+    more = ["--checkpoints.eval_steps=2", f"--out={out}"]
+    assert main([*words, *NEAR, *more]) == 0
     return out
 
 
@@ -179,10 +190,11 @@ def test_other_settings_in_the_same_folder_are_refused(
     assert "--overwrite" in told
 
 
-@pytest.mark.parametrize("step", [1, 3, 6])
+@pytest.mark.parametrize(("step", "whole"), [(1, "plain"), (3, "plain"), (6, "plain"), (3, "near")])
 def test_interrupted_run_goes_on_to_the_same_adapter(
     step: int,
-    plain: Path,
+    whole: str,
+    request: pytest.FixtureRequest,
     words: list[str],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -194,7 +206,8 @@ def test_interrupted_run_goes_on_to_the_same_adapter(
         if state.global_step == step:
             raise KeyboardInterrupt
 
-    out = tmp_path / "run"
+    out, plain = tmp_path / "run", request.getfixturevalue(whole)
+    words = words if whole == "plain" else [*words, *NEAR, "--checkpoints.eval_steps=2"]
     with monkeypatch.context() as patched:
         # After step 6 everything is saved, but the manifest is missing.
         patched.setattr(MetricsCallback, "on_train_end" if step == 6 else "on_step_end", stop)
@@ -268,10 +281,12 @@ def test_interrupt_saves_and_says_how_to_go_on(
     assert adapter(out) == adapter(plain)
 
 
+@pytest.mark.parametrize("whole", ["plain", "near"])
 def test_killed_while_saving_goes_on_to_the_same_adapter(
-    plain: Path, words: list[str], tmp_path: Path
+    whole: str, request: pytest.FixtureRequest, words: list[str], tmp_path: Path
 ) -> None:
-    out = tmp_path / "run"
+    out, plain = tmp_path / "run", request.getfixturevalue(whole)
+    words = words if whole == "plain" else [*words, *NEAR, "--checkpoints.eval_steps=2"]
     command = [sys.executable, "-m", "training", *words, f"--out={out}"]
     with train_kills.started(command, tmp_path / "log") as process:
         at, _ = train_kills.interrupt(process, out, "saving", 6, random.Random(1))  # noqa: S311
@@ -378,6 +393,33 @@ def test_compact_prompt_is_shorter_and_recorded(words: list[str], tmp_path: Path
     more = ["--prompt.template=compact", "--optimisation.max_steps=2"]
     assert main([*words, *more, f"--out={out}"]) == 0
     assert facts_of(out)["prompt"]["template"] == "compact"
+
+
+def test_a_run_carries_what_its_prompts_show(
+    near: Path, words: list[str], subset: Path, tokenized: Path, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    model, record = Run.open(str(near)), manifest.read(Folder(str(near)), "train")
+    assert "neighbours.arrow" in [output.path for output in record.outputs]
+    assert record.facts["prompt"] | {"neighbours": 1, "neighbour_tokens": 24} == (
+        record.facts["prompt"] | record.identity["prompt"]
+    )
+    titles = Subset.open(str(subset)).rows("train", ["title"]).column("title").to_pylist()
+    shown = [neighbour for title in titles for neighbour in model.near(title)]
+    assert len(shown) > 100
+    assert all(neighbour.title in titles for neighbour in shown)
+    assert max(len(neighbour.description) for neighbour in shown) < 24 * 12
+    assert record.facts["mean_tokens"] > 0
+    # The next run of the subset finds them; what killed runs left of others is no hindrance.
+    folders = sorted(tokenized.iterdir())
+    more = ["--optimisation.max_steps=1", "--checkpoints.eval_steps=2"]
+    assert main([*words, *NEAR, *more, f"--out={tmp_path / 'run'}"]) == 0
+    assert sorted(tokenized.iterdir()) == folders
+    assert "tokens a row with 1 neighbour, " in capsys.readouterr().out
+    # Another number of them in the same folder is another run, and so is none.
+    for other in (["--prompt.neighbours=2"], ["--prompt.neighbours=0"]):
+        assert main([*words, *NEAR, *other, *more[1:], f"--out={near}"]) == 1
+        assert "prompt.neighbours=" in capsys.readouterr().err
 
 
 def test_second_cycle_goes_on_from_the_adapter(

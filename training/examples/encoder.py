@@ -3,6 +3,7 @@
 Pure: rows in, a table and its figures out. Knows nothing of files, models or optimisation.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import compress
 from typing import Any, Literal
@@ -10,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 
-from data.prompt import Prompt
+from data.prompt import Neighbour, Prompt
 from data.tokens import TextTokenizer
 from training import guards
 
@@ -23,6 +24,9 @@ TOKENISED = pa.schema(
     ]
 )
 """A row as the model sees it; ``labels`` is ``IGNORED`` where nothing is learned."""
+
+Near = Callable[[str], tuple[Neighbour, ...]]
+"""Finds what the prompt of a title shows of others, the most similar first."""
 
 NAMED = 20
 _SAMPLED, _LONG = 10_000, 0.98
@@ -94,11 +98,18 @@ class Encoder:
         """Digest all that decides the ids of a text."""
         return self._tokens.digest
 
-    def encode_rows(self, rows: dict[str, list[str]]) -> tuple[pa.Table, Seen]:
+    def cut(self, descriptions: list[str]) -> list[str]:
+        """Cut descriptions to what a prompt shows of neighbours."""
+        return self._tokens.cut(descriptions, self.form.prompt.neighbour_tokens)
+
+    def encode_rows(
+        self, rows: dict[str, list[str]], near: Near = lambda _title: ()
+    ) -> tuple[pa.Table, Seen]:
         """Tokenise a batch of rows.
 
         Args:
             rows: lists of N ``uid``, ``title`` and ``content``.
+            near: finds the neighbours of a title.
 
         Returns:
             At most N rows of schema ``TOKENISED``, and their figures. A row is left out where its
@@ -108,7 +119,7 @@ class Encoder:
             BatchError: a row must not be trained on.
         """
         titles = zip(rows["title"], rows["uid"], strict=True)
-        prompts = [self.form.prompt.render(title, uid) for title, uid in titles]
+        prompts = [self.form.prompt.render(title, uid, near(title)) for title, uid in titles]
         heads = self._tokens.encode(prompts)
         has_room = [len(head) < self.form.max_length for head in heads]
         left_out = [uid for uid, room in zip(rows["uid"], has_room, strict=True) if not room]

@@ -8,7 +8,8 @@ from typing import Any
 
 from data.artefacts import manifest
 from data.artefacts.folder import Folder, digest_file
-from data.artefacts.run import ADAPTER, Base, RunFacts, adapter_names, check_adapter
+from data.artefacts.run import Base, RunFacts
+from data.artefacts.weights import ADAPTER, adapter_names, check_adapter
 from data.console import first_line
 from data.errors import ManifestError, ModelError
 from training.config import LoraSettings

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from data.artefacts.run import Base, check_finite, check_vocabulary, load
+from data.artefacts.run import Base
+from data.artefacts.weights import check_finite, check_vocabulary, load
 from data.cli import faults
 from data.console import first_line
 from data.errors import ConfigError, ModelError

@@ -1,0 +1,1 @@
+"""Texts of any script: repaired, and cut into words."""
