@@ -5,11 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rouge_score.tokenize import tokenize
 
-<<<<<<<< HEAD:tests/data/test_words.py
-from data import words
-========
 from data.text import words
->>>>>>>> neighbours:tests/data/text/test_words.py
 
 
 @given(st.text(st.characters(max_codepoint=127)))
