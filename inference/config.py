@@ -150,6 +150,11 @@ class AssistantConfig(Decoding):
     with. auto: the question, unless it was trained on one instruction alone and so knows
     no other."""
 
+    ground: Literal["record", "neighbours", "none"] | None = None
+    """What the prompt shows beside the title: the description of the record that is meant (without
+    one, as `neighbours`), the trained rows of the most similar titles, or nothing. none: `record`
+    for a run that was trained with neighbours, nothing for others."""
+
     seed: int = 3407
     """An answer depends on this, the question, the record and the settings alone."""
 

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 # that a text does not depend on who else asks.
 _SLOTS = 16
 _STEPS_BETWEEN_LOOKS = 4
-_LONGEST_PROMPT = 1_024
+# Tokens of a question and a title; rows that the prompt shows come on top, each with its title.
+_LONGEST_PROMPT, _SHOWN_TITLE = 1_024, 128
 _WAIT = 0.1
 # A stream yields after so many waits without news, so that one whose user has left is stopped.
 _WAITS = 10
@@ -45,6 +46,10 @@ class Answerer(Protocol):
 
         Closing the iterator ends the writing.
         """
+        ...
+
+    def cut(self, text: str, tokens: int) -> str:
+        """Cut a text behind so many tokens at most."""
         ...
 
     def load(self) -> tuple[int, int]:
@@ -93,8 +98,9 @@ class SlotAnswerer:
 
         loaded, self._texts = weights.load(model, settings)
         context, most = self._texts.context, settings.max_new_tokens
-        length = min(round_up(_LONGEST_PROMPT + most), context)
-        self._longest = min(_LONGEST_PROMPT, context - 1)
+        shown = model.prompt.neighbours * (model.prompt.neighbour_tokens + _SHOWN_TITLE)
+        length = min(round_up(_LONGEST_PROMPT + shown + most), context)
+        self._longest = min(_LONGEST_PROMPT + shown, context - 1)
         shape = SlotShape(_SLOTS, length, most)
         sampler = weights.sampler(loaded, self._texts, settings)
         self._decoder = Decoder(loaded, sampler, self._texts.eos, shape, compiled=False)
@@ -164,6 +170,11 @@ class SlotAnswerer:
                 raise _fault_of_model(news) from news
             return news
         return None
+
+    def cut(self, text: str, tokens: int) -> str:
+        """Cut a text behind so many tokens at most."""
+        with self._one_tokenises:
+            return self._texts.tokens.cut([text], tokens)[0]
 
     def load(self) -> tuple[int, int]:
         """Count the answers in work, and those that wait."""
@@ -280,6 +291,10 @@ class WholeAnswerer:
         except (RuntimeError, ValueError) as error:
             raise error if isinstance(error, ModelError) else _fault_of_model(error) from error
         yield written
+
+    def cut(self, text: str, tokens: int) -> str:
+        """Cut a text behind so many tokens at most."""
+        return self._engine.cut(text, tokens)
 
     def load(self) -> tuple[int, int]:
         """Count none: nobody is known to wait."""
