@@ -13,9 +13,9 @@ import pyarrow as pa
 import xxhash
 from numpy.typing import NDArray
 
+from data import words
 from data.prompt import Neighbour
 from data.sampling import normalise_title
-from data.text import words
 
 ROWS = pa.schema(
     [

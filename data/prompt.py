@@ -93,6 +93,11 @@ class Prompt:
         return {name: getattr(self, name) for name in names}
 
     @property
+    def shown_tokens(self) -> int:
+        """Tokens of the neighbours' descriptions at most."""
+        return self.neighbours * self.neighbour_tokens
+
+    @property
     def instructions(self) -> list[str]:
         """All the instructions that a row may get."""
         return [self.instruction] if isinstance(self.instruction, str) else list(self.instruction)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import yaml
 
-from data.text import words
+from data import words
 
 _KNOWLEDGE = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
 _FUNCTION_WORDS = frozenset(_KNOWLEDGE["function_words"].split())

@@ -78,6 +78,14 @@ def find_copies(
     return _as_spans(texts, written, length, source, least)
 
 
+def copied_from(texts: list[str], sources: list[str], least: int) -> NDArray[np.float64]:
+    """Return the share of each text's code points within spans that its own source holds: [N]."""
+    pairs = zip(texts, sources, strict=True)
+    return np.array(
+        [find_copies([text], pa.chunked_array([[own]]), least).copied[0] for text, own in pairs]
+    )
+
+
 class Sorted:
     """Training texts whose suffixes are sorted once, to look up many short texts one by one.
 

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from data.text import repair
+from data import text
 from preprocessing import length_bounds
 from preprocessing.config import RowRules
 
@@ -52,8 +52,8 @@ def count_lengths(column: pa.ChunkedArray) -> np.ndarray:
 
 
 def _repair(table: pa.Table, name: _Column, rules: RowRules) -> pa.Table:
-    repaired = repair.repair_column(table.column(name).combine_chunks())
-    repaired = repair.remove_characters(repaired, rules.remove_characters)
+    repaired = text.repair_column(table.column(name).combine_chunks())
+    repaired = text.remove_characters(repaired, rules.remove_characters)
     place = table.schema.get_field_index(name)
     return table.set_column(place, table.schema.field(name), repaired)
 

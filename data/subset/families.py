@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-from data.text import words
+from data import words
 
 _BANDS, _PER_BAND = 25, 5
 _SIGNATURE = _BANDS * _PER_BAND
@@ -22,7 +22,7 @@ _BY_CHANCE = 1 / 256
 _TEXTS_AT_ONCE = 20_000
 _PAIRS_AT_ONCE = 2**18
 _ODD = np.uint64(0x9E3779B185EBCA87)
-# ASCII as the words that data.text.words sees: small letters and digits, all else a space.
+# ASCII as the words that data.words sees: small letters and digits, all else a space.
 _AS_WORDS = bytes(
     ord(chr(code).lower()) if chr(code).isalnum() and code < 128 else 32 for code in range(256)
 )

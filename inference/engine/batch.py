@@ -46,6 +46,7 @@ class FastEngine:
         self._device = self._texts.device
         self._sampler = weights.sampler(self._model, self._texts, settings)
         self._decoders: dict[int, Decoder] = {}
+        self._usual_rest = _USUAL_REST + model.prompt.shown_tokens
         self._most = settings.batch_size or _MOST_SLOTS[self._device.type]
         self._one_at_a_time = threading.Lock()
 
@@ -81,7 +82,7 @@ class FastEngine:
         shared = len(common_beginning([prompt[:-1] for prompt in ids]))
         buckets: dict[int, list[int]] = {}
         for place in sorted(range(len(ids)), key=lambda place: (-len(ids[place]), place)):
-            cap = round_up(shared + _USUAL_REST)
+            cap = round_up(shared + self._usual_rest)
             while cap < len(ids[place]):
                 cap *= 2
             buckets.setdefault(min(cap, self._texts.context), []).append(place)

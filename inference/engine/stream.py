@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 # that a text does not depend on who else asks.
 _SLOTS = 16
 _STEPS_BETWEEN_LOOKS = 4
-# Tokens of a question and a title; rows that the prompt shows come on top, each with its title.
-_LONGEST_PROMPT, _SHOWN_TITLE = 1_024, 128
+# Tokens of a question and a title; rows that the prompt shows come on top.
+_LONGEST_PROMPT = 1_024
 _WAIT = 0.1
 # A stream yields after so many waits without news, so that one whose user has left is stopped.
 _WAITS = 10
@@ -98,9 +98,9 @@ class SlotAnswerer:
 
         loaded, self._texts = weights.load(model, settings)
         context, most = self._texts.context, settings.max_new_tokens
-        shown = model.prompt.neighbours * (model.prompt.neighbour_tokens + _SHOWN_TITLE)
-        length = min(round_up(_LONGEST_PROMPT + shown + most), context)
-        self._longest = min(_LONGEST_PROMPT + shown, context - 1)
+        longest = _LONGEST_PROMPT + model.prompt.shown_tokens
+        length = min(round_up(longest + most), context)
+        self._longest = min(longest, context - 1)
         shape = SlotShape(_SLOTS, length, most)
         sampler = weights.sampler(loaded, self._texts, settings)
         self._decoder = Decoder(loaded, sampler, self._texts.eos, shape, compiled=False)

@@ -206,7 +206,9 @@ def _compare(case: Case) -> list[System]:
     for side in case.sides:
         nearest.sides[side.name] = systems.nearest_by_title(side, first)
         title.sides[side.name] = Written(list(side.titles))
-        real.sides[side.name] = Written(list(side.references))
+        # What a text shares with its neighbours by its nature.
+        shown = next(filter(None, (systems.shown(model, side) for _, model in case.runs)), None)
+        real.sides[side.name] = Written(list(side.references), shown=shown)
     return [*compared, nearest, title, real]
 
 
@@ -229,7 +231,8 @@ def _fill(system: System, writer: Writer, case: Case, ready: list[Ready], writes
         what = f"{system.label.lower()}, {side.name} titles"
         texts = systems.find_ready(ready, side)
         written = writer.write(side, texts, what) if writes else Written([])
-        system.sides[side.name] = dataclasses.replace(written, cost=cost)
+        shown = systems.shown(writer.model, side)
+        system.sides[side.name] = dataclasses.replace(written, cost=cost, shown=shown)
     writer.close()
 
 

@@ -19,7 +19,7 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from data.text import words
+from data import words
 from inference import fidelity
 
 Floats = NDArray[np.float64]
@@ -325,6 +325,18 @@ def faithful(
     names = ("title_words", "title_numbers", "unsupported")
     tables = {name: _pairs([row[name] for row in rows]) for name in names}
     return tables | {"inventing": counted(tables["unsupported"][:, 0] > 0)}
+
+
+def numbers_of_neighbours(
+    texts: Sequence[str], titles: Sequence[str], records: Sequence[str], shown: Sequence[str]
+) -> Floats:
+    """Count the unsupported numbers that stand in what the prompts show of neighbours, of all."""
+    rows = []
+    for text, title, record, near in zip(texts, titles, records, shown, strict=True):
+        alone, whole = fidelity.compare(text, title, record)["unsupported"]
+        beside, _ = fidelity.compare(text, title, f"{record}\n{near}")["unsupported"]
+        rows.append((alone - beside, whole))
+    return _pairs(rows)
 
 
 def _pairs(rows: Sequence[tuple[float, float]]) -> Floats:

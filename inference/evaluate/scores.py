@@ -140,7 +140,14 @@ def _count(
     tables |= metrics.faithful(written.texts, side.titles, side.references)
     if system.kind == "reference":
         del tables["unsupported"], tables["inventing"]
+        tables.pop("near_numbers", None)
     tables |= metrics.of_texts(written.texts)
+    if written.shown is not None:
+        texts, shown = written.texts, written.shown
+        copied = overlap.copied_from(texts, shown, config.copied_span)
+        tables["near_copied"] = metrics.counted(copied)
+        rows = (texts, side.titles, side.references, shown)
+        tables["near_numbers"] = metrics.numbers_of_neighbours(*rows)
     if written.ended is not None:
         tables["ended"] = metrics.counted(np.array(written.ended))
     if recalled:

@@ -43,6 +43,8 @@ class Written:
     """[rows, 2] what the real description cost the model: nats and tokens."""
     alike: Floats | None = None
     """[rows] of texts copied from trained rows, how alike the titles are, 0 to 1."""
+    shown: list[str] | None = None
+    """What the prompts show of neighbours; None where they show none."""
 
 
 @dataclass
@@ -278,6 +280,16 @@ class Writer:
         """Free the weights, as the next model needs the room."""
         self._engine = None
         engine.free_memory(self.settings.device)
+
+
+def shown(model: Run, side: EvalSet) -> list[str] | None:
+    """Return what a model's prompts show of neighbours, a text a row; None where they show none."""
+    if not model.prompt.neighbours:
+        return None
+    return [
+        "\n".join(f"{neighbour.title}\n{neighbour.description}" for neighbour in model.near(title))
+        for title in side.titles
+    ]
 
 
 def nearest_by_title(side: EvalSet, trained: Trained) -> Written:

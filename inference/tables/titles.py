@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
 
+from data import text
 from data.artefacts import manifest, schema
 from data.artefacts.dataset import Subset
 from data.artefacts.folder import Artefact, Folder, digest_all
@@ -23,7 +24,6 @@ from data.artefacts.manifest import Parent
 from data.artefacts.parts import inspect_part, open_part, read_batches
 from data.errors import ConfigError, ManifestError, SourceError
 from data.sources import kinds, streams
-from data.text import repair
 from inference.config import GenerateConfig
 from inference.tables import columnar, json_lines, text_files
 from inference.tables.text_files import Row, Selection
@@ -99,7 +99,7 @@ def find(config: GenerateConfig, for_prompts: bool = False) -> Titles:
 
 def _repair(batch: pa.RecordBatch) -> pa.RecordBatch:
     place = batch.schema.get_field_index("title")
-    repaired = repair.repair_column(batch.column(place))
+    repaired = text.repair_column(batch.column(place))
     return batch.set_column(place, batch.schema.field(place), repaired)
 
 

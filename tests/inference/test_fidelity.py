@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data.text import words
+from data import words
 from inference.fidelity import (
     Checks,
     Number,

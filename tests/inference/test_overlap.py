@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inference.overlap import Copies, find_copies, find_nearest
+from inference.overlap import Copies, copied_from, find_copies, find_nearest
 
 WORDS = ("kettle", "lämp", "a", "the", "green", "日本", "boils water", "steel", "😀", "of")
 
@@ -121,3 +121,12 @@ def test_texts_without_spaces_share_characters() -> None:
     found = find_nearest(["この鉄瓶は二分でお湯を沸かし", "ต้มน้ำ"], _column(trained, 2))
     # 二分でお, 分でお湯, でお湯を, お湯を沸, 湯を沸か
     assert (found.row.tolist(), found.shared.tolist()) == ([1, -1], [5, 0])
+
+
+def test_what_a_text_copies_of_its_own_source() -> None:
+    texts = ["A green kettle boils.", "A green kettle boils.", "A green kettle boils.", ""]
+    sources = ["Kettle\nThe green kettle sings.", "", "A green kettle boils.", "Kettle"]
+    shares = copied_from(texts, sources, 10)
+    # " green kettle " of 21 characters.
+    assert shares.tolist() == [pytest.approx(14 / 21), 0.0, 1.0, 0.0]
+    assert copied_from(texts[:1], sources[:1], 15).tolist() == [0.0]

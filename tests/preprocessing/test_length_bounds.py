@@ -6,7 +6,7 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data.text import repair
+from data import text
 from preprocessing import length_bounds
 
 PIECES = [
@@ -23,7 +23,7 @@ valid = texts.map(lambda t: t.encode("utf-8", "ignore").decode())
 @given(st.lists(valid, min_size=1, max_size=8), st.integers(0, 60))
 def test_what_is_sure_before_the_repair_holds_after_it(raw: list[str], enough: int) -> None:
     column = pa.array(raw, pa.string())
-    lengths = [len(repair.repair(each)) for each in raw]
+    lengths = [len(text.repair(each)) for each in raw]
     least, most = (
         length_bounds.shortest(column, enough).tolist(),
         length_bounds.longest(column).tolist(),
@@ -38,7 +38,7 @@ def test_what_follows_the_part_looked_at_takes_nothing_from_it(length: int, rest
     raw = "a" * length + rest
     least = length_bounds.shortest(pa.array([raw]), 1)[0]
     assert least == 126  # of 129 bytes looked at, three may be lost at the ends
-    assert least <= len(repair.repair(raw))
+    assert least <= len(text.repair(raw))
 
 
 def test_plain_texts_are_decided_at_once() -> None:
@@ -54,4 +54,4 @@ def test_a_slice_of_a_column_is_read_where_it_lies() -> None:
 
 def test_no_reference_is_shorter_than_what_it_stands_for() -> None:
     for name in html.entities.html5:
-        assert len(repair.repair(f"a&{name}b")) <= len(name) + 3
+        assert len(text.repair(f"a&{name}b")) <= len(name) + 3

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from data import text
 from data.artefacts import schema
-from data.text import repair
 from preprocessing import rules
 from preprocessing.config import RowRules
 
@@ -252,7 +252,7 @@ def reason_of(title: str, content: str, row_rules: RowRules) -> str | None:
         ("title", title, row_rules.title_min, row_rules.title_max),
         ("content", content, row_rules.content_min, row_rules.content_max),
     ):
-        length = len(repair.repair(each))
+        length = len(text.repair(each))
         if low and not length:
             return f"{name}_empty"
         if length < low:
@@ -280,5 +280,5 @@ def test_rows_dropped_before_their_repair_fall_to_the_reason_that_the_repaired_t
             expected[reason] = expected.get(reason, 0) + 1
     stay = [row for row in rows if reason_of(*row, row_rules) is None]
     kept, drops = clean(row_rules, *rows)
-    assert kept == [(repair.repair(title), repair.repair(content)) for title, content in stay]
+    assert kept == [(text.repair(title), text.repair(content)) for title, content in stay]
     assert drops == expected

@@ -396,7 +396,7 @@ def test_compact_prompt_is_shorter_and_recorded(words: list[str], tmp_path: Path
 
 
 def test_a_run_carries_what_its_prompts_show(
-    near: Path, words: list[str], subset: Path, tokenized: Path, tmp_path: Path,
+    near: Path, plain: Path, words: list[str], subset: Path, tokenized: Path, tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     model, record = Run.open(str(near)), manifest.read(Folder(str(near)), "train")
@@ -420,6 +420,14 @@ def test_a_run_carries_what_its_prompts_show(
     for other in (["--prompt.neighbours=2"], ["--prompt.neighbours=0"]):
         assert main([*words, *NEAR, *other, *more[1:], f"--out={near}"]) == 1
         assert "prompt.neighbours=" in capsys.readouterr().err
+    assert main([*words, "--prompt.neighbours=1", f"--out={plain}"]) == 1
+    assert "prompt.neighbours=1" in capsys.readouterr().err
+    assert set(manifest.read(Folder(str(plain))).identity["prompt"]) == {"template", "instruction"}
+    # The merged model shows the same.
+    assert main(["export", f"--run={near}", f"--out={tmp_path / 'merged'}"]) == 0
+    merged = Run.open(str(tmp_path / "merged"))
+    assert merged.neighbours_digest == model.neighbours_digest
+    assert [n for title in titles for n in merged.near(title)] == shown
 
 
 def test_second_cycle_goes_on_from_the_adapter(

@@ -9,7 +9,7 @@ import pytest
 
 from data.synthetic.grammar import ADJECTIVES, COLOURS, NOUNS
 from data.synthetic.records import lines
-from data.text.repair import repair
+from data.text import repair
 from tests.demo import noun_of
 
 TOTAL = 24_000

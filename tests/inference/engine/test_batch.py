@@ -23,16 +23,26 @@ from inference.engine.slots import (
     common_beginning,
     unexpanded_attention,
 )
-from tests.builders import greedy
+from tests.builders import greedy, show_neighbours, some_titles
 
 GREEDY = greedy(batch_size=7)
 SAMPLED = dataclasses.replace(GREEDY, temperature=1.0, top_p=0.95)
 
 
+@pytest.mark.parametrize("near", [False, True], ids=["plain", "near"])
 @pytest.mark.parametrize("settings", [GREEDY, SAMPLED], ids=["greedy", "sampled"])
 def test_texts_are_the_references_in_any_number_of_slots_and_order(
-    settings: Settings, model: Run, requests: list[Request]
+    settings: Settings, near: bool, model: Run, requests: list[Request], tmp_path: Path
 ) -> None:
+    if near:  # some prompts show a neighbour, some none
+        run = Path(model.base).parent
+        for name in ("base", "adapter"):
+            (tmp_path / name).symlink_to(run / name)
+        rows = [("A small kettle", "Boils."), ("Copper lamp", "Shines green.")]
+        model = Run.open(str(show_neighbours(tmp_path, rows)))
+        titles = some_titles(40)
+        requests = [Request(f"u{i}", model.render(title, "")) for i, title in enumerate(titles)]
+        assert 10 < sum("Similar input" in request.prompt for request in requests) < 40
     expected = dict(
         zip(
             [request.uid for request in requests],

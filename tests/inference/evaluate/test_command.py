@@ -16,6 +16,7 @@ import pytest
 
 from data import subset
 from data.artefacts import manifest, stage
+from data.artefacts.dataset import Subset
 from data.artefacts.folder import Artefact, Folder, digest_bytes
 from data.artefacts.manifest import Counts, Manifest
 from data.artefacts.parts import commit_part, part_name
@@ -36,7 +37,7 @@ from inference.config import EvaluateConfig, Thresholds
 from inference.evaluate import command, samples, systems
 from inference.evaluate.samples import EvalSet
 from inference.evaluate.systems import Ready, Written
-from tests.builders import run_python, save_adapter, save_base, write_clean
+from tests.builders import run_python, save_adapter, save_base, show_neighbours, write_clean
 
 NOUNS = ("kettle", "lamp", "novel", "jacket", "violin", "clock", "tent", "mirror")
 ROWS = [
@@ -135,6 +136,31 @@ def test_texts_cannot_break_out_of_the_page(trained: Path, sample: Path, tmp_pat
     page = (out / "report.html").read_text()
     assert "<script>alert" not in page
     assert page.count("</script>") == 2
+
+
+def test_what_texts_copy_of_their_neighbours_is_shown(
+    trained: Path, reported: Path, sample: Path, tmp_path: Path
+) -> None:
+    run, out = Path(shutil.copytree(trained, tmp_path / "run")), tmp_path / "out"
+    lineage = manifest.read(Folder(str(run)), "train").made_from
+    rows = Subset.open(str(sample)).rows("train", ["title", "content"]).to_pylist()
+    show_neighbours(run, [(row["title"], row["content"]) for row in rows])
+    record = dataclasses.replace(manifest.read(Folder(str(run)), "train"), made_from=lineage)
+    record.write(Folder(str(run)))
+    how = BRIEF | {"copied_span": 20}
+    command.run(EvaluateConfig(run=str(run), subset=str(sample), out=str(out), **how))
+    report = _report(out)
+    for side in report["sides"].values():
+        scores = side["scores"]
+        for key in ("adapter", "base"):
+            assert 0 <= scores[key]["near_copied"]["value"] <= scores[key]["copied"]["value"] + 1e-6
+        # Real descriptions of one template share long spans with those of their neighbours.
+        assert scores["reference"]["near_copied"]["value"] > 0
+        assert "near_numbers" in scores["adapter"]
+        assert not {"near_copied", "near_numbers"} & {*scores["nearest"], *scores["title"]}
+    assert "Copied from neighbours" in (out / "report.html").read_text()
+    for side in _report(reported)["sides"].values():
+        assert not any("near_copied" in scores for scores in side["scores"].values())
 
 
 def test_a_finished_report_is_left_alone(
@@ -492,6 +518,8 @@ def test_the_identity_holds_what_changes_a_report_and_no_more(
     path, model = case.runs[0]
     other = dataclasses.replace(model, prompt=Prompt("compact"))
     assert changed(dataclasses.replace(case, runs=[(path, other)])) == {"prompts"}
+    shown = dataclasses.replace(model, neighbours_digest="0f")
+    assert systems.base_of(shown) != systems.base_of(model)
     other = dataclasses.replace(model, longest=50)
     without = dataclasses.replace(config, max_new_tokens=None)
     assert (

@@ -298,3 +298,11 @@ def test_what_is_not_defined_is_none_and_never_nan() -> None:
 
 def test_nothing_to_score() -> None:
     assert resample({}, 200, 1) == {}
+
+
+def test_numbers_that_only_neighbours_support_are_counted_apart() -> None:
+    texts = ["Holds 3 litres, 7 cups, 9 lids and 2 handles.", "Holds 3 litres."]
+    titles, records = ["Kettle, 3-Litre", "Kettle"], ["With 9 lids.", "x"]
+    shown = ["Kettle, 2-Litre\nFills 7 cups with 9 lids.", ""]
+    counts = metrics.numbers_of_neighbours(texts, titles, records, shown)
+    assert counts.tolist() == [[2, 4], [0, 1]]

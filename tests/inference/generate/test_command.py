@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from datasets.exceptions import DatasetGenerationError
+from transformers import AutoTokenizer
 
 from data import console
 from data.artefacts import manifest, schema, stage
@@ -19,6 +20,7 @@ from data.artefacts.manifest import Counts
 from data.artefacts.parts import inspect_part, part_name
 from data.artefacts.run import Run
 from data.prompt import Prompt
+from data.tokens import TextTokenizer
 from inference import fidelity, selection
 from inference.__main__ import main
 from inference.config import GenerateConfig
@@ -35,6 +37,7 @@ from tests.builders import (
     run_python,
     save_adapter,
     save_base,
+    show_neighbours,
     some_titles,
     write_titles,
 )
@@ -386,11 +389,22 @@ def many(
     return write_titles(tmp_path_factory.mktemp("many") / "many.jsonl", made)
 
 
+@pytest.fixture(scope="module", params=["plain", "near"])
+def writing(
+    request: pytest.FixtureRequest, run: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A run, and one whose prompts show neighbours."""
+    if request.param == "plain":
+        return run
+    near = Path(shutil.copytree(run, tmp_path_factory.mktemp("near") / "run"))
+    return show_neighbours(near, [(title, "Lasts.") for title in some_titles(30)])
+
+
 @pytest.fixture(scope="module")
-def alone(run: Path, many: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def alone(writing: Path, many: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """These written for by one worker of the command's own, uninterrupted."""
     out = tmp_path_factory.mktemp("alone") / "out"
-    assert main(words(run, many, out, 1)) == 0
+    assert main(words(writing, many, out, 1)) == 0
     return out
 
 
@@ -400,19 +414,46 @@ def words(run: Path, source: Path, out: Path, workers: int) -> list[str]:
 
 
 def test_after_a_kill_the_same_command_ends_in_the_bytes_of_an_uninterrupted_run(
-    run: Path, many: Path, alone: Path, gen: Generate, tmp_path: Path
+    writing: Path, many: Path, alone: Path, gen: Generate, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    killed = killing.kill_midway(["inference", *words(run, many, out, 2)], out, 2)
-    assert gen(many, out, "--part_rows=2") == 0
+    killed = killing.kill_midway(["inference", *words(writing, many, out, 2)], out, 2)
+    assert gen(many, out, "--part_rows=2", model=writing) == 0
     killing.check_resumed(out, alone, killed, digest_files)
 
 
 def test_two_workers_write_the_bytes_of_one(
-    gen: Generate, many: Path, alone: Path, tmp_path: Path
+    gen: Generate, many: Path, writing: Path, alone: Path, tmp_path: Path
 ) -> None:
-    assert gen(many, tmp_path / "out", "--part_rows=2") == 0
+    assert gen(many, tmp_path / "out", "--part_rows=2", model=writing) == 0
     assert digest_files(tmp_path / "out") == digest_files(alone)
+
+
+def test_prompts_show_the_run_s_own_neighbours(
+    gen: Generate, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Other neighbours are another run, and write another text."""
+    source = write_titles(tmp_path / "titles.jsonl", ["Green kettle No. 1", "Tent"])
+    near, out = Path(shutil.copytree(run, tmp_path / "run")), tmp_path / "out"
+    plain = ("--temperature=0", "--part_rows=8")
+    assert gen(source, tmp_path / "plain", *plain) == 0
+    show_neighbours(near, [("Kettle", "Boils."), ("Lamp", "Shines.")])
+    assert gen(source, out, *plain, model=near) == 0
+    rows, bare = read(out), read(tmp_path / "plain")
+    shown = "### Similar input:\nKettle\n\n### Its response:\nBoils.\n\n"
+    texts = TextTokenizer(AutoTokenizer.from_pretrained(run / "base"))
+    prompts = [Prompt(instruction="Write a product description.").render(r["title"]) for r in rows]
+    prompts[0] = prompts[0].replace("### Input:", f"{shown}### Input:")
+    assert [row["prompt_tokens"] for row in rows] == [len(ids) for ids in texts.encode(prompts)]
+    assert rows[0]["description"] != bare[0]["description"]
+    assert rows[1] == bare[1]  # no trained title shares a word with it
+    identity = manifest.read(Folder(str(out))).identity
+    assert (identity["prompt"]["neighbours"], identity["prompt"]["neighbour_tokens"]) == (1, 96)
+    assert "neighbours" not in manifest.read(Folder(str(tmp_path / "plain"))).identity["prompt"]
+    show_neighbours(near, [("Kettle", "Sings."), ("Lamp", "Shines.")])
+    capsys.readouterr()
+    assert gen(source, out, *plain, model=near) == 1
+    assert "weights=" in refused(capsys)
 
 
 # Bad input --------------------------------------------------------------------------------------

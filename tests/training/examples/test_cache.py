@@ -7,9 +7,12 @@ import pytest
 from datasets import Dataset
 
 from data.artefacts import lock, manifest
+from data.artefacts.dataset import Subset
 from data.artefacts.folder import Folder
 from data.errors import BatchError, ModelError
-from data.prompt import Prompt
+from data.neighbours import ROWS as NEAR_ROWS
+from data.neighbours import title_key
+from data.prompt import Neighbour, Prompt
 from data.tokens import TextTokenizer
 from training.examples import cache
 from training.examples.cache import Split
@@ -236,3 +239,88 @@ def test_no_rows_are_refused(tmp_path: Path, tokenizer: Any) -> None:
     with pytest.raises(BatchError, match="rows to train on"):
         cache.prepare(split(empty), encoder(tokenizer), str(tmp_path), 0.01)
     assert list(tmp_path.iterdir()) == []
+
+
+class FewRows(Subset):
+    """Train rows by hand, in batches of two, with families or as subsets had none."""
+
+    def __init__(self, families: list[int] | None) -> None:
+        columns = dict(ROWS) | ({"family": pa.array(families, pa.uint64())} if families else {})
+        self.table = pa.table(columns)
+
+    def count(self, _: str) -> int:
+        return self.table.num_rows
+
+    def digest(self, split: str) -> str:
+        return f"{split} {self.table.column_names}"
+
+    def batches(self, _: str) -> Any:
+        return self.table.to_batches(2)
+
+
+NEAR = Prompt("compact", neighbours=1, neighbour_tokens=6)
+
+
+def test_rows_to_show_are_cut_and_written_once(tmp_path: Path, tokenizer: Any) -> None:
+    shows = encoder(tokenizer, prompt=NEAR)
+    near = cache.prepare_near(FewRows([3, 1, 3]), shows, str(tmp_path))
+    assert near
+    before = Path(near.path).stat().st_mtime_ns
+    assert cache.prepare_near(FewRows([3, 1, 3]), shows, str(tmp_path)) == near
+    assert Path(near.path).stat().st_mtime_ns == before
+    with pa.memory_map(near.path) as file, pa.ipc.open_stream(file) as stream:
+        table = stream.read_all()
+    assert table.schema == NEAR_ROWS
+    assert table.column("title").to_pylist() == ROWS["title"]
+    assert table.column("family").to_pylist() == [3, 1, 3]
+    for shown, whole in zip(table.column("description").to_pylist(), ROWS["content"], strict=True):
+        assert whole.startswith(shown)
+        assert len(tokenizer(shown, add_special_tokens=False)["input_ids"]) <= 6
+    assert near.find("the title") == (Neighbour("A {title} in braces", "x"),)
+    other = replace(NEAR, neighbour_tokens=7)
+    again = cache.prepare_near(FewRows([3, 1, 3]), encoder(tokenizer, prompt=other), str(tmp_path))
+    assert again
+    assert again.path != near.path
+    assert cache.prepare_near(FewRows(None), encoder(tokenizer), str(tmp_path)) is None
+
+
+def test_a_subset_without_families_has_one_a_title(tmp_path: Path, tokenizer: Any) -> None:
+    near = cache.prepare_near(FewRows(None), encoder(tokenizer, prompt=NEAR), str(tmp_path))
+    assert near
+    with pa.memory_map(near.path) as file, pa.ipc.open_stream(file) as stream:
+        families = stream.read_all().column("family").to_pylist()
+    assert families == [title_key(title) for title in ROWS["title"]]
+
+
+def test_what_prompts_show_stands_in_the_rows_and_decides_their_folder(
+    tmp_path: Path, tokenizer: Any
+) -> None:
+    shows = encoder(tokenizer, prompt=NEAR)
+    near = cache.prepare_near(FewRows([1, 2, 3]), shows, str(tmp_path))
+    whole = cache.prepare(split(ROWS), shows, str(tmp_path), 0.01, near)
+    prompt = NEAR.render(ROWS["title"][1], "u1", near.find(ROWS["title"][1]) if near else ())
+    assert "Similar title: " not in prompt  # nothing shares a word with it
+    rows = {name: ["The {title}", *column[1:]] for name, column in ROWS.items()}
+    several = cache.prepare(split(rows, "d1"), shows, str(tmp_path), 0.01, near)
+    ids = several.rows[0]["input_ids"]
+    shown = "Similar title: A {title} in braces\nIts description: x\nTitle: The {title}\n"
+    assert shown in tokenizer.decode(ids)
+    assert shows.encode_rows(rows)[1].tokens < several.seen.tokens
+    # The same rows beside other train rows are other rows.
+    other = cache.prepare_near(FewRows(None), shows, str(tmp_path))
+    assert cache.prepare(split(ROWS), shows, str(tmp_path), 0.01, other).folder != whole.folder
+
+
+def test_without_neighbours_the_folder_is_that_of_earlier_versions(
+    tmp_path: Path, tokenizer: Any
+) -> None:
+    plain = encoder(tokenizer)
+    first = cache.prepare(split(ROWS), plain, str(tmp_path), 0.01)
+    identity = {
+        "rows": "d0", "tokenizer": plain.digest, "format": 2,
+        "form": {
+            "prompt": {"template": "alpaca", "instruction": "Write a product description."},
+            "loss_on": "completion", "max_length": 640,
+        },
+    }  # fmt: skip
+    assert Path(first.folder).name == manifest.identity_digest(identity)

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rouge_score.tokenize import tokenize
 
-from data.text import words
+from data import words
 
 
 @given(st.text(st.characters(max_codepoint=127)))

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data.text import repair
+from data import text
 
 
 def definition(raw: str) -> str:
@@ -19,7 +19,7 @@ def definition(raw: str) -> str:
 
 
 def repair_all(raws: list[str]) -> list[str]:
-    column = repair.repair_column(pa.array(raws, pa.string()))
+    column = text.repair_column(pa.array(raws, pa.string()))
     assert column.type == pa.string()
     repaired: list[str] = column.to_pylist()
     return repaired
@@ -54,7 +54,7 @@ def repair_all(raws: list[str]) -> list[str]:
 def test_known_defects(raw: str, repaired: str) -> None:
     assert definition(raw) == repaired
     assert repair_all([raw]) == [repaired]
-    assert repair.repair(raw) == repaired
+    assert text.repair(raw) == repaired
 
 
 def test_an_empty_column_stays_one() -> None:
@@ -106,7 +106,7 @@ def test_the_repair_equals_its_definition_on_every_character_of_the_first_plane(
 
 
 def remove(texts: list[str], characters: str) -> list[str]:
-    removed: list[str] = repair.remove_characters(
+    removed: list[str] = text.remove_characters(
         pa.array(texts, pa.string()), characters
     ).to_pylist()
     return removed

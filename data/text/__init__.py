@@ -1,1 +1,0 @@
-"""Texts of any script: repaired, and cut into words."""
