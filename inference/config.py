@@ -246,6 +246,10 @@ class Thresholds:
     """Points of ROUGE-L by which it must beat the description of the trained row whose title is
     nearest."""
 
+    gain_over_alone: float | None = 0.0
+    """Points of ROUGE-L by which a run that was trained with neighbours must beat its own texts for
+    prompts without them."""
+
     recited_unseen: float | None = 0.05
     """Share of the texts for unseen titles that may almost equal a training text."""
 
