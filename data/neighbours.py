@@ -6,6 +6,7 @@ itself stands among them, and for any title later, on any machine, in any order.
 
 import functools
 import itertools
+import logging
 from typing import Any
 
 import numpy as np
@@ -63,6 +64,7 @@ class Neighbours:
     def _index(self, titles: list[str]) -> Any:
         import bm25s
 
+        logging.getLogger("bm25s").setLevel(logging.WARNING)  # importing it sets DEBUG
         ids = [
             [self._places.setdefault(word, len(self._places)) for word in _words(title)]
             for title in titles

@@ -150,6 +150,11 @@ class AssistantConfig(Decoding):
     with. auto: the question, unless it was trained on one instruction alone and so knows
     no other."""
 
+    ground: Literal["record", "neighbours", "none"] | None = None
+    """What the prompt shows beside the title: the description of the record that is meant (without
+    one, as `neighbours`), the trained rows of the most similar titles, or nothing. none: `record`
+    for a run that was trained with neighbours, nothing for others."""
+
     seed: int = 3407
     """An answer depends on this, the question, the record and the settings alone."""
 
@@ -240,6 +245,10 @@ class Thresholds:
     gain_over_nearest: float | None = 0.0
     """Points of ROUGE-L by which it must beat the description of the trained row whose title is
     nearest."""
+
+    gain_over_alone: float | None = 0.0
+    """Points of ROUGE-L by which a run that was trained with neighbours must beat its own texts for
+    prompts without them."""
 
     recited_unseen: float | None = 0.05
     """Share of the texts for unseen titles that may almost equal a training text."""

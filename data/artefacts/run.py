@@ -200,6 +200,14 @@ class Run:
         """Tokens of a text at most, unless a command says otherwise: the longest and an eighth."""
         return self.longest + self.longest // 8 + 1
 
+    def without_neighbours(self) -> "Run":
+        """Return the same weights for prompts that show no other rows."""
+        prompt = dataclasses.replace(self.prompt, neighbours=0)
+        return dataclasses.replace(
+            self, prompt=prompt, neighbour_rows=None, neighbours_digest="",
+            digest=f"{self.digest} alone",
+        )  # fmt: skip
+
     def without_adapter(self) -> "Run":
         """Return the base alone: same prompt, same limits."""
         return dataclasses.replace(self, adapter=None, digest=f"base of {self.digest}")

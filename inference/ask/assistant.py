@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from data.artefacts.run import Run
 from data.errors import ConfigError
+from data.prompt import Neighbour
 from inference import engine, fidelity
 from inference.ask import index, query, search
 from inference.ask.attribution import Copied, Training
@@ -24,6 +25,7 @@ from inference.config import AssistantConfig
 from inference.engine import Answerer, Settings
 
 Status = Literal["answered", "invented", "which", "no_match"]
+Ground = Literal["record", "neighbours", "none"]
 
 
 @dataclass(frozen=True)
@@ -49,8 +51,12 @@ class Answer:
     """The catalogue's own row; ``byte_offset`` of its line in ``source``, uncompressed."""
     training: str = "unknown"
     """Whether the adapter was trained on the title: one of ``attribution.STATES``."""
+    ground: Ground = "none"
+    """What its prompt showed beside the title: the record, similar trained titles, or nothing."""
+    shown: list[Neighbour] = field(default_factory=list)
+    """The rows that its prompt showed, the most similar first, their descriptions cut."""
     copied: list[Copied] = field(default_factory=list)
-    """Stretches of the answer that stand word for word in training texts."""
+    """Stretches of the answer that stand word for word in what was shown or in training texts."""
     checks: fidelity.Checks | None = None
     """What the answer leaves out of its title and what it invents; none: it is not whole yet."""
     base_answer: str | None = None
@@ -86,6 +92,14 @@ class Answer:
         return f"{counted}, missing: {', '.join(missing)}" if missing else counted
 
     @property
+    def grounds(self) -> str:
+        """What its prompt showed, for people to read."""
+        if self.ground == "record":
+            return "its own record, whose description the prompt showed"
+        titles = "; ".join(row.title for row in self.shown)
+        return f"similar titles that the prompt showed: {titles}" if titles else "the title alone"
+
+    @property
     def wording(self) -> str | None:
         """The instruction with its reason, for people to read; none: it is the question itself."""
         if self.instruction == self.question.strip():
@@ -100,6 +114,11 @@ class Assistant:
         self.config = config
         self.model = Run.open(config.run)
         """The weights that answer."""
+        knows_rows = self.model.prompt.neighbours > 0
+        if config.ground in ("record", "neighbours") and not knows_rows:
+            expected = "a run trained with --prompt.neighbours"
+            raise ConfigError("--ground", expected, config.run, "leave it out, or train one")
+        self._ground: Ground = config.ground or ("record" if knows_rows else "none")
         self._settings = Settings.of(config, self.model, "fast")
         self._shelf = Shelf(config.catalogue, config.index)
         self._training = Training(self.model.record)
@@ -159,10 +178,12 @@ class Assistant:
         yield answer
         if answer.title is None or answer.is_open:
             return
-        near = self.model.near(answer.title)
-        prompt = self.model.prompt.ask(answer.instruction, answer.title, near)
+        answerer = self._load("adapter")
+        with self._one_computes:
+            answer = self._show(answer, answerer)
+        prompt = self.model.prompt.ask(answer.instruction, answer.title or "", answer.shown)
         uid = answer.record.uid if answer.record else ""
-        with closing(self._load("adapter").stream(prompt, uid, answer.seed)) as stream:
+        with closing(answerer.stream(prompt, uid, answer.seed)) as stream:
             for text in stream:
                 answer = dataclasses.replace(
                     answer, answer=text.text, finish_reason=text.finish_reason,
@@ -173,7 +194,7 @@ class Assistant:
             whole, own = answer.answer or "", answer.record.content if answer.record else ""
             answer = dataclasses.replace(
                 answer,
-                copied=self._training.copied(whole, answer.record),
+                copied=self._training.copied(whole, answer.record, answer.shown),
                 checks=fidelity.check(whole, answer.title or "", own),
             )
         if compare:
@@ -182,6 +203,17 @@ class Assistant:
                     answer = dataclasses.replace(answer, base_answer=text.text)
                     yield answer
         yield answer
+
+    def _show(self, answer: Answer, answerer: Answerer) -> Answer:
+        """Find what the prompt of an answer shows beside its title."""
+        ground, record, shown = self._ground, answer.record, list[Neighbour]()
+        if ground == "record" and record is not None and record.content.strip():
+            own = answerer.cut(record.content, self.model.prompt.neighbour_tokens)
+            shown = [Neighbour(record.title, own)]
+        elif ground != "none":
+            shown = list(self.model.near(answer.title or ""))
+            ground = "neighbours" if shown else "none"
+        return dataclasses.replace(answer, ground=ground, shown=shown)
 
     def _begin(self, question: str, title: str | None, seed: int | None, anyway: bool) -> Answer:
         """Find the record that a question means; return the answer before its first word."""

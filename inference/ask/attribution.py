@@ -4,7 +4,7 @@ Reads the subset that a run was trained on, memory-mapped. Knows nothing of mode
 """
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +16,7 @@ from data.artefacts import manifest, schema
 from data.artefacts.dataset import Subset
 from data.artefacts.manifest import Manifest
 from data.errors import ManifestError
+from data.prompt import Neighbour
 from data.sampling import normalise_title
 from inference import overlap
 from inference.ask.index import Record
@@ -32,6 +33,8 @@ STATES = {
 LEAST_COPIED = 40
 """Characters of the shortest stretch that counts as recited; shorter ones are turns of phrase."""
 
+# Stands in no text, so that no stretch goes from one text into the next.
+_BETWEEN = "\0"
 # Bytes of training text that are sorted at most, which takes 1.5 s once, and 80 MiB of memory.
 # The record's own text is always searched.
 _MOST_SEARCHED = 2**24
@@ -46,7 +49,8 @@ class Copied:
     end: int
     text: str
     where: str
-    """``record``: the title's own description; ``training``: those of other titles."""
+    """``record``: the title's own description; ``neighbour``: that of a row that the prompt showed;
+    ``training``: those of other titles."""
     uid: str | None = None
     """Of a row that holds it; none: several rows hold a part of it each."""
     title: str | None = None
@@ -92,22 +96,27 @@ class Training:
         place = int(np.searchsorted(keys, np.uint64(key)))
         return place < len(keys) and int(keys[place]) == key
 
-    def copied(self, answer: str, record: Record | None) -> list[Copied]:
-        """Find what an answer recites of training texts, in order.
+    def copied(
+        self, answer: str, record: Record | None, shown: Sequence[Neighbour] = ()
+    ) -> list[Copied]:
+        """Find what an answer takes word for word from texts, in order.
 
-        Where the training texts are too many to search, or not there, only the record's own
-        description is searched.
+        Searched are the record's own description, those that the prompt showed, and the training
+        texts, unless these are too many or not there.
         """
         texts = self.sort()
         if len(answer) < LEAST_COPIED:
             return []
         own = record.content if record is not None else ""
         copied = []
-        for begin, end in _whole_words(answer, texts.spans(answer, LEAST_COPIED, own)):
+        near = _BETWEEN.join([own, *(row.description for row in shown)])
+        for begin, end in _whole_words(answer, texts.spans(answer, LEAST_COPIED, near)):
             stretch = answer[begin:end]
             origin: tuple[str, str | None, str | None] = ("training", None, None)
             if record is not None and stretch in own:
                 origin = ("record", record.uid, record.title)
+            elif row := next((row for row in shown if stretch in row.description), None):
+                origin = ("neighbour", None, row.title)
             elif (place := texts.find(stretch)) >= 0:
                 uid, title = self._rows[place]
                 is_own = record is not None and uid == record.uid

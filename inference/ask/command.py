@@ -128,6 +128,8 @@ def _show_evidence(answer: Answer, compare: bool, sources: dict[str, str]) -> No
         show("record", answer.record.content or "without a description")
         show("line", f"{source}, byte {offset:,}; to see it:")
         console.say(_INDENT + line_command(sources.get(source, source), offset))
+    if answer.shown:
+        show("grounded in", answer.grounds)
     show("training", STATES[answer.training])
     if answer.wording:
         show("asked as", answer.wording)
@@ -149,6 +151,8 @@ def _recited(answer: Answer) -> str:
 def _origin(copied: Copied) -> str:
     if copied.where == "record":
         return "its own record"
+    if copied.where == "neighbour":
+        return f"{copied.title}, which its prompt showed"
     return copied.title or "put together from several titles"
 
 

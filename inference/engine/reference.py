@@ -30,6 +30,10 @@ class ReferenceEngine:
         """Count the tokens that each prompt leaves in the model's context."""
         return self._texts.room(requests)
 
+    def cut(self, text: str, tokens: int) -> str:
+        """Cut a text behind so many tokens at most."""
+        return self._texts.tokens.cut([text], tokens)[0]
+
     def generate(self, requests: Sequence[Request]) -> list[Completion]:
         """Write the texts, longest prompts first, returned in the order of the requests."""
         ids = self._texts.encode_once(requests)

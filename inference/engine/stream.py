@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 # that a text does not depend on who else asks.
 _SLOTS = 16
 _STEPS_BETWEEN_LOOKS = 4
+# Tokens of a question and a title; rows that the prompt shows come on top.
 _LONGEST_PROMPT = 1_024
 _WAIT = 0.1
 # A stream yields after so many waits without news, so that one whose user has left is stopped.
@@ -45,6 +46,10 @@ class Answerer(Protocol):
 
         Closing the iterator ends the writing.
         """
+        ...
+
+    def cut(self, text: str, tokens: int) -> str:
+        """Cut a text behind so many tokens at most."""
         ...
 
     def load(self) -> tuple[int, int]:
@@ -166,6 +171,11 @@ class SlotAnswerer:
             return news
         return None
 
+    def cut(self, text: str, tokens: int) -> str:
+        """Cut a text behind so many tokens at most."""
+        with self._one_tokenises:
+            return self._texts.tokens.cut([text], tokens)[0]
+
     def load(self) -> tuple[int, int]:
         """Count the answers in work, and those that wait."""
         waiting = [*self._waiting, *self._suspects]
@@ -281,6 +291,10 @@ class WholeAnswerer:
         except (RuntimeError, ValueError) as error:
             raise error if isinstance(error, ModelError) else _fault_of_model(error) from error
         yield written
+
+    def cut(self, text: str, tokens: int) -> str:
+        """Cut a text behind so many tokens at most."""
+        return self._engine.cut(text, tokens)
 
     def load(self) -> tuple[int, int]:
         """Count none: nobody is known to wait."""

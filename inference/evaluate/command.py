@@ -188,9 +188,14 @@ def _compare(case: Case) -> list[System]:
         key, label = ("adapter", "Adapter")
         if len(case.runs) > 1:
             key, label = f"adapter:{name}", f"Adapter {name}"
-        own = System(key, label, "adapter", trained, path, bases[weights])
+        own = System(key, label, "adapter", trained, path, {"base": bases[weights]})
         ready = [texts for texts in case.ready if systems.stands_in(texts, model, case.config)]
         _fill(own, Writer(model, case.config), case, ready, True)
+        if model.prompt.neighbours:
+            own.others["alone"] = key.replace("adapter", "alone", 1)
+            alone = System(own.others["alone"], f"{label} without neighbours", "alone", trained)
+            _fill(alone, Writer(model.without_neighbours(), case.config), case, [], True)
+            compared.append(alone)
         compared.append(own)
     if len(case.runs) == 1:
         compared.reverse()  # the adapter first, its base beside it
@@ -242,7 +247,7 @@ def _write(work: Work, case: Case) -> Manifest:
     compared = _compare(case)
     measured = scores.measure(config, case.sides, compared)
     verdicts = [
-        verdict.judge(measured.samples, system.key, system.label, system.against, config.thresholds)
+        verdict.judge(measured.samples, system.key, system.label, system.others, config.thresholds)
         for system in compared
         if system.is_judged
     ]

@@ -114,7 +114,7 @@ def _differences(
     judged = [system for system in compared if system.is_judged]
     pairs = []
     for place, one in enumerate(judged):
-        others = [system for system in compared if system.key == one.against]
+        others = [system for system in compared if system.key in one.others.values()]
         others += [system for system in compared if system.kind in ("title", "nearest")]
         for other in others + judged[:place]:
             mine, theirs = samples[one.key], samples[other.key]

@@ -27,7 +27,7 @@ from inference.tables import titles
 
 Text = tuple[str, bool | None]
 """A description, and whether it ended by itself; None where that is not recorded."""
-Kind = Literal["adapter", "base", "generated", "title", "nearest", "reference"]
+Kind = Literal["adapter", "base", "alone", "generated", "title", "nearest", "reference"]
 _AT_ONCE = {"cuda": 8_192, "cpu": 256}
 _QUERIES = 64
 
@@ -57,9 +57,15 @@ class System:
     trained: Trained | None = None
     """Where copied spans are looked for."""
     run: str | None = None
-    against: str | None = None
-    """Key of the base that an adapter is measured against."""
+    others: dict[str, str] = field(default_factory=dict)
+    """Keys of what an adapter is measured against: its ``base``, and itself ``alone``, without
+    neighbours in its prompts."""
     sides: dict[SideName, Written] = field(default_factory=dict)
+
+    @property
+    def against(self) -> str | None:
+        """Key of the base that an adapter is measured against."""
+        return self.others.get("base")
 
     @property
     def is_judged(self) -> bool:

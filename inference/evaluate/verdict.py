@@ -61,29 +61,39 @@ class Question:
     """Of what is judged."""
     measure: Callable[..., Estimate] = _share
     """What is judged, in the threshold's unit."""
+    is_optional: bool = False
+    """Whether it is only asked where it was measured."""
 
 
 def judge(
-    samples: Samples, candidate: str, label: str, base: str | None, thresholds: Thresholds
+    samples: Samples, candidate: str, label: str, others: dict[str, str], thresholds: Thresholds
 ) -> dict[str, Any]:
-    """Judge one system against its base, the baselines and the thresholds, a line a question.
+    """Judge one system against others, the baselines and the thresholds, a line a question.
+
+    Args:
+        samples: the scores.
+        candidate: key of the system.
+        label: its name for people.
+        others: keys of its ``base`` and of itself ``alone``, without neighbours in its prompts.
+        thresholds: what it must reach.
 
     Returns:
         The verdict as ``report.json`` holds it. ``passed`` of a line is None where it has no
         threshold, was not measured or has too few rows to tell; that of all lines is False where
         one is missed, None where one has too few rows.
     """
-    keys = {"own": candidate, "base": base}
+    keys = {"own": candidate} | others
 
     def find(figure: str) -> Sample | None:
         side, role, metric = figure.split()
-        sample = samples.get(side, {}).get(keys.get(role, role) or "", {}).get(metric)
+        sample = samples.get(side, {}).get(keys.get(role, role), {}).get(metric)
         return sample if sample is not None and np.isfinite(sample.value) else None
 
-    lines = [_line(question, find, getattr(thresholds, question.key)) for question in QUESTIONS]
+    questions = [q for q in QUESTIONS if not q.is_optional or all(map(find, q.figures))]
+    lines = [_line(question, find, getattr(thresholds, question.key)) for question in questions]
     outcomes = {line["outcome"] for line in lines}
     passed = False if "missed" in outcomes else None if "too_few" in outcomes else True
-    return {"candidate": candidate, "label": label, "headline": _headline(lines),
+    return {"candidate": candidate, "label": label, "headline": _headline(questions, lines),
             "passed": passed, "lines": lines}  # fmt: skip
 
 
@@ -93,10 +103,10 @@ def sentence(line: dict[str, Any]) -> str:
     return f"{claim} {told}" if claim.endswith("?") else f"{claim}: {told}"
 
 
-def _headline(lines: list[dict[str, Any]]) -> str:
+def _headline(questions: list[Question], lines: list[dict[str, Any]]) -> str:
     """Sum up all lines in a sentence."""
     by_outcome: dict[Outcome, list[Question]] = {}
-    for question, line in zip(QUESTIONS, lines, strict=True):
+    for question, line in zip(questions, lines, strict=True):
         by_outcome.setdefault(line["outcome"], []).append(question)
     if missed := by_outcome.get("missed"):
         *first, last = dict.fromkeys(question.headline for question in missed)
@@ -280,6 +290,12 @@ QUESTIONS = (
         "Beats copying the nearest trained row", "Does not beat copying the nearest trained row",
         "it does not beat copying the nearest trained row",
         _rouge("nearest"), "above {:+.1f}", gt, _ROUGE, "{:+.1f}", _gain,
+    ),
+    Question(
+        "learned", "gain_over_alone", "Do the neighbours in its prompts help?",
+        "The neighbours in its prompts help", "The neighbours in its prompts do not help",
+        "the neighbours in its prompts do not help",
+        _rouge("alone"), "above {:+.1f}", gt, _ROUGE, "{:+.1f}", _gain, is_optional=True,
     ),
     Question(
         "recites", "recited_unseen", "Does it recite?", "Does not recite",

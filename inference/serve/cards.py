@@ -94,6 +94,8 @@ def _origin(copied: Copied) -> str:
     """Name the text that a copied stretch stands in."""
     if copied.where == "record":
         return "in this title's own record"
+    if copied.where == "neighbour":
+        return f"in what the prompt showed of: {copied.title}"
     return f"in the training text of: {copied.title}" if copied.title else "in several texts"
 
 
@@ -103,6 +105,8 @@ def evidence_card(answer: Answer, sources: dict[str, str], is_whole: bool = True
     badge = f'<span class="tb-badge tb-{state}">{state.replace("_", " ")}</span>'
     # The badge says the first words already.
     pieces = [f"<p>{badge}{escape(STATES[state].removeprefix('held out: '))}</p>"]
+    if answer.shown:
+        pieces.append(_note(escape(f"grounded in: {answer.grounds}")))
     if answer.wording:
         pieces.append(_note(escape(f"asked as: {answer.wording}")))
     if record := answer.record:

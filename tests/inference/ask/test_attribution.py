@@ -11,13 +11,14 @@ from hypothesis import strategies as st
 from data.artefacts import manifest
 from data.artefacts.folder import Folder
 from data.artefacts.manifest import Counts, Manifest
+from data.prompt import Neighbour
 from data.subset import SubsetConfig
 from data.subset import run as take_subset
 from inference.ask.attribution import STATES, Training
 from inference.ask.index import Record
 from tests.builders import write_clean
 
-TEXT = "The {} kettle boils a litre of water in two minutes and never drips on the table."
+TEXT = "The {0} kettle boils {0} litres of water in {0} minutes and never drips on the table."
 ROWS = [(f"u{i}", f"Kettle No. {i}", TEXT.format(f"{i}th")) for i in range(60)]
 
 
@@ -137,3 +138,16 @@ def test_spans_are_those_of_the_exact_search(texts: list[str], text: str) -> Non
         piece = text[begin : begin + 4]
         first = next((i for i, each in enumerate(texts) if piece in each), -1)
         assert found.find(piece) == first
+
+
+def test_what_the_prompt_showed_is_told_apart_from_training_texts(made: Manifest) -> None:
+    shown = [Neighbour("A Loud Kettle", "It whistles so that all of the house comes down to tea.")]
+    own = record(
+        ("x", "A Kettle", "A kettle of brass with a wooden handle, made by hand in Leeds.")
+    )
+    answer = f"{shown[0].description} {own.content}"
+    stretches = Training(made).copied(answer, own, shown)
+    assert [(stretch.where, stretch.title) for stretch in stretches] == [
+        ("neighbour", "A Loud Kettle"), ("record", "A Kettle"),
+    ]  # fmt: skip
+    assert [stretch.where for stretch in Training(None).copied(answer, own)] == ["record"]

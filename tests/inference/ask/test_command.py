@@ -20,7 +20,7 @@ from inference import fidelity
 from inference.__main__ import main, switches
 from inference.ask.command import line_command
 from inference.config import AskConfig, AssistantConfig, ServeConfig
-from tests.builders import CATALOGUE, finish_run, write_clean
+from tests.builders import CATALOGUE, finish_run, show_neighbours, write_clean
 
 Ask = Callable[..., int]
 ROWS = [
@@ -131,14 +131,14 @@ def test_the_adapter_is_asked_in_words_that_it_knows(
 ) -> None:  # fmt: skip
     own = Path(shutil.copytree(run, tmp_path / "run"))
     finish_run(own, prompt={"template": "alpaca", "instruction": known})
-    seen: list[tuple[str, str]] = []
+    seen: list[tuple[Any, ...]] = []
     real = Prompt.ask
     monkeypatch.setattr(
         Prompt, "ask", lambda self, *told: (seen.append(told), real(self, *told))[1]
     )
     words = [f"--run={own}", f"--catalogue={clean}", "--device=cpu", f"--wording={wording}"]
     assert main(["ask", f" {ASKED} ", *words]) == 0
-    assert seen == [(told, "The Quiet Violin")]
+    assert seen == [(told, "The Quiet Violin", [])]
     said = f"asked as    {told} (the wording that the adapter was trained with)"
     assert (said in capsys.readouterr().out) == (told != ASKED)
     assert main(["ask", ASKED, *words, "--json"]) == 0
@@ -269,3 +269,71 @@ def test_a_question_may_be_as_long_as_is_set(ask: Ask, capsys: pytest.CaptureFix
     assert "expected a title of the catalogue" in capsys.readouterr().err
     assert ask("ok?", "--json", "--max_characters=2") == 2
     assert "expected at most 2 characters, found 3" in capsys.readouterr().err
+
+
+# What the prompt shows ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def ask_grounded(clean: Path, run: Path, tmp_path: Path) -> Ask:
+    """Ask a run whose prompts show one row of a similar title."""
+    folder = Path(shutil.copytree(run, tmp_path / "grounded"))
+    near = "A drama of a violin that everybody plays, in a loud house by the sea."
+    show_neighbours(folder, [("The Loud Violin", near), ("A Kettle", "It boils.")])
+
+    def go(*words: str) -> int:
+        return main(["ask", *words, f"--run={folder}", f"--catalogue={clean}", "--device=cpu"])
+
+    return go
+
+
+def answer_of(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    answer: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("ground", "question", "expected", "titles"),
+    [
+        ((), "The Quiet Violin", "record", ["The Quiet Violin"]),
+        (("--ground=record",), "The Quiet Violin", "record", ["The Quiet Violin"]),
+        (("--ground=neighbours",), "The Quiet Violin", "neighbours", ["The Loud Violin"]),
+        (("--ground=none",), "The Quiet Violin", "none", []),
+        ((), "My Own Violin", "neighbours", ["The Loud Violin"]),
+        ((), "Zzyzx Qwfp", "none", []),
+    ],
+)
+def test_the_prompt_shows_what_the_answer_is_grounded_in(
+    ask_grounded: Ask, capsys: Any, ground: tuple[str, ...], question: str, expected: str,
+    titles: list[str],
+) -> None:  # fmt: skip
+    words = (*ground, f"--title={question}", "--anyway", "--json")
+    assert ask_grounded(f"What is {question} like?", *words) == 0
+    answer = answer_of(capsys)
+    assert (answer["ground"], [row["title"] for row in answer["shown"]]) == (expected, titles)
+
+
+def test_what_was_shown_changes_the_answer_and_is_named_below_it(
+    ask_grounded: Ask, capsys: Any
+) -> None:
+    answers = set()
+    for ground in ("record", "neighbours", "none"):
+        assert ask_grounded("Quiet Violin", f"--ground={ground}", "--json") == 0
+        answers.add(answer_of(capsys)["answer"])
+    assert len(answers) == 3
+    assert ask_grounded("Quiet Violin") == 0
+    assert "\ngrounded in its own record, whose description the prompt showed" in (
+        capsys.readouterr().out
+    )
+    assert ask_grounded("Quiet Violin", "--ground=neighbours") == 0
+    assert "\ngrounded in similar titles that the prompt showed: The Loud Violin" in (
+        " ".join(capsys.readouterr().out.split("\n            ")).replace("  ", " ")
+    )
+
+
+@pytest.mark.parametrize("ground", ["record", "neighbours"])
+def test_a_run_without_neighbours_cannot_be_grounded(
+    ask: Ask, capsys: pytest.CaptureFixture[str], ground: str
+) -> None:
+    assert ask("Quiet Violin", f"--ground={ground}") == 2
+    assert "expected a run trained with --prompt.neighbours" in capsys.readouterr().err

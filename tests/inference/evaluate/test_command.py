@@ -157,7 +157,15 @@ def test_what_texts_copy_of_their_neighbours_is_shown(
         # Real descriptions of one template share long spans with those of their neighbours.
         assert scores["reference"]["near_copied"]["value"] > 0
         assert "near_numbers" in scores["adapter"]
-        assert not {"near_copied", "near_numbers"} & {*scores["nearest"], *scores["title"]}
+        assert not {"near_copied", "near_numbers"} & {
+            name for key in ("alone", "nearest", "title") for name in scores[key]
+        }
+    [verdict] = report["verdicts"]
+    assert "gain_over_alone" in [line["key"] for line in verdict["lines"]]
+    texts = [
+        {key: row["texts"][key]["text"] for key in ("adapter", "alone")} for row in report["rows"]
+    ]
+    assert any(row["adapter"] != row["alone"] for row in texts)
     assert "Copied from neighbours" in (out / "report.html").read_text()
     for side in _report(reported)["sides"].values():
         assert not any("near_copied" in scores for scores in side["scores"].values())

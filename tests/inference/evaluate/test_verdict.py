@@ -9,6 +9,7 @@ from inference.config import Thresholds
 from inference.evaluate.metrics import Sample, ratio, resample
 from inference.evaluate.verdict import judge, sentence
 
+OTHERS = {"base": "base", "alone": "alone"}
 NOTHING = dict.fromkeys(Thresholds.__dataclass_fields__)
 
 
@@ -26,18 +27,20 @@ def _judge(thresholds: Thresholds | None = None, **own: Sample) -> dict[str, Any
     fine = {"perplexity": _sample(4.0), "rougeL": _sample(30.0), "recited": _texts(0),
             "copied": _sample(20.0), "title_words": _sample(60.0), "inventing": _texts(9),
             "ended": _texts(297), "repeating": _texts(2), "repetition": _sample(1.0)}  # fmt: skip
+    alone = {"alone": {"rougeL": own.pop("alone")}} if "alone" in own else {}
     seen = {"perplexity": _sample(3.0), "recited": own.pop("back", _texts(20))}
     samples = {
         "unseen": {
             "adapter": fine | own,
             "base": {"perplexity": _sample(8.0), "rougeL": _sample(10.0)},
             "title": {"rougeL": _sample(15.0)},
+            **alone,
             "nearest": {"rougeL": _sample(18.0)},
             "reference": {"copied": _sample(15.0), "title_words": _sample(65.0)},
         },
         "seen": {"adapter": seen},
     }
-    return judge(samples, "adapter", "Adapter", "base", thresholds or Thresholds())
+    return judge(samples, "adapter", "Adapter", OTHERS, thresholds or Thresholds())
 
 
 def _keys(verdict: dict[str, Any], outcome: str) -> list[str]:
@@ -55,6 +58,13 @@ def test_every_threshold_met() -> None:
     assert verdict["passed"] is True
 
 
+def test_neighbours_are_asked_about_only_where_prompts_show_them() -> None:
+    assert "gain_over_alone" not in [line["key"] for line in _judge()["lines"]]
+    verdict = _judge(alone=_sample(25.0))
+    assert _line(verdict, "gain_over_alone")["outcome"] == "met"
+    assert verdict["headline"] == "Ship it: every threshold is surely met"
+
+
 def test_every_default_is_judged() -> None:
     assert None not in vars(Thresholds()).values()
 
@@ -66,6 +76,7 @@ def test_every_default_is_judged() -> None:
         ({"rougeL": _sample(12.0)}, "gain_over_title", "has not learned"),
         ({"rougeL": _sample(10.0)}, "gain_over_base", "has not learned"),
         ({"rougeL": _sample(18.0)}, "gain_over_nearest", "not beat copying the nearest trained"),
+        ({"alone": _sample(31.0)}, "gain_over_alone", "neighbours in its prompts do not help"),
         ({"recited": _texts(30)}, "recited_unseen", "recites"),
         ({"back": _texts(120)}, "recited_seen", "recites"),
         ({"perplexity": _sample(6.1)}, "perplexity_gap", "recites"),
@@ -209,18 +220,18 @@ def test_thresholds_of_nothing() -> None:
 
 def test_what_was_not_measured_is_no_reason_to_ship() -> None:
     samples = {"unseen": {"adapter": {"ended": _texts(300)}}}
-    verdict = judge(samples, "adapter", "Adapter", None, Thresholds())
+    verdict = judge(samples, "adapter", "Adapter", {}, Thresholds())
     assert verdict["headline"].startswith("Nothing against it: every threshold that could be")
 
 
 def test_what_was_not_measured_is_not_judged() -> None:
-    verdict = judge({}, "adapter", "Adapter", None, Thresholds())
+    verdict = judge({}, "adapter", "Adapter", {}, Thresholds())
     assert {line["outcome"] for line in verdict["lines"]} == {"not_measured"}
     assert {line["passed"] for line in verdict["lines"]} == {None}
     assert verdict["headline"] == "Nothing could be judged"
     # Real descriptions without a word of their titles are nothing to be measured by.
     own, real = ({"title_words": _sample(value)} for value in (5.0, 0.0))
-    verdict = judge({"unseen": {"adapter": own, "reference": real}}, "adapter", "", None,
+    verdict = judge({"unseen": {"adapter": own, "reference": real}}, "adapter", "", {},
                     Thresholds())  # fmt: skip
     assert _line(verdict, "title_kept")["outcome"] == "not_measured"
 
@@ -273,6 +284,6 @@ def test_a_mean_at_its_threshold_is_seldom_called_met(name: str, rows: int) -> N
     outcomes = []
     for own in resample(tables, 2_000, 1).values():
         samples = {"unseen": {"own": {"rougeL": own}, "title": title}}
-        verdict = judge(samples, "own", "Own", None, Thresholds())
+        verdict = judge(samples, "own", "Own", {}, Thresholds())
         outcomes.append(_line(verdict, "gain_over_title")["outcome"])
     assert _wrong(outcomes) <= 0.05
