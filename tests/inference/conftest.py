@@ -44,7 +44,7 @@ def subset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for split, rows in {"train": 6, "validation": 3, "test": 5}.items():
         columns: dict[str, list[Any]] = {name: [] for name in schema.SUBSET.names}
         for i in range(rows):
-            row = (f"{split}-{i}", f"{split} kettle {i}", "Boils.", i, "raw.json", 10 * i)
+            row = (f"{split}-{i}", f"{split} kettle {i}", "Boils.", i, "raw.json", 10 * i, i)
             for name, value in zip(columns, row, strict=True):
                 columns[name].append(value)
         splits[split] = Dataset.from_dict(columns)
