@@ -4,6 +4,7 @@ What is trained on, scored and asked must begin with the same ids. Works on a to
 transformers that is handed in; imports no model library.
 """
 
+import datetime
 from functools import cached_property
 from typing import Any
 
@@ -16,6 +17,9 @@ from data.prompt import Chat
 _ANCHORS = ("\n", ":", "0", "a")
 # Stand for the user's message and the answer; templates may strip white space, but no letters.
 _MESSAGE, _ANSWER = "MESSAGEOFTHEUSER", "ANSWEROFTHEMODEL"
+# What templates that tell today's date tell: else a run that goes on tomorrow had other prompts.
+# Llama 3's own where it knows none.
+_DAY = datetime.date(2024, 7, 26)
 
 
 def chat_of(tokenizer: Any) -> Chat:
@@ -34,7 +38,9 @@ def chat_of(tokenizer: Any) -> Chat:
     answer = {"role": "assistant", "content": _ANSWER}
     try:
         asked, whole = (
-            tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=asks)
+            tokenizer.apply_chat_template(
+                messages, tokenize=False, add_generation_prompt=asks, strftime_now=_DAY.strftime
+            )
             for messages, asks in (([message], True), ([message, answer], False))
         )
     except Exception as error:  # templates raise what they like
@@ -81,7 +87,7 @@ class TextTokenizer:
         self._around: tuple[list[int], list[int]] | None = None
         if chat:
             self.eos = int(self._backend.token_to_id(chat.end))
-            self._around = (self._plain([chat.head])[0], self._plain([chat.tail])[0])
+            self._around = (self._plain([chat.head])[0], self._tail(chat.tail))
         self._backend.encode_special_tokens = True
 
     @cached_property

@@ -152,8 +152,8 @@ class AssistantConfig(Decoding):
 
     ground: Literal["record", "neighbours", "none"] | None = None
     """What the prompt shows beside the title: the description of the record that is meant (without
-    one, as `neighbours`), the trained rows of the most similar titles, or nothing. none: `record`
-    for a run that was trained with neighbours, nothing for others."""
+    one, as `neighbours`), the trained rows of the most similar titles, or nothing. Left out:
+    `record` for a run that was trained with neighbours, `none` for others."""
 
     seed: int = 3407
     """An answer depends on this, the question, the record and the settings alone."""

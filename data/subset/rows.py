@@ -22,6 +22,7 @@ from data.subset.config import SubsetConfig
 _INDEXED = ["uid", "title", "content", "split", "sample_key", "source", "byte_offset"]
 _BY_SAMPLE = ["sample_key", "uid", "byte_offset", "source"]
 _BY_FILE = ["source", "byte_offset"]
+_NOTHING = np.uint64(xxhash.xxh3_64_intdigest(b""))
 # Families are counted by size: the name of a range, and where it begins.
 _SIZES = [
     ("of_2", 2), ("of_3", 3), ("of_4_to_9", 4), ("of_10_to_99", 10), ("of_100_and_more", 100),
@@ -105,7 +106,9 @@ def index_part(table: pa.Table, part: int) -> pa.Table:
         for title, content in zip(named, hashes, strict=True)
     ]
     names = [xxhash.xxh3_64_intdigest(sampling.normalise_title(t).encode()) for t in named]
-    signatures, keys = families.sign(texts)
+    # Rows that say nothing do not say the same.
+    spoken = [content or title for title, content in zip(named, texts, strict=True)]
+    signatures, keys = families.sign(spoken)
     columns = {
         "part": pa.repeat(pa.scalar(part, pa.int32()), len(hashes)),
         "row": pa.array(range(len(hashes)), pa.int32()),
@@ -193,7 +196,8 @@ def find_families(index: pa.Table, similarity: float) -> tuple[np.ndarray, np.nd
         return values.reshape(len(column), -1)
 
     text = ordered("text").to_numpy()
-    alike = [ordered(name).to_numpy() for name in ("name", "content")]
+    name, content = (ordered(name).to_numpy() for name in ("name", "content"))
+    alike = [name, np.where(content == _NOTHING, name, content)]
     heads = families.join(
         alike, matrix("signature", np.uint8), matrix("bands", np.uint32), similarity
     )

@@ -299,9 +299,11 @@ class Assistant:
         }
 
     def warm_up(self) -> None:
-        """Load the model, and sort the training texts, before anybody asks."""
+        """Load the model, sort the training texts and index neighbours, before anybody asks."""
         self._load("adapter")
         self._training.sort()
+        if self._ground != "none":
+            self.model.near("")
 
     def close(self) -> None:
         """Stop what answers."""

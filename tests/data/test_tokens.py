@@ -121,7 +121,7 @@ class Chatty(Fake):
     chat_template = "some"
 
     def apply_chat_template(
-        self, messages: list[dict[str, str]], tokenize: bool, add_generation_prompt: bool
+        self, messages: list[dict[str, str]], tokenize: bool, add_generation_prompt: bool, **_: Any
     ) -> str:
         turns = "".join(f"<s>{one['role']}\n{one['content'].strip()}[SEP]\n" for one in messages)
         return "Be brief.\n" + turns + ("<s>assistant\n" if add_generation_prompt else "")
@@ -149,6 +149,28 @@ def test_special_tokens_around_a_message_are_real_and_those_in_it_are_text(
         plain.encode("Is [SEP].").ids, plain.encode("x").ids,
     ]  # fmt: skip
     assert tokens.digest != TextTokenizer(tokenizer).digest
+
+
+def test_a_template_that_tells_the_date_tells_the_same_one_every_day() -> None:
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=byte_level(None), eos_token="</s>")
+    tokenizer.chat_template = (
+        "{{ strftime_now('%d %b %Y %H:%M:%S') }}\n"
+        "{% for one in messages %}{{ one.role }}: {{ one.content }}</s>{% endfor %}"
+    )
+    assert chat_of(tokenizer) == Chat("26 Jul 2024 00:00:00\nuser: ", "</s>", "</s>")
+
+
+@pytest.mark.parametrize("make", [byte_level, prefixing])
+def test_what_stands_behind_a_message_begins_with_no_space_of_its_own(
+    make: Callable[[str | None], Any],
+) -> None:
+    tokens = TextTokenizer(Fake(make(None)), Chat("<s>[INST]", "[/INST]", "</s>"))
+    (ids,) = tokens.encode(["a"])
+    assert make(None).decode(ids, skip_special_tokens=False).replace("<s> ", "<s>").lstrip() == (
+        "<s>[INST]a[/INST]"
+    )
 
 
 def test_a_tokenizer_without_a_chat_template_is_refused() -> None:

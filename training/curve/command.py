@@ -70,6 +70,19 @@ def run(config: CurveConfig) -> Manifest:
     return result
 
 
+def _check_same(own: Job, ready: Job) -> None:
+    """Check that two sizes learn the same of validation rows, which each shows its neighbours.
+
+    Raises:
+        ConfigError: some neighbours leave a description less room.
+    """
+    learned = [one.validation and one.validation.seen.learned for one in (own, ready)]
+    if learned[0] != learned[1]:
+        expected = f"the same validation tokens at every size, {learned[1]:,}"
+        hint = "raise it, and learn the description alone (--loss_on completion)"
+        raise ConfigError("--max_length", expected, f"{learned[0]:,} beside other neighbours", hint)
+
+
 def _check(config: CurveConfig, subset: Subset) -> None:
     rows, largest = subset.count("train"), config.sizes[-1]
     if largest > rows:
@@ -159,6 +172,7 @@ class _Study:
         identity = job.identify(config, nested, ready.base)
         try:
             own = job.on_rows(ready, config, nested, Path(config.out))
+            _check_same(own, ready)
             record = self._advance(own, nested, identity)
             name = f"losses/{planned.name}.json"
             blocks = losses.of_run(folder, name, record, own, self._lender)

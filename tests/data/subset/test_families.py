@@ -7,13 +7,15 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from data import sampling, subset
 from data.__main__ import main
-from data.artefacts import manifest
+from data.artefacts import manifest, schema
 from data.artefacts.folder import Folder
 from data.subset import SubsetConfig, families
+from data.subset import rows as choosing
 from tests.builders import write_clean
 
 COLOURS = ("red", "blue", "green", "ivory", "black", "grey")
@@ -197,3 +199,17 @@ def test_an_output_without_families_is_not_taken_for_the_same(
     dataclasses.replace(record, identity=earlier).write(Folder(str(out)))
     assert main(["subset", f"--clean={clean}", f"--out={out}"]) == 1
     assert "similarity" in capsys.readouterr().err
+
+
+def test_rows_that_say_nothing_are_no_family_of_each_other() -> None:
+    titles = ["Kettle", "kettle!", "Lamp of brass", "Lamp of brass", "Violin"]
+    columns = [list("abcde"), titles, ["", "", "", "It shines.", ""],
+               ["train", "train", "test", "test", "test"], list(range(5)), ["s"] * 5,
+               list(range(5))]  # fmt: skip
+    arrays = [pa.array(c, field.type) for c, field in zip(columns, schema.CLEAN, strict=True)]
+    index = choosing.index_part(pa.table(arrays, schema=schema.CLEAN), 0)
+    choice = choosing.choose(index, SubsetConfig())
+    assert choice.families == {"families": 2, "rows": 4, "of_2": 2, "largest": 2}
+    # Their descriptions stand among the train rows' all the same.
+    assert choice.counts.dropped == {"leaked": 2}
+    assert choice.rows["test"].row.tolist() == [3]

@@ -260,3 +260,15 @@ def test_pace_leaves_evaluations_out_of_the_steps(curve: Path) -> None:
     assert pace.step > 0
     assert pace.rest >= 0
     assert pace.step * 3 + pace.rest == pytest.approx(seconds)
+
+
+def test_sizes_whose_neighbours_leave_descriptions_other_room_are_not_compared(
+    flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    near = ["--prompt.neighbours=1", "--prompt.neighbour_tokens=24", "--prompt.template=compact"]
+    short = ["--max_length=160", "--max_truncated_share=1"]
+    assert main([*flags, *near, *short, f"--out={tmp_path / 'out'}"]) == 2
+    said = capsys.readouterr().err
+    assert "--max_length: expected the same validation tokens at every size, " in said
+    assert " beside other neighbours; raise it, " in said
+    assert not list((tmp_path / "out").glob("runs/*/adapter"))
