@@ -35,6 +35,9 @@ _NEIGHBOUR = {
 }
 _PLACES = re.compile("{neighbours}|{title}|{description}")
 _MOST_NEIGHBOURS = 8
+_LONGEST_TITLE = 300
+"""Characters of a shown row's title at most; of 5,833 real titles none is longer."""
+_TITLE_TOKENS = 128
 
 SHOPPER = (
     "What is this product like?",
@@ -111,8 +114,8 @@ class Prompt:
 
     @property
     def shown_tokens(self) -> int:
-        """Tokens of the neighbours' descriptions at most."""
-        return self.neighbours * self.neighbour_tokens
+        """Tokens of the neighbours, at most but for titles of rare letters."""
+        return self.neighbours * (self.neighbour_tokens + _TITLE_TOKENS)
 
     @property
     def instructions(self) -> list[str]:
@@ -151,4 +154,5 @@ class Prompt:
 
     def _show(self, neighbour: Neighbour) -> str:
         head, middle, tail = _PLACES.split(_NEIGHBOUR[self.template])
-        return head + neighbour.title + middle + neighbour.description + tail
+        title = neighbour.title[:_LONGEST_TITLE]
+        return head + title + middle + neighbour.description + tail

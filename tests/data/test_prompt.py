@@ -122,3 +122,9 @@ def test_what_is_recorded_without_neighbours_is_what_it_was_before_them() -> Non
     assert Prompt("compact", "Is it?", 2, 50).recorded == {
         "template": "compact", "instruction": "Is it?", "neighbours": 2, "neighbour_tokens": 50,
     }  # fmt: skip
+
+
+def test_a_neighbours_title_is_cut_where_it_would_fill_the_prompt() -> None:
+    prompt = Prompt(template="compact", instruction="Say.", neighbours=1)
+    shown = prompt.ask("Say.", "b" * 1_000, [Neighbour("a" * 1_000, "It boils.")])
+    assert ("a" * 300 in shown, "a" * 301 in shown, "b" * 1_000 in shown) == (True, False, True)
