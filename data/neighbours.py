@@ -11,12 +11,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import xxhash
 from numpy.typing import NDArray
 
 from data import words
 from data.prompt import Neighbour
-from data.sampling import normalise_title
+from data.sampling import title_key
 
 ROWS = pa.schema(
     [
@@ -38,12 +37,6 @@ Places = NDArray[np.int64]
 
 NAME = "neighbours.arrow"
 """File of the rows, an Arrow stream, in the folder of a run or of tokenised rows."""
-
-
-def title_key(title: str) -> int:
-    """Hash a title so that its spellings agree; also the family of a row that knows no other."""
-    key: int = xxhash.xxh3_64_intdigest(normalise_title(title).encode())
-    return key
 
 
 class Neighbours:

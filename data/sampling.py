@@ -61,6 +61,12 @@ def normalise_title(title: str) -> str:
     return _NOT_LETTERS.sub("", folded) or folded
 
 
+def title_key(title: str) -> int:
+    """Hash a title to 64 bits so that its spellings agree."""
+    key: int = xxhash.xxh3_64_intdigest(normalise_title(title).encode())
+    return key
+
+
 def splits(titles: Iterable[str], seed: int, shares: SplitShares) -> list[str]:
     """Assign each title to ``train``, ``validation`` or ``test``.
 

@@ -118,6 +118,9 @@ class GenerateConfig(BestOf):
             raise ConfigError("--keep_columns", "each name once", ", ".join(self.keep_columns))
 
 
+Ground = Literal["record", "neighbours", "none"]
+
+
 @dataclass(frozen=True)
 class AssistantConfig(Decoding):
     """Ask about titles of a catalogue."""
@@ -150,7 +153,7 @@ class AssistantConfig(Decoding):
     with. auto: the question, unless it was trained on one instruction alone and so knows
     no other."""
 
-    ground: Literal["record", "neighbours", "none"] | None = None
+    ground: Ground | None = None
     """What the prompt shows beside the title: the description of the record that is meant (without
     one, as `neighbours`), the trained rows of the most similar titles, or nothing. Left out:
     `record` for a run that was trained with neighbours, `none` for others."""

@@ -334,7 +334,7 @@ def show_neighbours(run: Path, rows: list[tuple[str, str]], most: int = 1) -> Pa
     """Finish a run whose prompts show rows of (title, description), each title its own family."""
     file = run / neighbours.NAME
     titles, descriptions = zip(*rows, strict=True)
-    families = pa.array([neighbours.title_key(title) for title in titles], pa.uint64())
+    families = pa.array([sampling.title_key(title) for title in titles], pa.uint64())
     table = pa.table([titles, descriptions, families], schema=neighbours.ROWS)
     with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)

@@ -21,7 +21,6 @@ from data.artefacts.folder import Artefact, Folder, check_file, digest_all, dige
 from data.artefacts.parts import PART
 from data.console import table
 from data.errors import BalanceError, ManifestError, OutputError
-from data.prompt import Prompt
 
 NAME = "manifest.json"
 BEGUN = "begun.json"
@@ -278,10 +277,9 @@ def _without_placement(config: Any) -> dict[str, Any]:
     for item in dataclasses.fields(config):
         value = getattr(config, item.name)
         if item.metadata.get("identity", True):
-            if isinstance(value, Prompt):
-                value = value.recorded
-            elif dataclasses.is_dataclass(value):
-                value = _without_placement(value)
+            if dataclasses.is_dataclass(value):
+                own = getattr(value, "recorded", None)
+                value = _without_placement(value) if own is None else own
             chosen[item.name] = value
     return chosen
 

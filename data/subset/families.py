@@ -22,10 +22,6 @@ _BY_CHANCE = 1 / 256
 _TEXTS_AT_ONCE = 20_000
 _PAIRS_AT_ONCE = 2**18
 _ODD = np.uint64(0x9E3779B185EBCA87)
-# ASCII as the words that data.words sees: small letters and digits, all else a space.
-_AS_WORDS = bytes(
-    ord(chr(code).lower()) if chr(code).isalnum() and code < 128 else 32 for code in range(256)
-)
 
 
 def sign(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
@@ -44,7 +40,7 @@ def sign(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     minima = np.empty((len(texts), _SIGNATURE), np.uint32)
     for start in range(0, len(texts), _TEXTS_AT_ONCE):
         some = [triples(text) for text in texts[start : start + _TEXTS_AT_ONCE]]
-        matrix = RMinHash.digest_matrix_from_token_byte_sets(some, _SIGNATURE, _SEED)
+        matrix = RMinHash.digest_matrix_from_token_sets(some, _SIGNATURE, _SEED)
         minima[start : start + len(some)] = matrix.to_rows()
     keys = np.zeros((len(texts), _BANDS), np.uint64)
     for place in range(_PER_BAND):
@@ -53,15 +49,12 @@ def sign(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     return minima.astype(np.uint8), (keys >> np.uint64(32)).astype(np.uint32)
 
 
-def triples(text: str) -> list[bytes]:
+def triples(text: str) -> list[str]:
     """Return the triples of words of a text; of fewer words, or none, the text is the only one."""
-    if text.isascii():
-        spoken = text.encode().translate(_AS_WORDS).split()
-    else:
-        spoken = [word.encode() for word in words.words(text)]
+    spoken = words.words(text)
     if len(spoken) < 3:
-        return [b" ".join(spoken) or text.encode()]
-    return list(map(b" ".join, zip(spoken, spoken[1:], spoken[2:], strict=False)))
+        return [" ".join(spoken) or text]
+    return list(map(" ".join, zip(spoken, spoken[1:], spoken[2:], strict=False)))
 
 
 def join(

@@ -105,7 +105,7 @@ def index_part(table: pa.Table, part: int) -> pa.Table:
         xxhash.xxh3_64_intdigest(title.encode(), content)
         for title, content in zip(named, hashes, strict=True)
     ]
-    names = [xxhash.xxh3_64_intdigest(sampling.normalise_title(t).encode()) for t in named]
+    names = [sampling.title_key(title) for title in named]
     # Rows that say nothing do not say the same.
     spoken = [content or title for title, content in zip(named, texts, strict=True)]
     signatures, keys = families.sign(spoken)

@@ -21,11 +21,10 @@ from inference.ask import index, query, search
 from inference.ask.attribution import Copied, Training
 from inference.ask.index import Record
 from inference.ask.shelf import Shelf
-from inference.config import AssistantConfig
+from inference.config import AssistantConfig, Ground
 from inference.engine import Answerer, Settings
 
 Status = Literal["answered", "invented", "which", "no_match"]
-Ground = Literal["record", "neighbours", "none"]
 
 
 @dataclass(frozen=True)
@@ -93,11 +92,11 @@ class Answer:
 
     @property
     def grounds(self) -> str:
-        """What its prompt showed, for people to read."""
+        """What its prompt showed, where it showed any, for people to read."""
         if self.ground == "record":
             return "its own record, whose description the prompt showed"
         titles = "; ".join(row.title for row in self.shown)
-        return f"similar titles that the prompt showed: {titles}" if titles else "the title alone"
+        return f"similar titles that the prompt showed: {titles}"
 
     @property
     def wording(self) -> str | None:

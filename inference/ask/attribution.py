@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import xxhash
 from numpy.typing import NDArray
 
 from data.artefacts import manifest, schema
@@ -17,7 +16,7 @@ from data.artefacts.dataset import Subset
 from data.artefacts.manifest import Manifest
 from data.errors import ManifestError
 from data.prompt import Neighbour
-from data.sampling import normalise_title
+from data.sampling import title_key
 from inference import overlap
 from inference.ask.index import Record
 
@@ -73,7 +72,9 @@ class Training:
                 continue
             rows = subset.rows(split, ["uid", "title", "content"])
             titles = rows.column("title").to_pylist()
-            self._titles[split] = np.sort(np.array([_key(title) for title in titles], np.uint64))
+            self._titles[split] = np.sort(
+                np.array([title_key(title) for title in titles], np.uint64)
+            )
             if split == "train" and rows.column("content").nbytes <= _MOST_SEARCHED:
                 self._contents = rows.column("content").chunks
                 self._rows = list(zip(rows.column("uid").to_pylist(), titles, strict=True))
@@ -85,7 +86,7 @@ class Training:
         if not self._titles:
             # No subset ever trains on what cleaning held out.
             return "untold" if record.split == "train" else "held_out"
-        key = _key(title)
+        key = title_key(title)
         if self._holds("train", key):
             return "trained"
         is_held_out = record.split != "train" or self._holds("test", key)
@@ -146,11 +147,6 @@ def _whole_words(text: str, spans: list[tuple[int, int]]) -> Iterator[tuple[int,
         end -= len(text[begin:end]) - len(text[begin:end].rstrip())
         if end - begin >= LEAST_COPIED:
             yield begin, end
-
-
-def _key(title: str) -> int:
-    key: int = xxhash.xxh3_64_intdigest(normalise_title(title).encode())
-    return key
 
 
 def _subset_of(run: Manifest | None) -> Subset | None:

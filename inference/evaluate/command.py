@@ -212,7 +212,7 @@ def _compare(case: Case) -> list[System]:
         nearest.sides[side.name] = systems.nearest_by_title(side, first)
         title.sides[side.name] = Written(list(side.titles))
         # What a text shares with its neighbours by its nature.
-        shown = next(filter(None, (systems.shown(model, side) for _, model in case.runs)), None)
+        shown = next(filter(None, (other.sides[side.name].shown for other in compared)), None)
         real.sides[side.name] = Written(list(side.references), shown=shown)
     return [*compared, nearest, title, real]
 

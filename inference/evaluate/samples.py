@@ -20,7 +20,7 @@ from data.artefacts.folder import Folder
 from data.artefacts.manifest import Manifest, Parent
 from data.artefacts.parts import read_batches
 from data.errors import ManifestError, SubsetError
-from data.sampling import normalise_title
+from data.sampling import title_key
 
 log = logging.getLogger("catalogue")
 
@@ -174,8 +174,7 @@ def _is_trained(table: pa.Table, trained: Sequence[Trained]) -> list[bool]:
 def _keys(table: pa.Table) -> Iterator[list[Any]]:
     """Return uids, hashes of normalised titles, and hashes of descriptions, a column each."""
     yield table.column("uid").to_pylist()
-    titles = (normalise_title(title) for title in table.column("title").to_pylist())
-    yield [xxhash.xxh3_64_intdigest(title.encode()) for title in titles]
+    yield [title_key(title) for title in table.column("title").to_pylist()]
     yield [xxhash.xxh3_64_intdigest(text.encode()) for text in table.column("content").to_pylist()]
 
 

@@ -7,8 +7,9 @@ import pyarrow as pa
 import pytest
 
 from data import neighbours
-from data.neighbours import ROWS, Neighbours, title_key
+from data.neighbours import ROWS, Neighbours
 from data.prompt import Neighbour
+from data.sampling import title_key
 
 TITLES = [
     "Green Copper Kettle, 2-Litre",

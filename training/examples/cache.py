@@ -22,7 +22,7 @@ from data.artefacts.dataset import Subset
 from data.artefacts.folder import TEMPORARY, Artefact, Folder, digest_file
 from data.artefacts.manifest import Counts, Manifest
 from data.errors import BatchError, OutputError
-from data.neighbours import title_key
+from data.sampling import title_key
 from training import guards
 from training.examples.encoder import TOKENISED, Encoder, Near, Seen
 

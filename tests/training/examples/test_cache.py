@@ -11,8 +11,8 @@ from data.artefacts.dataset import Subset
 from data.artefacts.folder import Folder
 from data.errors import BatchError, ModelError
 from data.neighbours import ROWS as NEAR_ROWS
-from data.neighbours import title_key
 from data.prompt import Neighbour, Prompt
+from data.sampling import title_key
 from data.tokens import TextTokenizer
 from training.examples import cache
 from training.examples.cache import Split
