@@ -2,8 +2,8 @@
 
     python -m tests.benchmarks.quality --catalogue FILE [FILE ...] [--base smollm2] [--short]
 
-Cleans the catalogue, takes a subset, trains one adapter (rank 16, rate 1e-3, the compact prompt)
-and lets every way of ``WAYS`` write descriptions of the same held-out titles. Beside them stand the
+Cleans the catalogue, takes a subset, trains one adapter by the recipe ``rtx3060.yaml`` and lets
+every way of ``WAYS`` write descriptions of the same held-out titles. Beside them stand the
 bare title, the nearest trained row copied, the real descriptions and the base. What is finished in
 ``--work`` is not done again, and its table holds the ways that other calls wrote there; texts are
 written anew where the code that writes them changed.
@@ -147,20 +147,20 @@ def prepare(options: argparse.Namespace) -> None:
         smollm2.build(base)
     names = ("--rules.content_min", "--rules.content_max")
     rules = [f"{name}={bound}" for name, bound in zip(names, options.characters, strict=True)]
-    shares = ["--shares.validation=0.005", "--shares.test=0.1"]
+    shares = ["--shares.validation=0.005", "--shares.test=0.11"]
     command("preprocessing", "clean", "--source", raw, "--out", work / "clean", *rules, *shares)
     rows = [f"--test={options.rows}", f"--size={options.train_rows or 'null'}"]
     command("data", "subset", "--clean", work / "clean", "--out", work / "subset", *rows)
-    how = ["--optimisation.learning_rate=1e-3", "--prompt.template=compact", "--max_length=1024"]
-    how += ["--prompt.instruction=Write a product description."]
-    how += [f"--optimisation.epochs={options.epochs}"]
+    how = ["--config", "training/recipes/rtx3060.yaml", "--optimisation.precision=auto"]
+    how += ["--optimisation.gradient_checkpointing=none"]
+    how += [f"--optimisation.epochs={options.epochs}"] if options.epochs else []
+    how += [f"--prompt.neighbours={options.neighbours}"] if options.neighbours is not None else []
     if options.short:
         how += ["--optimisation.batch_size=8", "--optimisation.max_steps=12"]
         how += ["--optimisation.precision=float32", "--backend=transformers"]
     else:
         # A batch with more tokens, which memory might not hold, goes through in pieces.
-        how += ["--optimisation.batch_size=64", "--optimisation.max_tokens=32768"]
-        how += ["--checkpoints.eval_steps=50"]
+        how += ["--optimisation.max_tokens=32768"]
     where = ["--subset", work / "subset", "--tokenized", work / "tokenized", "--out", work / "run"]
     command("training", "run", "--base", base, *where, *how)
 
@@ -185,7 +185,7 @@ def write(way: str, case: Case) -> Texts:
     settings = Settings.of(config, model, engine.choose(config.engine, model))
     writer = engine.load(model, settings)
     rows = zip(case.side.uids, case.side.titles, strict=True)
-    requests = [Request(uid, model.prompt.render(title, uid)) for uid, title in rows]
+    requests = [Request(uid, model.render(title, uid)) for uid, title in rows]
     ranked: list[list[tuple[float, Completion]]] = []
     seconds = 0.0
     # On a GPU the first pass compiles and records.
@@ -353,7 +353,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--rows", type=int, help="titles to write for: 500, or 16 with --short")
     parser.add_argument("--train_rows", type=int, help="all of them, or 200 with --short")
     parser.add_argument("--characters", type=int, nargs=2, help="a text's bounds: 100 1200")
-    parser.add_argument("--epochs", type=float, default=2)
+    parser.add_argument("--epochs", type=float, help="those of the recipe")
+    parser.add_argument("--neighbours", type=int, help="in a prompt; those of the recipe")
     parser.add_argument("--ways", help="all, short, or names of WAYS with commas between")
     parser.add_argument("--short", action="store_true", help="to try the script on a CPU")
     options = parser.parse_args()

@@ -6,6 +6,7 @@ and the rows are tokenised once. What is decided lies in the journal before it i
 
 import itertools
 import math
+import statistics
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -36,6 +37,8 @@ STAGE = "tune"
 _TRIALS_OF_RANGES = 15
 # Of a whole run: at each third, and at the first rung.
 _EVALUATIONS = 4
+# A step of more than so many times the median one did something else as well.
+_UNUSUAL = 3
 
 
 def run(config: TuneConfig) -> Manifest:
@@ -112,8 +115,14 @@ class Search:
         if self._config.plan is None and self._budget < math.inf:
             self._train_first()
         count = self._decide_count()
-        while (move := self._next(count)) and not self._is_over:
-            self._train(*move)
+        while not self._is_over:
+            if move := self._next(count):
+                self._train(*move)
+            elif self._affordable() > count:  # a whole run tells better what others take
+                self.study.decide("trials", None)
+                count = self._decide_count()
+            else:
+                break
         while (best := halving.next_repeat(self.study.trials)) and not self._is_over:
             self._train(best, len(halving.SHARES) - 1, again=True)
         if halving.best(self.study.trials) is None:
@@ -156,15 +165,19 @@ class Search:
         seconds = self._whole_seconds()
         count = self.study.facts.get("trials")
         if count is None:
-            most, left = self._most(), self._budget - self._setup_seconds()
-            if seconds > left:
+            if seconds > self._budget - self._setup_seconds():
                 about = f", about {console.duration(seconds)}" if seconds else ""
                 raise self._unpaid(f"one trial{about} and {self._setup()} before it")
-            fitting = [n for n in range(1, most + 1) if halving.cost(n) * seconds <= left]
-            count = max(fitting, default=1)
+            count = max(self._affordable(), 1)
             self.study.decide("trials", count)
         console.say(results.announcement(count, self._config, seconds))
         return int(count)
+
+    def _affordable(self) -> int:
+        """Return the most trials that the budget pays for; 0: not one and its second seed."""
+        seconds, left = self._whole_seconds(), self._budget - self._setup_seconds()
+        numbers = range(1, self._most() + 1)
+        return max((n for n in numbers if halving.cost(n) * seconds <= left), default=0)
 
     def _setup(self) -> str:
         return console.duration(self._setup_seconds())
@@ -202,13 +215,17 @@ class Search:
     def _extrapolate(self, trial: Trial) -> float:
         """Return what a trial should take to its end, by what it did so far; 0: nothing."""
         lines = metrics.read(self._folder(trial) / "metrics.jsonl")
-        pairs = itertools.pairwise(lines)
-        evaluations = [b["seconds"] - a["seconds"] for a, b in pairs if "validation_loss" in b]
+        pairs = [(b, b["seconds"] - a["seconds"]) for a, b in itertools.pairwise(lines)]
+        evaluations = [seconds for line, seconds in pairs if "validation_loss" in line]
         if not evaluations or not trial.steps:
             return 0.0
-        trained = lines[-1]["seconds"] - sum(evaluations)
-        evaluation = sum(evaluations) / len(evaluations)
-        return float(trained / lines[-1]["step"] * trial.steps[-1] + _EVALUATIONS * evaluation)
+        # The clock of a trial that went on begins before the evaluation that it halted with.
+        steps = [s for line, s in pairs if "validation_loss" not in line and s > 0]
+        steps = steps or [lines[0]["seconds"]]
+        # The first steps compile, once for all trials.
+        usual = [seconds for seconds in steps if seconds <= _UNUSUAL * statistics.median(steps)]
+        evaluation = statistics.median(evaluations)
+        return float(statistics.mean(usual) * trial.steps[-1] + _EVALUATIONS * evaluation)
 
     def _train(self, trial: Trial, rung: int, again: bool = False) -> None:
         """Train a trial to a rung, or once more from the start with another seed."""
