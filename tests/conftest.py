@@ -33,11 +33,16 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.fixture(scope="session")
 def scheduler() -> Iterator[str]:
     """Address of one running cluster, shared by the tests that do not start their own."""
+    import dask
     from distributed import LocalCluster
 
-    with LocalCluster(
-        n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0", silence_logs=50
-    ) as cluster:
+    from data.cluster.client import SETTINGS
+
+    with dask.config.set(SETTINGS):  # no longer: other clusters of the tests must set it themselves
+        cluster = LocalCluster(
+            n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0", silence_logs=50
+        )
+    with cluster:
         yield cluster.scheduler_address
 
 
