@@ -30,8 +30,9 @@ SETTINGS = {
     # Dask keeps its last 1,000 messages for its makers, and with them the data that was sent along:
     # titles, up to two million of them.
     "distributed.admin.low-level-log-length": 16,
-    # It looks at all threads' frames a hundred times a second. On Python 3.11 a worker freezes for
-    # good where that sets off a garbage collection while a task starts a thread (gh-106883).
+    # It looks at all threads' frames a hundred times a second. On Python 3.11 a worker stands still
+    # for good where that sets off a garbage collection that frees a threading.local, or lets a task
+    # start a thread meanwhile (python/cpython#106883).
     "distributed.worker.profile.enabled": False,
 }
 """What Dask must be told before it starts a scheduler or workers."""
