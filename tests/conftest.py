@@ -38,7 +38,9 @@ def scheduler() -> Iterator[str]:
 
     from data.cluster.client import SETTINGS
 
-    with dask.config.set(SETTINGS):  # no longer: other clusters of the tests must set it themselves
+    # A silent worker is replaced within two minutes, before the test that waits for it fails.
+    patience = {"distributed.scheduler.worker-ttl": "60s"}
+    with dask.config.set(SETTINGS | patience):  # no longer: other clusters set it themselves
         cluster = LocalCluster(
             n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0", silence_logs=50
         )
