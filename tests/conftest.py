@@ -33,11 +33,18 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.fixture(scope="session")
 def scheduler() -> Iterator[str]:
     """Address of one running cluster, shared by the tests that do not start their own."""
+    import dask
     from distributed import LocalCluster
 
-    with LocalCluster(
-        n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0", silence_logs=50
-    ) as cluster:
+    from data.cluster.client import SETTINGS
+
+    # A silent worker is replaced within two minutes, before the test that waits for it fails.
+    patience = {"distributed.scheduler.worker-ttl": "60s"}
+    with dask.config.set(SETTINGS | patience):  # no longer: other clusters set it themselves
+        cluster = LocalCluster(
+            n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0", silence_logs=50
+        )
+    with cluster:
         yield cluster.scheduler_address
 
 

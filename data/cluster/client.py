@@ -26,9 +26,16 @@ _ALLOCATOR = {
     "MKL_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
 }
-# Dask keeps its last 1,000 messages for its makers, and with them the data that was sent along:
-# titles, up to two million of them.
-KEPT_MESSAGES = {"distributed.admin.low-level-log-length": 16}
+SETTINGS = {
+    # Dask keeps its last 1,000 messages for its makers, and with them the data that was sent along:
+    # titles, up to two million of them.
+    "distributed.admin.low-level-log-length": 16,
+    # It looks at all threads' frames a hundred times a second. On Python 3.11 a worker stands still
+    # for good where that sets off a garbage collection that frees a threading.local, or lets a task
+    # start a thread meanwhile (python/cpython#106883).
+    "distributed.worker.profile.enabled": False,
+}
+"""What Dask must be told before it starts a scheduler or workers."""
 # Clusters that are started, one after the other, where a worker dies while it starts.
 _ATTEMPTS = 4
 # Seconds for workers of our own to start, and to part from a scheduler that may be gone.
@@ -82,7 +89,7 @@ def connect(
     for name in ("distributed", "tornado.application", "asyncio"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     nanny = {"distributed.nanny.pre-spawn-environ": _ALLOCATOR}
-    with dask.config.set(KEPT_MESSAGES | nanny), contextlib.ExitStack() as stack:
+    with dask.config.set(SETTINGS | nanny), contextlib.ExitStack() as stack:
         with interrupts.deferred():
             if scheduler:
                 from data.cluster import remote

@@ -147,8 +147,15 @@ def _probe(scheduler: str) -> None:
             raise ConnectionError("closed without a greeting")
 
 
-def query(client: Client, question: Callable[[], Any]) -> Any:
+def query(
+    client: Client, question: Callable[[], Any], answering: str = "a scheduler that answers"
+) -> Any:
     """Ask a cluster something, and wait no longer than ``ANSWER`` seconds.
+
+    Args:
+        client: of the cluster.
+        question: what is asked.
+        answering: whose answer it needs, for the error.
 
     Raises:
         CatalogueError: it does not answer within ``ANSWER`` seconds, or is gone.
@@ -161,7 +168,7 @@ def query(client: Client, question: Callable[[], Any]) -> Any:
         return client.sync(answer, callback_timeout=ANSWER)
     except (OSError, TimeoutError, RuntimeError, CommClosedError) as error:
         none = f"none from {client.scheduler.address if client.scheduler else 'it'}"
-        expected = f"a scheduler that answers within {ANSWER:.0f} s"
+        expected = f"{answering} within {ANSWER:.0f} s"
         raise CatalogueError("--scheduler", expected, none, _AGAIN) from error
 
 
@@ -169,20 +176,29 @@ def inspect(client: Joined) -> None:
     """Check that all workers of a cluster are like this process.
 
     Raises:
-        CatalogueError: one is not.
+        CatalogueError: one is not, or does not answer.
     """
     # By reference to Python's own library: the rest is sent as code, which differs by version.
-    pythons = query(client, lambda: client.run(platform.python_version, on_error="return"))
-    for address, version in pythons.items():
-        minor = ".".join(str(version).split(".")[:2])
+    for address, version in _ask(client, platform.python_version).items():
+        minor = ".".join(version.split(".")[:2])
         if minor != client.expected["Python"]:
             expected = {"Python": client.expected["Python"]}
             raise _unlike(f"that at {address}", expected, {"Python": minor})
     alone = types.FunctionType(look.__code__, {"__builtins__": __builtins__}, "look")
     alone.__module__ = "__main__"  # so that it is sent as it is
-    answers = query(client, lambda: client.run(alone, *client.scope, on_error="return"))
-    for address, facts in answers.items():
-        if isinstance(facts, BaseException):
-            raise CatalogueError("workers", "an answer", f"{facts!r} at {address}") from facts
+    for address, facts in _ask(client, alone, *client.scope).items():
         if facts != client.expected:
             raise _unlike(f"that at {address}", client.expected, facts)
+
+
+def _ask(client: Client, question: Callable[..., Any], *args: Any) -> dict[str, Any]:
+    """Ask every worker something; return the answers by address."""
+
+    def run() -> Any:
+        return client.run(question, *args, on_error="return")
+
+    answers: dict[str, Any] = query(client, run, "workers that all answer")
+    for address, answer in answers.items():
+        if isinstance(answer, BaseException):
+            raise CatalogueError("workers", "an answer", f"{answer!r} at {address}") from answer
+    return answers

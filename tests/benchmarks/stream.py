@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 
 from data import console
-from data.cluster.client import KEPT_MESSAGES
+from data.cluster.client import SETTINGS
 from inference.config import GenerateConfig
 from inference.engine.requests import Completion, Request
 from inference.generate import command
@@ -65,7 +65,7 @@ def main() -> None:
     watcher = threading.Thread(target=watch, args=(out, options.rows, stop))
     began = time.perf_counter()
     with (
-        dask.config.set(KEPT_MESSAGES),
+        dask.config.set(SETTINGS),
         LocalCluster(n_workers=1, processes=False, dashboard_address=None) as cluster,
     ):
         watcher.start()

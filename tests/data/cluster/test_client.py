@@ -51,6 +51,17 @@ def test_two_clusters_run_beside_each_other_without_a_warning() -> None:
         assert one.scheduler.address != other.scheduler.address
 
 
+def looks_at_frames(dask_worker: Any) -> bool:
+    return "profile" in dask_worker.periodic_callbacks
+
+
+def test_no_worker_looks_at_the_frames_of_its_threads(scheduler: str) -> None:
+    """On Python 3.11 one that does may freeze; neither ours nor those of the tests do."""
+    for address in (None, scheduler):
+        with connect(1, address) as client:
+            assert set(client.run(looks_at_frames).values()) == {False}
+
+
 def test_a_running_scheduler_is_joined_and_left_running(scheduler: str) -> None:
     for _ in range(2):
         with connect(None, scheduler) as client:

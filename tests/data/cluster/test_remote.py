@@ -122,6 +122,16 @@ def test_a_scheduler_that_hangs_ends_the_run_in_time(machines: Machines) -> None
     assert seconds < 30
 
 
+def test_a_worker_that_is_silent_is_told_in_time(machines: Machines) -> None:
+    worker = machines.worker()
+    with connect(None, machines.address):
+        pass
+    worker.send_signal(signal.SIGSTOP)
+    expected = "expected workers that all answer within 8 s, found none"
+    with pytest.raises(CatalogueError, match=expected), connect(None, machines.address):
+        pass
+
+
 def test_workers_that_all_leave_end_the_run_in_time(machines: Machines) -> None:
     worker = machines.worker()
     line, seconds = ended_in(machines, worker.terminate)
