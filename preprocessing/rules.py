@@ -74,9 +74,14 @@ def _drop_unrepaired(table: pa.Table, rules: RowRules, drops: Drops) -> pa.Table
     titled &= ~untitled
     undescribed = titled & _is_empty(content) & (rules.content_min > 0)
     low, high = rules.content_min, rules.content_max
-    least = length_bounds.shortest(content, 1 if high is None else high + 1)
-    short = titled & (least > 0) & (length_bounds.longest(content) < low)
-    long = titled & (least > (np.inf if high is None else high))
+    described = titled & ~undescribed
+    # What a description falls to is read off its length; then the rest is looked at.
+    short = described & (length_bounds.longest(content) < low)
+    short &= length_bounds.shortest(content, 1, where=short) > 0
+    long = np.zeros_like(short)
+    if high is not None:
+        long = described & (pc.utf8_length(content).to_numpy() > high)
+        long &= length_bounds.shortest(content, high + 1, where=long) > high
     for reason, fallen in (
         ("title_empty", untitled),
         ("content_empty", undescribed),
