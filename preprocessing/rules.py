@@ -122,7 +122,8 @@ def _keep_contents(table: pa.Table, rules: RowRules, drops: Drops) -> pa.Table:
         (rules.languages, "content_language", is_foreign),
     ):
         if is_on:
-            table = _drop(table, reason, falls(table.column("content")), drops)
+            falls_to_it = falls(table.column("content").combine_chunks())
+            table = _drop(table, reason, falls_to_it, drops)
     return table
 
 
