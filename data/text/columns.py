@@ -5,6 +5,7 @@ every string. It hands every text to that line unless it can prove what the line
 proofs stand beside the steps, and property tests check them.
 """
 
+import functools
 import html
 import re
 import unicodedata
@@ -115,9 +116,10 @@ def _is_settled(column: pa.StringArray) -> np.ndarray:
     control, C1 or line-breaking character, and the text is in NFC already. Entities are the
     caller's.
     """
-    if _UNSETTLED is None:
+    pattern = _unsettled_pattern()
+    if pattern is None:
         return np.zeros(len(column), dtype=bool)
-    unsettled = _matches(column, _UNSETTLED)
+    unsettled = _matches(column, pattern)
     short = pc.less(pc.utf8_length(column), _LONGEST_LINE).to_numpy(zero_copy_only=False)
     texts = column.to_pylist()
     composed = np.fromiter((unicodedata.is_normalized("NFC", text) for text in texts), dtype=bool)
@@ -125,8 +127,11 @@ def _is_settled(column: pa.StringArray) -> np.ndarray:
     return settled
 
 
+@functools.cache
 def _unsettled_pattern() -> str | None:
     """Build the RE2 expression of what makes ftfy act, from the installed ftfy's own tables.
+
+    Not at the import: pyarrow's first array of a process imports pandas, and a driver needs none.
 
     Returns:
         The expression, or None where it cannot be derived; then every text goes through ftfy.
@@ -172,9 +177,6 @@ def to_re2(expression: re.Pattern[str]) -> str:
         in_class = piece != "]" if in_class else piece == "["
         kept.append(piece)
     return "".join(kept)
-
-
-_UNSETTLED = _unsettled_pattern()
 
 
 def remove_characters(column: pa.StringArray, characters: str) -> pa.StringArray:
