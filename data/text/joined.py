@@ -161,6 +161,10 @@ def _unescape(column: pa.StringArray) -> pa.StringArray:
 
 def straighten(column: pa.StringArray) -> pa.StringArray:
     r"""Make curly quotes straight and ``\r\n`` and ``\r`` newlines, as ftfy does."""
+    return pa.concat_arrays([_straighten(piece) for piece in pieces(column)])
+
+
+def _straighten(column: pa.StringArray) -> pa.StringArray:
     texts = Joined.of(column)
     data = texts.data.copy()
     leads = {lead: np.flatnonzero(data == lead) for lead, *_ in _QUOTES}
