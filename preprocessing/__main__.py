@@ -4,12 +4,16 @@ import sys
 from collections.abc import Sequence
 
 from data.cli import command_line, interrupts
+from data.cli.extras import Need
 from preprocessing.config import CleanConfig
 
 if __name__ == "__main__":
     interrupts.catch()  # before the imports that take a while
 
-COMMANDS = {"clean": command_line.Command(CleanConfig, "preprocessing.clean:run")}
+_LANGUAGES = Need(("pycld2",), lambda config: bool(config.rules.languages))
+COMMANDS = {
+    "clean": command_line.Command(CleanConfig, "preprocessing.clean:run", (_LANGUAGES,)),
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,7 +1,8 @@
 """Settings of the cleaning stage. Imports nothing heavy, so that ``--help`` is quick."""
 
-from dataclasses import dataclass, field
-from typing import Literal
+import re
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal
 
 from data.artefacts.manifest import placement
 from data.errors import ConfigError
@@ -10,6 +11,7 @@ from data.sampling import SplitShares
 MIB = 2**20
 # A block and the rest of its last line together stay below Arrow's 2 GiB a column.
 _LARGEST = 1_000 * MIB
+_OF_CONTENT = {"strip_html", "drop_markup", "drop_boilerplate", "drop_shouting", "languages"}
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,23 @@ class RowRules:
     remove_characters: str = ""
     """Characters to remove from both texts after repair, for instance -",;:_()"""
 
+    strip_html: bool = False
+    """Turn HTML into text: take tags, comments and scripts out of both texts after repair."""
+
+    drop_markup: bool = False
+    """Drop a row whose title is HTML, a style sheet or a script."""
+
+    drop_boilerplate: bool = False
+    """Drop a row whose description holds a notice of another edition ("This text refers to …"),
+    of shipping or of returns."""
+
+    drop_shouting: bool = False
+    """Drop a row whose description is in capitals."""
+
+    languages: list[str] = field(default_factory=list)
+    """Drop a row whose description is surely in another language than these, for instance
+    [en, pt]; none: any language."""
+
     def __post_init__(self) -> None:
         for name in ("title", "content"):
             low, high = getattr(self, f"{name}_min"), getattr(self, f"{name}_max")
@@ -45,6 +64,15 @@ class RowRules:
                 raise ConfigError(flag, f"0 to {name}_max={high}", str(low))
         if "" in self.content_excludes:
             raise ConfigError("--rules.content_excludes", "words", "an empty one")
+        for code in self.languages:
+            if not re.fullmatch("[a-z]{2,3}", code):
+                raise ConfigError("--rules.languages", "codes such as en or pt", repr(code))
+
+    @property
+    def recorded(self) -> dict[str, Any]:
+        """What decides the rows, for manifests: rules of content only where they are on."""
+        rules = {item.name: getattr(self, item.name) for item in fields(self)}
+        return {name: rule for name, rule in rules.items() if rule or name not in _OF_CONTENT}
 
 
 @dataclass(frozen=True)

@@ -9,20 +9,22 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from data import text
+
 # A code point may become up to three: a ligature such as ﬃ, or a character that NFC takes apart.
 # Repairing ASCII never makes it longer: a character reference is longer than what it stands for.
 _MOST_FROM_ONE = 3
-# html.unescape takes at most 34 characters for one ``&``; the reference itself, and a space on
-# either side should it stand for white space.
-_MOST_LOST_TO_ONE = 34 + 2
-# A ``&`` that may leave another ``&`` behind or be of any length.
-_NOT_BOUNDED = r"&(?i:amp|#0*38|#x0*26|#[0-9a-fx]{8,})"
+# html.unescape takes at most 34 characters for one ``&``, and a space on either side is lost with
+# it should it stand for white space.
+_MOST_TO_ONE, _MOST_LOST_BESIDE_ONE = 34, 2
+# A ``&`` that may leave a ``&`` behind which refers to something, or that may be of any length.
+_NOT_BOUNDED = r"&(?i:(?:amp|#0*38|#x0*26)(?:[^; \t\n]|;[^ \t\n]|;?$)|#[0-9a-fx]{8,})"
 # White space at either end, and the last letter, which may join a combining mark behind it.
 _MOST_LOST_AT_ENDS = 3
-# Characters beyond ``enough`` that are read of a text: most texts lose fewer than so many to
-# references and doubled spaces.
-_FURTHER = 128
-_TAB, _NEWLINE, _SPACE, _AMPERSAND, _TILDE = 9, 10, 32, 38, 126
+# Bytes beyond ``enough`` that are looked at: nearly all texts lose fewer than the first to
+# references and doubled spaces; those where that does not tell are looked at farther.
+_FURTHER = 16, 128
+_TAB, _NEWLINE, _SPACE, _TILDE = b"\t\n ~"
 
 
 def longest(column: pa.StringArray) -> np.ndarray:
@@ -41,7 +43,7 @@ def longest(column: pa.StringArray) -> np.ndarray:
     return most
 
 
-def shortest(column: pa.StringArray, enough: int) -> np.ndarray:
+def shortest(column: pa.StringArray, enough: int, where: np.ndarray | None = None) -> np.ndarray:
     """Return a lower bound of the repaired lengths, by the beginning of each text alone.
 
     Where that is printable ASCII, tabs and newlines without a match of ``_NOT_BOUNDED``, repair
@@ -53,37 +55,39 @@ def shortest(column: pa.StringArray, enough: int) -> np.ndarray:
     Args:
         column: [rows] raw text without nulls.
         enough: code points; a bound above this need not be sharp.
+        where: bool [rows], of which texts to say anything; None: of all.
 
     Returns:
         [rows] int, code points; 0 where nothing is sure.
     """
-    begun = pc.binary_slice(column.cast(pa.binary()), 0, enough + _FURTHER)
-    offsets, data = _buffers(begun)
-    references = np.flatnonzero(data == _AMPERSAND)
-    is_space = data <= _SPACE
-    doubled = np.flatnonzero(is_space[1:] & is_space[:-1])
-    is_strange = (data < _SPACE) & (data != _TAB) & (data != _NEWLINE) | (data > _TILDE)
-    by_row = _count(references, offsets)
-    lost = _count(doubled, offsets) + _MOST_LOST_AT_ENDS + _MOST_LOST_TO_ONE * by_row
-    least: np.ndarray = np.diff(offsets) - lost
-    least[_count(np.flatnonzero(is_strange), offsets) > 0] = 0
-    referring = np.flatnonzero(by_row)
-    if len(referring):
-        unbounded = pc.match_substring_regex(begun.take(referring), _NOT_BOUNDED)
-        least[referring[unbounded.to_numpy(zero_copy_only=False)]] = 0
-    least[least < 0] = 0
+    texts = text.Joined.of(column)
+    least = np.zeros(len(column), dtype=np.int64)
+    rows = np.arange(len(column)) if where is None else np.flatnonzero(where)
+    for further in _FURTHER:
+        starts, stops = texts.offsets[rows], texts.offsets[rows + 1]
+        begun = texts.cut(starts, np.minimum(starts + enough + further, stops))
+        least[rows] = np.concatenate([_shortest(piece) for piece in text.pieces(begun)])
+        rows = rows[(least[rows] < enough) & (stops - starts > enough + further)]
     return least
 
 
-def _buffers(column: pa.BinaryArray) -> tuple[np.ndarray, np.ndarray]:
-    """View a column's memory: offsets [rows + 1] and bytes."""
-    _, offsets, data = column.buffers()
-    first = column.offset
-    ends = np.frombuffer(offsets, dtype=np.int32)[first : first + len(column) + 1]
-    return ends, np.frombuffer(data, dtype=np.uint8)[: ends[-1]]
-
-
-def _count(places: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-    """Count the places that lie in each row: int [rows]."""
-    counts: np.ndarray = np.diff(np.searchsorted(places, offsets))
-    return counts
+def _shortest(begun: pa.BinaryArray) -> np.ndarray:
+    """Return the lower bound of texts that begin so."""
+    texts = text.Joined.of(begun)
+    data = texts.data
+    is_space = data <= _SPACE
+    doubled = np.flatnonzero(is_space[1:] & is_space[:-1])
+    references, _, lengths = texts.references()
+    lost = texts.count(doubled) + _MOST_LOST_AT_ENDS
+    lost += texts.add(references, np.where(lengths, lengths, _MOST_TO_ONE) + _MOST_LOST_BESIDE_ONE)
+    least: np.ndarray = np.maximum(np.diff(texts.offsets) - lost, 0)
+    control = np.flatnonzero(data < _SPACE)
+    control = control[(data[control] != _TAB) & (data[control] != _NEWLINE)]
+    least[texts.count(control) > 0] = 0
+    if data.max(initial=0) > _TILDE:
+        least[texts.count(np.flatnonzero(data > _TILDE)) > 0] = 0
+    referring = np.flatnonzero(texts.count(references))
+    if len(referring):
+        unbounded = pc.match_substring_regex(begun.take(referring), _NOT_BOUNDED)
+        least[referring[unbounded.to_numpy(zero_copy_only=False)]] = 0
+    return least

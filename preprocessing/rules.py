@@ -1,11 +1,12 @@
 """Row rules: which rows stay, and to which reason each of the others fell.
 
 Pure: a table in, a table and its drops out; no I/O, no Dask. Reasons, in the order of the rules,
-the first that a row fails being its own: ``title_empty``, ``title_too_short``,
+the first that a row fails being its own: ``title_markup``, ``title_empty``, ``title_too_short``,
 ``title_too_long``, ``content_empty``, ``content_excluded``, ``content_too_short``,
-``content_too_long``.
+``content_too_long``, ``content_boilerplate``, ``content_shouting``, ``content_language``.
 """
 
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -13,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data import text
-from preprocessing import length_bounds
+from preprocessing import length_bounds, wording
 from preprocessing.config import RowRules
 
 LENGTH_EDGES = [0, *sorted({round(10 ** (step / 10)) for step in range(54)})]
@@ -34,11 +35,13 @@ def clean_rows(table: pa.Table, rules: RowRules) -> tuple[pa.Table, Drops]:
         At most N rows with schema RAW and repaired text, order kept, and the drops.
     """
     drops: Drops = {}
+    if rules.drop_markup:
+        table = _drop(table, "title_markup", wording.is_markup(table.column("title")), drops)
     if rules.measure == "raw":
         table = _keep_contents(_keep_titles(table, rules, drops), rules, drops)
         return _repair(_repair(table, "title", rules), "content", rules), drops
     # Removed characters and excluded words are those of the repaired text, whatever its length.
-    if not (rules.content_excludes or rules.remove_characters):
+    if not (rules.content_excludes or rules.remove_characters or rules.strip_html):
         table = _drop_unrepaired(table, rules, drops)
     table = _keep_titles(_repair(table, "title", rules), rules, drops)
     return _keep_contents(_repair(table, "content", rules), rules, drops), drops
@@ -53,6 +56,8 @@ def count_lengths(column: pa.ChunkedArray) -> np.ndarray:
 
 def _repair(table: pa.Table, name: _Column, rules: RowRules) -> pa.Table:
     repaired = text.repair_column(table.column(name).combine_chunks())
+    if rules.strip_html:
+        repaired = wording.strip_html(repaired)
     repaired = text.remove_characters(repaired, rules.remove_characters)
     place = table.schema.get_field_index(name)
     return table.set_column(place, table.schema.field(name), repaired)
@@ -74,9 +79,14 @@ def _drop_unrepaired(table: pa.Table, rules: RowRules, drops: Drops) -> pa.Table
     titled &= ~untitled
     undescribed = titled & _is_empty(content) & (rules.content_min > 0)
     low, high = rules.content_min, rules.content_max
-    least = length_bounds.shortest(content, 1 if high is None else high + 1)
-    short = titled & (least > 0) & (length_bounds.longest(content) < low)
-    long = titled & (least > (np.inf if high is None else high))
+    described = titled & ~undescribed
+    # What a description falls to is read off its length; then the rest is looked at.
+    short = described & (length_bounds.longest(content) < low)
+    short &= length_bounds.shortest(content, 1, where=short) > 0
+    long = np.zeros_like(short)
+    if high is not None:
+        long = described & (pc.utf8_length(content).to_numpy() > high)
+        long &= length_bounds.shortest(content, high + 1, where=long) > high
     for reason, fallen in (
         ("title_empty", untitled),
         ("content_empty", undescribed),
@@ -104,7 +114,17 @@ def _keep_contents(table: pa.Table, rules: RowRules, drops: Drops) -> pa.Table:
     for word in rules.content_excludes:
         holds_it = pc.match_substring(table.column("content"), word)
         table = _drop(table, "content_excluded", holds_it, drops)
-    return _keep_length(table, "content", (rules.content_min, rules.content_max), drops)
+    table = _keep_length(table, "content", (rules.content_min, rules.content_max), drops)
+    is_foreign = partial(wording.is_foreign, languages=rules.languages)
+    for is_on, reason, falls in (
+        (rules.drop_boilerplate, "content_boilerplate", wording.is_boilerplate),
+        (rules.drop_shouting, "content_shouting", wording.is_shouting),
+        (rules.languages, "content_language", is_foreign),
+    ):
+        if is_on:
+            falls_to_it = falls(table.column("content").combine_chunks())
+            table = _drop(table, reason, falls_to_it, drops)
+    return table
 
 
 def _keep_length(

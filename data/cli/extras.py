@@ -12,6 +12,7 @@ from data.errors import ExtraError
 
 _EXTRA_OF = {
     **dict.fromkeys(("s3fs", "aiobotocore", "botocore"), "s3"),
+    "pycld2": "languages",
     **dict.fromkeys(
         ("torch", "transformers", "trl", "peft", "accelerate", "tokenizers", "safetensors",
          "matplotlib", "optuna", "bm25s"), "train",

@@ -1,11 +1,13 @@
 """``make bench-clean``: ours and other tools on the same rows and cores, side by side.
 
-Whole processes, start-up included, in turn, medians of ``--rounds``; every tool's texts are checked
-against ours. Prints the table and saves it as JSON with the machine named.
+Invented rows, or with ``--records`` real ones over and over. Whole processes, start-up included, in
+turn, medians of ``--rounds``; every tool's texts are checked against ours. Prints the table and
+saves it as JSON with the machine named.
 """
 
 import argparse
 import contextlib
+import gzip
 import importlib.util
 import json
 import os
@@ -81,6 +83,18 @@ def rows(out: Path) -> set[tuple[str, str, str]]:
     return kept
 
 
+def repeat(records: Path, out: Path, size: int) -> int:
+    """Write lines, plain or gzip, over and over up to some bytes; return how many they are."""
+    with gzip.open(records) if records.suffix == ".gz" else records.open("rb") as file:
+        lines = file.read().rstrip(b"\n") + b"\n"
+    times = max(size // len(lines), 1)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with out.open("wb") as file:
+        for _ in range(times):
+            file.write(lines)
+    return times * lines.count(b"\n")
+
+
 Figures = dict[str, list[tuple[float, float]]]
 """Seconds and peak GiB of each round, by tool."""
 
@@ -127,6 +141,8 @@ def report(figures: Figures, options: argparse.Namespace) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=200_000)
+    parser.add_argument("--records", type=Path, help="real lines, taken over and over instead")
+    parser.add_argument("--megabytes", type=int, default=876, help="of those")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--bounds", type=int, nargs=2, default=(400, 500))
@@ -135,7 +151,10 @@ def main() -> None:
     parser.add_argument("--report", type=Path, default=Path("data/store/reports/bench-clean.json"))
     options = parser.parse_args()
     options.source = options.work / f"trn-{options.rows}.json"
-    if not options.source.exists():
+    if options.records:
+        options.source = options.work / "real.json"
+        options.rows = repeat(options.records, options.source, options.megabytes * 1_000_000)
+    elif not options.source.exists():
         timed([sys.executable, "-m", "data", "synthesize", "--rows", str(options.rows),
                "--out", str(options.source)])  # fmt: skip
     tools = []

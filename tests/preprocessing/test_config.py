@@ -26,6 +26,7 @@ def test_the_defaults_are_those_of_the_design() -> None:
         (RowRules, {"content_min": 501}, "--rules.content_min"),
         (RowRules, {"content_min": -1, "content_max": None}, "--rules.content_min"),
         (RowRules, {"content_excludes": ["a", ""]}, "--rules.content_excludes"),
+        (RowRules, {"languages": ["English"]}, "--rules.languages"),
         (CleanConfig, {"block_bytes": 15}, "--block_bytes"),
         (CleanConfig, {"block_bytes": 2**31}, "--block_bytes"),
         (CleanConfig, {"max_line_bytes": 0}, "--max_line_bytes"),
@@ -57,3 +58,13 @@ def test_a_value_that_cannot_be_meant_is_refused(
 )
 def test_configs_survive_pickling(config: CleanConfig) -> None:
     assert pickle.loads(pickle.dumps(config)) == config
+
+
+def test_rules_of_content_are_recorded_only_where_they_are_on() -> None:
+    before = {
+        "title_min": 1, "title_max": None, "content_min": 400, "content_max": 500,
+        "measure": "repaired", "content_excludes": [], "remove_characters": "",
+    }  # fmt: skip
+    assert RowRules().recorded == before
+    on = RowRules(strip_html=True, languages=["en"])
+    assert on.recorded == before | {"strip_html": True, "languages": ["en"]}

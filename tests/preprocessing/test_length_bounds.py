@@ -2,6 +2,7 @@
 
 import html.entities
 
+import numpy as np
 import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -10,8 +11,21 @@ from data import text
 from preprocessing import length_bounds
 
 PIECES = [
-    *("word", "a", "  ", " ", "\n", "\t", "\x00", "\x1b[31m", "amp;", "quot;", "#65;"),
-    *("&amp;", "&AMP", "&#38;", "&#x26;", "&lt", "&nbsp;", " &nbsp; ", "&zwnj;", "&NewLine;"),
+    *("word", "a", "  ", " ", "\n", "\t", "\x00", "\x1b[31m", "amp;", "quot;", "#65;", ";"),
+    *(
+        "&amp; ",
+        "&amp;\t",
+        "&#38 ",
+        "&amp;",
+        "&AMP",
+        "&#38;",
+        "&#x26;",
+        "&lt",
+        "&nbsp;",
+        " &nbsp; ",
+        "&zwnj;",
+        "&NewLine;",
+    ),
     *("&#0000000000000000000000000000065;", "&CounterClockwiseContourIntegral;", "&Creme;"),
     *("&#x92;", "&filig;", "ﬃ", "\u0958", "\u0301", "Ã©", "â€™", "Â ", "Ｗ", "“"),
 ]
@@ -33,23 +47,35 @@ def test_what_is_sure_before_the_repair_holds_after_it(raw: list[str], enough: i
 
 
 @settings(deadline=None, derandomize=True, max_examples=300)
-@given(st.integers(129, 140), valid)
+@given(st.integers(17, 28), valid)
 def test_what_follows_the_part_looked_at_takes_nothing_from_it(length: int, rest: str) -> None:
     raw = "a" * length + rest
     least = length_bounds.shortest(pa.array([raw]), 1)[0]
-    assert least == 126  # of 129 bytes looked at, three may be lost at the ends
+    assert least == 14  # of 17 bytes looked at, three may be lost at the ends
     assert least <= len(text.repair(raw))
 
 
 def test_plain_texts_are_decided_at_once() -> None:
     column = pa.array(["a" * 99, "a" * 500, "a " * 80, "", "a &amp; b"], pa.string())
-    assert length_bounds.shortest(column, 100).tolist() == [96, 225, 157, 0, 0]
+    assert length_bounds.shortest(column, 100).tolist() == [96, 113, 113, 0, 0]
     assert length_bounds.longest(column).tolist() == [99, 500, 160, 0, 9]
 
 
 def test_a_slice_of_a_column_is_read_where_it_lies() -> None:
     column = pa.array(["& & &  " * 50, "a" * 300, "&nbsp;" * 60, "short"], pa.string()).slice(1)
-    assert length_bounds.shortest(column, 200).tolist() == [297, 0, 2]
+    assert length_bounds.shortest(column, 200).tolist() == [213, 0, 2]
+
+
+def test_what_the_first_look_leaves_open_is_looked_at_farther() -> None:
+    column = pa.array(["&quot;" * 8 + "a" * 90, "AT &amp; T " * 9, "AT&amp;T " * 9], pa.string())
+    # Of 116 and then 138 bytes: 8 references of 6 bytes, each perhaps with spaces beside it.
+    assert length_bounds.shortest(column, 100).tolist() == [71, 33, 0]
+    assert length_bounds.shortest(column, 1).tolist() == [62, 2, 0]
+
+
+def test_only_texts_that_are_asked_for_are_looked_at() -> None:
+    column = pa.array(["a" * 9, "b" * 9, "c" * 9], pa.string())
+    assert length_bounds.shortest(column, 1, np.array([True, False, True])).tolist() == [6, 0, 6]
 
 
 def test_no_reference_is_shorter_than_what_it_stands_for() -> None:

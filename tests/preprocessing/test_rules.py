@@ -49,6 +49,9 @@ def clean(
         ({"content_min": 5}, ("t", "four"), "content_too_short"),
         ({"content_max": 5}, ("t", "sixsix"), "content_too_long"),
         ({"content_excludes": ["translation"]}, ("t", "a translation."), "content_excluded"),
+        ({"drop_markup": True}, ("<span class='a'>Kettle</span>", "c"), "title_markup"),
+        ({"drop_boilerplate": True}, ("t", "Fine.--This text refers to"), "content_boilerplate"),
+        ({"drop_shouting": True}, ("t", "BUY NOW"), "content_shouting"),
     ],
 )  # fmt: skip
 def test_each_reason(settings: dict[str, Any], row: tuple[str, str], reason: str) -> None:
@@ -71,6 +74,19 @@ def test_bounds_are_inclusive_and_count_code_points_of_the_repaired_text(
     settings: dict[str, Any], row: tuple[str, str]
 ) -> None:
     assert clean(RowRules(**(LOOSE | settings)), row)[1] == {}
+
+
+def test_rules_of_content_are_off_by_default() -> None:
+    rows = [("<b>t</b>", "THIS TEXT REFERS TO THE <I>OTHER</I> EDITION, EIN BUCH")]
+    assert clean(RowRules(**LOOSE), *rows) == (rows, {})
+
+
+def test_html_is_stripped_before_lengths_are_measured() -> None:
+    row_rules = RowRules(title_min=1, content_min=3, content_max=3, strip_html=True)
+    rows = [("<b>t</b>", "<p>abc</p>"), ("<br>", "abc"), ("t", "&lt;i&gt;a&lt;/i&gt;")]
+    assert clean(row_rules, *rows) == (
+        [("t", "abc")], {"title_empty": 1, "content_too_short": 1},
+    )  # fmt: skip
 
 
 def test_the_first_rule_that_a_row_fails_is_its_reason() -> None:

@@ -5,6 +5,7 @@ every string. It hands every text to that line unless it can prove what the line
 proofs stand beside the steps, and property tests check them.
 """
 
+import functools
 import html
 import re
 import unicodedata
@@ -16,11 +17,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from ftfy import badness, chardata, fixes
 
+from data.text import joined
+
 # Printable ASCII without ``&``, single spaces between words: nothing that html.unescape or a
 # fixer of ftfy acts on (they look for ``&``, control characters and non-ASCII).
 _MAY_CHANGE = r"[^ -~]|&|  |^ | $"
-# What ftfy unescapes once more, control characters but newline and tab.
-_NOT_PLAIN = re.compile(f"{chardata.HTML_ENTITY_RE.pattern}|[\x00-\x08\x0b-\x1f\x7f]")
+# What ftfy unescapes once more, control characters but tabs and line ends, all but ASCII.
+_NOT_PLAIN = rf"{chardata.HTML_ENTITY_RE.pattern}|[^\t\n\r -~]"
+_WIDE_SPACE = "[" + "".join(chr(c) for c in range(0x80, 0x10000) if chr(c).isspace()) + "]"
 # ftfy works line by line and cuts longer lines, perhaps between characters that belong together.
 _LONGEST_LINE = 1_000_000
 
@@ -42,29 +46,49 @@ def repair_column(column: pa.StringArray) -> pa.StringArray:
         [rows] string, element by element ``repair`` of the input.
     """
     touched = pc.match_substring_regex(column, _MAY_CHANGE)
-    raw = column.filter(touched).to_pylist()
-    if not raw:
+    raw = column.filter(touched)
+    if not len(raw):
         return column
-    return pc.replace_with_mask(column, touched, pa.array(_repair_all(raw), pa.string()))
+    return pc.replace_with_mask(column, touched, _repair_all(raw))
 
 
-def _repair_all(raw: list[str]) -> list[str]:
+def _repair_all(raw: pa.StringArray) -> pa.StringArray:
     """Repair texts of which each may change.
 
     A text that unescapes to ASCII without entities or control characters needs no ftfy: its
-    encoding search leaves ASCII alone, and its other fixers look for what is not there. Of the
-    others, those that ``_is_settled`` both before and after straightening their quotes, once they
-    are unescaped as ftfy would, need none either: the first pass of ftfy then unescapes and
-    changes the quotes, the second nothing.
+    encoding search leaves ASCII alone, and its other fixers look for what is not there.
     """
-    texts = [html.unescape(text) if "&" in text else text for text in raw]
-    odd = [i for i, text in enumerate(texts) if not text.isascii() or _NOT_PLAIN.search(text)]
-    again = [_unescape_again(texts[i]) for i in odd]
-    straight = [straighten_quotes(text or "") for text in again]
-    settled = _is_settled([text or "" for text in again]) & _is_settled(straight)
-    for i, text, short, is_settled in zip(odd, again, straight, settled.tolist(), strict=True):
-        texts[i] = short if is_settled and text is not None else ftfy.fix_text(texts[i])
-    return [" ".join(text.split()) for text in texts]
+    texts = joined.unescape(raw)
+    odd = pc.match_substring_regex(texts, _NOT_PLAIN)
+    if pc.any(odd).as_py():
+        texts = pc.replace_with_mask(texts, odd, _repair_odd(texts.filter(odd)))
+    return joined.collapse(texts)
+
+
+def _repair_odd(texts: pa.StringArray) -> pa.StringArray:
+    """Repair texts that are unescaped once; of their white space only what is not ASCII.
+
+    Those that ``_is_settled`` both before and after ``straighten``, once they are unescaped as
+    ftfy would, need no ftfy: its first pass then unescapes and straightens, its second nothing.
+    """
+    refers = _matches(texts, "&")
+    again = [_unescape_again(text) for text in texts.filter(pa.array(refers)).to_pylist()]
+    short = joined.replace(texts, refers, (text or "" for text in again))
+    straight = joined.straighten(short)
+    settled = _is_settled(short)
+    changed = pc.not_equal(short, straight)
+    settled[changed.to_numpy(zero_copy_only=False)] &= _is_settled(straight.filter(changed))
+    settled[np.flatnonzero(refers)[[text is None for text in again]]] = False
+    rest = texts.filter(pa.array(~settled)).to_pylist()
+    straight = joined.replace(straight, ~settled, map(ftfy.fix_text, rest))
+    wide = _matches(straight, _WIDE_SPACE)
+    split = (text.split() for text in straight.filter(pa.array(wide)).to_pylist())
+    return joined.replace(straight, wide, map(" ".join, split))
+
+
+def _matches(texts: pa.StringArray, expression: str) -> np.ndarray:
+    found: np.ndarray = pc.match_substring_regex(texts, expression).to_numpy(zero_copy_only=False)
+    return found
 
 
 def _unescape_again(text: str) -> str | None:
@@ -76,8 +100,6 @@ def _unescape_again(text: str) -> str | None:
     Returns:
         The text after the first pass's unescaping; None where that is not certain.
     """
-    if "&" not in text:
-        return text
     if len(text) >= _LONGEST_LINE:
         return None
     if "<" in text:
@@ -86,40 +108,37 @@ def _unescape_again(text: str) -> str | None:
     return once if "&" not in once or fixes.unescape_html(once) == once else None
 
 
-def straighten_quotes(text: str) -> str:
-    """Make curly quotes straight, as ftfy does."""
-    straight: str = chardata.SINGLE_QUOTE_RE.sub("'", chardata.DOUBLE_QUOTE_RE.sub('"', text))
-    return straight
+def _is_settled(column: pa.StringArray) -> np.ndarray:
+    """Whether ftfy would change nothing but what ``straighten`` does in each text: bool [texts].
 
-
-def _is_settled(texts: list[str]) -> np.ndarray:
-    """Whether ftfy would change nothing but curly quotes in each text: bool [texts].
-
-    True only where no fixer of ftfy has anything to act on: no match of its badness expression
-    (or the encoding search would begin), no character of its translation tables, no control, C1
-    or line-breaking character, and the text is in NFC already. Entities are the caller's.
+    True only where no fixer of ftfy has anything else to act on: no match of its badness
+    expression (or the encoding search would begin), no character of its translation tables, no
+    control, C1 or line-breaking character, and the text is in NFC already. Entities are the
+    caller's.
     """
-    if not texts:
-        return np.zeros(0, dtype=bool)
-    column = pa.array(texts, pa.string())
-    if _UNSETTLED is None:
-        return np.zeros(len(texts), dtype=bool)
-    unsettled = pc.match_substring_regex(column, _UNSETTLED).to_numpy(zero_copy_only=False)
+    pattern = _unsettled_pattern()
+    if pattern is None:
+        return np.zeros(len(column), dtype=bool)
+    unsettled = _matches(column, pattern)
     short = pc.less(pc.utf8_length(column), _LONGEST_LINE).to_numpy(zero_copy_only=False)
+    texts = column.to_pylist()
     composed = np.fromiter((unicodedata.is_normalized("NFC", text) for text in texts), dtype=bool)
     settled: np.ndarray = ~unsettled & short & composed
     return settled
 
 
+@functools.cache
 def _unsettled_pattern() -> str | None:
     """Build the RE2 expression of what makes ftfy act, from the installed ftfy's own tables.
+
+    Not at the import: pyarrow's first array of a process imports pandas, and a driver needs none.
 
     Returns:
         The expression, or None where it cannot be derived; then every text goes through ftfy.
     """
     tables = chardata.LIGATURES | chardata.WIDTH_MAP | chardata.CONTROL_CHARS
-    # Line breaks that ftfy turns to newlines; C1 and surrogates; beyond its tables.
-    points = {*tables, 0x0D, 0x1B, 0x2028, 0x2029, *range(0x80, 0xA0)}
+    # Line breaks that ftfy turns to newlines, and C1: beyond its tables.
+    points = {*tables, 0x1B, 0x2028, 0x2029, *range(0x80, 0xA0)}
     listed = "".join(f"\\x{{{point:x}}}" for point in sorted(points))
     try:
         pattern = "|".join([to_re2(badness.BADNESS_RE), f"[{listed}]"])
@@ -158,9 +177,6 @@ def to_re2(expression: re.Pattern[str]) -> str:
         in_class = piece != "]" if in_class else piece == "["
         kept.append(piece)
     return "".join(kept)
-
-
-_UNSETTLED = _unsettled_pattern()
 
 
 def remove_characters(column: pa.StringArray, characters: str) -> pa.StringArray:

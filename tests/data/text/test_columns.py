@@ -3,6 +3,8 @@
 import gzip
 import html
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import ftfy
@@ -55,6 +57,19 @@ def test_known_defects(raw: str, repaired: str) -> None:
     assert definition(raw) == repaired
     assert repair_all([raw]) == [repaired]
     assert text.repair(raw) == repaired
+
+
+def test_the_import_leaves_pandas_out() -> None:
+    """A driver that only plans would wait for it: half of its start."""
+    code = "import sys, data.text; sys.exit('pandas' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_crlf_needs_no_ftfy(monkeypatch: pytest.MonkeyPatch) -> None:
+    raws = ["a\r\nb", "caf\u00e9\r\n\u2019s", "\r", "x\r", "\ny"]
+    expected = [definition(raw) for raw in raws]
+    monkeypatch.setattr(ftfy, "fix_text", None)
+    assert repair_all(raws) == expected
 
 
 def test_an_empty_column_stays_one() -> None:
