@@ -112,7 +112,7 @@ class TinyBase:
 class Optimisation:
     """How the adapter learns. One step sees batch_size rows, micro_batch_size at a time."""
 
-    batch_size: int = 128
+    batch_size: int = 32
     """Rows an optimizer step, on all devices together."""
 
     micro_batch_size: int | None = None
@@ -128,7 +128,7 @@ class Optimisation:
     max_steps: int | None = None
     """Stop after so many optimizer steps."""
 
-    learning_rate: float = 2e-4
+    learning_rate: float = 1e-3
     """Highest rate, reached after the warm-up."""
 
     schedule: Literal["linear", "cosine", "constant"] = "linear"

@@ -67,10 +67,11 @@ def test_second_cycle_is_the_recipe_with_two_flags(monkeypatch: pytest.MonkeyPat
     assert (config.init_adapter, config.optimisation.epochs) == ("runs/1/adapter", 30)
 
 
-def test_rtx3060_keeps_the_batch_and_the_best(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rtx3060_is_what_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     config = recipe(monkeypatch, "rtx3060")
     how, kept = config.optimisation, config.checkpoints
-    assert how.batch_size == how.micro_batch * how.accumulation() == 128
+    assert how.batch_size == how.micro_batch * how.accumulation() == 32
+    assert (how.learning_rate, config.prompt.neighbours) == (1e-3, 1)
     assert (config.loss_on, how.order, kept.keep_best) == ("completion", "by_length", True)
 
 
