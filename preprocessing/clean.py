@@ -6,6 +6,7 @@ settings, so a retried or restarted task writes the same bytes again.
 """
 
 import dataclasses
+import json
 import posixpath
 import time
 from collections.abc import Iterator
@@ -24,14 +25,14 @@ from data.cluster.client import connect
 from data.cluster.parts import run_parts
 from data.errors import OutputError, QuarantineError, SourceError
 from data.sources import kinds
-from preprocessing import parse, rules, source
-from preprocessing.config import CleanConfig
+from preprocessing import forms, rules, source
+from preprocessing.config import COLUMNS, CleanConfig
+from preprocessing.fields import Fields
+from preprocessing.parse import Records, line_bounds
 from preprocessing.source import Lines, SourceFile
 
 STAGE = "clean"
-_SHOWN_LINES, _SHOWN_FIELDS = 3, 8
-# Windows' Western code page: what text that is no UTF-8 mostly is, and Latin-1 nearly the same.
-_WESTERN = kinds.Kind("Windows-1252 or Latin-1", "iconv -f WINDOWS-1252 -t UTF-8")
+_SHOWN_LINES, _SHOWN_FIELDS, _SHOWN_RECORD = 3, 12, 200
 # Blocks handed out beyond the running ones: enough that no worker waits, few enough that a gzip
 # stream's decompressed blocks stay in memory.
 _AHEAD = 2
@@ -43,13 +44,13 @@ _MOST_DEFLATED = 1_032
 
 @dataclass(frozen=True)
 class RawBlock:
-    """One unit of work: a byte range of a plain file, or decompressed lines sent along."""
+    """One unit of work: a byte range of a plain file, or records sent along."""
 
     index: int
     file: SourceFile
     start: int
     stop: int
-    lines: Lines | None = None
+    lines: Lines | Records | None = None
     read: int = 0
     """Stored bytes of the file that are read once this block is: for the progress bar."""
 
@@ -84,7 +85,7 @@ def run(config: CleanConfig) -> Manifest:
         QuarantineError: too many lines are broken.
         OutputError: the folder holds another output.
     """
-    files = source.find(config.source)
+    files = find(config)
     identity = manifest.identify(config, inputs=[source.file_facts(file) for file in files])
     # No later run could go on from these: the input itself has to change, or the rules.
     spoiled_by = (SourceError, QuarantineError)
@@ -93,6 +94,7 @@ def run(config: CleanConfig) -> Manifest:
             _check_unedited(config, files, work.finished)
             console.say(f"{config.out} is already finished for this input and config")
             return work.finished
+        _say_forms(files)
         parts = _run_blocks(config, files)
         _check_outcome(config, files, parts)
         result = work.finish(
@@ -104,6 +106,56 @@ def run(config: CleanConfig) -> Manifest:
     console.say(manifest.funnel(result))
     console.say(f"{config.out} finished in {result.seconds:.1f} s")
     return result
+
+
+def find(config: CleanConfig) -> list[SourceFile]:
+    """Find the files of a source, and check that they have the columns that are read.
+
+    Raises:
+        SourceError: there is none, or a column is in none of a file's first records.
+    """
+    files = source.find(config.source, config.encoding, config.delimiter)
+    fields = Fields.of(config)
+    for file in files:
+        missing = [name for name in fields.names if name not in file.columns]
+        if file.columns and missing:
+            raise _other_columns(config, file, missing)
+    return files
+
+
+def _other_columns(config: CleanConfig, file: SourceFile, missing: list[str]) -> SourceError:
+    """Build the error for a file without columns that are read: its own, and the flag that helps."""
+    more = ", …" if len(file.columns) > _SHOWN_FIELDS else ""
+    columns = ", ".join(file.columns[:_SHOWN_FIELDS]) + more
+    expected = f"the column{'s' if len(missing) > 1 else ''} {', '.join(missing)}"
+    start = source.read_start(file) if file.form == "objects" or file.form == "lines" else b""
+    if holder := kinds.holder(start):
+        return SourceError(file.where, expected, holder.name, holder.hint(file.where))
+    kind = kinds.recognise(start)
+    fitting = kinds.to_columns(file.columns)
+    stated = {name for name, theirs in Fields.of(config).attributes if theirs in missing}
+    if fitting and not stated:
+        flag = ", ".join(f"{ours}: {theirs}" for ours, theirs in fitting.items())
+        hint = f"name them with --columns '{{{flag}}}'"
+    elif stated:
+        hint = "name those that are there with --attributes"
+    else:
+        hint = "name those that are ours with --columns '{uid: …, title: …, content: …}'"
+    if kind.record and file.form != "table":
+        record = json.dumps(kind.record, ensure_ascii=False)[:_SHOWN_RECORD]
+        columns = f"{columns} in the first records, such as {record}"
+    return SourceError(file.where, expected, columns, hint)
+
+
+def _say_forms(files: list[SourceFile]) -> None:
+    """Say how files are read that are no JSON lines in UTF-8."""
+    by_form: dict[str, list[str]] = {}
+    for file in files:
+        if file.described:
+            by_form.setdefault(file.described, []).append(file.name)
+    for form, names in by_form.items():
+        more = f" and {len(names) - 1:,} more" if len(names) > 1 else ""
+        console.say(f"{names[0]}{more}: read as {form}")
 
 
 def _check_unedited(config: CleanConfig, files: list[SourceFile], finished: Manifest) -> None:
@@ -125,7 +177,7 @@ def _check_unedited(config: CleanConfig, files: list[SourceFile], finished: Mani
 def _run_blocks(config: CleanConfig, files: list[SourceFile]) -> list[CleanPart]:
     """Run every block on the cluster; return the parts in order."""
     stored = sum(file.size for file in files)
-    unread = sum(file.size * (_MOST_DEFLATED if file.compressed else 1) for file in files)
+    unread = sum(file.size * (1 if file.is_exact else _MOST_DEFLATED) for file in files)
     settings = dataclasses.replace(config, overwrite=False)
     parts: list[CleanPart] = []
     counts = Counts()
@@ -154,23 +206,30 @@ def _run_blocks(config: CleanConfig, files: list[SourceFile]) -> list[CleanPart]
 def _blocks(config: CleanConfig, files: list[SourceFile]) -> Iterator[RawBlock]:
     """Cut the files into blocks; the cut depends on their content alone."""
     index = 0
+    fields = Fields.of(config)
+    limits = config.block_bytes, config.max_line_bytes, config.max_gzip_ratio
     for file in files:
-        if not file.compressed:
+        if file.is_ranged and fields.uid is not None:
             for start, stop in source.ranges(file.size, config.block_bytes):
                 yield RawBlock(index, file, start, stop, read=stop - start)
                 index += 1
             continue
         start = read = 0
-        limits = config.block_bytes, config.max_line_bytes, config.max_gzip_ratio
-        for lines, at in source.read_gzip(file, *limits):
+        blocks: Iterator[tuple[Lines | Records, int]]
+        if file.is_lines and fields.uid is not None:
+            blocks = source.read_packed(file, *limits)
+        else:
+            blocks = forms.records(file, fields, *limits)
+        for lines, at in blocks:
             yield RawBlock(index, file, start, start + lines.size, lines, at - read)
             index, start, read = index + 1, start + lines.size, at
 
 
-def clean_part(block: RawBlock, lines: Lines | None, config: CleanConfig) -> CleanPart:
+def clean_part(block: RawBlock, lines: Lines | Records | None, config: CleanConfig) -> CleanPart:
     """Clean one block and commit its part; runs on a worker."""
     lines = lines or _read(block, config)
-    parsed = parse.parse_lines(lines.data, lines.offset, block.file.name, config.max_line_bytes)
+    records = _split(lines) if isinstance(lines, Lines) else lines
+    parsed = forms.parse(records, block.file, Fields.of(config), config.max_line_bytes)
     kept, dropped = rules.clean_rows(parsed.rows, config.rules)
     if parsed.blank:
         dropped["blank_line"] = parsed.blank
@@ -194,7 +253,12 @@ def clean_part(block: RawBlock, lines: Lines | None, config: CleanConfig) -> Cle
     return _part(block, lines, facts, outputs)
 
 
-def verify_part(block: RawBlock, lines: Lines | None, config: CleanConfig) -> CleanPart:
+def _split(lines: Lines) -> Records:
+    starts, stops = line_bounds(lines.data)
+    return Records(lines.data, starts, stops, starts + lines.offset, lines.size, lines.digest)
+
+
+def verify_part(block: RawBlock, lines: Lines | Records | None, config: CleanConfig) -> CleanPart:
     """Describe a part that an earlier run committed; clean it again where it does not hold.
 
     Raises:
@@ -212,7 +276,7 @@ def verify_part(block: RawBlock, lines: Lines | None, config: CleanConfig) -> Cl
 
 
 def _part(
-    block: RawBlock, lines: Lines, facts: dict[str, Any], outputs: tuple[Artefact, ...]
+    block: RawBlock, lines: Lines | Records, facts: dict[str, Any], outputs: tuple[Artefact, ...]
 ) -> CleanPart:
     return CleanPart(
         index=block.index,
@@ -238,7 +302,8 @@ def add_sampling(table: pa.Table, config: CleanConfig) -> pa.Table:
     columns = {name: table.column(name) for name in table.column_names}
     columns["sample_key"] = pa.array(keys, pa.uint64())
     columns["split"] = pa.array(assigned, pa.string())
-    return pa.table([columns[name] for name in schema.CLEAN.names], schema=schema.CLEAN)
+    full = schema.with_attributes(schema.CLEAN, config.attributes)
+    return pa.table([columns[name] for name in full.names], schema=full)
 
 
 def order_rows(table: pa.Table) -> pa.Table:
@@ -278,26 +343,28 @@ def _hint(files: list[SourceFile], parts: list[CleanPart]) -> str:
 
 
 def _hint_for(file: SourceFile, reasons: dict[str, int]) -> str:
-    """Describe what a file is and name the command that converts it; empty where neither is sure.
+    """Describe what a file is and name what helps; empty where neither is sure.
 
     Args:
         file: to look into.
-        reasons: how many of its lines were quarantined, by reason; at least one.
+        reasons: how many of its records were quarantined, by reason; at least one.
     """
     most = max(reasons, key=lambda reason: reasons[reason])
     if most == "invalid_utf8":
-        convert = _WESTERN.hint(file.url, file.compressed)
-        return f"they are no UTF-8, perhaps {_WESTERN.name}; {convert}"
-    if most not in ("missing_field", "wrong_type"):
+        other = "windows-1252" if file.encoding == "utf-8" else "utf-8"
+        return f"they are no {file.encoding.upper()}; state what they are: --encoding {other}"
+    if most == "wrong_columns":
+        return "state what is between the cells: --delimiter"
+    start = source.read_start(file)
+    if holder := kinds.holder(start):
+        return f"it is {holder.name}; {holder.hint(file.where)}"
+    record = kinds.recognise(start).record
+    if most not in ("missing_field", "wrong_type") or not record:
         return ""
-    kind = kinds.recognise(source.read_start(file))
-    rename = kinds.to_fields(kind.record) if kind.record else ""
-    if not kind.record or rename == "":
-        return ""
-    fields = f"its records have the fields {', '.join(list(kind.record)[:_SHOWN_FIELDS])}"
-    if rename is None:
-        return f"{fields}: rename or fill those that are meant by uid, title and content"
-    return f"{fields}; {kind.hint(file.url, file.compressed, rename)}"
+    if most == "wrong_type" and set(COLUMNS) <= set(record):
+        kept = ", ".join(f"{name}: {name}" for name in COLUMNS)
+        return f"numbers for uid and lists of texts are read with --columns '{{{kept}}}'"
+    return f"accept them with --max_quarantined_share; the fields of the first one are {', '.join(list(record)[:_SHOWN_FIELDS])}"
 
 
 def _check_outcome(config: CleanConfig, files: list[SourceFile], parts: list[CleanPart]) -> None:
@@ -305,7 +372,7 @@ def _check_outcome(config: CleanConfig, files: list[SourceFile], parts: list[Cle
     if is_too_broken(config, counts, 0):
         raise _too_broken(config, files, parts, counts)
     if counts.read == 0:
-        raise SourceError(config.source, "JSON lines", "no line")
+        raise SourceError(config.source, "records", "none")
     if counts.kept == 0:
         fallen = counts.dropped | {
             f"quarantined as {why}": n for why, n in counts.quarantined.items()
