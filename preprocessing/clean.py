@@ -132,6 +132,9 @@ def _other_columns(config: CleanConfig, file: SourceFile, missing: list[str]) ->
     if holder := kinds.holder(start):
         return SourceError(file.where, expected, holder.name, holder.hint(file.where))
     kind = kinds.recognise(start)
+    if missing == ["content"] and {"uid", "title"} <= set(file.columns):
+        hint = "they are titles alone, as those of labels are: give the file with descriptions"
+        return SourceError(file.where, expected, columns, hint)
     fitting = kinds.to_columns(file.columns)
     stated = {name for name, theirs in Fields.of(config).attributes if theirs in missing}
     if fitting and not stated:
@@ -140,7 +143,8 @@ def _other_columns(config: CleanConfig, file: SourceFile, missing: list[str]) ->
     elif stated:
         hint = "name those that are there with --attributes"
     else:
-        hint = "name those that are ours with --columns '{uid: …, title: …, content: …}'"
+        header = "the first row has to name the columns; " if file.form == "table" else ""
+        hint = f"{header}name those that are ours with --columns '{{uid: …, title: …, content: …}}'"
     if kind.record and file.form != "table":
         record = json.dumps(kind.record, ensure_ascii=False)[:_SHOWN_RECORD]
         columns = f"{columns} in the first records, such as {record}"
@@ -359,6 +363,8 @@ def _hint_for(file: SourceFile, reasons: dict[str, int]) -> str:
     if holder := kinds.holder(start):
         return f"it is {holder.name}; {holder.hint(file.where)}"
     record = kinds.recognise(start).record
+    if not record and most in ("invalid_json", "not_an_object"):
+        return "they are none of what is read: JSON, Python dictionaries, CSV, Parquet, Arrow"
     if most not in ("missing_field", "wrong_type") or not record:
         return ""
     if most == "wrong_type" and set(COLUMNS) <= set(record):
@@ -379,7 +385,9 @@ def _check_outcome(config: CleanConfig, files: list[SourceFile], parts: list[Cle
         }
         most = max(fallen, key=lambda reason: fallen[reason])
         hint = "widen --rules.content_min and --rules.content_max"
-        if most not in counts.dropped:
+        if most == "blank_line":
+            hint = "fetch it again"
+        elif most not in counts.dropped:
             hint = _hint(files, parts) or "python -m data synthesize shows what lines look like"
         fate = f"none of {counts.read:,}, most of them {most}"
         raise SourceError(config.source, "rows that pass the rules", fate, hint)

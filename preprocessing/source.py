@@ -33,6 +33,8 @@ _RAW = re.compile(
 _PACKED = re.compile(
     r"\.(json|jsonl|ndjson|csv|tsv)\.(lz4|7z|rar|br|z)$|\.(7z|rar|xlsx?|pkl|sqlite)$", re.IGNORECASE
 )
+# A header that ends in a bare CR.
+_CR = re.compile(rb"[^\r\n]*\r(?!\n)")
 _SHOWN_NAMES = 5
 _UTF8_MARK = b"\xef\xbb\xbf"
 _MARKS = ((b"\xff\xfe\0\0", "utf-32"), (b"\0\0\xfe\xff", "utf-32"),
@@ -110,7 +112,8 @@ class SourceFile:
             separators = {"\t": "tabs", ",": "commas", ";": "semicolons", "|": "bars"}
             separator = separators.get(self.separator, self.separator)
             form = f"a table with {separator}, columns {', '.join(self.columns)}"
-        notes = [f"in {self.encoding.upper()}"] if self.encoding != "utf-8" else []
+        encoding = {"cp1252": "windows-1252", "iso8859-1": "latin-1"}.get(self.encoding, self.encoding)
+        notes = [f"in {encoding}"] if encoding != "utf-8" else []
         notes += ["with a comma behind each line"] if self.has_commas else []
         notes += ["that end in a bare CR"] if self.is_cr else []
         described = " ".join([form, *notes])
@@ -347,7 +350,7 @@ def _recognise(file: SourceFile, start: bytes, separator: str | None, where: str
         form=kind.form,
         separator=kind.separator if kind.form == "table" else "",
         has_commas=kind.form == "lines" and kind.separator == ",",
-        is_cr=kind.separator == "\r" or (kind.form == "table" and b"\n" not in start),
+        is_cr=kind.separator == "\r" or (kind.form == "table" and bool(_CR.match(start))),
         is_array=kind.form == "objects" and start.removeprefix(_UTF8_MARK).lstrip()[:1] == b"[",
         is_arrow_stream=kind.form == "arrow" and not start.startswith(b"ARROW1"),
     )

@@ -6,6 +6,9 @@ file counts as another kind only where most of what is seen of it cannot be JSON
 
 import ast
 import codecs
+import csv
+import io
+import itertools
 import json
 import re
 import shlex
@@ -177,13 +180,13 @@ def _is_utf8(start: bytes) -> bool:
 
 def _text(text: str, separator: str | None) -> Kind:
     begun = text.lstrip()
-    if separator and begun:
+    if separator and begun and not begun.startswith(("{", "[")):
         return _table(begun, separator) or Kind(LINES, form="lines")
     if begun.startswith("{"):
         return _objects(begun)
     if begun.startswith("["):
         return _array(begun)
-    if "{" not in begun[:1_000] and (table := _table(begun)):
+    if table := _table(begun):
         return table
     return Kind(LINES, form="lines")
 
@@ -233,12 +236,14 @@ def _run_together(text: str) -> Kind:
 def _array(text: str) -> Kind:
     """Distinguish one JSON array of records from lines that hold an array each."""
     inner = text[1:].lstrip()
-    lines = _whole_lines(text)
-    is_lines = len(lines) > 1 and all(_json(line) is not _NO_JSON for line in lines[:2])
-    if is_lines or not inner.startswith(("{", "[")):
-        return Kind(LINES, form="lines")
-    if inner.startswith("["):
+    begun = inner.lstrip("[ \r\n\t")
+    line, _, rest = text.partition("\n")
+    is_lines = bool(rest.strip()) and not begun.startswith("{") and _json(line) is not _NO_JSON
+    if inner.startswith("[") and not is_lines and not begun.startswith("{"):
         return Kind("a JSON array of arrays, not of objects", _ARRAYS)
+    if is_lines or "{" not in inner:
+        return Kind(LINES, form="lines")
+    inner = begun
     if re.match(r"\{\s*'", inner):
         return Kind("a list of Python dictionaries", _DICT_LIST)
     try:
@@ -256,25 +261,54 @@ def holder(start: bytes) -> Kind | None:
         return Kind(name, f"jq -c '.\"{key[1]}\"[]'")
     if re.match(r'\s*\{\s*"[^"\\]+"\s*:\s*\{\s*"', text):
         return Kind("one JSON object that holds a record a key", "jq -c '.[]'")
+    if _holds_columns(text):
+        return Kind("one JSON object that holds a column a key", _TABLE.format("json"))
     return None
+
+
+def _holds_columns(text: str) -> bool:
+    """Whether text is one object of lists that are all of the same length, or too long to say."""
+    record = _object(text.strip())
+    if record is None:
+        return bool(re.match(r'\s*\{\s*"[^"\\]+"\s*:\s*\[', text)) and "}" not in text
+    lengths = {len(value) if isinstance(value, list) else 0 for value in record.values()}
+    return len(lengths) == 1 and 0 not in lengths and len(record) > 1
 
 
 def _table(text: str, stated: str | None = None) -> Kind | None:
-    """Recognise a table of values with separators, by its header and its second line."""
-    lines = _whole_lines(re.sub(r"\r\n?", "\n", text))
-    if len(lines) < 2 and not stated:
-        return None
+    """Recognise a table of values with separators, by its header and its first rows.
+
+    Of the separators that most rows have as often as the header, the one with the most columns.
+    """
+    if re.match(r"sep=.\r?\n", text):
+        return Kind("a table behind a line for Excel", advice="take that off: tail -n +2")
+    tables = []
     for separator, name in {stated: "stated"}.items() if stated else _SEPARATORS.items():
-        columns = [column.strip().strip('"') for column in lines[0].split(separator)]
-        if len(columns) > 1 and all(columns) and (stated or separator in "".join(lines[1:3])):
-            how = "" if separator == "," else f", delimiter={separator!r}".replace("\\t", "\\\\t")
-            more = ", …" if len(columns) > _SHOWN_COLUMNS else ""
-            listed = ", ".join(columns[:_SHOWN_COLUMNS]) + more
-            named = f"a table ({name}) with columns {listed}"
-            record = dict.fromkeys(columns, "")
-            csv = _CSV.format(how)
-            return Kind(named, csv, record=record, form="table", separator=separator)
-    return None
+        rows = _rows(text, separator)
+        columns = [column.strip() for column in rows[0]] if rows else []
+        alike = sum(len(row) == len(columns) for row in rows[1:])
+        if len(columns) > 1 and all(columns) and (stated or 2 * alike > len(rows) - 1):
+            tables.append((len(columns), separator, name, columns))
+    if not tables:
+        return None
+    _, separator, name, columns = max(tables, key=lambda table: table[0])
+    how = "" if separator == "," else f", delimiter={separator!r}".replace("\\t", "\\\\t")
+    more = ", …" if len(columns) > _SHOWN_COLUMNS else ""
+    listed = ", ".join(columns[:_SHOWN_COLUMNS]) + more
+    named = f"a table ({name}) with columns {listed}"
+    record = dict.fromkeys(columns, "")
+    return Kind(named, _CSV.format(how), record=record, form="table", separator=separator)
+
+
+def _rows(text: str, separator: str) -> list[list[str]]:
+    """Return the first rows of a table; the last, which may be cut, only where it is alone."""
+    rows: list[list[str]] = []
+    reader = csv.reader(io.StringIO(text, newline=None), delimiter=separator)
+    try:
+        rows.extend(itertools.islice((row for row in reader if row), _LOOKED_AT + 1))
+    except csv.Error:  # a cell beyond its limit
+        return []
+    return rows[: _LOOKED_AT] if len(rows) > _LOOKED_AT or text.endswith("\n") else rows[:-1]
 
 
 def _whole_lines(text: str) -> list[str]:

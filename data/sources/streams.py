@@ -32,7 +32,7 @@ _COMPRESSED = (
     (b"\xfd7zXZ\x00", "xz"),
     (b"\x28\xb5\x2f\xfd", "zst"),
 )
-_NAMES = {"gz": "gzip", "bz2": "bzip2", "xz": "xz", "zst": "zstandard"}
+_NAMES = {"gz": "gzip", "bz2": "bzip2", "xz": "xz", "zst": "Zstandard"}
 _MIB = 2**20
 _CLIENTS = {"aiobotocore", "aiohttp", "botocore", "httpx", "requests", "urllib3"}
 
@@ -191,7 +191,7 @@ class Unpacked(io.RawIOBase):
         self._produced += count
         if self._produced > self._limits.free + self._limits.max_ratio * self._stored.tell():
             ratio = self._limits.max_ratio
-            expected = f"a {_NAMES[self._kind]} stream that expands at most {ratio}-fold"
+            expected = f"a stream of {_NAMES[self._kind]} that expands at most {ratio}-fold"
             size = f"{self._produced:,} bytes from {self._stored.tell():,}"
             raise SourceError(self._url, expected, size, self._limits.hint)
         return count
@@ -203,12 +203,15 @@ class Unpacked(io.RawIOBase):
             count: int = self._stream.readinto(buffer)
             return count
         except gzip.BadGzipFile as error:
-            if self._produced and "Not a gzipped file" in str(error):
+            if "Not a gzipped file" not in str(error):
+                raise self._damaged(error) from error
+            if type(self._stream) is gzip.GzipFile and self._produced:
                 # As gzip -d does: what follows a whole stream is no part of it.
                 log.warning("%s: left out what follows its gzip stream, as it is no gzip", self._url)
                 self._stream = io.BytesIO()
                 return 0
-            raise self._damaged(error) from error
+            self._read_again(error)
+            return self._fill(buffer)
         except (EOFError, zlib.error, lzma.LZMAError, igzip_lib.IsalError) as error:
             raise self._damaged(error) from error
         except OSError as error:
@@ -216,6 +219,20 @@ class Unpacked(io.RawIOBase):
             if error.errno is not None or type(error) is not OSError:
                 raise
             raise self._damaged(error) from error
+
+    def _read_again(self, error: Exception) -> None:
+        """Read with Python's own gzip: isal keeps back what came before bytes that are no gzip.
+
+        Raises:
+            SourceError: there is nothing before them, or it cannot be read again.
+        """
+        if type(self._stream) is gzip.GzipFile or not self._stored.seekable():
+            raise self._damaged(error) from error
+        self._stored.seek(0)
+        self._stream = gzip.GzipFile(fileobj=self._stored)
+        left = self._produced
+        while left:
+            left -= len(self._stream.read(min(left, _MIB)))
 
     def _damaged(self, error: Exception) -> SourceError:
         expected = f"a whole {_NAMES[self._kind]} stream"
