@@ -64,9 +64,11 @@ def parse(
         content and attributes.
     """
     names = [*_OURS, *(name for name, _ in fields.attributes)]
+    bulk = _bulk(text, lengths, fields, limit, first)
+    table, again = bulk or (None, np.arange(len(text.starts)))
+    if table is not None and not len(again):
+        return np.arange(table.num_rows), [], table
     lines = text.lines
-    bulk = _bulk(text, lines, lengths, fields, limit, first)
-    table, again = bulk or (None, np.arange(len(lines)))
     judged = [(int(i), _judge(lines[i], int(lengths[i]), fields, limit, first + int(i)))
               for i in again]  # fmt: skip
     judged = _confirm(lines, judged)
@@ -77,23 +79,24 @@ def parse(
     good = np.array([i for i, _ in texts], dtype=np.int64)
     if table is None:
         return good, bad, single
-    whole = np.setdiff1d(np.arange(len(lines)), again)
+    whole = np.setdiff1d(np.arange(len(text.starts)), again)
     order = np.argsort(np.concatenate([whole, good]), kind="stable")
     rows = pa.concat_tables([table.take(whole), single]).take(order)
     return np.sort(np.concatenate([whole, good])), bad, rows
 
 
 def _bulk(
-    text: Text, lines: list[bytes], lengths: np.ndarray, fields: Fields, limit: int, first: int
+    text: Text, lengths: np.ndarray, fields: Fields, limit: int, first: int
 ) -> tuple[pa.Table, np.ndarray] | None:
     """Read a block at once; None where its records are not of one kind beyond doubt.
 
     Returns:
         A row a record, and the indices of those that Python's parser has to judge.
     """
-    if not lines or int(lengths.max()) > limit or not is_regular(text):
+    count = len(text.starts)
+    if not count or int(lengths.max()) > limit or not is_regular(text):
         return None
-    kinds = _kinds(lines, fields)
+    kinds = _kinds(Text(text.data, text.starts[:_LOOKED_AT], text.stops[:_LOOKED_AT]).lines, fields)
     if kinds is None or not _is_utf8(text.data):
         return None
     data = text.data
@@ -101,10 +104,10 @@ def _bulk(
         key = re.escape(json.dumps(name).encode())
         data = re.sub(rb"(%b[ \t\r\n]*:[ \t\r\n]*)" % key + _NUMBER, rb'\1"\2"', data)
     types = [(name, _LIST if kind is list else pa.string()) for name, kind in kinds.items()]
-    table = records(data, len(lines), pa.schema(types))
+    table = records(data, count, pa.schema(types))
     if table is None:
         return None
-    joined, doubtful = {}, np.zeros(len(lines), dtype=bool)
+    joined, doubtful = {}, np.zeros(count, dtype=bool)
     for name in fields.names:
         column = table.column(name).combine_chunks()
         if pa.types.is_list(column.type):
@@ -114,7 +117,7 @@ def _bulk(
         if name in fields.required:
             doubtful |= column.is_null().to_numpy(False)
         joined[name] = pc.coalesce(column, pa.scalar(""))
-    numbers = pa.array(range(first, first + len(lines)), pa.int64()).cast(pa.string())
+    numbers = pa.array(range(first, first + count), pa.int64()).cast(pa.string())
     columns = {
         "uid": numbers if fields.uid is None else joined[fields.uid],
         "title": joined[fields.title],
@@ -155,7 +158,7 @@ def records(data: bytes, count: int, types: pa.Schema) -> pa.Table | None:
 def _kinds(lines: list[bytes], fields: Fields) -> dict[str, Any] | None:
     """Tell text, lists and numbers apart by the first records; None where there is anything else."""
     kinds: dict[str, Any] = {}
-    for line in lines[:_LOOKED_AT]:
+    for line in lines:
         record = _load(line)
         if not isinstance(record, dict):
             continue
@@ -199,7 +202,7 @@ def _judge(line: bytes, length: int, fields: Fields, limit: int, number: int) ->
 
 def _beyond_python(line: bytes, fields: Fields, number: int) -> Verdict:
     """Judge a line that Python's parser refuses: pyarrow's takes some, say, nested deeply."""
-    bulk = _bulk(Text.of([line]), [line], np.array([0]), fields, 0, number)
+    bulk = _bulk(Text.of([line]), np.array([0]), fields, 0, number)
     if bulk is None or len(bulk[1]):
         return "invalid_json"
     return tuple(bulk[0].to_pylist()[0].values())

@@ -200,6 +200,11 @@ class Unpacked(io.RawIOBase):
         from isal import igzip_lib
 
         try:
+            if type(self._stream) is gzip.GzipFile:
+                # One read at a time: a fault further on keeps back nothing before it.
+                piece = self._stream.read1(len(buffer))
+                buffer[: len(piece)] = piece
+                return len(piece)
             count: int = self._stream.readinto(buffer)
             return count
         except gzip.BadGzipFile as error:

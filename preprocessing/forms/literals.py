@@ -7,33 +7,41 @@ is read as such. A dictionary with one of our fields twice is ambiguous and so i
 """
 
 import ast
+import itertools
 import json
 import re
 import warnings
-from itertools import chain
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
+import pyarrow.compute as pc
 
 from preprocessing.fields import Fields
-from preprocessing.mapped import Text, is_regular, records
-from preprocessing.parse import Parsed, Records, parse_records
+from preprocessing.mapped import Text, is_regular
+from preprocessing.parse import Parsed, Records, line_bounds, parse_records
 
-_TEXT = re.compile(
-    rb"""([uU]?'[^'\\\n]*+(?:\\[^\n][^'\\\n]*+)*+'|[uU]?"[^"\\\n]*+(?:\\[^\n][^"\\\n]*+)*+")"""
-)
-# Escapes that JSON has not, after pairs of backslashes are out of the way.
-_OTHER_ESCAPE = re.compile(rb"""\\[^'"nrtbfux]""")
+# Escapes that JSON has not, once those of quotes and backslashes are out of the way.
+_OTHER_ESCAPE = re.compile(rb"\\[^nrtbfux]")
 _WORDS = ((b"None", b"null"), (b"True", b"true"), (b"False", b"false"))
+_NEWLINE, _SINGLE_QUOTE, _DOUBLE_QUOTE, _SPACE = 10, 39, 34, 32
 _NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?")
 _PAIR, _SINGLE, _DOUBLE, _BETWEEN = b"\x01", b"\x02", b"\x03", b"\x00"
+_ESCAPED = re.compile(rb"""\\['"\\]""")
+_HIDDEN = {b"\\\\": _PAIR, b"\\'": _SINGLE, b'\\"': _DOUBLE}
 
 
-def parse(records_: Records, source: str, fields: Fields, max_line_bytes: int) -> Parsed:
+def parse(block: Records, source: str, fields: Fields, max_line_bytes: int) -> Parsed:
     """Parse a block of lines."""
-    text = to_json(records_.text, fields)
-    parsed = parse_records(records_, source, fields, max_line_bytes, text)
+    text = block.text
+    if len(text.starts) and text.starts[0]:  # behind the end of a line that is too long
+        text = Text.of(text.lines)
+    quick = _convert(text)
+    if quick and is_regular(quick):
+        parsed = parse_records(block, source, fields, max_line_bytes, quick)
+        if not pc.any(pc.equal(parsed.quarantine["reason"], "invalid_json")).as_py():
+            return parsed
+    parsed = parse_records(block, source, fields, max_line_bytes, _line_by_line(text, quick, fields))
     reasons = [
         "invalid_dict" if reason == "invalid_json" else reason
         for reason in parsed.quarantine["reason"].to_pylist()
@@ -41,68 +49,91 @@ def parse(records_: Records, source: str, fields: Fields, max_line_bytes: int) -
     return parsed.with_quarantined(reason=reasons)
 
 
-def to_json(text: Text, fields: Fields) -> Text:
+def _line_by_line(text: Text, quick: Text | None, fields: Fields) -> Text:
     """Write lines of Python dictionaries as JSON; leave those that are none as they stand."""
-    if not len(text.starts):
-        return text
-    if text.starts[0]:  # behind the end of a line that is too long
-        text = Text.of(text.lines)
-    quick = _convert(text)
-    doubtful = _doubtful(text) if quick else np.ones(len(text.starts), dtype=bool)
-    if quick and not doubtful.any() and _is_json(quick):
-        return quick
-    own = text.lines
-    theirs = quick.lines if quick else own
-    return Text.of(
-        [
-            line if not unsure and _loads(line) else _by_ast(own[place], fields)
-            for place, (line, unsure) in enumerate(zip(theirs, doubtful.tolist(), strict=True))
-        ]
-    )
+    theirs = quick.lines if quick else [b""] * len(text.starts)
+    pairs = zip(text.lines, theirs, strict=True)
+    return Text.of([ours if _loads(ours) else _by_ast(line, fields) for line, ours in pairs])
 
 
 def _convert(text: Text) -> Text | None:
-    """Convert all lines at once; None where lines or texts cannot be kept apart."""
+    """Write all lines as JSON at once; None where that cannot be right for one of them.
+
+    Lines whose quotes are all single and come in pairs need no look at their texts.
+    """
     data = text.data
     if any(mark in data for mark in (_PAIR, _SINGLE, _DOUBLE, _BETWEEN)):
         return None
-    hidden = data
-    if b"\\" in data:
-        hidden = data.replace(b"\\\\", _PAIR)
-        hidden = hidden.replace(b"\\'", _SINGLE).replace(b'\\"', _DOUBLE)
-    pieces = _TEXT.split(hidden)
-    # Python 2 wrote u before its texts.
-    texts = [text[1:] if text[0] in b"uU" else text for text in pieces[1::2]]
-    between = _BETWEEN.join(pieces[::2])
+    hidden = _ESCAPED.sub(lambda match: _HIDDEN[match[0]], data)
+    if _OTHER_ESCAPE.search(hidden):
+        return None
+    view = np.frombuffer(hidden, dtype=np.uint8)
+    ends = np.flatnonzero(view == _NEWLINE)
+    count = np.bincount(np.searchsorted(ends, np.flatnonzero(view == _SINGLE_QUOTE)),
+                        minlength=len(ends) + 1)  # fmt: skip
+    is_plain = (count & 1) == 0
+    is_plain[np.searchsorted(ends, np.flatnonzero(view == _DOUBLE_QUOTE))] = False
+    lines = hidden.split(b"\n")
+    plain = iter(_requote((b"\n".join(itertools.compress(lines, is_plain)),))[0].split(b"\n"))
+    runs, texts = list[bytes](), list[bytes]()
+    for line in itertools.compress(lines, ~is_plain):
+        _part(line, runs, texts)
+    pieces = zip(_requote(runs) if runs else [], map(_quote, texts), strict=True)
+    quoted = iter(b"".join(itertools.chain.from_iterable(pieces)).split(b"\n"))
+    joined = b"\n".join([next(plain if alone else quoted) for alone in is_plain.tolist()])
+    for code, escape in ((b"\\x", b"\\u00"), *((code, own) for own, code in _HIDDEN.items())):
+        if code in joined:
+            joined = joined.replace(code, b"'" if code == _SINGLE else escape)
+    starts, stops = line_bounds(joined)
+    return Text(joined, starts, stops) if len(starts) == len(text.starts) else None
+
+
+def _part(line: bytes, runs: list[bytes], texts: list[bytes]) -> None:
+    """Part a line at its texts with double quotes around or in them, each behind its run."""
+    at, before = 0, len(runs)
+    while (quote := line.find(b'"', at)) >= 0:
+        # An odd number of single quotes: the double one stands inside a text.
+        is_inside = line.count(b"'", at, quote) & 1
+        start = line.rfind(b"'", at, quote) if is_inside else quote
+        stop = line.find(b"'" if is_inside else b'"', quote + 1) + 1
+        if not stop:
+            break
+        runs.append(line[at:start])
+        texts.append(line[start:stop])
+        at = stop
+    if quote >= 0 or line.count(b"'", at) & 1:  # some quote is alone: no dictionary
+        runs[before:], texts[before:], at = [b""], [line], len(line)
+    runs.append(line[at:])
+    texts.append(b"\n")
+
+
+def _requote(runs: Iterable[bytes]) -> list[bytes]:
+    """Write JSON's quotes and words in runs whose single quotes all stand around texts."""
+    view = np.frombuffer(bytearray(_BETWEEN.join(runs)), dtype=np.uint8)
+    quotes = np.flatnonzero(view == _SINGLE_QUOTE)
+
+    def outside(places: np.ndarray) -> np.ndarray:
+        return places[(np.searchsorted(quotes, places) & 1) == 0]
+
     for word, ours in _WORDS:
-        between = between.replace(word, ours)
-    single = _BETWEEN.join([text for text in texts if text[-1] == 39])
-    # Its own double quotes, then the single ones around it.
-    single = single.replace(b'"', b'\\"').replace(b"'", b'"')
-    quoted = iter(single.split(_BETWEEN))
-    written = [next(quoted) if text[-1] == 39 else text for text in texts]
-    gaps = between.split(_BETWEEN)
-    joined = b"".join(chain.from_iterable(zip(gaps, [*written, b""], strict=True)))
-    if b"\\x" in joined:
-        joined = joined.replace(b"\\x", b"\\u00")
-    joined = joined.replace(_SINGLE, b"'").replace(_DOUBLE, b'\\"').replace(_PAIR, b"\\\\")
-    lines = joined.split(b"\n")
-    count = len(text.starts)
-    return Text.of(lines[:count]) if len(lines) in (count, count + 1) else None
+        places = outside(np.flatnonzero(view[: -len(word)] == word[0]))
+        for shift, byte in enumerate(word):
+            places = places[view[places + shift] == byte]
+        for shift, byte in enumerate(ours):
+            view[places + shift] = byte
+    # Python 2 wrote u before its texts.
+    prefixes = outside(np.flatnonzero((view[:-1] | 32) == 117))
+    following = view[prefixes + 1]
+    view[prefixes[(following == _SINGLE_QUOTE) | (following == 0)]] = _SPACE
+    view[quotes] = _DOUBLE_QUOTE
+    return view.tobytes().split(_BETWEEN)
 
 
-def _doubtful(text: Text) -> np.ndarray:
-    """Tell which lines hold escapes that JSON has not: bool [lines]."""
-    doubtful = np.zeros(len(text.starts), dtype=bool)
-    if b"\\" in text.data:
-        hidden = text.data.replace(b"\\\\", b"..")
-        places = [match.start() for match in _OTHER_ESCAPE.finditer(hidden)]
-        doubtful[np.searchsorted(text.starts, places, side="right") - 1] = True
-    return doubtful
-
-
-def _is_json(text: Text) -> bool:
-    return is_regular(text) and records(text.data, len(text.starts), pa.schema([])) is not None
+def _quote(text: bytes) -> bytes:
+    """Write a text with JSON's quotes around it."""
+    if text[:1] != b"'" or text[-1:] != b"'":
+        return text
+    return b'"%b"' % text[1:-1].replace(b'"', b'\\"')
 
 
 def _loads(line: bytes) -> bool:
