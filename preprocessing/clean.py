@@ -6,7 +6,6 @@ settings, so a retried or restarted task writes the same bytes again.
 """
 
 import dataclasses
-import json
 import posixpath
 import time
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from data import console, sampling
+from data import console, sampling, text
 from data.artefacts import manifest, schema
 from data.artefacts.folder import Artefact, Folder, digest_all
 from data.artefacts.manifest import Counts, Manifest
@@ -24,15 +23,15 @@ from data.artefacts.stage import stage
 from data.cluster.client import connect
 from data.cluster.parts import run_parts
 from data.errors import OutputError, QuarantineError, SourceError
-from data.sources import kinds
-from preprocessing import forms, rules, source
-from preprocessing.config import COLUMNS, CleanConfig
+from preprocessing import forms, hints, rules, source
+from preprocessing.config import CleanConfig
 from preprocessing.fields import Fields
+from preprocessing.files import SourceFile, file_facts, modified
 from preprocessing.parse import Records, line_bounds
-from preprocessing.source import Lines, SourceFile
+from preprocessing.source import Lines
 
 STAGE = "clean"
-_SHOWN_LINES, _SHOWN_FIELDS, _SHOWN_RECORD = 3, 12, 200
+_SHOWN_LINES = 3
 # Blocks handed out beyond the running ones: enough that no worker waits, few enough that a gzip
 # stream's decompressed blocks stay in memory.
 _AHEAD = 2
@@ -85,8 +84,8 @@ def run(config: CleanConfig) -> Manifest:
         QuarantineError: too many lines are broken.
         OutputError: the folder holds another output.
     """
-    files = find(config)
-    identity = manifest.identify(config, inputs=[source.file_facts(file) for file in files])
+    files = hints.find(config)
+    identity = manifest.identify(config, inputs=[file_facts(file) for file in files])
     # No later run could go on from these: the input itself has to change, or the rules.
     spoiled_by = (SourceError, QuarantineError)
     with stage(STAGE, config, config.out, identity, spoiled_by=spoiled_by) as work:
@@ -94,7 +93,7 @@ def run(config: CleanConfig) -> Manifest:
             _check_unedited(config, files, work.finished)
             console.say(f"{config.out} is already finished for this input and config")
             return work.finished
-        _say_forms(files)
+        hints.say_forms(files)
         parts = _run_blocks(config, files)
         _check_outcome(config, files, parts)
         result = work.finish(
@@ -108,69 +107,15 @@ def run(config: CleanConfig) -> Manifest:
     return result
 
 
-def find(config: CleanConfig) -> list[SourceFile]:
-    """Find the files of a source, and check that they have the columns that are read.
-
-    Raises:
-        SourceError: there is none, or a column is in none of a file's first records.
-    """
-    files = source.find(config.source, config.encoding, config.delimiter)
-    fields = Fields.of(config)
-    for file in files:
-        missing = [name for name in fields.names if name not in file.columns]
-        if file.columns and missing:
-            raise _other_columns(config, file, missing)
-    return files
-
-
-def _other_columns(config: CleanConfig, file: SourceFile, missing: list[str]) -> SourceError:
-    """Build the error for a file without columns that are read: its own, and the flag that helps."""
-    more = ", …" if len(file.columns) > _SHOWN_FIELDS else ""
-    columns = ", ".join(file.columns[:_SHOWN_FIELDS]) + more
-    expected = f"the column{'s' if len(missing) > 1 else ''} {', '.join(missing)}"
-    start = source.read_start(file) if file.form == "objects" or file.form == "lines" else b""
-    if holder := kinds.holder(start):
-        return SourceError(file.where, expected, holder.name, holder.hint(file.where))
-    kind = kinds.recognise(start)
-    if missing == ["content"] and {"uid", "title"} <= set(file.columns):
-        hint = "they are titles alone, as those of labels are: give the file with descriptions"
-        return SourceError(file.where, expected, columns, hint)
-    fitting = kinds.to_columns(file.columns)
-    stated = {name for name, theirs in Fields.of(config).attributes if theirs in missing}
-    if fitting and not stated:
-        flag = ", ".join(f"{ours}: {theirs}" for ours, theirs in fitting.items())
-        hint = f"name them with --columns '{{{flag}}}'"
-    elif stated:
-        hint = "name those that are there with --attributes"
-    else:
-        header = "the first row has to name the columns; " if file.form == "table" else ""
-        hint = f"{header}name those that are ours with --columns '{{uid: …, title: …, content: …}}'"
-    if kind.record and file.form != "table":
-        record = json.dumps(kind.record, ensure_ascii=False)[:_SHOWN_RECORD]
-        columns = f"{columns} in the first records, such as {record}"
-    return SourceError(file.where, expected, columns, hint)
-
-
-def _say_forms(files: list[SourceFile]) -> None:
-    """Say how files are read that are no JSON lines in UTF-8."""
-    by_form: dict[str, list[str]] = {}
-    for file in files:
-        if file.described:
-            by_form.setdefault(file.described, []).append(file.name)
-    for form, names in by_form.items():
-        more = f" and {len(names) - 1:,} more" if len(names) > 1 else ""
-        console.say(f"{names[0]}{more}: read as {form}")
-
-
 def _check_unedited(config: CleanConfig, files: list[SourceFile], finished: Manifest) -> None:
     """Read those files anew that were written since, as sizes and samples miss small edits.
 
     Raises:
         OutputError: one holds other bytes than the finished output was made of.
     """
-    began = source.modified(posixpath.join(config.out, manifest.NAME)) - finished.seconds
+    began = modified(posixpath.join(config.out, manifest.NAME)) - finished.seconds
     for file, earlier in zip(files, finished.inputs, strict=True):
-        if source.modified(file.url) > began:
+        if modified(file.url) > began:
             blocks = _blocks(config, [file])
             digests = [(block.lines or _read(block, config)).digest for block in blocks]
             if digest_all(digests) != earlier.digest:
@@ -235,6 +180,7 @@ def clean_part(block: RawBlock, lines: Lines | Records | None, config: CleanConf
     records = _split(lines) if isinstance(lines, Lines) else lines
     parsed = forms.parse(records, block.file, Fields.of(config), config.max_line_bytes)
     kept, dropped = rules.clean_rows(parsed.rows, config.rules)
+    kept = _repair_attributes(kept, config.attributes)
     if parsed.blank:
         dropped["blank_line"] = parsed.blank
     where = f"{block.file.name} bytes {block.start:,} to {block.stop:,}"
@@ -299,6 +245,14 @@ def _read(block: RawBlock, config: CleanConfig) -> Lines:
         return source.read_lines(file, block.start, block.stop, config.max_line_bytes)
 
 
+def _repair_attributes(table: pa.Table, names: list[str]) -> pa.Table:
+    for name in names:
+        place = table.schema.get_field_index(name)
+        repaired = text.repair_column(table.column(name).combine_chunks())
+        table = table.set_column(place, table.schema.field(name), repaired)
+    return table
+
+
 def add_sampling(table: pa.Table, config: CleanConfig) -> pa.Table:
     """Add ``split`` and ``sample_key`` to repaired rows: RAW in, CLEAN out."""
     keys = sampling.sample_keys(table.column("uid").to_pylist(), config.seed)
@@ -343,34 +297,7 @@ def _hint(files: list[SourceFile], parts: list[CleanPart]) -> str:
         broken = sum((part.counts for part in parts if part.file == file.name), Counts())
         if sum(broken.quarantined.values()) > sum(worst[1].values()):
             worst = file, broken.quarantined
-    return _hint_for(*worst) if worst[1] else ""
-
-
-def _hint_for(file: SourceFile, reasons: dict[str, int]) -> str:
-    """Describe what a file is and name what helps; empty where neither is sure.
-
-    Args:
-        file: to look into.
-        reasons: how many of its records were quarantined, by reason; at least one.
-    """
-    most = max(reasons, key=lambda reason: reasons[reason])
-    if most == "invalid_utf8":
-        other = "windows-1252" if file.encoding == "utf-8" else "utf-8"
-        return f"they are no {file.encoding.upper()}; state what they are: --encoding {other}"
-    if most == "wrong_columns":
-        return "state what is between the cells: --delimiter"
-    start = source.read_start(file)
-    if holder := kinds.holder(start):
-        return f"it is {holder.name}; {holder.hint(file.where)}"
-    record = kinds.recognise(start).record
-    if not record and most in ("invalid_json", "not_an_object"):
-        return "they are none of what is read: JSON, Python dictionaries, CSV, Parquet, Arrow"
-    if most not in ("missing_field", "wrong_type") or not record:
-        return ""
-    if most == "wrong_type" and set(COLUMNS) <= set(record):
-        kept = ", ".join(f"{name}: {name}" for name in COLUMNS)
-        return f"numbers for uid and lists of texts are read with --columns '{{{kept}}}'"
-    return f"accept them with --max_quarantined_share; the fields of the first one are {', '.join(list(record)[:_SHOWN_FIELDS])}"
+    return hints.hint(*worst) if worst[1] else ""
 
 
 def _check_outcome(config: CleanConfig, files: list[SourceFile], parts: list[CleanPart]) -> None:

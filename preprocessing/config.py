@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from data.artefacts import schema
-from data.artefacts.manifest import optional, placement
+from data.artefacts.manifest import OPTIONAL, placement
 from data.errors import ConfigError
 from data.sampling import SplitShares
 
@@ -71,25 +71,25 @@ class CleanConfig:
 
     source: str = placement("data/store/raw/trn.json.gz")
     """The catalogue: a file, a folder, a zip or tar archive or a pattern such as raw/**/*.csv.gz;
-    local or an fsspec URL (s3://, gs://, az://, hf://). What a file is, its content says: JSON lines,
-    a JSON array, Python dictionaries, CSV, Parquet or Arrow; plain, gz, bz2, xz or zst."""
+    local or an fsspec URL (s3://, gs://, az://, hf://). What a file is, its content says: JSON
+    lines, a JSON array, Python dictionaries, CSV, Parquet or Arrow; plain, gz, bz2, xz or zst."""
 
     preset: Literal["amazon-titles", "amazon-2014", "amazon-2018"] | None = placement(None)
     """The columns of a catalogue that is known: LF-AmazonTitles (trn.json, tst.json), or the Amazon
     metadata of 2014 or 2018."""
 
-    columns: dict[str, str | None] | None = optional(None)
+    columns: dict[str, str | None] | None = field(default=None, metadata=OPTIONAL)
     """Which columns are ours: '{uid: asin, title: title, content: description}'. A list of texts is
-    joined by spaces; uid: null takes the row's number in its file; attributes may stand here too."""
+    joined by spaces; uid: null takes the row's number in its file; attributes may be here too."""
 
-    attributes: list[str] = optional([])
+    attributes: list[str] = field(default_factory=list, metadata=OPTIONAL)
     """Further columns to carry along as text, such as '[brand, category, price]'."""
 
-    encoding: str = optional("utf-8")
+    encoding: str = field(default="utf-8", metadata=OPTIONAL)
     """Of text: utf-8, utf-16, latin-1, windows-1252 or any that Python knows. A mark at the start
     of a file counts for more."""
 
-    delimiter: str | None = optional(None)
+    delimiter: str | None = field(default=None, metadata=OPTIONAL)
     """Between the cells of CSV; none: a comma, semicolon, tab or bar, as the first rows have it."""
 
     out: str = placement("data/store/clean")

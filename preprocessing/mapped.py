@@ -60,8 +60,8 @@ def parse(
         first: number of the first one in its file.
 
     Returns:
-        Indices of the records, (index, reason) of those refused, and the records' texts: uid, title,
-        content and attributes.
+        Indices of the records, (index, reason) of those refused, and the records' texts: uid,
+        title, content and attributes.
     """
     names = [*_OURS, *(name for name, _ in fields.attributes)]
     bulk = _bulk(text, lengths, fields, limit, first)
@@ -156,7 +156,7 @@ def records(data: bytes, count: int, types: pa.Schema) -> pa.Table | None:
 
 
 def _kinds(lines: list[bytes], fields: Fields) -> dict[str, Any] | None:
-    """Tell text, lists and numbers apart by the first records; None where there is anything else."""
+    """Tell text, lists and numbers apart by the first records; None for anything else."""
     kinds: dict[str, Any] = {}
     for line in lines:
         record = _load(line)

@@ -293,9 +293,7 @@ def _with_line(text: pa.Table, source: str, offsets: np.ndarray, fields: Fields)
     return pa.table([columns[name] for name in full.names], schema=full)
 
 
-def _quarantine(
-    records: Records, bad: list[tuple[int, str]], source: str, limit: int
-) -> pa.Table:
+def _quarantine(records: Records, bad: list[tuple[int, str]], source: str, limit: int) -> pa.Table:
     lines = []
     for index, reason in bad:
         start, stop = int(records.starts[index]), int(records.stops[index])

@@ -41,13 +41,9 @@ def placement(default: Any) -> Any:
     return field(default=default, metadata={"identity": False})
 
 
-def optional(default: Any) -> Any:
-    """Declare a config field that is recorded only where it differs from its default.
-
-    So what was made before there was the field keeps its identity.
-    """
-    factory = {"default_factory": list} if isinstance(default, list) else {"default": default}
-    return field(**factory, metadata={"optional": True})
+OPTIONAL = {"optional": True}
+"""Metadata of a config field that is recorded only where it differs from its default, so that what
+was made before there was the field keeps its identity."""
 
 
 @dataclass(frozen=True)
@@ -265,7 +261,7 @@ def _parse(value: Any) -> Manifest:
 
 
 def config_dict(config: Any) -> dict[str, Any]:
-    """Return the resolved config as plain values, every field but ``optional`` ones not set."""
+    """Return the resolved config as plain values, every field but ``OPTIONAL`` ones not set."""
     resolved: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config), default=str))
     return {name: value for name, value in resolved.items() if name not in _unset(config)}
 

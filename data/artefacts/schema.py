@@ -102,7 +102,7 @@ def check_attributes(names: Sequence[str], flag: str = "--attributes") -> None:
     """Check the names of attributes.
 
     Raises:
-        ConfigError: one is no name of letters, digits and ``_``, is a column of ours or there twice.
+        ConfigError: one is no name of letters, digits and ``_``, a column of ours or there twice.
     """
     for place, name in enumerate(names):
         if not _ATTRIBUTE.fullmatch(name):

@@ -94,7 +94,7 @@ def _check_kind(url: str, names: list[str]) -> None:
 
 
 @contextlib.contextmanager
-def open_member(stream: IO[bytes], url: str, step: str, limits: Limits) -> Iterator[IO[bytes]]:
+def open_member(stream: IO[bytes], url: str, step: str, limits: Limits) -> Iterator[io.RawIOBase]:
     """Open one member for reading in order.
 
     Raises:
@@ -111,7 +111,8 @@ def open_member(stream: IO[bytes], url: str, step: str, limits: Limits) -> Itera
 def _tar_member(
     stream: IO[bytes], url: str, name: str, _limits: Limits, stack: contextlib.ExitStack
 ) -> IO[bytes]:
-    opened = stack.enter_context(tarfile.open(fileobj=stream, mode="r|"))
+    opened = tarfile.open(fileobj=stream, mode="r|")  # noqa: SIM115 - closed with the stack
+    stack.callback(opened.close)
     for held in opened:
         if held.name == name and (file := opened.extractfile(held)):
             return file

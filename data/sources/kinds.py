@@ -53,8 +53,11 @@ _FORMS: dict[str, Form] = {
     "Parquet": "parquet", "an Arrow file": "arrow", "an Arrow stream": "arrow",
 }  # fmt: skip
 _OTHERS = (
-    (b"SQLite format 3\0", "an SQLite database", "write a table of it as CSV: "
-     "sqlite3 -csv -header FILE 'select * from TABLE'"),
+    (
+        b"SQLite format 3\0",
+        "an SQLite database",
+        "write a table of it as CSV: sqlite3 -csv -header FILE 'select * from TABLE'",
+    ),
     (b"\x80\x02", "a Python pickle", "write it as Parquet with the program that made it"),
     (b"\x80\x03", "a Python pickle", "write it as Parquet with the program that made it"),
     (b"\x80\x04", "a Python pickle", "write it as Parquet with the program that made it"),
@@ -308,7 +311,7 @@ def _rows(text: str, separator: str) -> list[list[str]]:
         rows.extend(itertools.islice((row for row in reader if row), _LOOKED_AT + 1))
     except csv.Error:  # a cell beyond its limit
         return []
-    return rows[: _LOOKED_AT] if len(rows) > _LOOKED_AT or text.endswith("\n") else rows[:-1]
+    return rows[:_LOOKED_AT] if len(rows) > _LOOKED_AT or text.endswith("\n") else rows[:-1]
 
 
 def _whole_lines(text: str) -> list[str]:

@@ -212,7 +212,9 @@ class Unpacked(io.RawIOBase):
                 raise self._damaged(error) from error
             if type(self._stream) is gzip.GzipFile and self._produced:
                 # As gzip -d does: what follows a whole stream is no part of it.
-                log.warning("%s: left out what follows its gzip stream, as it is no gzip", self._url)
+                log.warning(
+                    "%s: left out what follows its gzip stream, as it is no gzip", self._url
+                )
                 self._stream = io.BytesIO()
                 return 0
             self._read_again(error)
@@ -242,3 +244,12 @@ class Unpacked(io.RawIOBase):
     def _damaged(self, error: Exception) -> SourceError:
         expected = f"a whole {_NAMES[self._kind]} stream"
         return SourceError(self._url, expected, first_line(error), "fetch it again")
+
+
+def read_exactly(stream: IO[bytes], size: int) -> bytes:
+    """Read so many bytes, or fewer at the end."""
+    pieces: list[bytes] = []
+    while size and (piece := stream.read(size)):
+        pieces.append(piece)
+        size -= len(piece)
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)

@@ -20,8 +20,8 @@ from data.artefacts.folder import digest_bytes
 from data.console import first_line
 from data.errors import SourceError
 from preprocessing.fields import Fields, attribute
+from preprocessing.files import SourceFile
 from preprocessing.parse import Parsed, Records
-from preprocessing.source import SourceFile
 
 # Read at once: a row may hold megabytes.
 _ROWS = 1_024
@@ -63,7 +63,8 @@ def records(
 
 def _spool(stream: IO[bytes], stack: contextlib.ExitStack) -> IO[bytes]:
     """Unpack a file to disk, as it is not read in order."""
-    unpacked = stack.enter_context(tempfile.TemporaryFile())
+    unpacked: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the stack
+    stack.callback(unpacked.close)
     shutil.copyfileobj(stream, unpacked, 2**20)
     unpacked.seek(0)
     return unpacked
@@ -188,17 +189,15 @@ def _rows(table: pa.Table) -> list[dict[str, Any]]:
     return rows
 
 
-def _texts(
-    column: pa.ChunkedArray, fields: Fields, name: str
-) -> tuple[pa.StringArray, np.ndarray]:
+def _texts(column: pa.ChunkedArray, fields: Fields, name: str) -> tuple[pa.StringArray, np.ndarray]:
     """Return a column as texts, null where a value is none, and which of them are UTF-8."""
     values = column.combine_chunks()
     if pa.types.is_dictionary(values.type):
         values = values.cast(values.type.value_type)
     kind = values.type
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
-        if _is_text(_values(kind.value_type)) and name in fields.required:
-            values = pc.binary_join(values.cast(pa.list_(pa.string())), " ")
+    is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind)
+    if is_list and name in fields.required and _is_text(_values(kind.value_type)):
+        values = pc.binary_join(values.cast(pa.list_(pa.string())), " ")
     if pa.types.is_nested(values.type):
         values = pa.array(map(attribute, values.to_pylist()), pa.string())
     is_utf8 = np.ones(len(values), dtype=bool)

@@ -5,6 +5,7 @@ record that holds them is quarantined, and its neighbours are not.
 """
 
 import codecs
+import itertools
 
 import numpy as np
 
@@ -58,11 +59,12 @@ class Decoder:
         # Only halves of surrogate pairs begin so: a byte that could not be decoded.
         escapes = np.flatnonzero(view[:-1] == 0xED)
         sizes[escapes[view[escapes + 1] >= 0xA0]] = 1
-        return np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])[places]
+        before: np.ndarray = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])[places]
+        return before
 
     def _encoded(self, data: bytes, places: np.ndarray) -> np.ndarray:
         bounds = [0, *places.tolist()]
-        pieces = [data[a:b] for a, b in zip(bounds, bounds[1:], strict=False)]
+        pieces = [data[a:b] for a, b in itertools.pairwise(bounds)]
         texts = [piece.decode("utf-8", "surrogatepass") for piece in pieces]
         return np.cumsum([len(text.encode(self._name, _ERRORS)) for text in texts])
 

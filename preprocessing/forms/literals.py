@@ -41,7 +41,9 @@ def parse(block: Records, source: str, fields: Fields, max_line_bytes: int) -> P
         parsed = parse_records(block, source, fields, max_line_bytes, quick)
         if not pc.any(pc.equal(parsed.quarantine["reason"], "invalid_json")).as_py():
             return parsed
-    parsed = parse_records(block, source, fields, max_line_bytes, _line_by_line(text, quick, fields))
+    parsed = parse_records(
+        block, source, fields, max_line_bytes, _line_by_line(text, quick, fields)
+    )
     reasons = [
         "invalid_dict" if reason == "invalid_json" else reason
         for reason in parsed.quarantine["reason"].to_pylist()
@@ -113,7 +115,8 @@ def _requote(runs: Iterable[bytes]) -> list[bytes]:
     quotes = np.flatnonzero(view == _SINGLE_QUOTE)
 
     def outside(places: np.ndarray) -> np.ndarray:
-        return places[(np.searchsorted(quotes, places) & 1) == 0]
+        of_gaps: np.ndarray = places[(np.searchsorted(quotes, places) & 1) == 0]
+        return of_gaps
 
     for word, ours in _WORDS:
         places = outside(np.flatnonzero(view[: -len(word)] == word[0]))

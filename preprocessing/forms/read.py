@@ -11,13 +11,13 @@ import numpy as np
 
 from data.artefacts.folder import digest_bytes
 from data.errors import SourceError
-from preprocessing import source
+from data.sources import streams
 from preprocessing.fields import Fields
+from preprocessing.files import SourceFile, limits
 from preprocessing.forms import columnar, literals, separated, splitting
 from preprocessing.forms.encoding import Decoder, as_stored
 from preprocessing.mapped import Text
 from preprocessing.parse import Parsed, Records, parse_records
-from preprocessing.source import SourceFile
 
 _MARK = b"\xef\xbb\xbf"
 # An object that is not whole after so many bytes holds more than one record.
@@ -34,8 +34,7 @@ def records(
     Raises:
         SourceError: the file is damaged, or breaks off inside a record.
     """
-    limits = source.limits(max_ratio, block_bytes)
-    with file.open_packed(limits) as (stream, tell):
+    with file.open_packed(limits(max_ratio, block_bytes)) as (stream, tell):
         if file.form in ("parquet", "arrow"):
             yield from columnar.records(file, stream, tell, fields, block_bytes)
         else:
@@ -54,13 +53,11 @@ class _Text:
         self._has_header = file.form == "table"
         self._depth = 0
 
-    def records(
-        self, stream: IO[bytes], tell: Callable[[], int]
-    ) -> Iterator[tuple[Records, int]]:
+    def records(self, stream: IO[bytes], tell: Callable[[], int]) -> Iterator[tuple[Records, int]]:
         """Read the blocks of the stream, each with ``tell()`` behind it."""
-        raw, begun = source.read_exactly(stream, self._block_bytes), False
+        raw, begun = streams.read_exactly(stream, self._block_bytes), False
         while raw or not begun:
-            read, following = tell(), source.read_exactly(stream, self._block_bytes)
+            read, following = tell(), streams.read_exactly(stream, self._block_bytes)
             text = self._decoder.decode(raw, final=not following)
             if not begun:
                 text = self._without_mark(text)
@@ -78,9 +75,7 @@ class _Text:
         self._at = self._decoder.mark
         return text
 
-    def _cut(
-        self, text: bytes, final: bool
-    ) -> tuple[bytes, np.ndarray, np.ndarray, np.ndarray]:
+    def _cut(self, text: bytes, final: bool) -> tuple[bytes, np.ndarray, np.ndarray, np.ndarray]:
         """Return the text of whole records, and their starts, stops and places in the file."""
         data = self._rest + text
         begin = self._skip(data) if self._is_skipping else 0

@@ -11,10 +11,10 @@ import pyarrow as pa
 import pyarrow.csv as pc
 
 from preprocessing.fields import Fields
+from preprocessing.files import SourceFile
 from preprocessing.forms import splitting
 from preprocessing.mapped import Text
 from preprocessing.parse import Parsed, Records
-from preprocessing.source import SourceFile
 
 
 def parse(records: Records, file: SourceFile, fields: Fields, max_line_bytes: int) -> Parsed:
@@ -46,16 +46,14 @@ def parse(records: Records, file: SourceFile, fields: Fields, max_line_bytes: in
     return Parsed.of(records, good, pa.table(ours), reasons, max_line_bytes, file.name, fields)
 
 
-def _refused(
-    records: Records, lines: list[bytes], separator: str, limit: int
-) -> dict[int, str]:
+def _refused(records: Records, lines: list[bytes], separator: str, limit: int) -> dict[int, str]:
     """Name the rows that are none for themselves, whatever their number of cells."""
     lengths = records.stops - records.starts
     bad = {int(i): "line_too_long" for i in np.flatnonzero(lengths > limit)}
     sound = splitting.sound_rows(separator)
     if not sound.fullmatch(records.data):
         unsound = (i for i, line in enumerate(lines) if not sound.fullmatch(line + b"\n"))
-        bad = {i: "invalid_csv" for i in unsound} | bad
+        bad = dict.fromkeys(unsound, "invalid_csv") | bad
     if not _is_utf8(records.data):
         bad = {i: "invalid_utf8" for i, line in enumerate(lines) if not _is_utf8(line)} | bad
     return bad

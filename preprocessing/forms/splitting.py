@@ -80,7 +80,7 @@ def _row(separator: str, final: bool) -> re.Pattern[bytes]:
 
 @functools.cache
 def sound_rows(separator: str) -> re.Pattern[bytes]:
-    """Return what fits rows, one after the other, whose quotes all open and close as they should."""
+    """Return what fits rows, one after the other, whose quotes all pair as they should."""
     comma = re.escape(separator).encode()
     cell = rb'(?:"[^"]*+(?:""[^"]*+)*+"\r?|(?!")[^%b\n]*+)' % comma
     return re.compile(rb"(?:%b(?:%b%b)*+(?:\n|\Z))*+" % (cell, comma, cell))

@@ -31,7 +31,8 @@ from preprocessing.clean import (
     verify_part,
 )
 from preprocessing.config import CleanConfig, RowRules
-from preprocessing.source import cut_stream, find
+from preprocessing.files import find
+from preprocessing.source import cut_stream
 from tests import killing
 from tests.builders import (
     KEPT,

@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 
 from data.artefacts.folder import Folder
 from data.errors import NetworkError, SourceError
-from preprocessing import source
+from preprocessing import files
+from preprocessing.files import find
 from preprocessing.parse import parse_lines
-from preprocessing.source import Lines, cut_stream, find, ranges, read_packed, read_lines
+from preprocessing.source import Lines, cut_stream, ranges, read_lines, read_packed
 from tests.builders import raw_lines
 
 MARK = b"\xef\xbb\xbf"
@@ -379,4 +380,4 @@ def test_what_tells_a_file_is_not_where_it_lies(tmp_path: Path) -> None:
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "a.json").write_bytes(b"{}\n")
     one, two = (find(str(tmp_path / folder))[0] for folder in ("one", "two"))
-    assert source.file_facts(one) == source.file_facts(two)
+    assert files.file_facts(one) == source.file_facts(two)

@@ -1,4 +1,4 @@
-"""The columns of a file, from its first bytes: a table's header, a schema, the first records' fields.
+"""The columns of a file: a table's header, a schema, the fields of the first records.
 
 Only names: whether a record has them is the parser's business.
 """
