@@ -128,7 +128,7 @@ def _bulk(
 
 def is_regular(text: Text) -> bool:
     """Whether every record opens and closes an object."""
-    if int((text.stops - text.starts).min()) < 2:
+    if not len(text.starts) or int((text.stops - text.starts).min()) < 2:
         return False
     view = np.frombuffer(text.data, dtype=np.uint8)
     last = text.stops - 1

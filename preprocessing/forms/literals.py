@@ -104,7 +104,7 @@ def _part(line: bytes, runs: list[bytes], texts: list[bytes]) -> None:
         texts.append(line[start:stop])
         at = stop
     if quote >= 0 or line.count(b"'", at) & 1:  # some quote is alone: no dictionary
-        runs[before:], texts[before:], at = [b""], [line], len(line)
+        runs[before:], texts[before:], at = [b""], [b" " + line], len(line)
     runs.append(line[at:])
     texts.append(b"\n")
 

@@ -82,10 +82,10 @@ class _Text:
         bounds = self._split(data[begin:] if begin else data, final)
         starts, stops, used = bounds.starts + begin, bounds.stops + begin, bounds.used + begin
         self._depth += bounds.depth
-        if self._has_header:
-            starts, stops = self._without_header(data, starts, stops)
         if len(data) - used > self._limit + 1 and not final and not self._is_skipping:
             starts, stops, used = self._begin_skipping(data, starts, stops, used)
+        if self._has_header:
+            starts, stops = self._without_header(data, starts, stops)
         offsets = self._decoder.places(data, np.append(starts, used)) + self._at
         self._at, self._rest = int(offsets[-1]), data[used:]
         if self._file.form == "objects":
