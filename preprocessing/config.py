@@ -21,8 +21,10 @@ _PRESETS: dict[str, dict[str, str | None]] = {
     "amazon-2018": dict(_AMAZON),
 }
 # A byte of these does not say by itself what character it is, or they are no encodings of text.
-_STATEFUL = ("utf-7", "utf_7", "hz", "iso2022", "idna", "punycode", "unicode_escape",
-             "raw_unicode_escape", "undefined")  # fmt: skip
+_STATEFUL = (
+    *("utf-7", "hz", "iso2022", "idna", "punycode", "unicode-escape", "raw-unicode-escape"),
+    "undefined",
+)
 
 
 @dataclass(frozen=True)
@@ -157,11 +159,12 @@ class CleanConfig:
     def _check_text(self) -> None:
         try:
             name = codecs.lookup(self.encoding).name
-            b"".decode(name)
+            if name.startswith(_STATEFUL):
+                expected = "one in which a byte means the same anywhere"
+                raise ConfigError("--encoding", expected, self.encoding)
+            b"a".decode(name, "replace")
         except LookupError as error:
             raise ConfigError("--encoding", "one that Python knows", self.encoding) from error
-        if name.startswith(_STATEFUL):
-            raise ConfigError("--encoding", "one without states", self.encoding)
         object.__setattr__(self, "encoding", "utf-8" if name.startswith("utf-8") else name)
         separator = "\t" if self.delimiter in ("\\t", "tab") else self.delimiter
         if separator is not None and not re.fullmatch(r'[^"\w\r\n]', separator, re.ASCII):
