@@ -171,8 +171,8 @@ def test_each_offset_is_where_the_record_stands_in_the_file(
     for row in rows(read(write(tmp_path, FORMS[form]), PLAIN_FIELDS, 700)):
         there = FORMS[form][row["byte_offset"] :].decode(width)
         assert there.lstrip("{[\n ").startswith(
-            ('"uid": "%s"' % row["uid"], "'uid': '%s'" % row["uid"], row["uid"] + ",")
-        )  # fmt: skip
+            (f'"uid": "{row["uid"]}"', f"'uid': '{row['uid']}'", row["uid"] + ",")
+        )
 
 
 def test_offsets_in_files_of_columns_are_row_numbers(tmp_path: Path) -> None:
