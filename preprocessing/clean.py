@@ -326,7 +326,7 @@ def _inputs(files: list[SourceFile], parts: list[CleanPart]) -> tuple[Artefact, 
         by_file[part.file].append(part)
     return tuple(
         Artefact(
-            manifest.absolute(file.url),
+            manifest.absolute(file.where),
             sum(part.counts.read for part in by_file[file.name]),
             sum(part.size for part in by_file[file.name]),
             digest_all([part.digest for part in by_file[file.name]]),

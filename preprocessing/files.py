@@ -261,9 +261,9 @@ def _unpack(packing: tuple[str, ...], start: bytes, url: str) -> tuple[tuple[str
     return packing, start
 
 
-def _start(url: str, packing: tuple[str, ...]) -> bytes:
+def _start(url: str, packing: tuple[str, ...], size: int = _SAMPLE_BYTES) -> bytes:
     with streams.open_packed(url, packing, limits(1, _MOST_FREE)) as (stream, _):
-        return streams.read_exactly(stream, _SAMPLE_BYTES)
+        return streams.read_exactly(stream, size)
 
 
 def _members(outer: SourceFile, kind: str, separator: str | None) -> list[SourceFile]:
@@ -364,9 +364,15 @@ def limits(max_ratio: int, free: int) -> streams.Limits:
     return streams.Limits(max_ratio, "where the file is sound, raise --max_gzip_ratio", free)
 
 
-def read_start(file: SourceFile) -> bytes:
+def field_names(file: SourceFile, size: int) -> tuple[str, ...]:
+    """Return the names of the fields in so many first bytes of a file of text."""
+    kind = kinds.Kind("", form=file.form, separator="\r" if file.is_cr else "")
+    return header.of_text(read_start(file, size).removeprefix(_UTF8_MARK), kind, file.where)
+
+
+def read_start(file: SourceFile, size: int = _SAMPLE_BYTES) -> bytes:
     """Read the first bytes of a file, some 64 KiB, uncompressed and in UTF-8."""
-    start = _start(file.url, file.packing)
+    start = _start(file.url, file.packing, size)
     if file.encoding == "utf-8":
         return start
     return start.decode(file.encoding, "replace").encode()

@@ -1,5 +1,6 @@
 """What a user is told of files: how they are read, and what helps where they cannot be."""
 
+import dataclasses
 import json
 
 from data import console
@@ -11,6 +12,7 @@ from preprocessing.fields import Fields
 from preprocessing.files import SourceFile
 
 _SHOWN_FIELDS, _SHOWN_RECORD = 12, 200
+_LOOKED_AT = 2**21
 
 
 def find(config: CleanConfig) -> list[SourceFile]:
@@ -23,6 +25,10 @@ def find(config: CleanConfig) -> list[SourceFile]:
     fields = Fields.of(config)
     for file in found:
         missing = [name for name in fields.names if name not in file.columns]
+        if file.columns and missing and file.form in ("lines", "dicts", "objects"):
+            # Fields may be rare: look further before anybody is told that there is none.
+            file = dataclasses.replace(file, columns=files.field_names(file, _LOOKED_AT))
+            missing = [name for name in missing if name not in file.columns]
         if file.columns and missing:
             raise _other_columns(config, file, missing)
     return found

@@ -16,7 +16,6 @@ from data.console import first_line
 from data.errors import SourceError
 from data.sources.kinds import Kind
 
-_RECORDS = 50
 _ARROW_FILE = b"ARROW1"
 
 
@@ -45,7 +44,7 @@ def of_text(start: bytes, kind: Kind, where: str) -> tuple[str, ...]:
 
 def _lines(kind: Kind, text: str) -> Iterator[dict[str, Any]]:
     lines = (text.replace("\r", "\n") if kind.separator == "\r" else text).split("\n")
-    for line in lines[:_RECORDS]:
+    for line in lines:
         record = _python(line) if kind.form == "dicts" else _json(line.strip().removesuffix(","))
         if isinstance(record, dict):
             yield record
@@ -53,7 +52,7 @@ def _lines(kind: Kind, text: str) -> Iterator[dict[str, Any]]:
 
 def _objects(text: str) -> Iterator[dict[str, Any]]:
     decoder, at = json.JSONDecoder(), 0
-    for _ in range(_RECORDS):
+    while True:
         at = text.find("{", at)
         if at < 0:
             return
