@@ -207,19 +207,19 @@ class Unpacked(io.RawIOBase):
                 return len(piece)
             count: int = self._stream.readinto(buffer)
             return count
-        except gzip.BadGzipFile as error:
-            if "Not a gzipped file" not in str(error):
+        except (gzip.BadGzipFile, EOFError) as error:
+            if self._kind != "gz":
                 raise self._damaged(error) from error
-            if type(self._stream) is gzip.GzipFile and self._produced:
-                # As gzip -d does: what follows a whole stream is no part of it.
-                log.warning(
-                    "%s: left out what follows its gzip stream, as it is no gzip", self._url
-                )
-                self._stream = io.BytesIO()
-                return 0
-            self._read_again(error)
-            return self._fill(buffer)
-        except (EOFError, zlib.error, lzma.LZMAError, igzip_lib.IsalError) as error:
+            if type(self._stream) is not gzip.GzipFile:
+                self._read_again(error)
+                return self._fill(buffer)
+            if not (self._produced and "Not a gzipped file" in str(error)):
+                raise self._damaged(error) from error
+            # As gzip -d does: what follows a whole stream is no part of it.
+            log.warning("%s: left out what follows its gzip stream", self._url)
+            self._stream = io.BytesIO()
+            return 0
+        except (zlib.error, lzma.LZMAError, igzip_lib.IsalError) as error:
             raise self._damaged(error) from error
         except OSError as error:
             # Faults of the data are plain OSErrors; those of the machine have a number or a kind.
@@ -231,9 +231,9 @@ class Unpacked(io.RawIOBase):
         """Read with Python's own gzip: isal keeps back what came before bytes that are no gzip.
 
         Raises:
-            SourceError: there is nothing before them, or it cannot be read again.
+            SourceError: the stored bytes cannot be read again.
         """
-        if type(self._stream) is gzip.GzipFile or not self._stored.seekable():
+        if not self._stored.seekable():
             raise self._damaged(error) from error
         self._stored.seek(0)
         self._stream = gzip.GzipFile(fileobj=self._stored)
