@@ -73,7 +73,7 @@ def _spool(stream: IO[bytes], stack: contextlib.ExitStack) -> IO[bytes]:
 def _batches(stream: IO[bytes], file: SourceFile, fields: Fields) -> Iterator[pa.RecordBatch]:
     names = list(fields.names)
     if file.form == "parquet":
-        parquet = pq.ParquetFile(stream, buffer_size=2**20)
+        parquet = pq.ParquetFile(stream, buffer_size=2**20, pre_buffer=False)
         _check(file.url, parquet.schema_arrow, fields)
         yield from parquet.iter_batches(batch_size=_ROWS, columns=names, use_threads=False)
         return

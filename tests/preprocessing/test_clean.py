@@ -288,6 +288,27 @@ def test_output_of_another_config_is_refused_by_field_and_replaced_when_asked(
     assert list_parts(Folder(str(out))) == ["part-00000.parquet"]
 
 
+def test_attributes_stand_repaired_behind_the_columns_and_nothing_else_changes(
+    tmp_path: Path, clean: Callable[..., int]
+) -> None:
+    lines = [raw_line(str(i), content="Bright and small and green.", brand=" Black &amp; Decker ",
+                      price=9.5 if i % 2 else None) for i in range(4)]  # fmt: skip
+    source = write_raw(tmp_path / "trn.json", lines)
+    for name, words in (("with", ("--attributes=[brand, price]",)), ("without", ())):
+        assert clean(source, tmp_path / name, *words) == 0
+    table = pq.read_table(tmp_path / "with" / "part-00000.parquet")
+    names = ["brand", "price"]
+    assert table.schema.remove_metadata() == schema.with_attributes(schema.CLEAN, names)
+    assert set(table.column("brand").to_pylist()) == {"Black & Decker"}
+    assert sorted(table.column("price").to_pylist()) == ["", "", "9.5", "9.5"]
+    plain = pq.read_table(tmp_path / "without" / "part-00000.parquet")
+    assert table.select(schema.CLEAN.names).equals(plain)
+    one, two = (manifest.read(Folder(str(tmp_path / name))) for name in ("with", "without"))
+    assert one.config["attributes"] == one.identity["attributes"] == names
+    optional = {"columns", "attributes", "encoding", "delimiter"}
+    assert not optional & (two.config.keys() | two.identity.keys())
+
+
 # Bad input -------------------------------------------------------------------------------------
 
 
