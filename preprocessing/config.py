@@ -76,7 +76,9 @@ class CleanConfig:
     local or an fsspec URL (s3://, gs://, az://, hf://). What a file is, its content says: JSON
     lines, a JSON array, Python dictionaries, CSV, Parquet or Arrow; plain, gz, bz2, xz or zst."""
 
-    preset: Literal["amazon-titles", "amazon-2014", "amazon-2018"] | None = placement(None)
+    preset: Literal["amazon-titles", "amazon-2014", "amazon-2018"] | None = field(
+        default=None, metadata=OPTIONAL | {"identity": False}
+    )
     """The columns of a catalogue that is known: LF-AmazonTitles (trn.json, tst.json), or the Amazon
     metadata of 2014 or 2018."""
 

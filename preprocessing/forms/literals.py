@@ -64,18 +64,16 @@ def _convert(text: Text) -> Text | None:
     Lines whose quotes are all single and come in pairs need no look at their texts.
     """
     data = text.data
-    if any(mark in data for mark in (_PAIR, _SINGLE, _DOUBLE, _BETWEEN)):
+    if not data or any(mark in data for mark in (_PAIR, _SINGLE, _DOUBLE, _BETWEEN)):
         return None
     hidden = _ESCAPED.sub(lambda match: _HIDDEN[match[0]], data)
     if _OTHER_ESCAPE.search(hidden):
         return None
     view = np.frombuffer(hidden, dtype=np.uint8)
-    ends = np.flatnonzero(view == _NEWLINE)
-    count = np.bincount(np.searchsorted(ends, np.flatnonzero(view == _SINGLE_QUOTE)),
-                        minlength=len(ends) + 1)  # fmt: skip
-    is_plain = (count & 1) == 0
-    is_plain[np.searchsorted(ends, np.flatnonzero(view == _DOUBLE_QUOTE))] = False
-    lines = hidden.split(b"\n")
+    starts = np.concatenate([[0], np.flatnonzero(view[:-1] == _NEWLINE) + 1])
+    is_plain = np.bitwise_xor.reduceat(view == _SINGLE_QUOTE, starts) == 0
+    is_plain &= ~np.bitwise_or.reduceat(view == _DOUBLE_QUOTE, starts)
+    lines = hidden.removesuffix(b"\n").split(b"\n")
     plain = iter(_requote((b"\n".join(itertools.compress(lines, is_plain)),))[0].split(b"\n"))
     runs, texts = list[bytes](), list[bytes]()
     for line in itertools.compress(lines, ~is_plain):

@@ -305,7 +305,7 @@ def test_attributes_stand_repaired_behind_the_columns_and_nothing_else_changes(
     assert table.select(schema.CLEAN.names).equals(plain)
     one, two = (manifest.read(Folder(str(tmp_path / name))) for name in ("with", "without"))
     assert one.config["attributes"] == one.identity["attributes"] == names
-    optional = {"columns", "attributes", "encoding", "delimiter"}
+    optional = {"preset", "columns", "attributes", "encoding", "delimiter"}
     assert not optional & (two.config.keys() | two.identity.keys())
 
 
