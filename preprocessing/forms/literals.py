@@ -70,9 +70,11 @@ def _convert(text: Text) -> Text | None:
     if _OTHER_ESCAPE.search(hidden):
         return None
     view = np.frombuffer(hidden, dtype=np.uint8)
-    starts = np.concatenate([[0], np.flatnonzero(view[:-1] == _NEWLINE) + 1])
-    is_plain = np.bitwise_xor.reduceat(view == _SINGLE_QUOTE, starts) == 0
-    is_plain &= ~np.bitwise_or.reduceat(view == _DOUBLE_QUOTE, starts)
+    ends = np.flatnonzero(view[:-1] == _NEWLINE)
+    singles, doubles = (np.flatnonzero(view == q) for q in (_SINGLE_QUOTE, _DOUBLE_QUOTE))
+    count = np.bincount(np.searchsorted(ends, singles), minlength=len(ends) + 1)
+    is_plain = (count & 1) == 0
+    is_plain[np.searchsorted(ends, doubles)] = False
     lines = hidden.removesuffix(b"\n").split(b"\n")
     plain = iter(_requote((b"\n".join(itertools.compress(lines, is_plain)),))[0].split(b"\n"))
     runs, texts = list[bytes](), list[bytes]()
