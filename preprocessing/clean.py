@@ -14,7 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from data import console, sampling
+from data import console, sampling, text
 from data.artefacts import manifest, schema
 from data.artefacts.folder import Artefact, Folder, digest_all
 from data.artefacts.manifest import Counts, Manifest
@@ -23,15 +23,15 @@ from data.artefacts.stage import stage
 from data.cluster.client import connect
 from data.cluster.parts import run_parts
 from data.errors import OutputError, QuarantineError, SourceError
-from data.sources import kinds
-from preprocessing import parse, rules, source
+from preprocessing import forms, hints, rules, source
 from preprocessing.config import CleanConfig
-from preprocessing.source import Lines, SourceFile
+from preprocessing.fields import Fields
+from preprocessing.files import SourceFile, file_facts, modified
+from preprocessing.parse import Records, line_bounds
+from preprocessing.source import Lines
 
 STAGE = "clean"
-_SHOWN_LINES, _SHOWN_FIELDS = 3, 8
-# Windows' Western code page: what text that is no UTF-8 mostly is, and Latin-1 nearly the same.
-_WESTERN = kinds.Kind("Windows-1252 or Latin-1", "iconv -f WINDOWS-1252 -t UTF-8")
+_SHOWN_LINES = 3
 # Blocks handed out beyond the running ones: enough that no worker waits, few enough that a gzip
 # stream's decompressed blocks stay in memory.
 _AHEAD = 2
@@ -43,13 +43,13 @@ _MOST_DEFLATED = 1_032
 
 @dataclass(frozen=True)
 class RawBlock:
-    """One unit of work: a byte range of a plain file, or decompressed lines sent along."""
+    """One unit of work: a byte range of a plain file, or records sent along."""
 
     index: int
     file: SourceFile
     start: int
     stop: int
-    lines: Lines | None = None
+    lines: Lines | Records | None = None
     read: int = 0
     """Stored bytes of the file that are read once this block is: for the progress bar."""
 
@@ -84,8 +84,8 @@ def run(config: CleanConfig) -> Manifest:
         QuarantineError: too many lines are broken.
         OutputError: the folder holds another output.
     """
-    files = source.find(config.source)
-    identity = manifest.identify(config, inputs=[source.file_facts(file) for file in files])
+    files = hints.find(config)
+    identity = manifest.identify(config, inputs=[file_facts(file) for file in files])
     # No later run could go on from these: the input itself has to change, or the rules.
     spoiled_by = (SourceError, QuarantineError)
     with stage(STAGE, config, config.out, identity, spoiled_by=spoiled_by) as work:
@@ -93,6 +93,7 @@ def run(config: CleanConfig) -> Manifest:
             _check_unedited(config, files, work.finished)
             console.say(f"{config.out} is already finished for this input and config")
             return work.finished
+        hints.say_forms(files)
         parts = _run_blocks(config, files)
         _check_outcome(config, files, parts)
         result = work.finish(
@@ -112,9 +113,9 @@ def _check_unedited(config: CleanConfig, files: list[SourceFile], finished: Mani
     Raises:
         OutputError: one holds other bytes than the finished output was made of.
     """
-    began = source.modified(posixpath.join(config.out, manifest.NAME)) - finished.seconds
+    began = modified(posixpath.join(config.out, manifest.NAME)) - finished.seconds
     for file, earlier in zip(files, finished.inputs, strict=True):
-        if source.modified(file.url) > began:
+        if modified(file.url) > began:
             blocks = _blocks(config, [file])
             digests = [(block.lines or _read(block, config)).digest for block in blocks]
             if digest_all(digests) != earlier.digest:
@@ -125,7 +126,7 @@ def _check_unedited(config: CleanConfig, files: list[SourceFile], finished: Mani
 def _run_blocks(config: CleanConfig, files: list[SourceFile]) -> list[CleanPart]:
     """Run every block on the cluster; return the parts in order."""
     stored = sum(file.size for file in files)
-    unread = sum(file.size * (_MOST_DEFLATED if file.compressed else 1) for file in files)
+    unread = sum(file.size * (1 if file.is_exact else _MOST_DEFLATED) for file in files)
     settings = dataclasses.replace(config, overwrite=False)
     parts: list[CleanPart] = []
     counts = Counts()
@@ -154,24 +155,32 @@ def _run_blocks(config: CleanConfig, files: list[SourceFile]) -> list[CleanPart]
 def _blocks(config: CleanConfig, files: list[SourceFile]) -> Iterator[RawBlock]:
     """Cut the files into blocks; the cut depends on their content alone."""
     index = 0
+    fields = Fields.of(config)
+    limits = config.block_bytes, config.max_line_bytes, config.max_gzip_ratio
     for file in files:
-        if not file.compressed:
+        if file.is_ranged and fields.uid is not None:
             for start, stop in source.ranges(file.size, config.block_bytes):
                 yield RawBlock(index, file, start, stop, read=stop - start)
                 index += 1
             continue
         start = read = 0
-        limits = config.block_bytes, config.max_line_bytes, config.max_gzip_ratio
-        for lines, at in source.read_gzip(file, *limits):
+        blocks: Iterator[tuple[Lines | Records, int]]
+        if file.is_lines and fields.uid is not None:
+            blocks = source.read_packed(file, *limits)
+        else:
+            blocks = forms.records(file, fields, *limits)
+        for lines, at in blocks:
             yield RawBlock(index, file, start, start + lines.size, lines, at - read)
             index, start, read = index + 1, start + lines.size, at
 
 
-def clean_part(block: RawBlock, lines: Lines | None, config: CleanConfig) -> CleanPart:
+def clean_part(block: RawBlock, lines: Lines | Records | None, config: CleanConfig) -> CleanPart:
     """Clean one block and commit its part; runs on a worker."""
     lines = lines or _read(block, config)
-    parsed = parse.parse_lines(lines.data, lines.offset, block.file.name, config.max_line_bytes)
+    records = _split(lines) if isinstance(lines, Lines) else lines
+    parsed = forms.parse(records, block.file, Fields.of(config), config.max_line_bytes)
     kept, dropped = rules.clean_rows(parsed.rows, config.rules)
+    kept = _repair_attributes(kept, config.attributes)
     if parsed.blank:
         dropped["blank_line"] = parsed.blank
     where = f"{block.file.name} bytes {block.start:,} to {block.stop:,}"
@@ -194,7 +203,12 @@ def clean_part(block: RawBlock, lines: Lines | None, config: CleanConfig) -> Cle
     return _part(block, lines, facts, outputs)
 
 
-def verify_part(block: RawBlock, lines: Lines | None, config: CleanConfig) -> CleanPart:
+def _split(lines: Lines) -> Records:
+    starts, stops = line_bounds(lines.data)
+    return Records(lines.data, starts, stops, starts + lines.offset, lines.size, lines.digest)
+
+
+def verify_part(block: RawBlock, lines: Lines | Records | None, config: CleanConfig) -> CleanPart:
     """Describe a part that an earlier run committed; clean it again where it does not hold.
 
     Raises:
@@ -212,7 +226,7 @@ def verify_part(block: RawBlock, lines: Lines | None, config: CleanConfig) -> Cl
 
 
 def _part(
-    block: RawBlock, lines: Lines, facts: dict[str, Any], outputs: tuple[Artefact, ...]
+    block: RawBlock, lines: Lines | Records, facts: dict[str, Any], outputs: tuple[Artefact, ...]
 ) -> CleanPart:
     return CleanPart(
         index=block.index,
@@ -231,6 +245,14 @@ def _read(block: RawBlock, config: CleanConfig) -> Lines:
         return source.read_lines(file, block.start, block.stop, config.max_line_bytes)
 
 
+def _repair_attributes(table: pa.Table, names: list[str]) -> pa.Table:
+    for name in names:
+        place = table.schema.get_field_index(name)
+        repaired = text.repair_column(table.column(name).combine_chunks())
+        table = table.set_column(place, table.schema.field(name), repaired)
+    return table
+
+
 def add_sampling(table: pa.Table, config: CleanConfig) -> pa.Table:
     """Add ``split`` and ``sample_key`` to repaired rows: RAW in, CLEAN out."""
     keys = sampling.sample_keys(table.column("uid").to_pylist(), config.seed)
@@ -238,7 +260,8 @@ def add_sampling(table: pa.Table, config: CleanConfig) -> pa.Table:
     columns = {name: table.column(name) for name in table.column_names}
     columns["sample_key"] = pa.array(keys, pa.uint64())
     columns["split"] = pa.array(assigned, pa.string())
-    return pa.table([columns[name] for name in schema.CLEAN.names], schema=schema.CLEAN)
+    full = schema.with_attributes(schema.CLEAN, config.attributes)
+    return pa.table([columns[name] for name in full.names], schema=full)
 
 
 def order_rows(table: pa.Table) -> pa.Table:
@@ -274,30 +297,7 @@ def _hint(files: list[SourceFile], parts: list[CleanPart]) -> str:
         broken = sum((part.counts for part in parts if part.file == file.name), Counts())
         if sum(broken.quarantined.values()) > sum(worst[1].values()):
             worst = file, broken.quarantined
-    return _hint_for(*worst) if worst[1] else ""
-
-
-def _hint_for(file: SourceFile, reasons: dict[str, int]) -> str:
-    """Describe what a file is and name the command that converts it; empty where neither is sure.
-
-    Args:
-        file: to look into.
-        reasons: how many of its lines were quarantined, by reason; at least one.
-    """
-    most = max(reasons, key=lambda reason: reasons[reason])
-    if most == "invalid_utf8":
-        convert = _WESTERN.hint(file.url, file.compressed)
-        return f"they are no UTF-8, perhaps {_WESTERN.name}; {convert}"
-    if most not in ("missing_field", "wrong_type"):
-        return ""
-    kind = kinds.recognise(source.read_start(file))
-    rename = kinds.to_fields(kind.record) if kind.record else ""
-    if not kind.record or rename == "":
-        return ""
-    fields = f"its records have the fields {', '.join(list(kind.record)[:_SHOWN_FIELDS])}"
-    if rename is None:
-        return f"{fields}: rename or fill those that are meant by uid, title and content"
-    return f"{fields}; {kind.hint(file.url, file.compressed, rename)}"
+    return hints.hint(*worst) if worst[1] else ""
 
 
 def _check_outcome(config: CleanConfig, files: list[SourceFile], parts: list[CleanPart]) -> None:
@@ -305,14 +305,16 @@ def _check_outcome(config: CleanConfig, files: list[SourceFile], parts: list[Cle
     if is_too_broken(config, counts, 0):
         raise _too_broken(config, files, parts, counts)
     if counts.read == 0:
-        raise SourceError(config.source, "JSON lines", "no line")
+        raise SourceError(config.source, "records", "none")
     if counts.kept == 0:
         fallen = counts.dropped | {
             f"quarantined as {why}": n for why, n in counts.quarantined.items()
         }
         most = max(fallen, key=lambda reason: fallen[reason])
         hint = "widen --rules.content_min and --rules.content_max"
-        if most not in counts.dropped:
+        if most == "blank_line":
+            hint = "fetch it again"
+        elif most not in counts.dropped:
             hint = _hint(files, parts) or "python -m data synthesize shows what lines look like"
         fate = f"none of {counts.read:,}, most of them {most}"
         raise SourceError(config.source, "rows that pass the rules", fate, hint)
@@ -324,7 +326,7 @@ def _inputs(files: list[SourceFile], parts: list[CleanPart]) -> tuple[Artefact, 
         by_file[part.file].append(part)
     return tuple(
         Artefact(
-            manifest.absolute(file.url),
+            manifest.absolute(file.where),
             sum(part.counts.read for part in by_file[file.name]),
             sum(part.size for part in by_file[file.name]),
             digest_all([part.digest for part in by_file[file.name]]),

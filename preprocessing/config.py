@@ -1,10 +1,12 @@
 """Settings of the cleaning stage. Imports nothing heavy, so that ``--help`` is quick."""
 
+import codecs
 import re
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
-from data.artefacts.manifest import placement
+from data.artefacts import schema
+from data.artefacts.manifest import OPTIONAL, placement
 from data.errors import ConfigError
 from data.sampling import SplitShares
 
@@ -12,6 +14,18 @@ MIB = 2**20
 # A block and the rest of its last line together stay below Arrow's 2 GiB a column.
 _LARGEST = 1_000 * MIB
 _OF_CONTENT = {"strip_html", "drop_markup", "drop_boilerplate", "drop_shouting", "languages"}
+COLUMNS = ("uid", "title", "content")
+_AMAZON = {"uid": "asin", "title": "title", "content": "description"}
+_PRESETS: dict[str, dict[str, str | None]] = {
+    "amazon-titles": {"uid": "uid", "title": "title", "content": "content"},
+    "amazon-2014": dict(_AMAZON),
+    "amazon-2018": dict(_AMAZON),
+}
+# A byte of these does not say by itself what character it is, or they are no encodings of text.
+_STATEFUL = (
+    *("utf-7", "hz", "iso2022", "idna", "punycode", "unicode-escape", "raw-unicode-escape"),
+    "undefined",
+)
 
 
 @dataclass(frozen=True)
@@ -79,13 +93,35 @@ class RowRules:
 class CleanConfig:
     """Clean raw catalogue lines into Parquet shards.
 
-    Reads JSON lines, repairs the text, applies the row rules, gives each row its sample key and
-    split, and keeps broken lines in quarantine. Run it again after an interruption: it goes on.
+    Reads JSON, Python dictionaries, CSV, Parquet or Arrow, repairs the text, applies the row rules,
+    gives each row its sample key and split, and keeps broken records in quarantine. Run it again
+    after an interruption: it goes on.
     """
 
     source: str = placement("data/store/raw/trn.json.gz")
-    """JSON lines, plain or gzip: a file, a folder of .json, .jsonl and .ndjson files or a pattern;
-    local or an fsspec URL."""
+    """The catalogue: a file, a folder, a zip or tar archive or a pattern such as raw/**/*.csv.gz;
+    local or an fsspec URL (s3://, gs://, az://, hf://). What a file is, its content says: JSON
+    lines, a JSON array, Python dictionaries, CSV, Parquet or Arrow; plain, gz, bz2, xz or zst."""
+
+    preset: Literal["amazon-titles", "amazon-2014", "amazon-2018"] | None = field(
+        default=None, metadata=OPTIONAL | {"identity": False}
+    )
+    """The columns of a catalogue that is known: LF-AmazonTitles (trn.json, tst.json), or the Amazon
+    metadata of 2014 or 2018."""
+
+    columns: dict[str, str | None] | None = field(default=None, metadata=OPTIONAL)
+    """Which columns are ours: '{uid: asin, title: title, content: description}'. A list of texts is
+    joined by spaces; uid: null takes the row's number in its file; attributes may be here too."""
+
+    attributes: list[str] = field(default_factory=list, metadata=OPTIONAL)
+    """Further columns to carry along as text, such as '[brand, category, price]'."""
+
+    encoding: str = field(default="utf-8", metadata=OPTIONAL)
+    """Of text: utf-8, utf-16, latin-1, windows-1252 or any that Python knows. A mark at the start
+    of a file counts for more."""
+
+    delimiter: str | None = field(default=None, metadata=OPTIONAL)
+    """Between the cells of CSV; none: a comma, semicolon, tab or bar, as the first rows have it."""
 
     out: str = placement("data/store/clean")
     """Folder for the shards; local or an fsspec URL."""
@@ -106,7 +142,7 @@ class CleanConfig:
     """A longer line goes to quarantine as line_too_long."""
 
     max_gzip_ratio: int = placement(200)
-    """Stop at a gzip file that expands to more than so many times its size: the text of a
+    """Stop at a compressed file that expands to more than so many times its size: the text of a
     catalogue shrinks 3- to 20-fold, a decompression bomb 1,000-fold."""
 
     max_quarantined_share: float = placement(0.01)
@@ -122,6 +158,10 @@ class CleanConfig:
     """Replace the output of an earlier run."""
 
     def __post_init__(self) -> None:
+        if self.columns is None and self.preset:
+            object.__setattr__(self, "columns", _PRESETS[self.preset])
+        self._check_columns()
+        self._check_text()
         # The smallest block still holds the mark that some editors put at a file's start.
         for name, least in (("block_bytes", 16), ("max_line_bytes", 1)):
             if not least <= getattr(self, name) <= _LARGEST:
@@ -134,3 +174,28 @@ class CleanConfig:
             raise ConfigError("--max_gzip_ratio", "at least 1", str(self.max_gzip_ratio))
         if self.workers is not None and self.workers < 1:
             raise ConfigError("--workers", "at least 1", str(self.workers))
+
+    def _check_columns(self) -> None:
+        schema.check_attributes(self.attributes)
+        for ours, theirs in (self.columns or {}).items():
+            if ours not in (*COLUMNS, *self.attributes):
+                expected = f"of ours {', '.join((*COLUMNS, *self.attributes))}"
+                hint = f"name it in --attributes '[{ours}]' too, to carry it along"
+                raise ConfigError("--columns", expected, ours, hint)
+            if not theirs and ours != "uid":
+                raise ConfigError("--columns", f"the column that is {ours}", "none")
+
+    def _check_text(self) -> None:
+        try:
+            name = codecs.lookup(self.encoding).name
+            if name.startswith(_STATEFUL):
+                expected = "one in which a byte means the same anywhere"
+                raise ConfigError("--encoding", expected, self.encoding)
+            b"a".decode(name, "replace")
+        except LookupError as error:
+            raise ConfigError("--encoding", "one that Python knows", self.encoding) from error
+        object.__setattr__(self, "encoding", "utf-8" if name.startswith("utf-8") else name)
+        separator = "\t" if self.delimiter in ("\\t", "tab") else self.delimiter
+        if separator is not None and not re.fullmatch(r'[^"\w\r\n]', separator, re.ASCII):
+            raise ConfigError("--delimiter", "one mark, or tab", repr(separator))
+        object.__setattr__(self, "delimiter", separator)

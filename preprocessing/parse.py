@@ -5,9 +5,11 @@ where a block is whole and piece by piece where it is not, so a line's fate neve
 neighbours or on how the input was cut. Python's parser only names the reason of a refusal.
 
 A record is one JSON object a line whose ``uid``, ``title`` and ``content`` are strings; other
-fields are ignored. A field that is there twice makes the line ambiguous and so invalid.
+fields are ignored. A field that is there twice makes the line ambiguous and so invalid. Records
+with other names, lists or attributes are read by ``mapped``.
 """
 
+import dataclasses
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +21,9 @@ import pyarrow.compute as pc
 import pyarrow.json as pj
 
 from data.artefacts import schema
+from preprocessing import mapped
+from preprocessing.fields import Fields, Number
+from preprocessing.mapped import Text
 
 _FIELDS = ("uid", "title", "content")
 _TEXT = pa.schema([pa.field(name, pa.string()) for name in _FIELDS])
@@ -28,8 +33,31 @@ _NEWLINE, _RETURN, _OPEN, _CLOSE = 10, 13, 123, 125
 
 
 @dataclass(frozen=True)
+class Records:
+    """The records of one block: lines, rows of a table, objects; not parsed yet."""
+
+    data: bytes
+    starts: np.ndarray
+    """Of the records in ``data``, int64 [records]."""
+    stops: np.ndarray
+    offsets: np.ndarray
+    """Where they start in the uncompressed file; row numbers in a file of columns."""
+    size: int = 0
+    """Bytes of the block in the uncompressed file."""
+    digest: str = ""
+    """xxh3-128 of those."""
+    first: int = 0
+    """Number of the first record in its file, from 0, where that is needed."""
+
+    @property
+    def text(self) -> Text:
+        """The records alone."""
+        return Text(self.data, self.starts, self.stops)
+
+
+@dataclass(frozen=True)
 class Parsed:
-    """What one block of lines held."""
+    """What one block of records held."""
 
     rows: pa.Table
     """Schema RAW, in file order."""
@@ -38,6 +66,36 @@ class Parsed:
     lines: int
     blank: int
     """Lines of white space only: counted, but neither rows nor faults."""
+
+    @classmethod
+    def of(
+        cls, records: Records, good: np.ndarray, rows: pa.Table, bad: list[tuple[int, str]],
+        limit: int, source: str, fields: Fields,
+    ) -> "Parsed":  # fmt: skip
+        """Put together what became of records.
+
+        Args:
+            records: all of them.
+            good: indices of those that are rows.
+            rows: texts of ``good``, in the columns of RAW and the attributes.
+            bad: index and reason of each that is quarantined.
+            limit: bytes of a record; of a longer one a byte more is kept.
+            source: name of the file.
+            fields: with the attributes.
+        """
+        whole = _with_line(rows, source, records.offsets[good], fields)
+        quarantine = _quarantine(records, bad, source, limit)
+        blank = len(records.starts) - len(good) - len(bad)
+        return cls(whole, quarantine, len(records.starts), blank)
+
+    def with_quarantined(self, **columns: list[Any]) -> "Parsed":
+        """Return the same with other values in columns of the quarantine."""
+        table = self.quarantine
+        for name, values in columns.items():
+            field = schema.QUARANTINE.field(name)
+            place = table.schema.get_field_index(name)
+            table = table.set_column(place, field, pa.array(values, field.type))
+        return dataclasses.replace(self, quarantine=table)
 
 
 def parse_lines(data: bytes, offset: int, source: str, max_line_bytes: int) -> Parsed:
@@ -52,18 +110,42 @@ def parse_lines(data: bytes, offset: int, source: str, max_line_bytes: int) -> P
     Returns:
         Rows, quarantined lines and counts; ``lines = rows + quarantine + blank``.
     """
-    starts, stops = _line_bounds(data)
-    whole = _bulk(data, starts, stops, max_line_bytes)
+    starts, stops = line_bounds(data)
+    records = Records(data, starts, stops, starts + offset)
+    return parse_records(records, source, Fields(), max_line_bytes)
+
+
+def parse_records(
+    records: Records, source: str, fields: Fields, max_line_bytes: int, text: Text | None = None
+) -> Parsed:
+    """Parse a block of JSON objects.
+
+    Args:
+        records: of the block.
+        source: goes into both tables.
+        fields: to read.
+        max_line_bytes: a longer record is quarantined.
+        text: the records as JSON, where they stand in other words in the file.
+    """
+    data, starts, stops = text or records.text
+    lengths = records.stops - records.starts
+    if not fields.is_plain:
+        good, bad, whole = mapped.parse(
+            Text(data, starts, stops), lengths, fields, max_line_bytes, records.first
+        )
+        return Parsed.of(records, good, whole, bad, max_line_bytes, source, fields)
+    plain = _bulk(data, starts, stops) if _fits(lengths, max_line_bytes) else None
     good, bad = np.arange(len(starts)), list[tuple[int, str]]()
-    if whole is None:
-        good, bad, whole = _one_by_one(data, starts, stops, max_line_bytes)
-    blank = len(starts) - len(good) - len(bad)
-    rows = _with_line(whole, source, starts[good] + offset)
-    quarantine = _quarantine(data, starts, stops, bad, source, offset, max_line_bytes)
-    return Parsed(rows, quarantine, len(starts), blank)
+    if plain is None:
+        good, bad, plain = _one_by_one(data, starts, stops, lengths, max_line_bytes)
+    return Parsed.of(records, good, plain, bad, max_line_bytes, source, fields)
 
 
-def _line_bounds(data: bytes) -> tuple[np.ndarray, np.ndarray]:
+def _fits(lengths: np.ndarray, limit: int) -> bool:
+    return not len(lengths) or int(lengths.max()) <= limit
+
+
+def line_bounds(data: bytes) -> tuple[np.ndarray, np.ndarray]:
     """Find where each line starts and stops, newline excluded. Both [lines], int64."""
     view = np.frombuffer(data, dtype=np.uint8)
     stops = np.flatnonzero(view == _NEWLINE)
@@ -73,9 +155,7 @@ def _line_bounds(data: bytes) -> tuple[np.ndarray, np.ndarray]:
     return starts.astype(np.int64), stops.astype(np.int64)
 
 
-def _bulk(
-    data: bytes, starts: np.ndarray, stops: np.ndarray, max_line_bytes: int
-) -> pa.Table | None:
+def _bulk(data: bytes, starts: np.ndarray, stops: np.ndarray) -> pa.Table | None:
     """Parse a block at once; None unless every line is a record beyond doubt.
 
     That every line opens with ``{`` and closes with ``}`` is needed besides as many rows as
@@ -86,7 +166,7 @@ def _bulk(
     if not len(starts):
         return _TEXT.empty_table()
     view = np.frombuffer(data, dtype=np.uint8)
-    if int((stops - starts).max()) > max_line_bytes or int((stops - starts).min()) < 2:
+    if int((stops - starts).min()) < 2:
         return None
     last = stops - 1
     last = last - (view[last] == _RETURN)
@@ -120,7 +200,7 @@ def _records(data: bytes, lines: int) -> pa.Table | None:
 
 
 def _one_by_one(
-    data: bytes, starts: np.ndarray, stops: np.ndarray, max_line_bytes: int
+    data: bytes, starts: np.ndarray, stops: np.ndarray, lengths: np.ndarray, max_line_bytes: int
 ) -> tuple[np.ndarray, list[tuple[int, str]], pa.Table]:
     """Sort the lines of a broken block into records and refused lines.
 
@@ -132,7 +212,7 @@ def _one_by_one(
     tables: list[pa.Table] = []
     lines = [data[a:b].strip(_BLANK) for a, b in zip(starts.tolist(), stops.tolist(), strict=True)]
     for index, line in enumerate(lines):
-        reason = _reason(line, int(stops[index] - starts[index]), max_line_bytes)
+        reason = _reason(line, int(lengths[index]), max_line_bytes)
         if reason is None or (reason == "invalid_json" and _record_after_all(line)):
             likely.append(index)
         elif reason:
@@ -162,10 +242,6 @@ def _bisect(lines: list[bytes], indices: Sequence[int], tables: list[pa.Table]) 
     return _bisect(lines, indices[:middle], tables) + _bisect(lines, indices[middle:], tables)
 
 
-class _Number(str):
-    """A JSON number as its digits: of any length, and yet no text."""
-
-
 def _reason(line: bytes, length: int, max_line_bytes: int) -> str | None:
     """Name why a line is no record; empty for a blank line, None for a likely record."""
     if length > max_line_bytes:
@@ -174,7 +250,7 @@ def _reason(line: bytes, length: int, max_line_bytes: int) -> str | None:
         return ""
     try:
         value = json.loads(
-            line.decode(), object_pairs_hook=_once, parse_int=_Number, parse_float=_Number
+            line.decode(), object_pairs_hook=_once, parse_int=Number, parse_float=Number
         )
     except UnicodeDecodeError:
         return "invalid_utf8"
@@ -208,32 +284,28 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return value
 
 
-def _with_line(text: pa.Table, source: str, offsets: np.ndarray) -> pa.Table:
-    columns = [pc.coalesce(text.column(name), pa.scalar("")) for name in _FIELDS]
-    lines = pa.array(offsets, pa.int64())
-    return pa.table([*columns, pa.repeat(source, len(offsets)), lines], schema=schema.RAW)
+def _with_line(text: pa.Table, source: str, offsets: np.ndarray, fields: Fields) -> pa.Table:
+    names = [name for name, _ in fields.attributes]
+    full = schema.with_attributes(schema.RAW, names)
+    columns = {name: pc.coalesce(text.column(name), pa.scalar("")) for name in (*_FIELDS, *names)}
+    columns["source"] = pa.repeat(source, len(offsets))
+    columns["byte_offset"] = pa.array(offsets, pa.int64())
+    return pa.table([columns[name] for name in full.names], schema=full)
 
 
-def _quarantine(
-    data: bytes,
-    starts: np.ndarray,
-    stops: np.ndarray,
-    bad: list[tuple[int, str]],
-    source: str,
-    offset: int,
-    max_line_bytes: int,
-) -> pa.Table:
+def _quarantine(records: Records, bad: list[tuple[int, str]], source: str, limit: int) -> pa.Table:
     lines = []
     for index, reason in bad:
-        start, stop = int(starts[index]), int(stops[index])
+        start, stop = int(records.starts[index]), int(records.stops[index])
         # The same bytes wherever the input was cut: a cut line holds one byte beyond the limit.
         if reason == "line_too_long":
-            stop = min(stop, start + max_line_bytes + 1)
-        lines.append(data[start : min(stop, start + schema.QUARANTINED_LINE_BYTES)])
+            stop = min(stop, start + limit + 1)
+        stop = min(stop, start + schema.QUARANTINED_LINE_BYTES)
+        lines.append(records.data[start:stop])
     return pa.table(
         [
             pa.repeat(source, len(bad)),
-            pa.array([int(starts[index]) + offset for index, _ in bad], pa.int64()),
+            pa.array([int(records.offsets[index]) for index, _ in bad], pa.int64()),
             pa.array(lines, pa.binary()),
             pa.array([reason for _, reason in bad], pa.string()),
         ],

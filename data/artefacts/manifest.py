@@ -41,6 +41,11 @@ def placement(default: Any) -> Any:
     return field(default=default, metadata={"identity": False})
 
 
+OPTIONAL = {"optional": True}
+"""Metadata of a config field that is recorded only where it differs from its default, so that what
+was made before there was the field keeps its identity."""
+
+
 @dataclass(frozen=True)
 class Counts:
     """How many rows came in and where each went; adding two adds every number."""
@@ -256,9 +261,9 @@ def _parse(value: Any) -> Manifest:
 
 
 def config_dict(config: Any) -> dict[str, Any]:
-    """Return the resolved config as plain values, every field."""
+    """Return the resolved config as plain values, every field but ``OPTIONAL`` ones not set."""
     resolved: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config), default=str))
-    return resolved
+    return {name: value for name, value in resolved.items() if name not in _unset(config)}
 
 
 def identify(config: Any, **inputs: Any) -> dict[str, Any]:
@@ -272,11 +277,22 @@ def identity_digest(identity: dict[str, Any]) -> str:
     return digest_bytes(json.dumps(identity, sort_keys=True).encode())
 
 
+def _unset(config: Any) -> set[str]:
+    """Name the optional fields that have their default."""
+    defaults = {
+        item.name: [] if item.default is dataclasses.MISSING else item.default
+        for item in dataclasses.fields(config)
+        if item.metadata.get("optional")
+    }
+    return {name for name, default in defaults.items() if getattr(config, name) == default}
+
+
 def _without_placement(config: Any) -> dict[str, Any]:
     chosen: dict[str, Any] = {}
+    unset = _unset(config)
     for item in dataclasses.fields(config):
         value = getattr(config, item.name)
-        if item.metadata.get("identity", True):
+        if item.metadata.get("identity", True) and item.name not in unset:
             if dataclasses.is_dataclass(value):
                 own = getattr(value, "recorded", None)
                 value = _without_placement(value) if own is None else own

@@ -3,9 +3,12 @@
 Pure: no I/O, no Dask. Every stage reads and writes tables of these schemas only.
 """
 
+import re
+from collections.abc import Sequence
+
 import pyarrow as pa
 
-from data.errors import SchemaError
+from data.errors import ConfigError, SchemaError
 
 SPLITS = ("train", "validation", "test")
 
@@ -87,6 +90,33 @@ REASONS = (
     "line_too_long",
 )
 """Why a line went to quarantine."""
+
+FORM_REASONS = ("wrong_columns", "invalid_csv", "invalid_dict")
+"""Why a row of a table or a Python dictionary did, besides."""
+
+_ATTRIBUTE = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+_OWN = {*CLEAN.names, *SUBSET.names}
+
+
+def check_attributes(names: Sequence[str], flag: str = "--attributes") -> None:
+    """Check the names of attributes.
+
+    Raises:
+        ConfigError: one is no name of letters, digits and ``_``, a column of ours or there twice.
+    """
+    for place, name in enumerate(names):
+        if not _ATTRIBUTE.fullmatch(name):
+            hint = "give a column another name with --columns"
+            raise ConfigError(flag, "names of letters, digits and _", repr(name), hint)
+        if name in _OWN:
+            raise ConfigError(flag, f"names other than {', '.join(sorted(_OWN))}", name)
+        if name in names[:place]:
+            raise ConfigError(flag, "each name once", f"{name} twice")
+
+
+def with_attributes(schema: pa.Schema, names: Sequence[str]) -> pa.Schema:
+    """Return a schema with a column of text an attribute behind its own."""
+    return pa.schema([*schema, *(_required(name, pa.string()) for name in names)])
 
 
 def check(table: pa.Table | pa.RecordBatch, schema: pa.Schema, where: str) -> None:

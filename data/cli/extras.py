@@ -13,6 +13,7 @@ from data.errors import ExtraError
 _EXTRA_OF = {
     **dict.fromkeys(("s3fs", "aiobotocore", "botocore"), "s3"),
     "pycld2": "languages",
+    **{"gcsfs": "gs", "adlfs": "az", "huggingface_hub": "hf"},
     **dict.fromkeys(
         ("torch", "transformers", "trl", "peft", "accelerate", "tokenizers", "safetensors",
          "matplotlib", "optuna", "bm25s"), "train",

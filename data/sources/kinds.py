@@ -6,14 +6,19 @@ file counts as another kind only where most of what is seen of it cannot be JSON
 
 import ast
 import codecs
+import csv
+import io
+import itertools
 import json
 import re
 import shlex
 import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 LINES = "JSON lines"
+Form = Literal["lines", "dicts", "objects", "table", "parquet", "arrow", ""]
 _TO_LINES = "import sys, json, {0}; [print(json.dumps(row)) for row in {1}]"
 _CSV = 'python3 -c "' + _TO_LINES.format("csv", "csv.DictReader(sys.stdin{})") + '"'
 _DICTS = 'python3 -c "' + _TO_LINES.format("ast", "map(ast.literal_eval, sys.stdin)") + '"'
@@ -21,6 +26,12 @@ _TABLE = (
     "python3 -c \"import sys, io, pandas; pandas.read_{}(io.BytesIO(sys.stdin.buffer.read()))"
     ".to_json(sys.stdout, orient='records', lines=True)\""
 )  # fmt: skip
+_DICT_LIST = (
+    'python3 -c "import sys, ast, json; '
+    '[print(json.dumps(row)) for row in ast.literal_eval(sys.stdin.read())]"'
+)
+_ARRAYS = "jq -c '.[] | {uid: (.[0] | tostring), title: .[1], content: .[2]}'"
+_SEPARATORS = {",": "CSV", "\t": "tab-separated", ";": "CSV with semicolons", "|": "CSV with bars"}
 _FETCH = "fetch the file itself again"
 
 _MAGIC = (
@@ -32,10 +43,31 @@ _MAGIC = (
     (b"\x04\x22\x4d\x18", "lz4", "lz4 -dc"),
     (b"PAR1", "Parquet", _TABLE.format("parquet")),
     (b"ARROW1\x00", "an Arrow file", _TABLE.format("feather")),
+    (b"\xff\xff\xff\xff", "an Arrow stream", ""),
     (b"\xff\xfe\x00\x00", "UTF-32", "iconv -f UTF-32 -t UTF-8"),
     (b"\x00\x00\xfe\xff", "UTF-32", "iconv -f UTF-32 -t UTF-8"),
     (b"\xff\xfe", "UTF-16", "iconv -f UTF-16 -t UTF-8"),
     (b"\xfe\xff", "UTF-16", "iconv -f UTF-16 -t UTF-8"),
+)
+_FORMS: dict[str, Form] = {
+    "Parquet": "parquet", "an Arrow file": "arrow", "an Arrow stream": "arrow",
+}  # fmt: skip
+_OTHERS = (
+    (
+        b"SQLite format 3\0",
+        "an SQLite database",
+        "write a table of it as CSV: sqlite3 -csv -header FILE 'select * from TABLE'",
+    ),
+    (b"\x80\x02", "a Python pickle", "write it as Parquet with the program that made it"),
+    (b"\x80\x03", "a Python pickle", "write it as Parquet with the program that made it"),
+    (b"\x80\x04", "a Python pickle", "write it as Parquet with the program that made it"),
+    (b"\x80\x05", "a Python pickle", "write it as Parquet with the program that made it"),
+    (b"\xd0\xcf\x11\xe0", "an old Office document", "save its table as CSV in UTF-8"),
+    (b"7z\xbc\xaf\x27\x1c", "a 7z archive", "unpack it first: 7z x"),
+    (b"Rar!", "a rar archive", "unpack it first: unrar x"),
+    (b"%PDF", "a PDF document", "export the catalogue as CSV or JSON"),
+    (b"Obj\x01", "Avro", "write it as Parquet"),
+    (b"ORC", "ORC", "write it as Parquet"),
 )
 _TAR, _TAR_AT = b"ustar", 257
 _MARK = b"\xef\xbb\xbf"
@@ -62,6 +94,12 @@ class Kind:
     """What to do where no command turns it into lines."""
     record: dict[str, Any] | None = None
     """The first record, where there is one."""
+    form: Form = ""
+    """How its records are read, where they can be; empty for any other file."""
+    separator: str = ""
+    """Of the columns of a table; of lines, the byte behind them that is no newline."""
+    encoding: str = ""
+    """That it seems to be in, where nothing in it says so."""
 
     def hint(
         self, path: str, is_gzip: bool = False, then: str = "", to: str = "lines.jsonl"
@@ -82,33 +120,45 @@ class Kind:
         return f"convert it: {' | '.join(first + filters)} > {to}"
 
 
-def recognise(start: bytes) -> Kind:
+def recognise(start: bytes, separator: str | None = None) -> Kind:
     """Recognise what a file is.
 
     Args:
         start: its first bytes, some 64 KiB, uncompressed where the file is gzip.
+        separator: of the cells, where the file is a table; none: found.
 
     Returns:
         The kind; ``LINES`` where the file is, or may yet be, JSON lines.
     """
-    return no_text(start) or _text(start.removeprefix(_MARK).decode("utf-8", "replace"))
+    return no_text(start) or _text(start.removeprefix(_MARK).decode("utf-8", "replace"), separator)
+
+
+def is_columnar(start: bytes) -> bool:
+    """Whether a file is Parquet or Arrow."""
+    return any(start.startswith(magic) and name in _FORMS for magic, name, _ in _MAGIC)
 
 
 def no_text(start: bytes) -> Kind | None:
     """Recognise a file that is no text in UTF-8, or none of the user's; None for any other."""
     for magic, name, command in _MAGIC:
         if start.startswith(magic):
-            return Kind(name, command)
+            return Kind(name, command, form=_FORMS.get(name, ""))
+    for magic, name, advice in _OTHERS:
+        if start.startswith(magic):
+            return Kind(name, advice=advice)
     if start[_TAR_AT : _TAR_AT + len(_TAR)] == _TAR:
         return Kind("a tar archive", "tar -xOf -")
     # JSON begins with ASCII: every other byte is then 0 in UTF-16 without a mark.
     if start[1:4:2] == b"\0\0" and start[0] and start[2]:
-        return Kind("UTF-16 without its mark", "iconv -f UTF-16LE -t UTF-8")
+        command = "iconv -f UTF-16LE -t UTF-8"
+        return Kind("UTF-16 without its mark", command, encoding="utf-16-le")
     if start[0:4:2] == b"\0\0" and start[1] and start[3]:
-        return Kind("UTF-16 without its mark", "iconv -f UTF-16BE -t UTF-8")
+        command = "iconv -f UTF-16BE -t UTF-8"
+        return Kind("UTF-16 without its mark", command, encoding="utf-16-be")
     begun = start.removeprefix(_MARK).lstrip()
     if begun.startswith(_POINTER):
-        return Kind("the pointer to a large file, not the file", advice="git lfs pull")
+        advice = "fetch it with git lfs pull"
+        return Kind("a pointer to a large file, not the file", advice=advice)
     if _PAGE.match(begun):
         return Kind("a web page or XML", advice=_FETCH)
     if b"\0" in begun and not _OBJECT.search(begun) and not _is_utf8(begun):
@@ -131,15 +181,17 @@ def _is_utf8(start: bytes) -> bool:
     return True
 
 
-def _text(text: str) -> Kind:
+def _text(text: str, separator: str | None) -> Kind:
     begun = text.lstrip()
+    if separator and begun and not begun.startswith(("{", "[")):
+        return _table(begun, separator) or Kind(LINES, form="lines")
     if begun.startswith("{"):
         return _objects(begun)
     if begun.startswith("["):
         return _array(begun)
-    if "{" not in begun[:1_000] and (table := _table(begun)):
+    if table := _table(begun):
         return table
-    return Kind(LINES)
+    return Kind(LINES, form="lines")
 
 
 def _objects(text: str) -> Kind:
@@ -147,18 +199,19 @@ def _objects(text: str) -> Kind:
     lines = _whole_lines(text)
     records = [record for line in lines[:_ENOUGH] if (record := _object(line)) is not None]
     if len(records) == _ENOUGH:
-        return Kind(LINES, record=records[0])
+        return Kind(LINES, record=records[0], form="lines")
     records = [record for line in lines if (record := _object(line)) is not None]
     commas = [record for line in lines if line.endswith(",") and (record := _object(line[:-1]))]
     if len(commas) > len(records):
         command = "sed 's/,[[:space:]]*$//'"
-        return Kind("objects with a comma after each line", command, record=commas[0])
+        name = "objects with a comma after each line"
+        return Kind(name, command, record=commas[0], form="lines", separator=",")
     others = [line for line in lines if _object(line) is None]
     dicts = [record for line in others[:_LOOKED_AT] if (record := _dict(line))]
     if len(dicts) > len(records):
-        return Kind("Python dictionaries, one a line", _DICTS, record=dicts[0])
+        return Kind("Python dictionaries, one a line", _DICTS, record=dicts[0], form="dicts")
     if records and 2 * len(records) >= len(lines):
-        return Kind(LINES, record=records[0])
+        return Kind(LINES, record=records[0], form="lines")
     return _run_together(text)
 
 
@@ -166,48 +219,99 @@ def _run_together(text: str) -> Kind:
     """Recognise objects that do not stand on a line each."""
     try:
         first, end = _DECODER.raw_decode(text)
-    except ValueError:
-        return Kind(LINES)
+    except (ValueError, RecursionError):
+        return Kind(LINES, form="lines")
     gap = re.match(r"\s*", text[end:])
     between = gap[0] if gap else ""
     if text[end + len(between) : end + len(between) + 1] == "{":
         if "\r" in between and "\n" not in between:
-            return Kind("lines that end in a bare CR", r"tr '\r' '\n'", record=first)
+            name = "lines that end in a bare CR"
+            return Kind(name, r"tr '\r' '\n'", record=first, form="lines", separator="\r")
         if "\n" not in between:
-            return Kind("objects without line breaks between them", "jq -c .", record=first)
+            name = "objects without line breaks between them"
+            return Kind(name, "jq -c .", record=first, form="objects")
     if "\n" in text[:end]:
-        return Kind("pretty-printed JSON, an object over several lines", "jq -c .", record=first)
-    return Kind(LINES, record=first)
+        name = "pretty-printed JSON, an object over several lines"
+        return Kind(name, "jq -c .", record=first, form="objects")
+    return Kind(LINES, record=first, form="lines")
 
 
 def _array(text: str) -> Kind:
     """Distinguish one JSON array of records from lines that hold an array each."""
     inner = text[1:].lstrip()
-    lines = _whole_lines(text)
-    is_lines = len(lines) > 1 and all(_json(line) is not _NO_JSON for line in lines[:2])
-    if not inner.startswith("{") or is_lines:
-        return Kind(LINES)
+    begun = inner.lstrip("[ \r\n\t")
+    line, _, rest = text.partition("\n")
+    is_lines = bool(rest.strip()) and not begun.startswith("{") and _json(line) is not _NO_JSON
+    if inner.startswith("[") and not is_lines and not begun.startswith("{"):
+        return Kind("a JSON array of arrays, not of objects", _ARRAYS)
+    if is_lines or "{" not in inner:
+        return Kind(LINES, form="lines")
+    inner = begun
+    if re.match(r"\{\s*'", inner):
+        return Kind("a list of Python dictionaries", _DICT_LIST)
     try:
         first, _ = _DECODER.raw_decode(inner)
-    except ValueError:
+    except (ValueError, RecursionError):
         first = None
-    return Kind("one JSON array", "jq -c '.[]'", record=first)
+    return Kind("one JSON array", "jq -c '.[]'", record=first, form="objects")
 
 
-def _table(text: str) -> Kind | None:
-    """Recognise a table of values with separators, by its header and its second line."""
-    lines = _whole_lines(re.sub(r"\r\n?", "\n", text))
-    if len(lines) < 2:
-        return None
-    for separator, name in ((",", "CSV"), ("\t", "tab-separated"), (";", "CSV with semicolons")):
-        columns = [column.strip().strip('"') for column in lines[0].split(separator)]
-        if len(columns) > 1 and all(columns) and separator in "".join(lines[1:3]):
-            how = "" if separator == "," else f", delimiter={separator!r}".replace("\\t", "\\\\t")
-            more = ", …" if len(columns) > _SHOWN_COLUMNS else ""
-            listed = ", ".join(columns[:_SHOWN_COLUMNS]) + more
-            named = f"a table ({name}) with columns {listed}"
-            return Kind(named, _CSV.format(how), record=dict.fromkeys(columns, ""))
+def holder(start: bytes) -> Kind | None:
+    """Recognise one JSON object that holds all records under a key; None for anything else."""
+    text = start.removeprefix(_MARK).decode("utf-8", "replace")
+    if key := re.match(r'\s*\{\s*"([^"\\]+)"\s*:\s*\[\s*\{', text):
+        name = f"one JSON object that holds its records in {key[1]!r}"
+        return Kind(name, f"jq -c '.\"{key[1]}\"[]'")
+    if re.match(r'\s*\{\s*"[^"\\]+"\s*:\s*\{\s*"', text):
+        return Kind("one JSON object that holds a record a key", "jq -c '.[]'")
+    if _holds_columns(text):
+        return Kind("one JSON object that holds a column a key", _TABLE.format("json"))
     return None
+
+
+def _holds_columns(text: str) -> bool:
+    """Whether text is one object of lists that are all of the same length, or too long to say."""
+    record = _object(text.strip())
+    if record is None:
+        return bool(re.match(r'\s*\{\s*"[^"\\]+"\s*:\s*\[', text)) and "}" not in text
+    lengths = {len(value) if isinstance(value, list) else 0 for value in record.values()}
+    return len(lengths) == 1 and 0 not in lengths and len(record) > 1
+
+
+def _table(text: str, stated: str | None = None) -> Kind | None:
+    """Recognise a table of values with separators, by its header and its first rows.
+
+    Of the separators that most rows have as often as the header, the one with the most columns.
+    """
+    if re.match(r"sep=.\r?\n", text):
+        return Kind("a table behind a line for Excel", advice="take that off: tail -n +2")
+    tables = []
+    for separator, name in {stated: "stated"}.items() if stated else _SEPARATORS.items():
+        rows = _rows(text, separator)
+        columns = [column.strip() for column in rows[0]] if rows else []
+        alike = sum(len(row) == len(columns) for row in rows[1:])
+        if len(columns) > 1 and all(columns) and (stated or 2 * alike > len(rows) - 1):
+            tables.append((len(columns), separator, name, columns))
+    if not tables:
+        return None
+    _, separator, name, columns = max(tables, key=lambda table: table[0])
+    how = "" if separator == "," else f", delimiter={separator!r}".replace("\\t", "\\\\t")
+    more = ", …" if len(columns) > _SHOWN_COLUMNS else ""
+    listed = ", ".join(columns[:_SHOWN_COLUMNS]) + more
+    named = f"a table ({name}) with columns {listed}"
+    record = dict.fromkeys(columns, "")
+    return Kind(named, _CSV.format(how), record=record, form="table", separator=separator)
+
+
+def _rows(text: str, separator: str) -> list[list[str]]:
+    """Return the first rows of a table; the last, which may be cut, only where it is alone."""
+    rows: list[list[str]] = []
+    reader = csv.reader(io.StringIO(text, newline=None), delimiter=separator)
+    try:
+        rows.extend(itertools.islice((row for row in reader if row), _LOOKED_AT + 1))
+    except csv.Error:  # a cell beyond its limit
+        return []
+    return rows[:_LOOKED_AT] if len(rows) > _LOOKED_AT or text.endswith("\n") else rows[:-1]
 
 
 def _whole_lines(text: str) -> list[str]:
@@ -247,19 +351,27 @@ _ALIASES = {
 }
 
 
+def to_columns(names: Iterable[str]) -> dict[str, str] | None:
+    """Guess which of a record's own fields are ours; None where one has no likely name."""
+    lower = {str(name).lower(): str(name) for name in reversed(list(names))}
+    theirs = {
+        ours: next((lower[name] for name in likely if name in lower), None)
+        for ours, likely in _ALIASES.items()
+    }
+    columns = {ours: name for ours, name in theirs.items() if name is not None}
+    return columns if len(columns) == len(_ALIASES) else None
+
+
 def to_fields(record: dict[str, Any]) -> str | None:
     """Return the jq filter that renames a record's own fields to ours.
 
     Returns:
         The filter; empty where the fields are ours already, None where they cannot be guessed.
     """
-    lower = {str(name).lower(): str(name) for name in reversed(record)}
-    values = {}
-    for ours, names in _ALIASES.items():
-        theirs = next((lower[name] for name in names if name in lower), None)
-        if theirs is None:
-            return None
-        values[ours] = _as_text(theirs, record)
+    columns = to_columns(record)
+    if columns is None:
+        return None
+    values = {ours: _as_text(theirs, record) for ours, theirs in columns.items()}
     if all(value == f".{ours}" for ours, value in values.items()):
         return ""
     return "jq -c '{" + ", ".join(f"{ours}: {value}" for ours, value in values.items()) + "}'"

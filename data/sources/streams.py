@@ -1,23 +1,38 @@
-"""Files of users as bytes: local or at an fsspec URL, plain or gzip.
+"""Files of users as bytes: local or at an fsspec URL, plain, compressed, or members of an archive.
 
 The one place that distinguishes a fault of the file from one of the network or the machine: only
 the first is a SourceError, so that work already done is kept after the others.
 """
 
+import bz2
 import contextlib
 import gzip
 import io
+import logging
+import lzma
 import os
 import posixpath
 import stat
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import IO, Any
 
 from data.artefacts.folder import Folder
 from data.console import first_line
 from data.errors import NetworkError, SourceError
+from data.sources import archives
+
+log = logging.getLogger("catalogue")
 
 GZIP = b"\x1f\x8b"
+_COMPRESSED = (
+    (GZIP, "gz"),
+    *((b"BZh%d1AY&SY" % level, "bz2") for level in range(1, 10)),
+    (b"\xfd7zXZ\x00", "xz"),
+    (b"\x28\xb5\x2f\xfd", "zst"),
+)
+_NAMES = {"gz": "gzip", "bz2": "bzip2", "xz": "xz", "zst": "Zstandard"}
 _MIB = 2**20
 _CLIENTS = {"aiobotocore", "aiohttp", "botocore", "httpx", "requests", "urllib3"}
 
@@ -74,9 +89,55 @@ def _check_regular(url: str, path: str) -> None:
         raise SourceError(url, "a file", "a pipe or device", hint)
 
 
+@dataclass(frozen=True)
+class Limits:
+    """How far compressed bytes may expand."""
+
+    max_ratio: int
+    """Uncompressed bytes a stored one at most, beyond the first ``free``."""
+    hint: str
+    """What to do where a sound file expands further."""
+    free: int = 16 * _MIB
+    """Bytes that may come of any file."""
+
+
+def compression(start: bytes) -> str | None:
+    """Recognise a compressed stream by its first bytes: gz, bz2, xz or zst."""
+    return next((kind for magic, kind in _COMPRESSED if start.startswith(magic)), None)
+
+
+@contextlib.contextmanager
+def open_packed(
+    url: str, packing: Sequence[str], limits: Limits
+) -> Iterator[tuple[IO[bytes], Callable[[], int]]]:
+    """Open what is inside a file, to be read in order.
+
+    Args:
+        url: of the stored file.
+        packing: layers from the outside in: a compression, or ``archives.step`` of a member.
+        limits: of compressed layers.
+
+    Yields:
+        The bytes, and what returns how many stored ones, or of a member its own, are read so far.
+
+    Raises:
+        SourceError: a layer is damaged or expands beyond the limits.
+    """
+    with open_url(url) as stored, contextlib.ExitStack() as stack:
+        stream: Any = stored
+        tell = stored.tell
+        for step in packing:
+            if step in _NAMES:
+                stream = Unpacked(stream, url, step, limits)
+            else:
+                stream = stack.enter_context(archives.open_member(stream, url, step, limits))
+                tell = stream.tell
+        yield stream, tell
+
+
 def gunzip(
     stored: IO[bytes], url: str, max_ratio: int, hint: str, free: int = 16 * _MIB
-) -> "Gunzipped":
+) -> "Unpacked":
     """Decompress a gzip stream, members one after the other, within a bound.
 
     Args:
@@ -86,23 +147,38 @@ def gunzip(
         hint: what to do where a sound file expands further.
         free: bytes that may come of any file.
     """
-    return Gunzipped(stored, url, max_ratio, hint, free)
+    return Unpacked(stored, url, "gz", Limits(max_ratio, hint, free))
 
 
-class Gunzipped(io.RawIOBase):
-    """The uncompressed bytes of a gzip stream; reading raises SourceError for a bad stream."""
-
-    def __init__(self, stored: IO[bytes], url: str, max_ratio: int, hint: str, free: int) -> None:
+def _decompress(stored: IO[bytes], kind: str) -> Any:
+    if kind == "gz":
         from isal import igzip
 
-        self._stored, self._url = stored, url
-        self._max_ratio, self._hint, self._free = max_ratio, hint, free
-        self._stream = igzip.GzipFile(fileobj=stored)
+        return igzip.GzipFile(fileobj=stored)
+    if kind == "bz2":
+        return bz2.BZ2File(stored)
+    if kind == "xz":
+        return lzma.LZMAFile(stored)
+    import pyarrow as pa
+
+    return pa.CompressedInputStream(pa.PythonFile(stored, mode="r"), "zstd")
+
+
+class Unpacked(io.RawIOBase):
+    """The uncompressed bytes of a stream; reading raises SourceError for a bad stream."""
+
+    def __init__(self, stored: IO[bytes], url: str, kind: str, limits: Limits) -> None:
+        self._stored, self._url, self._kind, self._limits = stored, url, kind, limits
+        self._stream = _decompress(stored, kind)
         self._produced = 0
 
     def readable(self) -> bool:
         """Whether this can be read: always."""
         return True
+
+    def tell(self) -> int:
+        """Return how many bytes were read."""
+        return self._produced
 
     def readinto(self, buffer: Any) -> int:
         """Fill a buffer.
@@ -111,16 +187,69 @@ class Gunzipped(io.RawIOBase):
             SourceError: the stream is cut short or damaged, or expands beyond the bound.
             OSError: the machine or the network failed.
         """
+        count = self._fill(buffer)
+        self._produced += count
+        if self._produced > self._limits.free + self._limits.max_ratio * self._stored.tell():
+            ratio = self._limits.max_ratio
+            expected = f"a stream of {_NAMES[self._kind]} that expands at most {ratio}-fold"
+            size = f"{self._produced:,} bytes from {self._stored.tell():,}"
+            raise SourceError(self._url, expected, size, self._limits.hint)
+        return count
+
+    def _fill(self, buffer: Any) -> int:
         from isal import igzip_lib
 
         try:
+            if type(self._stream) is gzip.GzipFile:
+                # One read at a time: a fault further on keeps back nothing before it.
+                piece = self._stream.read1(len(buffer))
+                buffer[: len(piece)] = piece
+                return len(piece)
             count: int = self._stream.readinto(buffer)
-        except (EOFError, gzip.BadGzipFile, igzip_lib.IsalError) as error:
-            expected = "a whole gzip stream"
-            raise SourceError(self._url, expected, str(error), "fetch it again") from error
-        self._produced += count
-        if self._produced > self._free + self._max_ratio * self._stored.tell():
-            expected = f"a gzip stream that expands at most {self._max_ratio}-fold"
-            size = f"{self._produced:,} bytes from {self._stored.tell():,}"
-            raise SourceError(self._url, expected, size, self._hint)
-        return count
+            return count
+        except (gzip.BadGzipFile, EOFError) as error:
+            if self._kind != "gz":
+                raise self._damaged(error) from error
+            if type(self._stream) is not gzip.GzipFile:
+                self._read_again(error)
+                return self._fill(buffer)
+            if not (self._produced and "Not a gzipped file" in str(error)):
+                raise self._damaged(error) from error
+            # As gzip -d does: what follows a whole stream is no part of it.
+            log.warning("%s: left out what follows its gzip stream", self._url)
+            self._stream = io.BytesIO()
+            return 0
+        except (zlib.error, lzma.LZMAError, igzip_lib.IsalError) as error:
+            raise self._damaged(error) from error
+        except OSError as error:
+            # Faults of the data are plain OSErrors; those of the machine have a number or a kind.
+            if error.errno is not None or type(error) is not OSError:
+                raise
+            raise self._damaged(error) from error
+
+    def _read_again(self, error: Exception) -> None:
+        """Read with Python's own gzip: isal keeps back what came before bytes that are no gzip.
+
+        Raises:
+            SourceError: the stored bytes cannot be read again.
+        """
+        if not self._stored.seekable():
+            raise self._damaged(error) from error
+        self._stored.seek(0)
+        self._stream = gzip.GzipFile(fileobj=self._stored)
+        left = self._produced
+        while left:
+            left -= len(self._stream.read(min(left, _MIB)))
+
+    def _damaged(self, error: Exception) -> SourceError:
+        expected = f"a whole {_NAMES[self._kind]} stream"
+        return SourceError(self._url, expected, first_line(error), "fetch it again")
+
+
+def read_exactly(stream: IO[bytes], size: int) -> bytes:
+    """Read so many bytes, or fewer at the end."""
+    pieces: list[bytes] = []
+    while size and (piece := stream.read(size)):
+        pieces.append(piece)
+        size -= len(piece)
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)

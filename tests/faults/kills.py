@@ -1,6 +1,7 @@
 """``python -m tests.faults.kills``: kill -9 a cleaning run at random moments, go on, compare.
 
-Rounds take turns with plain and gzip input, and with what is killed: the driver alone, one worker
+Rounds take turns with the forms of the input (JSON lines plain and gzip, an array, CSV, Parquet),
+and with what is killed: the driver alone, one worker
 alone, the whole process group. A run whose worker was killed must itself finish; after any other
 kill the same command is typed again at once, while workers of the killed driver may still live.
 Then every data file must be byte for byte that of an uninterrupted run, the counts the same, no
@@ -22,11 +23,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+import pyarrow.csv as csv
+import pyarrow.json as pj
+import pyarrow.parquet as pq
 
 from data import console
 from tests.faults.cleaning import command, counts, digests, expect, parts, synthesize
 
-SOURCES = ("kills-{rows}.json", "kills-{rows}.json.gz")
+SOURCES = (
+    "kills-{rows}.json", "kills-{rows}.json.gz", "kills-{rows}-array.json", "kills-{rows}.csv",
+    "kills-{rows}.parquet",
+)  # fmt: skip
 KINDS = ("driver", "worker", "group")
 ORPHANED = 20.0
 PATIENCE = 300.0
@@ -113,11 +120,27 @@ def play(words: list[str], reference: Path, out: Path, kind: str, within: float)
     return told
 
 
+def invent(raw: Path, rows: int) -> None:
+    """Invent a raw file of the form that its name says, unless an earlier run left it."""
+    if raw.suffix in (".json", ".gz") and "array" not in raw.name:
+        synthesize(raw, f"--rows={rows}", "--broken_share=0.002")
+        return
+    if raw.exists():
+        return
+    plain = raw.with_name(f"kills-{rows}-plain.json")
+    synthesize(plain, f"--rows={rows}")
+    if raw.suffix == ".json":
+        raw.write_bytes(b"[" + plain.read_bytes().strip().replace(b"\n", b",\n") + b"]\n")
+        return
+    table = pj.read_json(plain).select(["uid", "title", "content"])
+    csv.write_csv(table, raw) if raw.suffix == ".csv" else pq.write_table(table, raw)
+
+
 def prepare(options: argparse.Namespace, name: str) -> tuple[list[str], Path, Path, float]:
     """Invent a file and clean it once without a kill: the words, folders and seconds."""
     raw = options.work / name.format(rows=options.rows)
-    synthesize(raw, f"--rows={options.rows}", "--broken_share=0.002")
-    reference, out = options.work / f"whole-{raw.suffix[1:]}", options.work / "killed"
+    invent(raw, options.rows)
+    reference, out = options.work / f"whole-{raw.name}", options.work / "killed"
     words = (f"--block_bytes={options.block_bytes}", f"--workers={options.workers}")
     shutil.rmtree(reference, ignore_errors=True)
     began = time.perf_counter()
@@ -138,8 +161,8 @@ def main() -> None:
     prepared = [prepare(options, name) for name in SOURCES]
     told = []
     for number in range(options.rounds):
-        words, reference, out, seconds = prepared[number % 2]
-        each = play(words, reference, out, KINDS[number // 2 % 3], seconds)
+        words, reference, out, seconds = prepared[number % len(prepared)]
+        each = play(words, reference, out, KINDS[number // len(prepared) % 3], seconds)
         told.append(each)
         console.say(f"round {number + 1}: {Path(each.form).name}, {each.kind} killed after "
                 f"{each.at:.2f} s with {each.done} parts: the same files in the end")  # fmt: skip

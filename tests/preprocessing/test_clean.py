@@ -31,7 +31,8 @@ from preprocessing.clean import (
     verify_part,
 )
 from preprocessing.config import CleanConfig, RowRules
-from preprocessing.source import cut_stream, find
+from preprocessing.files import find
+from preprocessing.source import cut_stream
 from tests import killing
 from tests.builders import (
     KEPT,
@@ -287,6 +288,27 @@ def test_output_of_another_config_is_refused_by_field_and_replaced_when_asked(
     assert list_parts(Folder(str(out))) == ["part-00000.parquet"]
 
 
+def test_attributes_stand_repaired_behind_the_columns_and_nothing_else_changes(
+    tmp_path: Path, clean: Callable[..., int]
+) -> None:
+    lines = [raw_line(str(i), content="Bright and small and green.", brand=" Black &amp; Decker ",
+                      price=9.5 if i % 2 else None) for i in range(4)]  # fmt: skip
+    source = write_raw(tmp_path / "trn.json", lines)
+    for name, words in (("with", ("--attributes=[brand, price]",)), ("without", ())):
+        assert clean(source, tmp_path / name, *words) == 0
+    table = pq.read_table(tmp_path / "with" / "part-00000.parquet")
+    names = ["brand", "price"]
+    assert table.schema.remove_metadata() == schema.with_attributes(schema.CLEAN, names)
+    assert set(table.column("brand").to_pylist()) == {"Black & Decker"}
+    assert sorted(table.column("price").to_pylist()) == ["", "", "9.5", "9.5"]
+    plain = pq.read_table(tmp_path / "without" / "part-00000.parquet")
+    assert table.select(schema.CLEAN.names).equals(plain)
+    one, two = (manifest.read(Folder(str(tmp_path / name))) for name in ("with", "without"))
+    assert one.config["attributes"] == one.identity["attributes"] == names
+    optional = {"preset", "columns", "attributes", "encoding", "delimiter"}
+    assert not optional & (two.config.keys() | two.identity.keys())
+
+
 # Bad input -------------------------------------------------------------------------------------
 
 
@@ -324,8 +346,8 @@ def make_bad_source(kind: str, folder: Path, lines: list[bytes]) -> Path:
             path.write_bytes(b'{"uid": "1", "title": "", "content": "c"}\n' * 5)
         case "a picture":
             path.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 40)
-        case "UTF-16":
-            path.write_bytes(b"\n".join(lines).decode().encode("utf-16"))
+        case "UTF-16 without its mark":
+            path.write_bytes(b"\n".join(lines).decode().encode("utf-16-le"))
     return path
 
 
@@ -333,15 +355,18 @@ def make_bad_source(kind: str, folder: Path, lines: list[bytes]) -> Path:
     ("kind", "found"),
     [
         ("missing", "expected a file or folder, found none"),
-        ("empty", "expected JSON lines, found an empty file"),
-        ("empty gzip", "expected JSON lines, found no line"),
+        ("empty", "expected records, found an empty file"),
+        ("empty gzip", "expected records, found none"),
         ("directory of other things", "found notes.txt"),
         ("truncated gzip", "expected a whole gzip stream"),
         ("only blank lines", "expected rows that pass the rules, found none of 3"),
-        ("only the mark", "expected JSON lines, found no line"),
+        ("only the mark", "expected records, found none"),
         ("no row left", "expected rows that pass the rules, found none of 5"),
-        ("a picture", "expected JSON lines, found binary data"),
-        ("UTF-16", "expected JSON lines, found UTF-16; convert it: iconv -f UTF-16 -t UTF-8"),
+        ("a picture", "expected records, found binary data"),
+        (
+            "UTF-16 without its mark",
+            "found UTF-16 without its mark; state it: --encoding utf-16-le",
+        ),
     ],
 )
 def test_bad_input_ends_in_one_message_and_leaves_no_output(
@@ -361,29 +386,30 @@ def test_bad_input_ends_in_one_message_and_leaves_no_output(
     [
         (
             {"asin": "1", "title": "t", "description": ["c"]},
-            "fields asin, title, description; convert it: gzip -dc PATH | jq -c '{uid: .asin",
+            "name them with --columns '{uid: asin, title: title, content: description}'",
         ),
         (
             {"uid": 7, "title": "t", "content": "c"},
-            "fields uid, title, content; convert it: gzip -dc PATH | jq -c '{uid: (.uid // ",
+            "lists of texts are read with --columns '{uid: uid, title: title, content: content}'",
         ),
-        ({"a": 1}, "the fields a: rename or fill those that are meant by uid, title and content"),
+        ({"a": 1}, 'found a in the first records, such as {"a": 1}; name those that are ours with'),
     ],
 )
-def test_records_with_other_fields_are_told_with_the_command_that_renames_them(
+def test_records_with_other_fields_are_told_with_the_flag_that_names_them(
     tmp_path: Path, clean: Callable[..., int], capsys: Any, line: Any, mend: str, share: str
 ) -> None:
     path = tmp_path / "trn.json.gz"
     path.write_bytes(gzip.compress(json.dumps(line).encode() + b"\n") * 9)
     assert clean(path, tmp_path / "clean", f"--max_quarantined_share={share}") == 1
     told = told_in_one_message(capsys)
-    assert mend.replace("PATH", str(path)) in told
+    assert mend in told
+    assert str(path) in told
     assert len(told.splitlines()) == 1
     assert "--max_quarantined_share" not in told
     assert "--rules" not in told
 
 
-def test_lines_in_another_encoding_are_told_with_the_command_that_converts_them(
+def test_lines_in_another_encoding_are_told_with_the_flag_that_states_it(
     tmp_path: Path, clean: Callable[..., int], capsys: Any
 ) -> None:
     path = tmp_path / "trn.json"
@@ -391,7 +417,9 @@ def test_lines_in_another_encoding_are_told_with_the_command_that_converts_them(
     path.write_bytes(b"\n".join([*good, good[0].replace(b"Bright", b"Gr\xfcn")]))
     assert clean(path, tmp_path / "clean") == 1
     told = told_in_one_message(capsys)
-    assert f"iconv -f WINDOWS-1252 -t UTF-8 < {path} > lines.jsonl\n" in told
+    assert "they are no UTF-8; state what they are: --encoding windows-1252\n" in told
+    assert clean(path, tmp_path / "clean", "--encoding=windows-1252") == 0
+    assert read(tmp_path / "clean")[-1]["content"].startswith("Grün and")
 
 
 def test_after_a_time_out_of_the_network_the_same_command_goes_on(

@@ -1,13 +1,19 @@
 """Cleaning on a cluster, from S3 to S3: the README's own commands, and one worker lost midway."""
 
+import functools
 import http.client
+import http.server
+import io
+import lzma
 import os
 import re
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -16,6 +22,7 @@ import pytest
 
 from data.__main__ import main as data
 from preprocessing.__main__ import main
+from tests.builders import digest_files, raw_lines
 
 for needed in ("moto", "flask", "flask_cors", "s3fs"):
     pytest.importorskip(needed)
@@ -149,3 +156,80 @@ def test_a_cluster_that_loses_a_worker_writes_to_s3_what_a_local_run_writes(
     assert {key.removeprefix("clean/") for key in keys(request, "clean/")} == expected
     for file in expected - {"manifest.json"}:
         assert request("GET", f"/bucket/clean/{file}") == (local / file).read_bytes(), file
+
+
+FORMS = {
+    "array.json": b"[" + b", ".join(raw_lines(200)[10:]) + b"]",
+    "lines.zip": b"",
+    "table.csv.xz": lzma.compress(
+        b"uid,title,content\n" + b"".join(b"%d,Lamp,Bright and small.\n" % i for i in range(90))
+    ),
+}
+KEEP = ("--rules.content_min=0", "--rules.content_max=null", "--max_quarantined_share=0.1")
+
+
+def zipped(payload: bytes) -> bytes:
+    sink = io.BytesIO()
+    with zipfile.ZipFile(sink, "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("trn.json", payload)
+    return sink.getvalue()
+
+
+FORMS["lines.zip"] = zipped(b"\n".join(raw_lines(200)))
+
+
+def test_other_forms_on_s3_give_what_they_give_on_disk(
+    s3: tuple[Request, dict[str, str]], tmp_path: Path, scheduler: str
+) -> None:
+    request, env = s3
+    for name, payload in FORMS.items():
+        (tmp_path / name).write_bytes(payload)
+        local, remote = tmp_path / f"{name}-local", tmp_path / f"{name}-s3"
+        words = (*KEEP, "--block_bytes=5000")
+        here = f"--scheduler={scheduler}"
+        assert main(["clean", f"--source={tmp_path / name}", f"--out={local}", here, *words]) == 0
+        request("PUT", f"/bucket/raw/{name}", payload)
+        command = [sys.executable, "-m", "preprocessing", "clean", "--workers=1", *words,
+                   f"--source=s3://bucket/raw/**/{name}", f"--out={remote}"]  # fmt: skip
+        subprocess.run(command, env=env, check=True, timeout=PATIENCE, capture_output=True)
+        assert digest_files(remote) == digest_files(local)
+
+
+class Ranged(http.server.SimpleHTTPRequestHandler):
+    """A file server that can send a part of a file."""
+
+    def do_GET(self) -> None:
+        payload = Path(self.translate_path(self.path)).read_bytes()
+        asked = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
+        start, stop = 0, len(payload)
+        if asked:
+            start, stop = int(asked[1]), min(int(asked[2] or stop) + 1, stop)
+        self.send_response(206 if asked else 200)
+        if asked:
+            self.send_header("Content-Range", f"bytes {start}-{stop - 1}/{len(payload)}")
+        self.send_header("Accept-Ranges", "bytes")
+        self.send_header("Content-Length", str(stop - start))
+        self.end_headers()
+        self.wfile.write(payload[start:stop])
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_files_behind_http_give_what_they_give_on_disk(
+    name: str, tmp_path: Path, scheduler: str
+) -> None:
+    (tmp_path / name).write_bytes(FORMS[name])
+    handler = functools.partial(Ranged, directory=str(tmp_path))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/{name}"
+        found = {}
+        for source in (str(tmp_path / name), url):
+            out = tmp_path / f"out-{len(found)}"
+            words = (f"--out={out}", f"--scheduler={scheduler}", "--block_bytes=5000", *KEEP)
+            assert main(["clean", f"--source={source}", *words]) == 0
+            found[source] = digest_files(out)
+        server.shutdown()
+    assert found[url] == found[str(tmp_path / name)]

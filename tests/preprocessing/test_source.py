@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 
 from data.artefacts.folder import Folder
 from data.errors import NetworkError, SourceError
-from preprocessing import source
+from preprocessing import files
+from preprocessing.files import find
 from preprocessing.parse import parse_lines
-from preprocessing.source import Lines, cut_stream, find, ranges, read_gzip, read_lines
+from preprocessing.source import Lines, cut_stream, ranges, read_lines, read_packed
 from tests.builders import raw_lines
 
 MARK = b"\xef\xbb\xbf"
@@ -187,13 +188,13 @@ def test_a_folder_is_read_whatever_the_case_of_its_endings_and_what_is_left_out_
     assert told == f"{tmp_path}: left out {', '.join(other[:5])} and 2 more"
 
 
-@pytest.mark.parametrize("ending", [".json.bz2", ".JSONL.XZ", ".json.zst", ".ndjson.zip"])
+@pytest.mark.parametrize("ending", [".json.lz4", ".JSONL.7Z", ".csv.rar", ".xlsx"])
 def test_a_file_of_records_packed_in_another_way_is_not_left_out_in_silence(
     ending: str, tmp_path: Path
 ) -> None:
     for name in ("a.json", f"e{ending}"):
         (tmp_path / name).write_bytes(b"{}\n")
-    with pytest.raises(SourceError, match=f"plain or gzip files, found e{ending}; unpack it"):
+    with pytest.raises(SourceError, match=f"files that can be read, found e{ending}; unpack it"):
         find(str(tmp_path))
 
 
@@ -249,17 +250,17 @@ def test_a_source_in_memory_is_found_and_read() -> None:
     [
         (None, "none.json", "expected a file or folder, found none"),
         (None, "no*.json", "expected at least one file"),
-        (b"", "a.json", "expected JSON lines, found an empty file"),
+        (b"", "a.json", "expected records, found an empty file"),
         (
             b"x",
             "",
-            "expected files that end in .json, .jsonl, .ndjson, .json.gz, .jsonl.gz, .ndjson.gz, "
-            "found other.txt",
+            "expected files that end in .json, .jsonl, .ndjson, .csv, .tsv, .parquet, .arrow, "
+            ".feather, .zip or .tar, compressed or not, found other.txt",
         ),
         (
-            "{}".encode("utf-16"),
+            "{}\n{}".encode("utf-16-be"),
             "a.json",
-            "expected JSON lines, found UTF-16; convert it: iconv -f UTF-16 -t UTF-8 < ",
+            "expected records, found UTF-16 without its mark; state it: --encoding utf-16-be",
         ),
     ],
 )
@@ -294,7 +295,7 @@ def test_gzip_gives_the_blocks_of_the_plain_bytes(tmp_path: Path, members: int, 
     path = tmp_path / "a.json.gz"
     path.write_bytes(b"".join(gzip.compress(data[a:b]) for a, b in ranges(len(data), size)))
     [file] = find(str(path))
-    found = list(read_gzip(file, block, 10**6, 200))
+    found = list(read_packed(file, block, 10**6, 200))
     assert [each for each, _ in found] == by_range(data, block, 10**6)
     read = [at for _, at in found]
     assert read == sorted(read)
@@ -307,7 +308,7 @@ def test_a_truncated_gzip_is_told(tmp_path: Path, kept: float) -> None:
     path = tmp_path / "a.json.gz"
     path.write_bytes(payload[: int(len(payload) * kept)])
     with pytest.raises(SourceError, match="expected a whole gzip stream"):
-        list(read_gzip(find(str(path))[0], 1_000, LIMIT, 200))
+        list(read_packed(find(str(path))[0], 1_000, LIMIT, 200))
 
 
 def test_a_damaged_gzip_is_told(tmp_path: Path) -> None:
@@ -316,7 +317,7 @@ def test_a_damaged_gzip_is_told(tmp_path: Path) -> None:
     path = tmp_path / "a.json.gz"
     path.write_bytes(payload)
     with pytest.raises(SourceError, match="expected a whole gzip stream"):
-        list(read_gzip(find(str(path))[0], 1_000, LIMIT, 200))
+        list(read_packed(find(str(path))[0], 1_000, LIMIT, 200))
 
 
 def test_a_gzip_with_a_wrong_checksum_is_told(tmp_path: Path) -> None:
@@ -325,7 +326,7 @@ def test_a_gzip_with_a_wrong_checksum_is_told(tmp_path: Path) -> None:
     path = tmp_path / "a.json.gz"
     path.write_bytes(payload)
     with pytest.raises(SourceError, match="expected a whole gzip stream"):
-        list(read_gzip(find(str(path))[0], 1_000, LIMIT, 200))
+        list(read_packed(find(str(path))[0], 1_000, LIMIT, 200))
 
 
 def test_a_gzip_that_expands_beyond_the_limit_is_refused_before_it_is_read_whole(
@@ -333,10 +334,10 @@ def test_a_gzip_that_expands_beyond_the_limit_is_refused_before_it_is_read_whole
 ) -> None:
     path = tmp_path / "a.json.gz"
     path.write_bytes(gzip.compress(b"\n" * 10**7))
-    blocks = read_gzip(find(str(path))[0], 10_000, LIMIT, 200)
+    blocks = read_packed(find(str(path))[0], 10_000, LIMIT, 200)
     with pytest.raises(SourceError, match=r"expands at most 200-fold, found .*--max_gzip_ratio"):
         list(blocks)
-    assert len(list(read_gzip(find(str(path))[0], 10_000, LIMIT, 1_100))) == 1_000
+    assert len(list(read_packed(find(str(path))[0], 10_000, LIMIT, 1_100))) == 1_000
 
 
 class Failing(io.BytesIO):
@@ -369,7 +370,7 @@ def test_a_network_that_fails_is_no_damaged_gzip(
     [file] = find(str(path))
     monkeypatch.setattr(Folder, "open", lambda *_: Failing(payload, error))
     with pytest.raises(NetworkError, match="run the same command again") as caught:
-        list(read_gzip(file, 1_000, LIMIT, 200))
+        list(read_packed(file, 1_000, LIMIT, 200))
     assert not isinstance(caught.value, SourceError)
     assert str(path) in str(caught.value)
 
@@ -379,4 +380,4 @@ def test_what_tells_a_file_is_not_where_it_lies(tmp_path: Path) -> None:
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "a.json").write_bytes(b"{}\n")
     one, two = (find(str(tmp_path / folder))[0] for folder in ("one", "two"))
-    assert source.file_facts(one) == source.file_facts(two)
+    assert files.file_facts(one) == files.file_facts(two)

@@ -83,7 +83,8 @@ def test_several_missing_modules_are_one_command() -> None:
     assert extras.command(["torch", "sacrebleu", "wandb"]) == (
         "pip install -c constraints.txt -e '.[evaluate,train]' wandb (on a GPU: '.[gpu]')"
     )
-    assert extras.command(["gcsfs"]) == "pip install gcsfs"
+    assert extras.command(["sshfs"]) == "pip install sshfs"
+    assert extras.command(["gcsfs"]) == "pip install -c constraints.txt -e '.[gs]'"
 
 
 def test_what_a_config_does_not_ask_for_is_not_needed(lacking: Callable[[str], None]) -> None:

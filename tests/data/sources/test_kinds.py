@@ -123,7 +123,7 @@ def test_the_command_for_a_kind_gives_its_records_as_lines(
     [
         (b"<!DOCTYPE html><html>", "a web page or XML", "fetch"),
         (b'\n<?xml version="1.0"?><Error>', "a web page or XML", "fetch"),
-        (b"version https://git-lfs.github.com/spec/v1\noid", "the pointer to a large", "git lfs"),
+        (b"version https://git-lfs.github.com/spec/v1\noid", "a pointer to a large", "fetch"),
         (b"\x89PNG\r\n\x1a\n\0\0\0", "binary data", "fetch"),
     ],
 )

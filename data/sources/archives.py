@@ -1,0 +1,164 @@
+"""Members of zip and tar archives, each read in order like a file of its own."""
+
+import contextlib
+import io
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import IO, Any, Protocol
+
+from data.console import first_line
+from data.errors import SourceError
+
+ZIP, TAR = "zip", "tar"
+_ZIP_MAGIC = (b"PK\x03\x04", b"PK\x05\x06")
+_TAR_MAGIC, _TAR_AT = b"ustar", 257
+_ENCRYPTED = 1
+# zipfile does not know every compression: NotImplementedError.
+_FAULTS = (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, NotImplementedError)
+
+
+class Limits(Protocol):
+    """How far compressed bytes may expand."""
+
+    @property
+    def max_ratio(self) -> int:
+        """Uncompressed bytes a stored one at most, beyond ``free``."""
+
+    @property
+    def free(self) -> int:
+        """Bytes that may come of any file."""
+
+    @property
+    def hint(self) -> str:
+        """What to do where a sound file expands further."""
+
+
+@dataclass(frozen=True)
+class Member:
+    """One file of an archive."""
+
+    step: str
+    """Names it in a packing."""
+    name: str
+    size: int
+    """Bytes, uncompressed by the archive."""
+    start: bytes
+
+
+def archive(start: bytes) -> str | None:
+    """Recognise an archive by its first bytes: zip or tar."""
+    if start.startswith(_ZIP_MAGIC):
+        return ZIP
+    return TAR if start[_TAR_AT : _TAR_AT + len(_TAR_MAGIC)] == _TAR_MAGIC else None
+
+
+def members(stream: IO[bytes], url: str, kind: str, start_bytes: int) -> Iterator[Member]:
+    """List the files of an archive with their first bytes, in its order.
+
+    Raises:
+        SourceError: it is damaged, or needs a password.
+    """
+    with _sound(url, kind):
+        if kind == TAR:
+            with tarfile.open(fileobj=stream, mode="r|") as opened:
+                for held in opened:
+                    if held.isfile() and (file := opened.extractfile(held)):
+                        step = f"{TAR}/{held.name}"
+                        yield Member(step, held.name, held.size, file.read(start_bytes))
+            return
+        with zipfile.ZipFile(stream) as packed:
+            _check_kind(url, packed.namelist())
+            for info in packed.infolist():
+                if info.is_dir():
+                    continue
+                if info.flag_bits & _ENCRYPTED:
+                    hint = "unpack it first: unzip asks for the password"
+                    raise SourceError(url, "a catalogue", "a zip archive with a password", hint)
+                with packed.open(info) as file:
+                    start = file.read(start_bytes)
+                yield Member(f"{ZIP}/{info.filename}", info.filename, info.file_size, start)
+
+
+def _check_kind(url: str, names: list[str]) -> None:
+    """Refuse the documents of offices, which are zip archives inside."""
+    for inside, kind in (
+        ("xl/", "an Excel workbook"),
+        ("word/", "a Word document"),
+        ("content.xml", "a document of LibreOffice"),
+    ):
+        if any(name.startswith(inside) for name in names):
+            raise SourceError(url, "a catalogue", kind, "save its table as CSV in UTF-8")
+
+
+@contextlib.contextmanager
+def open_member(stream: IO[bytes], url: str, step: str, limits: Limits) -> Iterator[io.RawIOBase]:
+    """Open one member for reading in order.
+
+    Raises:
+        SourceError: the archive is damaged, or the member expands beyond the limits.
+    """
+    kind, _, name = step.partition("/")
+    with contextlib.ExitStack() as stack:
+        with _sound(url, kind):
+            opened = _tar_member if kind == TAR else _zip_member
+            file = opened(stream, url, name, limits, stack)
+        yield _Sound(file, url, kind)
+
+
+def _tar_member(
+    stream: IO[bytes], url: str, name: str, _limits: Limits, stack: contextlib.ExitStack
+) -> IO[bytes]:
+    opened = tarfile.open(fileobj=stream, mode="r|")  # noqa: SIM115 - closed with the stack
+    stack.callback(opened.close)
+    for held in opened:
+        if held.name == name and (file := opened.extractfile(held)):
+            return file
+    raise SourceError(url, f"a member {name}", "none: the archive was changed")
+
+
+def _zip_member(
+    stream: IO[bytes], url: str, name: str, limits: Limits, stack: contextlib.ExitStack
+) -> IO[bytes]:
+    packed = stack.enter_context(zipfile.ZipFile(stream))
+    info = packed.getinfo(name)
+    if info.file_size > limits.free + limits.max_ratio * info.compress_size:
+        expected = f"a zip archive that expands at most {limits.max_ratio}-fold"
+        size = f"{info.file_size:,} bytes from {info.compress_size:,} in {name}"
+        raise SourceError(url, expected, size, limits.hint)
+    return stack.enter_context(packed.open(info))
+
+
+@contextlib.contextmanager
+def _sound(url: str, kind: str) -> Iterator[None]:
+    try:
+        yield
+    except _FAULTS as error:
+        expected, hint = f"a whole {kind} archive", "fetch it again"
+        raise SourceError(url, expected, first_line(error), hint) from error
+
+
+class _Sound(io.RawIOBase):
+    """The bytes of a member; reading raises SourceError where the archive is damaged."""
+
+    def __init__(self, file: IO[bytes], url: str, kind: str) -> None:
+        self._file, self._url, self._kind = file, url, kind
+        self._produced = 0
+
+    def readable(self) -> bool:
+        """Whether this can be read: always."""
+        return True
+
+    def tell(self) -> int:
+        """Return how many bytes were read."""
+        return self._produced
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill a buffer."""
+        with _sound(self._url, self._kind):
+            piece = self._file.read(len(buffer))
+        buffer[: len(piece)] = piece
+        self._produced += len(piece)
+        return len(piece)

@@ -1,0 +1,388 @@
+"""The files of a source: found, looked into, and told apart by what they hold.
+
+What a file is, its content says; its name only decides whether a folder's file is looked at.
+"""
+
+import contextlib
+import dataclasses
+import fnmatch
+import logging
+import os
+import posixpath
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import IO, Any
+
+from data.artefacts.folder import Folder, digest_all, digest_bytes
+from data.errors import SourceError
+from data.sources import archives, header, kinds, streams
+
+log = logging.getLogger("catalogue")
+
+_RAW = re.compile(
+    r"\.(json|jsonl|ndjson|csv|tsv|parquet|arrow|feather)(\.(gz|bz2|xz|zst|zstd))?$"
+    r"|\.(zip|tar|tgz|tar\.(gz|bz2|xz|zst|zstd))$",
+    re.IGNORECASE,
+)
+_PACKED = re.compile(
+    r"\.(json|jsonl|ndjson|csv|tsv)\.(lz4|7z|rar|br|z)$|\.(7z|rar|xlsx?|pkl|sqlite)$", re.IGNORECASE
+)
+# A header that ends in a bare CR.
+_CR = re.compile(rb"[^\r\n]*\r(?!\n)")
+_SHOWN_NAMES = 5
+_UTF8_MARK = b"\xef\xbb\xbf"
+_MARKS = ((b"\xff\xfe\0\0", "utf-32"), (b"\0\0\xfe\xff", "utf-32"),
+          (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))  # fmt: skip
+_SAMPLES = 16
+_SAMPLE_BYTES = 2**16
+_MOST_LAYERS = 4
+_MOST_FREE = 2**24
+_BOMB = 200
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """One raw file, or member of an archive, as it was at the start of a run."""
+
+    url: str
+    """Of the stored file."""
+    name: str
+    """Relative to the source's folder: what the ``source`` column holds."""
+    size: int
+    """Bytes as stored, so compressed ones for gzip; of a member those that the archive unpacks."""
+    sampled: str
+    """Digest of evenly spaced samples: most other files have another, but it proves nothing."""
+    packing: tuple[str, ...] = ()
+    """Layers around the records, from the outside in; see ``streams.open_packed``."""
+    form: kinds.Form = "lines"
+    separator: str = ""
+    """Of the cells of a table."""
+    encoding: str = "utf-8"
+    columns: tuple[str, ...] = ()
+    """Of a table or a file of columns, all; of other forms, those of the first records."""
+    has_commas: bool = False
+    """Whether a comma stands behind each line."""
+    is_cr: bool = False
+    """Whether lines end in a bare CR."""
+    is_array: bool = False
+    is_arrow_stream: bool = False
+
+    @property
+    def compressed(self) -> bool:
+        """Whether more bytes come of it than its size says."""
+        return bool(self.packing) and "/" not in self.packing[-1]
+
+    @property
+    def where(self) -> str:
+        """Where it lies, for errors."""
+        member = next((step for step in self.packing if "/" in step), "")
+        return posixpath.join(self.url, member.partition("/")[2]) if member else self.url
+
+    @property
+    def is_lines(self) -> bool:
+        """Whether a record starts behind each newline, whatever stands before it."""
+        plain = self.encoding == "utf-8" and not self.is_cr
+        return self.form in ("lines", "dicts") and plain
+
+    @property
+    def is_ranged(self) -> bool:
+        """Whether blocks of it are byte ranges that can be read apart."""
+        return self.is_lines and not self.packing
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether no more bytes come of it than its size says."""
+        return not self.compressed and self.form not in ("parquet", "arrow")
+
+    @property
+    def described(self) -> str:
+        """How it is read, for a person; empty for JSON lines in UTF-8."""
+        names = {"objects": "JSON objects one after the other", "dicts": "Python dictionaries",
+                 "parquet": "Parquet", "arrow": "Arrow", "table": "a table"}  # fmt: skip
+        form = names.get(self.form, "JSON lines")
+        if self.is_array:
+            form = "a JSON array"
+        if self.form == "table":
+            separators = {"\t": "tabs", ",": "commas", ";": "semicolons", "|": "bars"}
+            separator = separators.get(self.separator, self.separator)
+            form = f"a table with {separator}, columns {', '.join(self.columns)}"
+        encoding = {"cp1252": "windows-1252", "iso8859-1": "latin-1"}.get(
+            self.encoding, self.encoding
+        )
+        notes = [f"in {encoding}"] if encoding != "utf-8" else []
+        notes += ["with a comma behind each line"] if self.has_commas else []
+        notes += ["that end in a bare CR"] if self.is_cr else []
+        described = " ".join([form, *notes])
+        return "" if described == "JSON lines" else described
+
+    def open(self) -> contextlib.AbstractContextManager[IO[bytes]]:
+        """Open the stored bytes."""
+        return streams.open_url(self.url)
+
+    def open_packed(
+        self, limits: streams.Limits
+    ) -> contextlib.AbstractContextManager[tuple[IO[bytes], Callable[[], int]]]:
+        """Open the records' bytes, and what tells how many stored ones are read."""
+        return streams.open_packed(self.url, self.packing, limits)
+
+
+def find(source: str, encoding: str = "utf-8", separator: str | None = None) -> list[SourceFile]:
+    """Find the raw files of a source, sorted by name.
+
+    Args:
+        source: a file, a folder, an archive or a pattern such as ``raw/**/part-*.json.gz``.
+        encoding: of text without a mark.
+        separator: of the cells of tables; none: found.
+
+    Raises:
+        SourceError: nothing is there, or something that holds no records that can be read.
+        NetworkError: it could not be read to its end.
+    """
+    parent, base = posixpath.split(source.rstrip("/"))
+    beside = Folder(parent or ".")
+    kind = _type(source)
+    if kind == "directory":
+        folder = Folder(source)
+        found = [(posixpath.join(folder.url, name), name) for name in _raw_names(folder)]
+    elif kind is not None:
+        found = [(posixpath.join(beside.url, base), base)]
+    elif not any(mark in source for mark in "*?["):
+        hint = "name the file with --source, or invent one: python -m data synthesize"
+        raise SourceError(source, "a file or folder", "none", hint)
+    elif any(mark in parent for mark in "*?[") or "**" in base:
+        found = _glob(source)
+    else:
+        found = _fitting(source, beside, base)
+    files = [file for url, name in found for file in _describe(url, name, encoding, separator)]
+    return _without_labels(source, files)
+
+
+def _fitting(source: str, beside: Folder, base: str) -> list[tuple[str, str]]:
+    fitting = fnmatch.filter(beside.names(), base)
+    names = [name for name in fitting if base.startswith(".") or not name.startswith(".")]
+    if not names:
+        raise SourceError(source, "at least one file", "none that fits")
+    _log_left_out(source, fitting, names)
+    return [(posixpath.join(beside.url, name), name) for name in names]
+
+
+def _glob(source: str) -> list[tuple[str, str]]:
+    """Find the files that a pattern over folders fits; their names start where it has its marks."""
+    import fsspec
+
+    fs, path = fsspec.core.url_to_fs(Folder(source).url)
+    still = []
+    for part in path.split("/"):
+        if any(mark in part for mark in "*?["):
+            break
+        still.append(part)
+    root = "/".join(still)
+    names = sorted(
+        name
+        for file, about in fs.glob(path, detail=True).items()
+        if about["type"] == "file" and (name := file[len(root) :].lstrip("/"))
+        and not any(part.startswith(".") for part in name.split("/"))
+    )  # fmt: skip
+    if not names:
+        raise SourceError(source, "at least one file", "none that fits")
+    return [(fs.unstrip_protocol(f"{root}/{name}").removeprefix("file://"), name) for name in names]
+
+
+def _type(url: str) -> str | None:
+    """Return what is at a path or URL, as fsspec names it; None where there is nothing."""
+    import fsspec
+
+    fs, path = fsspec.core.url_to_fs(url)
+    try:
+        return str(fs.info(path)["type"])
+    except FileNotFoundError:
+        return "link" if Folder(url).is_local and os.path.islink(path) else None
+
+
+def modified(url: str) -> float:
+    """Return when a file was last written, in seconds since 1970; 0 where nothing tells."""
+    import fsspec
+
+    fs, path = fsspec.core.url_to_fs(url)
+    with contextlib.suppress(NotImplementedError):
+        return float(fs.modified(path).timestamp())
+    return 0.0
+
+
+def _raw_names(folder: Folder) -> list[str]:
+    """Choose the raw files of a folder by their endings, and log which files are left out.
+
+    Raises:
+        SourceError: there is none, or one beside them holds records packed in a way not read here.
+    """
+    inside = folder.names()
+    visible = [name for name in inside if not name.startswith(".")]
+    names = [name for name in visible if _RAW.search(name)]
+    if packed := [name for name in visible if _PACKED.search(name)]:
+        hint = "unpack it, or move it out of the folder"
+        raise SourceError(folder.url, "files that can be read", packed[0], hint)
+    if not names:
+        others = ", ".join(inside[:3]) or "nothing"
+        endings = "files that end in .json, .jsonl, .ndjson, .csv, .tsv, .parquet, .arrow, .feather"
+        raise SourceError(folder.url, f"{endings}, .zip or .tar, compressed or not", others)
+    _log_left_out(folder.url, inside, names)
+    return names
+
+
+def _log_left_out(source: str, inside: Sequence[str], names: Sequence[str], why: str = "") -> None:
+    left = sorted(set(inside) - set(names))
+    if left:
+        more = f" and {len(left) - _SHOWN_NAMES:,} more" if len(left) > _SHOWN_NAMES else ""
+        log.warning("%s: left out %s%s%s", source, ", ".join(left[:_SHOWN_NAMES]), more, why)
+
+
+def _describe(url: str, name: str, encoding: str, separator: str | None) -> list[SourceFile]:
+    """Look into a stored file; return it, or those of an archive's members that hold records."""
+    with streams.open_url(url) as stored:
+        size = stored.seek(0, 2)
+        if size == 0:
+            raise SourceError(url, "records", "an empty file", "fetch it again")
+        samples = [_piece(stored, size * i // _SAMPLES) for i in range(_SAMPLES)]
+        samples.append(_piece(stored, max(size - _SAMPLE_BYTES, 0)))
+    sampled = digest_all([digest_bytes(sample) for sample in samples])
+    packing, start = _unpack((), samples[0], url)
+    file = SourceFile(url, name, size, sampled, packing, encoding=encoding)
+    if kind := archives.archive(start):
+        return _members(file, kind, separator)
+    return [_recognise(file, start, separator, url)]
+
+
+def _unpack(packing: tuple[str, ...], start: bytes, url: str) -> tuple[tuple[str, ...], bytes]:
+    """Find the compressed layers at the start of a file; return all and the start inside."""
+    while (layer := streams.compression(start)) and len(packing) < _MOST_LAYERS:
+        packing = (*packing, layer)
+        start = _start(url, packing)
+    return packing, start
+
+
+def _start(url: str, packing: tuple[str, ...], size: int = _SAMPLE_BYTES) -> bytes:
+    with streams.open_packed(url, packing, limits(1, _MOST_FREE)) as (stream, _):
+        return streams.read_exactly(stream, size)
+
+
+def _members(outer: SourceFile, kind: str, separator: str | None) -> list[SourceFile]:
+    """Describe the members of an archive that hold records, and log those that do not.
+
+    Raises:
+        SourceError: none does.
+    """
+    if kind == archives.ZIP and outer.packing:
+        raise SourceError(outer.url, "records", "a zip archive inside another packing", "unpack it")
+    files: list[SourceFile] = []
+    names, refused = [], list[SourceError]()
+    with streams.open_packed(outer.url, outer.packing, limits(_BOMB, _MOST_FREE)) as (stream, _):
+        for member in archives.members(stream, outer.url, kind, _SAMPLE_BYTES):
+            names.append(member.name)
+            parts = member.name.split("/")
+            if any(part.startswith((".", "__MACOSX")) for part in parts) or not member.size:
+                continue
+            try:
+                files.append(_member(outer, member, separator))
+            except SourceError as error:
+                refused.append(error)
+    if not files:
+        if refused:
+            raise refused[0]
+        inside = ", ".join(names[:3]) or "nothing"
+        raise SourceError(outer.url, "records in the archive", inside)
+    _log_left_out(outer.url, names, [file.name[len(outer.name) + 1 :] for file in files])
+    return sorted(files, key=lambda file: file.name)
+
+
+def _member(outer: SourceFile, member: archives.Member, separator: str | None) -> SourceFile:
+    packing, start = (*outer.packing, member.step), member.start
+    name, where = f"{outer.name}/{member.name}", f"{outer.url}/{member.name}"
+    if streams.compression(start):
+        packing, start = _unpack(packing, start, outer.url)
+    file = dataclasses.replace(outer, name=name, size=member.size, packing=packing)
+    if archives.archive(start):
+        raise SourceError(
+            where, "records", "an archive in an archive", "unpack the outer one first"
+        )
+    if not _RAW.search(member.name) and "." in posixpath.basename(member.name):
+        raise SourceError(
+            where, "a file of records", f"one named {posixpath.basename(member.name)}"
+        )
+    return _recognise(file, start, separator, where)
+
+
+def _recognise(file: SourceFile, start: bytes, separator: str | None, where: str) -> SourceFile:
+    """Find out the form of a file from its first bytes.
+
+    Raises:
+        SourceError: it is of none that can be read.
+    """
+    mark = next((encoding for mark, encoding in _MARKS if start.startswith(mark)), None)
+    if start.startswith(_UTF8_MARK):
+        file = dataclasses.replace(file, encoding="utf-8")
+    elif mark:
+        file = dataclasses.replace(file, encoding=mark)
+    if file.encoding != "utf-8" and not kinds.is_columnar(start):
+        start = start.decode(file.encoding, "replace").removeprefix("\ufeff").encode()
+    kind = kinds.recognise(start, separator)
+    if not kind.form:
+        hint = kind.hint(where, file.compressed)
+        if kind.encoding:
+            hint = f"state it: --encoding {kind.encoding}"
+        raise SourceError(where, "records", kind.name, hint)
+    file = dataclasses.replace(
+        file,
+        form=kind.form,
+        separator=kind.separator if kind.form == "table" else "",
+        has_commas=kind.form == "lines" and kind.separator == ",",
+        is_cr=kind.separator == "\r" or (kind.form == "table" and bool(_CR.match(start))),
+        is_array=kind.form == "objects" and start.removeprefix(_UTF8_MARK).lstrip()[:1] == b"[",
+        is_arrow_stream=kind.form == "arrow" and not start.startswith(b"ARROW1"),
+    )
+    if kind.form in ("parquet", "arrow"):
+        columns = () if file.packing else header.of_schema(file.open, kind.form, where)
+    else:
+        columns = header.of_text(start.removeprefix(_UTF8_MARK), kind, where)
+    return dataclasses.replace(file, columns=columns)
+
+
+def _without_labels(source: str, files: list[SourceFile]) -> list[SourceFile]:
+    """Leave out files of titles alone, such as the titles of labels, where others have more."""
+    alone = [file for file in files if {"uid", "title"} <= set(file.columns)
+             and "content" not in file.columns]  # fmt: skip
+    if not alone or not any("content" in file.columns for file in files):
+        return files
+    rest = [file for file in files if file not in alone]
+    why = ": titles without descriptions"
+    _log_left_out(source, [file.name for file in files], [file.name for file in rest], why)
+    return rest
+
+
+def limits(max_ratio: int, free: int) -> streams.Limits:
+    """Bound how far packed bytes may expand."""
+    return streams.Limits(max_ratio, "where the file is sound, raise --max_gzip_ratio", free)
+
+
+def field_names(file: SourceFile, size: int) -> tuple[str, ...]:
+    """Return the names of the fields in so many first bytes of a file of text."""
+    kind = kinds.Kind("", form=file.form, separator="\r" if file.is_cr else "")
+    return header.of_text(read_start(file, size).removeprefix(_UTF8_MARK), kind, file.where)
+
+
+def read_start(file: SourceFile, size: int = _SAMPLE_BYTES) -> bytes:
+    """Read the first bytes of a file, some 64 KiB, uncompressed and in UTF-8."""
+    start = _start(file.url, file.packing, size)
+    if file.encoding == "utf-8":
+        return start
+    return start.decode(file.encoding, "replace").encode()
+
+
+def _piece(file: IO[bytes], at: int) -> bytes:
+    file.seek(at)
+    return file.read(_SAMPLE_BYTES)
+
+
+def file_facts(file: SourceFile) -> list[Any]:
+    """Return what identifies a file, for the output's identity."""
+    return [file.name, file.size, file.sampled]

@@ -1,0 +1,216 @@
+"""Rows of Parquet and Arrow files: batches of the columns that are read, and batches to rows.
+
+``byte_offset`` is the row's number in its file. A null is a ``missing_field``; a quarantined row
+is kept as JSON.
+"""
+
+import contextlib
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from typing import IO, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from data.artefacts.folder import digest_bytes
+from data.console import first_line
+from data.errors import SourceError
+from preprocessing.fields import Fields, attribute
+from preprocessing.files import SourceFile
+from preprocessing.parse import Parsed, Records
+
+# Read at once: a row may hold megabytes.
+_ROWS = 1_024
+_ARROW_FILE = b"ARROW1"
+_SHOWN_TYPE = 60
+
+
+def records(
+    file: SourceFile,
+    stream: IO[bytes],
+    tell: Callable[[], int],
+    fields: Fields,
+    block_bytes: int,
+) -> Iterator[tuple[Records, int]]:
+    """Read a file's blocks in order, each with the stored bytes read so far.
+
+    A block is an Arrow stream of the columns that are read, of ``block_bytes`` or little more.
+
+    Raises:
+        SourceError: the file is damaged, or a column that should hold text does not.
+    """
+    with _readable(file.url), contextlib.ExitStack() as stack:
+        if file.packing and file.form == "parquet":
+            stream, tell = _spool(stream, stack), lambda: file.size
+        batches = _batches(stream, file, fields)
+        first = done = 0
+        while waiting := _block(batches, block_bytes):
+            table = pa.Table.from_batches(waiting).replace_schema_metadata()
+            sink = pa.BufferOutputStream()
+            with pa.ipc.new_stream(sink, table.schema) as writer:
+                writer.write_table(table)
+            data = sink.getvalue().to_pybytes()
+            rows = np.arange(first, first + table.num_rows)
+            nothing = np.zeros(len(rows), np.int64)
+            at = max(done, min(tell(), file.size))
+            yield Records(data, nothing, nothing, rows, len(data), digest_bytes(data), first), at
+            first, done = first + table.num_rows, at
+
+
+def _spool(stream: IO[bytes], stack: contextlib.ExitStack) -> IO[bytes]:
+    """Unpack a file to disk, as it is not read in order."""
+    unpacked: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the stack
+    stack.callback(unpacked.close)
+    shutil.copyfileobj(stream, unpacked, 2**20)
+    unpacked.seek(0)
+    return unpacked
+
+
+def _batches(stream: IO[bytes], file: SourceFile, fields: Fields) -> Iterator[pa.RecordBatch]:
+    names = list(fields.names)
+    if file.form == "parquet":
+        parquet = pq.ParquetFile(stream, buffer_size=2**20, pre_buffer=False)
+        _check(file.url, parquet.schema_arrow, fields)
+        yield from parquet.iter_batches(batch_size=_ROWS, columns=names, use_threads=False)
+        return
+    reader = _arrow(stream, file)
+    _check(file.url, reader.schema, fields)
+    several = (
+        reader
+        if isinstance(reader, pa.RecordBatchStreamReader)
+        else (reader.get_batch(i) for i in range(reader.num_record_batches))
+    )
+    for batch in several:
+        for start in range(0, batch.num_rows, _ROWS):
+            yield batch.select(names).slice(start, _ROWS)
+
+
+def _arrow(stream: IO[bytes], file: SourceFile) -> Any:
+    if file.is_arrow_stream:
+        return pa.ipc.open_stream(pa.PythonFile(stream, mode="r"))
+    if not file.packing:
+        return pa.ipc.open_file(stream)
+    # The stream inside a file of batches: what is packed cannot be read from its end.
+    stream.read(len(_ARROW_FILE) + 2)
+    return pa.ipc.open_stream(pa.PythonFile(stream, mode="r"))
+
+
+def _check(url: str, schema: pa.Schema, fields: Fields) -> None:
+    if missing := [name for name in fields.names if name not in schema.names]:
+        columns = ", ".join(schema.names)
+        raise SourceError(url, f"a column {missing[0]}", columns, "name others with --columns")
+    for name in (fields.title, fields.content):
+        kind = _values(schema.field(name).type)
+        if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+            kind = _values(kind.value_type)
+        if not _is_text(kind) and not pa.types.is_null(kind):
+            found = str(schema.field(name).type)[:_SHOWN_TYPE]
+            hint = "name another with --columns '{title: …, content: …}'"
+            raise SourceError(url, f"text in column {name}", found, hint)
+
+
+def _values(kind: pa.DataType) -> pa.DataType:
+    return kind.value_type if pa.types.is_dictionary(kind) else kind
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    text = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
+    return any(is_kind(kind) for is_kind in (*text, pa.types.is_binary, pa.types.is_large_binary))
+
+
+def _block(batches: Iterator[pa.RecordBatch], block_bytes: int) -> list[pa.RecordBatch]:
+    waiting: list[pa.RecordBatch] = []
+    size = 0
+    for batch in batches:
+        waiting.append(batch)
+        size += batch.nbytes
+        if size >= block_bytes:
+            break
+    return waiting
+
+
+@contextlib.contextmanager
+def _readable(url: str) -> Iterator[None]:
+    """Report damaged files as such; a fault of the machine or the network is raised as it is."""
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:
+        # Arrow's own faults of the data are OSErrors too, but never of a kind or with a number.
+        if isinstance(error, OSError) and (error.errno is not None or type(error) is not OSError):
+            raise
+        raise SourceError(url, "readable rows", first_line(error), "fetch it again") from error
+
+
+def parse(block: Records, source: str, fields: Fields, max_line_bytes: int) -> Parsed:
+    """Turn a block's columns into rows."""
+    table = pa.ipc.open_stream(block.data).read_all()
+    count = table.num_rows
+    numbers = pa.array(block.offsets, pa.int64()).cast(pa.string())
+    texts = {name: _texts(table.column(name), fields, name) for name in fields.names}
+    reasons = np.full(count, "", dtype=object)
+    sizes = np.zeros(count, np.int64)
+    for name in fields.required:
+        column, is_utf8 = texts[name]
+        sizes += pc.fill_null(pc.binary_length(column), 0).to_numpy(False)
+        reasons[~is_utf8] = "invalid_utf8"
+        reasons[column.is_null().to_numpy(False)] = "wrong_type"
+    for name in fields.required:
+        reasons[table.column(name).is_null().to_numpy()] = "missing_field"
+    reasons[sizes > max_line_bytes] = "line_too_long"
+    ours = {
+        "uid": numbers if fields.uid is None else texts[fields.uid][0],
+        "title": texts[fields.title][0],
+        "content": texts[fields.content][0],
+    } | {name: texts[theirs][0] for name, theirs in fields.attributes}
+    good, bad = np.flatnonzero(reasons == ""), np.flatnonzero(reasons != "")
+    lines = [json.dumps(row, default=str, ensure_ascii=False).encode("utf-8", "surrogateescape")
+             for row in _rows(table.take(bad))]  # fmt: skip
+    starts, stops = np.zeros(count, np.int64), np.zeros(count, np.int64)
+    stops[bad] = np.cumsum([len(line) for line in lines])
+    starts[bad] = stops[bad] - [len(line) for line in lines]
+    kept = Records(b"".join(lines), starts, stops, block.offsets)
+    refused = [(int(i), str(reasons[i])) for i in bad]
+    rows = pa.table(ours).take(good)
+    return Parsed.of(kept, good, rows, refused, max_line_bytes, source, fields)
+
+
+def _rows(table: pa.Table) -> list[dict[str, Any]]:
+    """Return rows as values, text that is no UTF-8 with escapes."""
+    for place, field in enumerate(table.schema):
+        if _is_text(field.type):
+            raw = table.column(place).cast(pa.large_binary()).to_pylist()
+            text = [None if t is None else t.decode("utf-8", "backslashreplace") for t in raw]
+            table = table.set_column(place, field.name, pa.array(text, pa.string()))
+    rows: list[dict[str, Any]] = table.to_pylist()
+    return rows
+
+
+def _texts(column: pa.ChunkedArray, fields: Fields, name: str) -> tuple[pa.StringArray, np.ndarray]:
+    """Return a column as texts, null where a value is none, and which of them are UTF-8."""
+    values = column.combine_chunks()
+    if pa.types.is_dictionary(values.type):
+        values = values.cast(values.type.value_type)
+    kind = values.type
+    is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind)
+    if is_list and name in fields.required and _is_text(_values(kind.value_type)):
+        values = pc.binary_join(values.cast(pa.list_(pa.string())), " ")
+    if pa.types.is_nested(values.type):
+        values = pa.array(map(attribute, values.to_pylist()), pa.string())
+    is_utf8 = np.ones(len(values), dtype=bool)
+    if not _is_text(values.type):
+        return values.cast(pa.string()), is_utf8
+    raw = values.cast(pa.large_binary()).cast(pa.binary())
+    valid, offsets, data = raw.buffers()
+    text = pa.StringArray.from_buffers(len(raw), offsets, data, valid, -1, raw.offset)
+    try:
+        text.validate(full=True)
+    except pa.ArrowInvalid:
+        decoded = [None if t is None else t.decode("utf-8", "replace") for t in raw.to_pylist()]
+        is_utf8 = np.array([t is None or t.decode("utf-8", "replace").encode() == t
+                            for t in raw.to_pylist()])  # fmt: skip
+        text = pa.array(decoded, pa.string())
+    return text, is_utf8

@@ -1,0 +1,177 @@
+"""Python dictionaries, one a line, as ``repr`` writes them: to JSON, and then to rows.
+
+Never evaluated. One regular expression finds the texts of a whole block, and replacements turn
+their quotes and escapes into JSON's, in bulk; pyarrow's parser then says whether all of it was
+right. A line that the two do not agree on is read by ``ast.literal_eval`` alone. A line of JSON
+is read as such. A dictionary with one of our fields twice is ambiguous and so invalid.
+"""
+
+import ast
+import itertools
+import json
+import re
+import warnings
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+
+from preprocessing.fields import Fields
+from preprocessing.mapped import Text, is_regular
+from preprocessing.parse import Parsed, Records, line_bounds, parse_records
+
+# Escapes that JSON has not, once those of quotes and backslashes are out of the way.
+_OTHER_ESCAPE = re.compile(rb"\\[^nrtbfux]")
+_WORDS = ((b"None", b"null"), (b"True", b"true"), (b"False", b"false"))
+_NEWLINE, _SINGLE_QUOTE, _DOUBLE_QUOTE, _SPACE = 10, 39, 34, 32
+_NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?")
+_PAIR, _SINGLE, _DOUBLE, _BETWEEN = b"\x01", b"\x02", b"\x03", b"\x00"
+_ESCAPED = re.compile(rb"""\\['"\\]""")
+_HIDDEN = {b"\\\\": _PAIR, b"\\'": _SINGLE, b'\\"': _DOUBLE}
+
+
+def parse(block: Records, source: str, fields: Fields, max_line_bytes: int) -> Parsed:
+    """Parse a block of lines."""
+    text = block.text
+    if len(text.starts) and text.starts[0]:  # behind the end of a line that is too long
+        text = Text.of(text.lines)
+    quick = _convert(text)
+    if quick and is_regular(quick):
+        parsed = parse_records(block, source, fields, max_line_bytes, quick)
+        if not pc.any(pc.equal(parsed.quarantine["reason"], "invalid_json")).as_py():
+            return parsed
+    parsed = parse_records(
+        block, source, fields, max_line_bytes, _line_by_line(text, quick, fields)
+    )
+    reasons = [
+        "invalid_dict" if reason == "invalid_json" else reason
+        for reason in parsed.quarantine["reason"].to_pylist()
+    ]
+    return parsed.with_quarantined(reason=reasons)
+
+
+def _line_by_line(text: Text, quick: Text | None, fields: Fields) -> Text:
+    """Write lines of Python dictionaries as JSON; leave those that are none as they stand."""
+    theirs = quick.lines if quick else [b""] * len(text.starts)
+    pairs = zip(text.lines, theirs, strict=True)
+    return Text.of([ours if _loads(ours) else _by_ast(line, fields) for line, ours in pairs])
+
+
+def _convert(text: Text) -> Text | None:
+    """Write all lines as JSON at once; None where that cannot be right for one of them.
+
+    Lines whose quotes are all single and come in pairs need no look at their texts.
+    """
+    data = text.data
+    if not data or any(mark in data for mark in (_PAIR, _SINGLE, _DOUBLE, _BETWEEN)):
+        return None
+    hidden = _ESCAPED.sub(lambda match: _HIDDEN[match[0]], data)
+    if _OTHER_ESCAPE.search(hidden):
+        return None
+    view = np.frombuffer(hidden, dtype=np.uint8)
+    ends = np.flatnonzero(view[:-1] == _NEWLINE)
+    singles, doubles = (np.flatnonzero(view == q) for q in (_SINGLE_QUOTE, _DOUBLE_QUOTE))
+    count = np.bincount(np.searchsorted(ends, singles), minlength=len(ends) + 1)
+    is_plain = (count & 1) == 0
+    is_plain[np.searchsorted(ends, doubles)] = False
+    lines = hidden.removesuffix(b"\n").split(b"\n")
+    plain = iter(_requote((b"\n".join(itertools.compress(lines, is_plain)),))[0].split(b"\n"))
+    runs, texts = list[bytes](), list[bytes]()
+    for line in itertools.compress(lines, ~is_plain):
+        _part(line, runs, texts)
+    pieces = zip(_requote(runs) if runs else [], map(_quote, texts), strict=True)
+    quoted = iter(b"".join(itertools.chain.from_iterable(pieces)).split(b"\n"))
+    joined = b"\n".join([next(plain if alone else quoted) for alone in is_plain.tolist()])
+    for code, escape in ((b"\\x", b"\\u00"), *((code, own) for own, code in _HIDDEN.items())):
+        if code in joined:
+            joined = joined.replace(code, b"'" if code == _SINGLE else escape)
+    starts, stops = line_bounds(joined)
+    return Text(joined, starts, stops) if len(starts) == len(text.starts) else None
+
+
+def _part(line: bytes, runs: list[bytes], texts: list[bytes]) -> None:
+    """Part a line at its texts with double quotes around or in them, each behind its run."""
+    at, before = 0, len(runs)
+    while (quote := line.find(b'"', at)) >= 0:
+        # An odd number of single quotes: the double one stands inside a text.
+        is_inside = line.count(b"'", at, quote) & 1
+        start = line.rfind(b"'", at, quote) if is_inside else quote
+        stop = line.find(b"'" if is_inside else b'"', quote + 1) + 1
+        if not stop:
+            break
+        runs.append(line[at:start])
+        texts.append(line[start:stop])
+        at = stop
+    if quote >= 0 or line.count(b"'", at) & 1:  # some quote is alone: no dictionary
+        runs[before:], texts[before:], at = [b""], [b" " + line], len(line)
+    runs.append(line[at:])
+    texts.append(b"\n")
+
+
+def _requote(runs: Iterable[bytes]) -> list[bytes]:
+    """Write JSON's quotes and words in runs whose single quotes all stand around texts."""
+    view = np.frombuffer(bytearray(_BETWEEN.join(runs)), dtype=np.uint8)
+    quotes = np.flatnonzero(view == _SINGLE_QUOTE)
+
+    def outside(places: np.ndarray) -> np.ndarray:
+        of_gaps: np.ndarray = places[(np.searchsorted(quotes, places) & 1) == 0]
+        return of_gaps
+
+    for word, ours in _WORDS:
+        places = outside(np.flatnonzero(view[: -len(word)] == word[0]))
+        for shift, byte in enumerate(word):
+            places = places[view[places + shift] == byte]
+        for shift, byte in enumerate(ours):
+            view[places + shift] = byte
+    # Python 2 wrote u before its texts.
+    prefixes = outside(np.flatnonzero((view[:-1] | 32) == 117))
+    following = view[prefixes + 1]
+    view[prefixes[(following == _SINGLE_QUOTE) | (following == 0)]] = _SPACE
+    view[quotes] = _DOUBLE_QUOTE
+    return view.tobytes().split(_BETWEEN)
+
+
+def _quote(text: bytes) -> bytes:
+    """Write a text with JSON's quotes around it."""
+    if text[:1] != b"'" or text[-1:] != b"'":
+        return text
+    return b'"%b"' % text[1:-1].replace(b'"', b'\\"')
+
+
+def _loads(line: bytes) -> bool:
+    try:
+        json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _by_ast(line: bytes, fields: Fields) -> bytes:
+    """Write one line as JSON by Python's own parser; leave it as it is where that refuses it."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of odd escapes in texts
+            tree = ast.parse(line.strip().decode(), mode="eval").body
+            value = ast.literal_eval(tree)
+        if not isinstance(tree, ast.Dict):
+            return json.dumps(value, default=repr).encode()
+        names = [key.value for key in tree.keys if isinstance(key, ast.Constant)]
+        if any(names.count(name) > 1 for name in fields.names):
+            return line
+        numbers = {
+            key.value: digits
+            for key, item in zip(tree.keys, tree.values, strict=True)
+            if isinstance(key, ast.Constant) and (digits := _digits(line, item))
+        }
+        texts = (f"{json.dumps(str(name))}: {numbers.get(name) or json.dumps(item, default=repr)}"
+                 for name, item in value.items())  # fmt: skip
+        return f"{{{', '.join(texts)}}}".encode()
+    except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError):
+        return line
+
+
+def _digits(line: bytes, item: Any) -> str | None:
+    """Return a number as it is written, where JSON writes it so."""
+    digits = line.strip()[item.col_offset : item.end_col_offset].decode("utf-8", "replace")
+    return digits if item.lineno == 1 and _NUMBER.fullmatch(digits) else None

@@ -1,0 +1,113 @@
+"""Rows of CSV and other tables of text: a block of whole rows in, a RAW table and quarantine out.
+
+pyarrow reads a block at once. A row with another number of cells than the header is quarantined
+as ``wrong_columns``, one whose quotes do not pair as ``invalid_csv``. An empty cell is empty text.
+"""
+
+import re
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv as pc
+
+from preprocessing.fields import Fields
+from preprocessing.files import SourceFile
+from preprocessing.forms import splitting
+from preprocessing.mapped import Text
+from preprocessing.parse import Parsed, Records
+
+
+def parse(records: Records, file: SourceFile, fields: Fields, max_line_bytes: int) -> Parsed:
+    """Parse a block of rows.
+
+    Args:
+        records: rows, the header left out.
+        file: with the names of its columns and its separator.
+        fields: to read; the file has a column of each.
+        max_line_bytes: a longer row is quarantined.
+    """
+    lines = records.text.lines
+    bad = _refused(records, lines, file.separator, max_line_bytes)
+    likely = [i for i, line in enumerate(lines) if i not in bad and line.strip(b"\r")]
+    rows = _bulk(Text.of([lines[i] for i in likely]).data, len(likely), file)
+    if rows is None:
+        rows = _one_by_one([lines[i] for i in likely], file)
+    table, wrong = rows
+    bad |= {likely[place]: "wrong_columns" for place in wrong}
+    good = np.array([i for i in likely if i not in bad], dtype=np.int64)
+    columns = {name: table.column(file.columns.index(name)) for name in fields.names}
+    numbers = pa.array(good + records.first, pa.int64()).cast(pa.string())
+    ours = {
+        "uid": numbers if fields.uid is None else columns[fields.uid],
+        "title": columns[fields.title],
+        "content": columns[fields.content],
+    } | {name: columns[theirs] for name, theirs in fields.attributes}
+    reasons = sorted(bad.items())
+    return Parsed.of(records, good, pa.table(ours), reasons, max_line_bytes, file.name, fields)
+
+
+def _refused(records: Records, lines: list[bytes], separator: str, limit: int) -> dict[int, str]:
+    """Name the rows that are none for themselves, whatever their number of cells."""
+    lengths = records.stops - records.starts
+    bad = {int(i): "line_too_long" for i in np.flatnonzero(lengths > limit)}
+    sound = splitting.sound_rows(separator)
+    if not sound.fullmatch(records.data):
+        unsound = (i for i, line in enumerate(lines) if not sound.fullmatch(line + b"\n"))
+        bad = dict.fromkeys(unsound, "invalid_csv") | bad
+    if not _is_utf8(records.data):
+        bad = {i: "invalid_utf8" for i, line in enumerate(lines) if not _is_utf8(line)} | bad
+    return bad
+
+
+def _is_utf8(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _bulk(data: bytes, count: int, file: SourceFile) -> tuple[pa.Table, list[int]] | None:
+    """Read rows at once; None where pyarrow sees other rows.
+
+    Returns:
+        The rows, all columns as text, and the places of rows with another number of cells.
+    """
+    names = [str(place) for place in range(len(file.columns))]
+    if not count:
+        return pa.table({name: pa.array([], pa.string()) for name in names}), []
+    wrong: list[int] = []
+
+    def skip(row: pc.InvalidRow) -> str:
+        wrong.append(row.number - 1)
+        return "skip"
+
+    try:
+        table = pc.read_csv(
+            pa.BufferReader(data),
+            pc.ReadOptions(use_threads=False, column_names=names, block_size=len(data) + 1),
+            pc.ParseOptions(
+                delimiter=file.separator, newlines_in_values=True, invalid_row_handler=skip
+            ),
+            pc.ConvertOptions(column_types=dict.fromkeys(names, pa.string()), null_values=[]),
+        )
+    except pa.ArrowInvalid:
+        return None
+    return (table, wrong) if table.num_rows + len(wrong) == count else None
+
+
+def _one_by_one(lines: list[bytes], file: SourceFile) -> tuple[pa.Table, list[int]]:
+    """Read rows with what pyarrow takes for the end of a row in a cell, such as a lone CR."""
+    comma = file.separator.encode()
+    cell = re.compile(rb'(?:"([^"]*+(?:""[^"]*+)*+)"\r?|([^%b]*+))%b' % ((re.escape(comma),) * 2))
+    rows, wrong = [], []
+    for place, line in enumerate(lines):
+        matches = cell.finditer(line.removesuffix(b"\r") + comma)
+        cells = [m[2] if m[1] is None else m[1].replace(b'""', b'"') for m in matches]
+        if len(cells) == len(file.columns):
+            rows.append([text.decode() for text in cells])
+        else:
+            wrong.append(place)
+    columns = list(zip(*rows, strict=True)) or [()] * len(file.columns)
+    arrays = [pa.array(column, pa.string()) for column in columns]
+    return pa.table(arrays, names=[str(place) for place in range(len(arrays))]), wrong

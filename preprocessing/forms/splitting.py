@@ -1,0 +1,142 @@
+"""Where records start and stop in text that begins where a record may begin.
+
+Pure: UTF-8 bytes in, bounds out. Nothing is parsed: a record may still prove broken.
+"""
+
+import functools
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+_NEWLINE, _QUOTE, _OPEN, _CLOSE = 10, 34, 123, 125
+_SEPARATORS = b" \t\r\n,[]"
+# What stands between objects and is none: text in quotes whole, and no comma or bracket.
+_STRAY = re.compile(rb'(?:"(?:[^"\\\n]|\\[^\n])*+"|[^,\n\[\]"]|")+')
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """Records of a piece of text."""
+
+    starts: np.ndarray
+    """Of the records, int64 [records]."""
+    stops: np.ndarray
+    used: int
+    """Where the first record that may go on behind the piece starts."""
+    depth: int = 0
+    """Brackets that were opened between records, less those closed."""
+
+
+def lines(data: bytes, final: bool) -> Bounds:
+    """Find lines, their newline left out."""
+    view = np.frombuffer(data, dtype=np.uint8)
+    stops = np.flatnonzero(view == _NEWLINE)
+    starts = np.concatenate([[0], stops + 1])
+    used = int(starts[-1])
+    if final and used < len(data):
+        return Bounds(starts, np.append(stops, len(data)), len(data))
+    return Bounds(starts[:-1], stops, used)
+
+
+def rows(data: bytes, final: bool, separator: str, limit: int) -> Bounds:
+    """Find the rows of a table (RFC 4180): a row ends at a newline that is in no quotes.
+
+    Quotes open only at the start of a cell, and close only before a separator or newline. A row
+    whose quotes do not close so, or only beyond ``limit`` bytes, ends with its line.
+    """
+    pattern = _row(separator, final)
+    starts, stops = [], []
+    at, end = 0, len(data)
+    while at < end:
+        match = pattern.match(data, at)
+        stop = match.end() if match else end
+        if not match or stop - at > limit + 1:
+            if not (match or final) and end - at <= limit + 1:
+                break
+            stop = data.find(b"\n", at) + 1
+            if not (stop or final):
+                break
+            stop = stop or end
+        starts.append(at)
+        stops.append(stop - 1 if data[stop - 1] == _NEWLINE else stop)
+        at = stop
+    return Bounds(np.array(starts, np.int64), np.array(stops, np.int64), at)
+
+
+@functools.cache
+def _row(separator: str, final: bool) -> re.Pattern[bytes]:
+    comma = re.escape(separator).encode()
+    quoted = rb'"[^"]*+(?:""[^"]*+)*+"'
+    end = rb"\Z" if final else rb"(?!)"
+    # In a piece that goes on, quotes that are open at its end may still close.
+    plain = rb"[^%b\n]*+" % comma
+    if not final:
+        plain = rb'(?!"[^"]*+(?:""[^"]*+)*+"?\r?\Z)' + plain
+    cell = rb"(?:%b(?=%b|\r?\n|\r?%b)\r?|%b)" % (quoted, comma, end, plain)
+    return re.compile(rb"%b(?:%b%b)*+(?:\n|%b)" % (cell, comma, cell, end))
+
+
+@functools.cache
+def sound_rows(separator: str) -> re.Pattern[bytes]:
+    """Return what fits rows, one after the other, whose quotes all pair as they should."""
+    comma = re.escape(separator).encode()
+    cell = rb'(?:"[^"]*+(?:""[^"]*+)*+"\r?|(?!")[^%b\n]*+)' % comma
+    return re.compile(rb"(?:%b(?:%b%b)*+(?:\n|\Z))*+" % (cell, comma, cell))
+
+
+def objects(data: bytes, final: bool) -> Bounds:
+    """Find JSON objects one after the other, in an array or not, and what stray text is between.
+
+    Returns:
+        Objects from brace to brace, and each stray value, as records. Where the text ends inside
+        an object or text in quotes, ``used`` is where that starts, ``final`` or not.
+    """
+    opens, closes, cut = _braces(data)
+    edges = [0, *(closes + 1).tolist()]
+    until = [*opens[: len(closes)].tolist(), len(data) if final and not cut else edges[-1]]
+    starts, stops = opens[: len(closes)], closes + 1
+    gaps = [data[a:b] for a, b in zip(edges, until, strict=True)]
+    between = b"".join(gaps)
+    if between.strip(_SEPARATORS):
+        stray = np.array([bounds for edge, gap in zip(edges, gaps, strict=True)
+                          for bounds in _stray(edge, gap)])  # fmt: skip
+        both = np.concatenate([np.stack([starts, stops], 1), stray.reshape(-1, 2)])
+        both = both[np.argsort(both[:, 0])].astype(np.int64)
+        starts, stops = both[:, 0], both[:, 1]
+    depth = between.count(b"[") - between.count(b"]")
+    return Bounds(starts, stops, until[-1], depth)
+
+
+def _stray(edge: int, gap: bytes) -> Iterator[tuple[int, int]]:
+    """Find the values between two objects that start at byte ``edge``."""
+    for match in _STRAY.finditer(gap.rstrip(_SEPARATORS)):
+        value = match[0].strip()
+        if value:
+            start = edge + match.start() + match[0].index(value)
+            yield start, start + len(value)
+
+
+def _braces(data: bytes) -> tuple[np.ndarray, np.ndarray, bool]:
+    """Find the braces of the outermost objects.
+
+    Returns:
+        Opening braces [n or n + 1], closing ones [n], and whether the text ends inside an object
+        or text in quotes.
+    """
+    hidden = data
+    if b"\\" in data:
+        hidden = data.replace(b"\\\\", b"..").replace(b'\\"', b"..")
+    view = np.frombuffer(hidden, dtype=np.uint8)
+    quotes = np.flatnonzero(view == _QUOTE)
+    braces = np.flatnonzero((view == _OPEN) | (view == _CLOSE))
+    braces = braces[(np.searchsorted(quotes, braces) & 1) == 0]
+    is_open = view[braces] == _OPEN
+    level = np.cumsum(np.where(is_open, 1, -1))
+    # A closing brace too many closes nothing.
+    level -= np.minimum.accumulate(np.minimum(level, 0)) if len(level) else 0
+    before = np.concatenate([[0], level[:-1]]) if len(level) else level
+    opens = braces[is_open & (level == 1)]
+    closes = braces[~is_open & (level == 0) & (before == 1)]
+    return opens, closes, bool(len(quotes) & 1) or len(opens) > len(closes)

@@ -1,0 +1,101 @@
+"""What a user is told of files: how they are read, and what helps where they cannot be."""
+
+import dataclasses
+import json
+
+from data import console
+from data.errors import SourceError
+from data.sources import kinds
+from preprocessing import files
+from preprocessing.config import COLUMNS, CleanConfig
+from preprocessing.fields import Fields
+from preprocessing.files import SourceFile
+
+_SHOWN_FIELDS, _SHOWN_RECORD = 12, 200
+_LOOKED_AT = 2**21
+
+
+def find(config: CleanConfig) -> list[SourceFile]:
+    """Find the files of a source, and check that they have the columns that are read.
+
+    Raises:
+        SourceError: there is none, or a column is in none of a file's first records.
+    """
+    found = files.find(config.source, config.encoding, config.delimiter)
+    fields = Fields.of(config)
+    for file in found:
+        missing = [name for name in fields.names if name not in file.columns]
+        if file.columns and missing and file.form in ("lines", "dicts", "objects"):
+            # Fields may be rare: look further before anybody is told that there is none.
+            file = dataclasses.replace(file, columns=files.field_names(file, _LOOKED_AT))
+            missing = [name for name in missing if name not in file.columns]
+        if file.columns and missing:
+            raise _other_columns(config, file, missing)
+    return found
+
+
+def _other_columns(config: CleanConfig, file: SourceFile, missing: list[str]) -> SourceError:
+    """Build the error for a file without columns that are read, with the flag that helps."""
+    more = ", …" if len(file.columns) > _SHOWN_FIELDS else ""
+    columns = ", ".join(file.columns[:_SHOWN_FIELDS]) + more
+    expected = f"the column{'s' if len(missing) > 1 else ''} {', '.join(missing)}"
+    start = files.read_start(file) if file.form == "objects" or file.form == "lines" else b""
+    if holder := kinds.holder(start):
+        return SourceError(file.where, expected, holder.name, holder.hint(file.where))
+    kind = kinds.recognise(start)
+    if missing == ["content"] and {"uid", "title"} <= set(file.columns):
+        hint = "they are titles alone, as those of labels are: give the file with descriptions"
+        return SourceError(file.where, expected, columns, hint)
+    fitting = kinds.to_columns(file.columns)
+    stated = {name for name, theirs in Fields.of(config).attributes if theirs in missing}
+    if fitting and not stated:
+        flag = ", ".join(f"{ours}: {theirs}" for ours, theirs in fitting.items())
+        hint = f"name them with --columns '{{{flag}}}'"
+    elif stated:
+        hint = "name those that are there with --attributes"
+    else:
+        header = "the first row has to name the columns; " if file.form == "table" else ""
+        hint = f"{header}name those that are ours with --columns '{{uid: …, title: …, content: …}}'"
+    if kind.record and file.form != "table":
+        record = json.dumps(kind.record, ensure_ascii=False)[:_SHOWN_RECORD]
+        columns = f"{columns} in the first records, such as {record}"
+    return SourceError(file.where, expected, columns, hint)
+
+
+def say_forms(sources: list[SourceFile]) -> None:
+    """Say how files are read that are no JSON lines in UTF-8."""
+    by_form: dict[str, list[str]] = {}
+    for file in sources:
+        if file.described:
+            by_form.setdefault(file.described, []).append(file.name)
+    for form, names in by_form.items():
+        more = f" and {len(names) - 1:,} more" if len(names) > 1 else ""
+        console.say(f"{names[0]}{more}: read as {form}")
+
+
+def hint(file: SourceFile, reasons: dict[str, int]) -> str:
+    """Describe what a file is and name what helps; empty where neither is sure.
+
+    Args:
+        file: to look into.
+        reasons: how many of its records were quarantined, by reason; at least one.
+    """
+    most = max(reasons, key=lambda reason: reasons[reason])
+    if most == "invalid_utf8":
+        other = "windows-1252" if file.encoding == "utf-8" else "utf-8"
+        return f"they are no {file.encoding.upper()}; state what they are: --encoding {other}"
+    if most == "wrong_columns":
+        return "state what is between the cells: --delimiter"
+    start = files.read_start(file)
+    if holder := kinds.holder(start):
+        return f"it is {holder.name}; {holder.hint(file.where)}"
+    record = kinds.recognise(start).record
+    if not record and most in ("invalid_json", "not_an_object"):
+        return "they are none of what is read: JSON, Python dictionaries, CSV, Parquet, Arrow"
+    if most not in ("missing_field", "wrong_type") or not record:
+        return ""
+    if most == "wrong_type" and set(COLUMNS) <= set(record):
+        kept = ", ".join(f"{name}: {name}" for name in COLUMNS)
+        return f"numbers for uid and lists of texts are read with --columns '{{{kept}}}'"
+    fields = ", ".join(list(record)[:_SHOWN_FIELDS])
+    return f"accept them with --max_quarantined_share; the first one has the fields {fields}"

@@ -1,0 +1,177 @@
+"""Which files a source is, and what a user is told of those that are none."""
+
+import gzip
+import io
+import json
+import lzma
+import pickle
+import tarfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from data.errors import SourceError
+from data.sources import streams
+from preprocessing import hints
+from preprocessing.config import CleanConfig
+from preprocessing.files import find
+
+LINE = b'{"uid": "1", "title": "t", "content": "c"}\n'
+
+
+def zipped(**members: bytes) -> bytes:
+    sink = io.BytesIO()
+    with zipfile.ZipFile(sink, "w", zipfile.ZIP_DEFLATED) as file:
+        for name, payload in members.items():
+            file.writestr(name.replace("__", "/").replace("_", "."), payload)
+    return sink.getvalue()
+
+
+def tarred(payload: bytes, members: int = 2) -> bytes:
+    sink = io.BytesIO()
+    with tarfile.open(fileobj=sink, mode="w") as file:
+        for number in range(members):
+            about = tarfile.TarInfo(f"part-{number}.json")
+            about.size = len(payload)
+            file.addfile(about, io.BytesIO(payload))
+    return sink.getvalue()
+
+
+def encrypted() -> bytes:
+    payload = bytearray(zipped(trn_json=LINE * 9))
+    for magic, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        payload[payload.index(magic) + flags] |= 1
+    return bytes(payload)
+
+
+def test_each_member_of_an_archive_that_holds_records_is_a_file(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "raw.zip"
+    path.write_bytes(zipped(b_json=LINE, a__a_json=LINE, notes_txt=b"x", __MACOSX___b_json=b"\0"))
+    found = find(str(path))
+    assert [file.name for file in found] == ["raw.zip/a/a.json", "raw.zip/b.json"]
+    assert [file.where for file in found] == [f"{path}/a/a.json", f"{path}/b.json"]
+    assert "left out" in caplog.text
+    assert "notes.txt" in caplog.text
+    (tmp_path / "raw.tar.gz").write_bytes(gzip.compress(tarred(LINE)))
+    assert [file.name for file in find(str(tmp_path))] == [
+        "raw.tar.gz/part-0.json", "raw.tar.gz/part-1.json", "raw.zip/a/a.json", "raw.zip/b.json",
+    ]  # fmt: skip
+
+
+def test_a_pattern_reaches_into_folders(tmp_path: Path) -> None:
+    for name in ("a/x.json", "a/b/y.json", "z.json", "a/.hidden/h.json", "a/n.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(LINE)
+    assert [file.name for file in find(f"{tmp_path}/**/*.json")] == [
+        "a/b/y.json", "a/x.json", "z.json",
+    ]  # fmt: skip
+    assert [file.name for file in find(f"{tmp_path}/*/x.json")] == ["a/x.json"]
+    with pytest.raises(SourceError, match="expected at least one file, found none that fits"):
+        find(f"{tmp_path}/**/*.csv")
+
+
+def test_titles_alone_are_left_out_beside_others_and_told_where_they_are_alone(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "trn.json").write_bytes(LINE)
+    (tmp_path / "lbl.json").write_bytes(b'{"uid": "1", "title": "t"}\n')
+    assert [file.name for file in find(str(tmp_path))] == ["trn.json"]
+    assert "left out lbl.json: titles without descriptions" in caplog.text
+    with pytest.raises(SourceError, match="they are titles alone, as those of labels are"):
+        hints.find(CleanConfig(source=str(tmp_path / "lbl.json")))
+
+
+def test_fields_that_are_rare_are_found_further_on(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    rare = b'{"uid": "1", "title": "t", "content": "c", "brand": "Sony"}\n'
+    path.write_bytes(LINE * 5_000 + rare)
+    hints.find(CleanConfig(source=str(path), attributes=["brand"]))
+    with pytest.raises(SourceError, match="the column colour, found uid, title, content, brand in"):
+        hints.find(CleanConfig(source=str(path), attributes=["colour"]))
+
+
+@pytest.mark.parametrize(
+    ("payload", "message"),
+    [
+        (b"PK\x03\x04" + b"\0" * 40, "expected a whole zip archive"),
+        (encrypted(), "a zip archive with a password; unpack it first"),
+        (zipped(xl__workbook_xml=b"<x/>"), "an Excel workbook; save its table as CSV in UTF-8"),
+        (zipped(notes_txt=b"x"), "expected a file of records, found one named notes.txt"),
+        (zipped(a_zip=zipped(a_json=LINE)), "an archive in an archive; unpack the outer one first"),
+        (tarred(LINE * 90)[:3_000], "expected a whole tar archive"),
+        (gzip.compress(zipped(a_json=LINE)), "a zip archive inside another packing; unpack it"),
+        (pickle.dumps([1]), "a Python pickle; write it as Parquet"),
+        (b"SQLite format 3\0", "an SQLite database; write a table of it as CSV: sqlite3 -csv"),
+        (b"\n <!doctype html><html>", "a web page or XML; fetch the file itself again"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "fetch it with git lfs pull"),
+        (b'[["uid", "title"], ["1", "t"]]', "a JSON array of arrays, not of objects; convert it"),
+        (b"[{'uid': '1'}]", "a list of Python dictionaries; convert it: python3 -c"),
+        (b"uid,title,title\n1,a,b\n2,a,b\n", "each name once, found 'title' twice"),
+        (b"sep=;\nuid;title;content\n1;a;b\n", "a table behind a line for Excel; take that off"),
+        (b"PAR1" + b"\0" * 40, "expected readable rows"),
+        (b"id,name,description\n1,a,b\n2,a,b\n",
+         "name them with --columns '{uid: id, title: name, content: description}'"),
+        (b"552,Sony,Belt\n580,Bose,Cubes\n", "the first row has to name the columns"),
+        (b'{"products": [{"uid": "1"}]}', "one JSON object that holds its records in 'products'"),
+        (b'{"1": {"title": "t"}}', "one JSON object that holds a record a key"),
+        (b'{"error": "rate limit"}', 'in the first records, such as {"error": "rate limit"}'),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_read_is_told_in_one_line(
+    payload: bytes, message: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "trn.json"
+    path.write_bytes(payload)
+    with pytest.raises(SourceError) as caught:
+        hints.find(CleanConfig(source=str(path)))
+    assert message in str(caught.value)
+    assert str(caught.value).startswith(str(path))
+    assert "\n" not in str(caught.value)
+
+
+PACKED: dict[str, Callable[[bytes], bytes]] = {
+    "gz": gzip.compress,
+    "xz": lzma.compress,
+    "zst": lambda payload: bytes(pa.compress(payload, codec="zstd", asbytes=True)),
+}
+
+
+def unpack(path: Path, kind: str, ratio: int = 10_000) -> bytes:
+    limits = streams.Limits(ratio, "raise it", 1_000)
+    with streams.open_packed(str(path), (kind,), limits) as (stream, _):
+        return streams.read_exactly(stream, 10**9)
+
+
+@pytest.mark.parametrize("kind", PACKED)
+def test_a_packed_file_is_whole_or_told(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    payload = PACKED[kind](LINE * 2_000)
+    path.write_bytes(payload)
+    assert unpack(path, kind) == LINE * 2_000
+    path.write_bytes(payload + payload)
+    assert unpack(path, kind) == LINE * 4_000
+    path.write_bytes(payload[:-9])
+    with pytest.raises(SourceError, match=r"expected a whole .* stream"):
+        unpack(path, kind)
+    path.write_bytes(PACKED[kind](b"\n" * 10**6))
+    with pytest.raises(SourceError, match=r"expands at most 100-fold.*raise it"):
+        unpack(path, kind, 100)
+
+
+def test_what_follows_a_gzip_stream_is_left_out_and_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "a"
+    for rows in (1, 300_000):
+        path.write_bytes(gzip.compress(LINE * rows) + b"<html>")
+        caplog.clear()
+        assert unpack(path, "gz") == LINE * rows
+        assert "left out what follows its gzip stream" in caplog.text
+    path.write_bytes(gzip.compress(json.dumps({}).encode())[:12] + b"x" * 40)
+    with pytest.raises(SourceError, match="expected a whole gzip stream"):
+        unpack(path, "gz")

@@ -1,0 +1,133 @@
+"""Records with other names, lists, numbers and attributes: at once and alone the same."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from data.errors import ConfigError
+from preprocessing.config import CleanConfig
+from preprocessing.fields import Fields
+from preprocessing.mapped import Text
+from preprocessing.parse import Parsed, Records, parse_records
+
+COLUMNS: dict[str, str | None] = {"uid": "asin", "title": "name", "content": "about"}
+FIELDS = Fields.of(CleanConfig(columns=COLUMNS, attributes=["price", "category"]))
+
+
+def parse(lines: list[bytes], fields: Fields = FIELDS, first: int = 0) -> Parsed:
+    data, starts, stops = Text.of(lines)
+    records = Records(data, starts, stops, starts, first=first)
+    return parse_records(records, "raw", fields, 1_000)
+
+
+def verdicts(lines: list[bytes], fields: Fields = FIELDS) -> list[Any]:
+    """What became of each line, by its offset."""
+    parsed = parse(lines, fields)
+    names = ["uid", "title", "content", *(name for name, _ in fields.attributes)]
+    found: dict[int, Any] = {
+        row["byte_offset"]: tuple(row[name] for name in names) for row in parsed.rows.to_pylist()
+    }
+    found |= {row["byte_offset"]: row["reason"] for row in parsed.quarantine.to_pylist()}
+    assert len(found) + parsed.blank == parsed.lines
+    return [found[place] for place in sorted(found)]
+
+
+@pytest.mark.parametrize(
+    ("record", "expected"),
+    [
+        ({"asin": "1", "name": "t", "about": "c"}, ("1", "t", "c", "", "")),
+        ({"asin": 7, "name": "t", "about": ["a", "b"]}, ("7", "t", "a b", "", "")),
+        ({"asin": "1", "name": "t", "about": [], "price": 5}, ("1", "t", "", "5", "")),
+        ({"asin": "1", "name": "t", "about": "c", "category": [["a"], ["b", None]]},
+         ("1", "t", "c", "", "a b ")),
+        ({"asin": "1", "name": "t", "about": "c", "price": {"amount": 5}},
+         ("1", "t", "c", "amount: 5", "")),
+        ({"asin": "1", "name": "t", "about": "c", "price": True, "category": "x"},
+         ("1", "t", "c", "true", "x")),
+        ({"asin": True, "name": "t", "about": "c"}, "wrong_type"),
+        ({"asin": "1", "name": 5, "about": "c"}, "wrong_type"),
+        ({"asin": "1", "name": "t", "about": ["a", 1]}, "wrong_type"),
+        ({"asin": "1", "name": "t", "about": ["a", None]}, "wrong_type"),
+        ({"asin": "1", "name": "t", "about": None}, "wrong_type"),
+        ({"asin": "1", "name": "t"}, "missing_field"),
+        (["asin"], "not_an_object"),
+    ],
+)  # fmt: skip
+def test_a_value_becomes_text_or_its_record_falls(record: Any, expected: Any) -> None:
+    assert verdicts([json.dumps(record).encode()]) == [expected]
+
+
+def test_numbers_are_kept_as_their_digits() -> None:
+    line = b'{"asin": 1234567890123456789012, "name": "t", "about": "c", "price" : 9.90 }'
+    assert verdicts([line]) == [("1234567890123456789012", "t", "c", "9.90", "")]
+    tricky = b'{"asin": "1", "name": "\\"price\\": 5,", "about": "price", "price": 1e5}'
+    assert verdicts([line, tricky, line])[1] == ("1", '"price": 5,', "price", "1e5", "")
+
+
+def test_without_columns_lists_and_numbers_are_refused_as_ever() -> None:
+    fields = Fields.of(CleanConfig(attributes=["price"]))
+    lines = [json.dumps({"uid": uid, "title": "t", "content": content, "price": 5}).encode()
+             for uid, content in (("1", "c"), (1, "c"), ("1", ["c"]))]  # fmt: skip
+    assert verdicts(lines, fields) == [("1", "t", "c", "5"), "wrong_type", "wrong_type"]
+
+
+POOL = [
+    *(json.dumps(record).encode() for record in (
+        {"asin": "1", "name": "t", "about": "c"}, {"asin": 1, "name": "t", "about": "c"},
+        {"asin": "1", "name": "t", "about": ["a", "b"], "price": 1.5},
+        {"asin": "1", "name": "t", "about": ["a", None], "price": "2"},
+        {"asin": "1", "name": "t", "about": "c", "category": ["x", "y"]},
+        {"asin": "1", "name": "t", "about": "c", "category": ["x", None]},
+        {"asin": "1", "name": "t", "about": "c", "category": [1, ["z"]]},
+        {"asin": "1", "name": None, "about": "c"}, {"asin": "1", "about": "c"}, [], 5, {},
+    )),
+    b'{"asin": "1", "name": "t", "name": "u", "about": "c"}', b'{"asin": "1"', b"", b" \r",
+    b'{"asin": "1", "name": "\xff", "about": "c"}', b'{"asin": 01, "name": "t", "about": "c"}',
+    b'{"asin": "1", "name": "\\ud800", "about": "c"}', b"x" * 1_100,
+    b'{"asin": "1", "name": "t", "about": "c", "x": ' + b"[" * 300 + b"]" * 300 + b"}",
+    b'{"asin": "1", "name": "t", "about": "c", "x": NaN}',
+    b'{"asin": "1", "name": "t", "about": "c", "x": 1e999}',
+]  # fmt: skip
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.sampled_from(POOL), max_size=8))
+def test_the_fate_of_a_record_does_not_depend_on_its_neighbours(lines: list[bytes]) -> None:
+    assert verdicts(lines) == [verdict for line in lines for verdict in verdicts([line])]
+
+
+def test_a_row_number_stands_in_for_a_missing_uid() -> None:
+    fields = Fields.of(CleanConfig(columns={"uid": None}))
+    lines = [b'{"title": "t", "content": "c"}', b"{}", b'{"title": "t", "content": "d"}']
+    assert [row["uid"] for row in parse(lines, fields, 40).rows.to_pylist()] == ["40", "42"]
+
+
+@pytest.mark.parametrize(
+    ("words", "flag"),
+    [
+        ({"attributes": ["uid"]}, "--attributes"),
+        ({"attributes": ["sample_key"]}, "--attributes"),
+        ({"attributes": ["a b"]}, "--attributes"),
+        ({"attributes": ["brand", "brand"]}, "--attributes"),
+        ({"columns": {"brand": "Brand"}}, "--columns"),
+        ({"columns": {"title": None}}, "--columns"),
+        ({"encoding": "utf-9"}, "--encoding"),
+        ({"encoding": "utf-7"}, "--encoding"),
+        ({"encoding": "base64"}, "--encoding"),
+        ({"delimiter": ";;"}, "--delimiter"),
+        ({"delimiter": "a"}, "--delimiter"),
+    ],
+)
+def test_columns_that_cannot_be_meant_are_refused(words: dict[str, Any], flag: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{flag}: expected "):
+        CleanConfig(**words)
+
+
+def test_a_preset_states_columns() -> None:
+    assert CleanConfig(preset="amazon-2014").columns == {
+        "uid": "asin", "title": "title", "content": "description",
+    }  # fmt: skip
+    assert CleanConfig(preset="amazon-2018", columns={"uid": "id"}).columns == {"uid": "id"}
