@@ -24,6 +24,7 @@ from data.cluster.client import connect
 from data.cluster.parts import run_parts
 from data.errors import OutputError, QuarantineError, SourceError
 from data.sources import kinds
+from data.text import repair_column
 from preprocessing import parse, rules, source
 from preprocessing.config import CleanConfig
 from preprocessing.source import Lines, SourceFile
@@ -170,8 +171,14 @@ def _blocks(config: CleanConfig, files: list[SourceFile]) -> Iterator[RawBlock]:
 def clean_part(block: RawBlock, lines: Lines | None, config: CleanConfig) -> CleanPart:
     """Clean one block and commit its part; runs on a worker."""
     lines = lines or _read(block, config)
-    parsed = parse.parse_lines(lines.data, lines.offset, block.file.name, config.max_line_bytes)
+    parsed = parse.parse_lines(
+        lines.data, lines.offset, block.file.name, config.max_line_bytes, config.attributes
+    )
     kept, dropped = rules.clean_rows(parsed.rows, config.rules)
+    for name in config.attributes:
+        place = kept.schema.get_field_index(name)
+        repaired = repair_column(kept.column(name).combine_chunks())
+        kept = kept.set_column(place, kept.schema.field(name), repaired)
     if parsed.blank:
         dropped["blank_line"] = parsed.blank
     where = f"{block.file.name} bytes {block.start:,} to {block.stop:,}"
@@ -238,7 +245,8 @@ def add_sampling(table: pa.Table, config: CleanConfig) -> pa.Table:
     columns = {name: table.column(name) for name in table.column_names}
     columns["sample_key"] = pa.array(keys, pa.uint64())
     columns["split"] = pa.array(assigned, pa.string())
-    return pa.table([columns[name] for name in schema.CLEAN.names], schema=schema.CLEAN)
+    form = schema.with_attributes(schema.CLEAN, config.attributes)
+    return pa.table([columns[name] for name in form.names], schema=form)
 
 
 def order_rows(table: pa.Table) -> pa.Table:

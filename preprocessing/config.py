@@ -5,6 +5,7 @@ from typing import Literal
 
 from data.artefacts.manifest import placement
 from data.errors import ConfigError
+from data.prompt import check_attributes
 from data.sampling import SplitShares
 
 MIB = 2**20
@@ -65,6 +66,10 @@ class CleanConfig:
     rules: RowRules = field(default_factory=RowRules)
     """Which rows to keep."""
 
+    attributes: list[str] = field(default_factory=list, metadata={"optional": True})
+    """Further fields to keep, a column each, such as [brand, category, price]; empty where a record
+    has none."""
+
     seed: int = 3407
     """Decides the sample key and the split of every row."""
 
@@ -94,6 +99,7 @@ class CleanConfig:
     """Replace the output of an earlier run."""
 
     def __post_init__(self) -> None:
+        check_attributes("--attributes", self.attributes)
         # The smallest block still holds the mark that some editors put at a file's start.
         for name, least in (("block_bytes", 16), ("max_line_bytes", 1)):
             if not least <= getattr(self, name) <= _LARGEST:

@@ -40,7 +40,9 @@ class Parsed:
     """Lines of white space only: counted, but neither rows nor faults."""
 
 
-def parse_lines(data: bytes, offset: int, source: str, max_line_bytes: int) -> Parsed:
+def parse_lines(
+    data: bytes, offset: int, source: str, max_line_bytes: int, attributes: Sequence[str] = ()
+) -> Parsed:
     """Parse a block of whole lines.
 
     Args:
@@ -48,6 +50,7 @@ def parse_lines(data: bytes, offset: int, source: str, max_line_bytes: int) -> P
         offset: of ``data`` in the uncompressed stream.
         source: goes into both tables.
         max_line_bytes: a longer line is quarantined, its newline not counted.
+        attributes: further fields to keep as text.
 
     Returns:
         Rows, quarantined lines and counts; ``lines = rows + quarantine + blank``.
@@ -59,6 +62,8 @@ def parse_lines(data: bytes, offset: int, source: str, max_line_bytes: int) -> P
         good, bad, whole = _one_by_one(data, starts, stops, max_line_bytes)
     blank = len(starts) - len(good) - len(bad)
     rows = _with_line(whole, source, starts[good] + offset)
+    for name, column in _attributes(data, starts[good], stops[good], attributes).items():
+        rows = rows.append_column(pa.field(name, pa.string(), nullable=False), pa.array(column))
     quarantine = _quarantine(data, starts, stops, bad, source, offset, max_line_bytes)
     return Parsed(rows, quarantine, len(starts), blank)
 
@@ -206,6 +211,23 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         if any(names.count(name) > 1 for name in _FIELDS):
             raise ValueError("a field is there twice")
     return value
+
+
+def _attributes(
+    data: bytes, starts: np.ndarray, stops: np.ndarray, names: Sequence[str]
+) -> dict[str, list[str]]:
+    """Read the attributes of records: text, numbers as their digits, else empty."""
+    if not names:
+        return {}
+    records = [
+        json.loads(data[start:stop], parse_int=str, parse_float=str)
+        for start, stop in zip(starts.tolist(), stops.tolist(), strict=True)
+    ]
+    values = {name: [record.get(name) for record in records] for name in names}
+    return {
+        name: [value if isinstance(value, str) else "" for value in column]
+        for name, column in values.items()
+    }
 
 
 def _with_line(text: pa.Table, source: str, offsets: np.ndarray) -> pa.Table:

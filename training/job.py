@@ -4,6 +4,7 @@ import logging
 import os
 import sys
 import tempfile
+from collections.abc import Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -14,7 +15,7 @@ from data import console, neighbours
 from data.artefacts import manifest
 from data.artefacts.dataset import Subset
 from data.artefacts.run import BASE, Base, locate
-from data.errors import ModelError, SubsetError
+from data.errors import ConfigError, ModelError, SubsetError
 from data.prompt import Chat
 from training import hardware, processes
 from training.config import TrainConfig
@@ -67,16 +68,21 @@ class Job:
         return self.out / "metrics.jsonl"
 
 
-def open_subset(path: str) -> Subset:
-    """Open a finished subset to train on.
+def open_subset(path: str, attributes: Sequence[str] = ()) -> Subset:
+    """Open a finished subset to train on, whose rows have the attributes that prompts show.
 
     Raises:
         ManifestError: it is none, or was changed.
         SubsetError: it has no train rows.
+        ConfigError: its rows lack an attribute.
     """
     subset = Subset.open(path)
     if not subset.count("train"):
         raise SubsetError(path, "train rows", "none")
+    if lacking := [name for name in attributes if name not in subset.attributes]:
+        expected = f"attributes of {path} ({', '.join(subset.attributes) or 'it has none'})"
+        hint = "keep more with preprocessing clean --attributes"
+        raise ConfigError("--prompt.attributes", expected, ", ".join(lacking), hint)
     return subset
 
 
@@ -213,7 +219,7 @@ def preview(config: TrainConfig) -> None:
     Raises:
         BatchError: these rows must not be trained on.
     """
-    subset = open_subset(config.subset)
+    subset = open_subset(config.subset, config.prompt.attributes)
     with tempfile.TemporaryDirectory() as folder:
         if config.tiny:
             base = Path(tiny.build(_tiny_job(config, subset, Path(folder), steps=0)))
@@ -223,7 +229,7 @@ def preview(config: TrainConfig) -> None:
         encoder = _encoder(config, tokenizer)
         near = cache.prepare_near(subset, encoder, folder)
         find = near.find if near else lambda _title: ()
-    rows = subset.dataset("train").select_columns(["uid", "title", "content"])[: config.preview]
+    rows = subset.dataset("train").select_columns(encoder.columns)[: config.preview]
     is_colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
     marks = (_GREEN, _PLAIN) if is_colour else ("[[", "]]")
     where = "in green" if is_colour else "between [[ and ]]"

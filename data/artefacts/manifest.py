@@ -256,9 +256,24 @@ def _parse(value: Any) -> Manifest:
 
 
 def config_dict(config: Any) -> dict[str, Any]:
-    """Return the resolved config as plain values, every field."""
+    """Return the resolved config as plain values, every field but empty optional ones."""
     resolved: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config), default=str))
+    _leave_out(config, resolved)
     return resolved
+
+
+def _leave_out(config: Any, resolved: dict[str, Any]) -> None:
+    for item in dataclasses.fields(config):
+        value = getattr(config, item.name)
+        if dataclasses.is_dataclass(value):
+            _leave_out(value, resolved[item.name])
+        elif _is_left_out(item, value):
+            del resolved[item.name]
+
+
+def _is_left_out(item: Any, value: Any) -> bool:
+    """Whether a field that not all outputs have is empty: these are what they were before it."""
+    return bool(item.metadata.get("optional")) and not value
 
 
 def identify(config: Any, **inputs: Any) -> dict[str, Any]:
@@ -276,7 +291,7 @@ def _without_placement(config: Any) -> dict[str, Any]:
     chosen: dict[str, Any] = {}
     for item in dataclasses.fields(config):
         value = getattr(config, item.name)
-        if item.metadata.get("identity", True):
+        if item.metadata.get("identity", True) and not _is_left_out(item, value):
             if dataclasses.is_dataclass(value):
                 own = getattr(value, "recorded", None)
                 value = _without_placement(value) if own is None else own

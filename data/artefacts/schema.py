@@ -3,6 +3,8 @@
 Pure: no I/O, no Dask. Every stage reads and writes tables of these schemas only.
 """
 
+from collections.abc import Sequence
+
 import pyarrow as pa
 
 from data.errors import SchemaError
@@ -87,6 +89,11 @@ REASONS = (
     "line_too_long",
 )
 """Why a line went to quarantine."""
+
+
+def with_attributes(schema: pa.Schema, names: Sequence[str]) -> pa.Schema:
+    """Put a column an attribute behind those of RAW, CLEAN or SUBSET; "" where a row has none."""
+    return pa.schema([*schema, *(_required(name, pa.string()) for name in names)])
 
 
 def check(table: pa.Table | pa.RecordBatch, schema: pa.Schema, where: str) -> None:
