@@ -15,7 +15,7 @@ from data import console, neighbours
 from data.artefacts import manifest
 from data.artefacts.dataset import Subset
 from data.artefacts.run import BASE, Base, locate
-from data.errors import ConfigError, ModelError, SubsetError
+from data.errors import ModelError, SubsetError
 from data.prompt import Chat
 from training import hardware, processes
 from training.config import TrainConfig
@@ -72,17 +72,13 @@ def open_subset(path: str, attributes: Sequence[str] = ()) -> Subset:
     """Open a finished subset to train on, whose rows have the attributes that prompts show.
 
     Raises:
-        ManifestError: it is none, or was changed.
+        ManifestError: it is none, or was changed, or its rows lack an attribute.
         SubsetError: it has no train rows.
-        ConfigError: its rows lack an attribute.
     """
     subset = Subset.open(path)
     if not subset.count("train"):
         raise SubsetError(path, "train rows", "none")
-    if lacking := [name for name in attributes if name not in subset.attributes]:
-        expected = f"attributes of {path} ({', '.join(subset.attributes) or 'it has none'})"
-        hint = "keep more with preprocessing clean --attributes"
-        raise ConfigError("--prompt.attributes", expected, ", ".join(lacking), hint)
+    subset.record.check_attributes(path, attributes)
     return subset
 
 

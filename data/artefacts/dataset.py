@@ -43,7 +43,7 @@ class Subset:
     @property
     def attributes(self) -> list[str]:
         """Name the attributes of its rows, in the order of their columns."""
-        return list(self.record.facts.get("attributes", []))
+        return self.record.attributes
 
     @property
     def schema(self) -> pa.Schema:

@@ -138,6 +138,22 @@ class Manifest:
         """The Parquet parts, quarantine left out, in order."""
         return tuple(output for output in self.outputs if PART.fullmatch(output.path))
 
+    @property
+    def attributes(self) -> list[str]:
+        """Name the attributes of a clean folder's or a subset's rows, in order of their columns."""
+        return list(self.facts.get("attributes", self.config.get("attributes", [])))
+
+    def check_attributes(self, where: str, names: Iterable[str]) -> None:
+        """Check that rows have the attributes that prompts show.
+
+        Raises:
+            ManifestError: one is missing; names those that there are.
+        """
+        if lacking := [name for name in names if name not in self.attributes]:
+            expected = f"attributes {', '.join(lacking)}, which prompts show"
+            hint = "keep more with preprocessing clean --attributes"
+            raise ManifestError(where, expected, ", ".join(self.attributes) or "none", hint)
+
     def part(self, name: str) -> Artefact | None:
         """Find an output by its path."""
         return next((output for output in self.outputs if output.path == name), None)

@@ -52,8 +52,7 @@ def run(config: SubsetConfig) -> Manifest:
     clean = Folder(config.clean)
     parent = manifest.read(clean, "clean")
     out = local_path(config.out, "--out")
-    attributes = parent.config.get("attributes", [])
-    stored = _stored(schema.with_attributes(schema.SUBSET, attributes))
+    stored = _stored(schema.with_attributes(schema.SUBSET, parent.attributes))
     identity = manifest.identify(config, clean=parent.digest)
     # There may be fewer rows than asked for: raised before an earlier output is removed.
     earlier = choose_from(clean, config, parent) if config.overwrite else None
@@ -68,8 +67,8 @@ def run(config: SubsetConfig) -> Manifest:
         }
         outputs, facts = _write(rows, out, manifest.identity_digest(identity), stored)
         facts["families"] = choice.families
-        if attributes:
-            facts["attributes"] = attributes
+        if parent.attributes:
+            facts["attributes"] = parent.attributes
         made_from = (parent.as_parent(manifest.absolute(config.clean)),)
         result = work.finish(outputs, choice.counts, parent.outputs, made_from, facts)
     console.say(manifest.funnel(result))

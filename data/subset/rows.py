@@ -68,7 +68,7 @@ def choose_from(clean: Folder, config: SubsetConfig, parent: Manifest) -> Choice
         ManifestError: a shard is missing or foreign.
         SubsetError: there are fewer eligible train rows than asked for.
     """
-    index = build_index(clean, parent.parts, parent.config.get("attributes", []))
+    index = build_index(clean, parent.parts, parent.attributes)
     if index.num_rows != parent.counts.kept:
         hint = "a shard is missing or foreign: make the folder again with --overwrite true"
         expected = f"{parent.counts.kept:,} rows"
