@@ -185,7 +185,8 @@ def _encoder(config: TrainConfig, tokenizer: Any) -> Encoder:
 def _tiny_job(config: TrainConfig, subset: Subset, out: Path, **changes: Any) -> TinyJob:
     assert config.tiny is not None  # noqa: S101  # for the type checker
     shape = replace(config.tiny, **changes)
-    return TinyJob(str(subset.path), str(out / BASE), shape, config.max_length, config.seed)
+    folder = str(out / BASE)
+    return TinyJob(str(subset.path), folder, shape, config.max_length, config.seed, config.prompt)
 
 
 def _build_tiny(

@@ -46,9 +46,9 @@ _WRITES = {
     "evaluate": ("report.json", "report.html"),
 }  # fmt: skip
 # Where these keys are absent, the output has other noise, no checks, no curve, no families, prompts
-# without neighbours, or texts that nothing kept from looping; other absent keys say that an earlier
-# version did not record them.
-_TELLING = ("noise", "checks", "best_of", "curve", "similarity", "neighbours")
+# without neighbours or attributes, or texts that nothing kept from looping; other absent keys say
+# that an earlier version did not record them.
+_TELLING = ("noise", "checks", "best_of", "curve", "similarity", "neighbours", "attributes")
 
 
 @dataclass

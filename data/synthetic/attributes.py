@@ -26,8 +26,9 @@ def plant(seed: int, place: int, line: bytes) -> bytes:
         options[(word >> 16 * turn) % 2**16 % len(options)] for turn, options in enumerate(choices)
     )
     record = json.loads(line)
+    colour = colour.lower()
     if record["content"]:
-        named = sentence.format(brand=brand, colour=colour.lower())
+        named = sentence.format(brand=brand, colour=colour)
         record["content"] = f"{named} {record['content']}"
     texts = {name: record.pop(name) for name in ("uid", "title", "content")}
     planted = dict(zip(NAMES, (brand, colour), strict=True))
