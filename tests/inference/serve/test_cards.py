@@ -5,6 +5,7 @@ import dataclasses
 import importlib.resources
 import json
 import re
+from html import escape
 from html.parser import HTMLParser
 
 import pytest
@@ -127,3 +128,15 @@ def test_nothing_is_loaded_from_elsewhere() -> None:
     assert ".tb-card" in style
     assert "wavy" in style  # a number is told apart from a copied stretch without its colour
     assert not re.search(r"https?://|url\(|@import", style)
+
+
+def test_attributes_stand_below_the_record_and_markup_in_them_is_text() -> None:
+    about = {"brand": EVIL, "shoe_size": "43", "price": ""}
+    record = Record("u", "Boot", "Warm.", "train", "raw.json", 1, about)
+    card = cards.evidence_card(answer(record=record), {})
+    assert f"Brand: {escape(EVIL)}; Shoe size: 43</p>" in card
+    assert "Price" not in card
+    plain = answer(record=Record("u", "Boot", "Warm.", "train", "raw.json", 1))
+    assert "Brand" not in cards.evidence_card(plain, {})
+    assert "attributes" not in json.loads(plain.as_json())["record"]
+    assert json.loads(answer(record=record).as_json())["record"]["attributes"] == about
