@@ -14,7 +14,7 @@ _STREAM = 6
 _SENTENCES = (
     "Offered by {brand} in {colour}.",
     "From {brand}, and in {colour}.",
-    "{brand} brings it out in {colour}.",
+    "Brought out by {brand} in {colour}.",
 )
 
 
