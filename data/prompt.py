@@ -198,6 +198,20 @@ class Prompt:
         return head + title + middle + neighbour.description + tail
 
 
+def attribute_text(value: Any) -> str:
+    """Return a JSON value as the text of an attribute; empty for null."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list):
+        return " ".join(map(attribute_text, value))
+    if isinstance(value, dict):
+        texts = ((name, attribute_text(item)) for name, item in value.items())
+        return " ".join(f"{name}: {text}" for name, text in texts if text)
+    return str(value)
+
+
 def label(name: str) -> str:
     """Name an attribute for people and models: ``shoe_size`` as Shoe size."""
     return name[0].upper() + name[1:].replace("_", " ")

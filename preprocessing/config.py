@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from data.artefacts.manifest import placement
+from data.artefacts.manifest import OPTIONAL, placement
 from data.errors import ConfigError
 from data.prompt import check_attributes
 from data.sampling import SplitShares
@@ -66,7 +66,7 @@ class CleanConfig:
     rules: RowRules = field(default_factory=RowRules)
     """Which rows to keep."""
 
-    attributes: list[str] = field(default_factory=list, metadata={"optional": True})
+    attributes: list[str] = field(default_factory=list, metadata=OPTIONAL)
     """Further fields to keep, a column each, such as [brand, category, price]; empty where a record
     has none."""
 

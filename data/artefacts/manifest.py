@@ -41,6 +41,11 @@ def placement(default: Any) -> Any:
     return field(default=default, metadata={"identity": False})
 
 
+OPTIONAL = {"optional": True}
+"""Metadata of a config field that is recorded only where it differs from its default, so that what
+was made before there was the field keeps its identity."""
+
+
 @dataclass(frozen=True)
 class Counts:
     """How many rows came in and where each went; adding two adds every number."""
@@ -272,24 +277,17 @@ def _parse(value: Any) -> Manifest:
 
 
 def config_dict(config: Any) -> dict[str, Any]:
-    """Return the resolved config as plain values, every field but empty optional ones."""
+    """Return the resolved config as plain values, every field but ``OPTIONAL`` ones not set."""
     resolved: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config), default=str))
-    _leave_out(config, resolved)
-    return resolved
+    return _recorded(config, resolved)
 
 
-def _leave_out(config: Any, resolved: dict[str, Any]) -> None:
-    for item in dataclasses.fields(config):
-        value = getattr(config, item.name)
-        if dataclasses.is_dataclass(value):
-            _leave_out(value, resolved[item.name])
-        elif _is_left_out(item, value):
-            del resolved[item.name]
-
-
-def _is_left_out(item: Any, value: Any) -> bool:
-    """Whether a field that not all outputs have is empty: these are what they were before it."""
-    return bool(item.metadata.get("optional")) and not value
+def _recorded(config: Any, resolved: dict[str, Any]) -> dict[str, Any]:
+    kept = {name: value for name, value in resolved.items() if name not in _unset(config)}
+    for name in kept:
+        if dataclasses.is_dataclass(inner := getattr(config, name)):
+            kept[name] = _recorded(inner, kept[name])
+    return kept
 
 
 def identify(config: Any, **inputs: Any) -> dict[str, Any]:
@@ -303,11 +301,22 @@ def identity_digest(identity: dict[str, Any]) -> str:
     return digest_bytes(json.dumps(identity, sort_keys=True).encode())
 
 
+def _unset(config: Any) -> set[str]:
+    """Name the optional fields that have their default."""
+    defaults = {
+        item.name: [] if item.default is dataclasses.MISSING else item.default
+        for item in dataclasses.fields(config)
+        if item.metadata.get("optional")
+    }
+    return {name for name, default in defaults.items() if getattr(config, name) == default}
+
+
 def _without_placement(config: Any) -> dict[str, Any]:
     chosen: dict[str, Any] = {}
+    unset = _unset(config)
     for item in dataclasses.fields(config):
         value = getattr(config, item.name)
-        if item.metadata.get("identity", True) and not _is_left_out(item, value):
+        if item.metadata.get("identity", True) and item.name not in unset:
             if dataclasses.is_dataclass(value):
                 own = getattr(value, "recorded", None)
                 value = _without_placement(value) if own is None else own

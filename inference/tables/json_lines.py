@@ -5,13 +5,14 @@ Only selected columns are looked at; numbers keep their digits.
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import IO, Any
 
 import pyarrow as pa
 
 from data.errors import SourceError
-from inference.tables.text_files import SHOWN, Row, Selection, is_unicode, lines, refused
+from data.prompt import attribute_text
+from inference.tables.text_files import ATTRIBUTE, SHOWN, Row, Selection, is_unicode, lines, refused
 
 _MARK = b"\xef\xbb\xbf"
 _ROWS = 4_096
@@ -40,7 +41,12 @@ def json_rows(file: IO[bytes], selection: Selection, carried: pa.Schema) -> Iter
         selection: the columns.
         carried: types of those to carry along, from ``survey_json``.
     """
-    forms = [_as_text if column.type == pa.string() else _as_value for column in carried]
+    forms: list[Callable[[Any], Any]] = [
+        attribute_text
+        if column.name.startswith(ATTRIBUTE) and column.type == pa.string()
+        else (_as_text if column.type == pa.string() else _as_value)
+        for column in carried
+    ]
     for record in _records(file):
         try:
             row = record if isinstance(record, Row) else _row(record, selection)

@@ -166,6 +166,16 @@ def test_the_attributes_of_a_file_are_repaired_text_and_kept_columns_stay(
     assert caplog.messages == [f"{path}: no column size and no colour: prompts go without"]
 
 
+def test_lists_and_objects_are_attributes_as_cleaning_writes_them(tmp_path: Path) -> None:
+    lines = (
+        b'{"title": "A", "it": ["Books", ["Novels", 2.50], null]}\n{"title": "B", "it": true}\n'
+        b'{"title": "C", "it": {"Books": 1, "none": null}}\n{"title": "D", "it": null}\n'
+    )
+    path = file_of(tmp_path, "a.jsonl", lines)
+    rows = about(GenerateConfig(titles=str(path)), "it")
+    assert [row["it"] for row in rows] == ["Books Novels 2.50", "true", "Books: 1", ""]
+
+
 def test_a_file_of_titles_alone_has_no_attributes(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
