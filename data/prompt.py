@@ -5,8 +5,8 @@ code from the tokenizer's own id, never by a library's default.
 """
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import xxhash
@@ -18,13 +18,14 @@ from data.errors import ConfigError
 _ALPACA = (
     "Below is an instruction that describes a task, paired with an input that provides further "
     "context. Write a response that appropriately completes the request.\n\n"
-    "### Instruction:\n{instruction}\n\n{neighbours}### Input:\n{title}\n\n### Response:\n"
+    "### Instruction:\n{instruction}\n\n{neighbours}### Input:\n{attributes}{title}\n\n"
+    "### Response:\n"
 )
 # A catalogue is learned without Alpaca's preamble, which is about a quarter of all tokens trained.
-_COMPACT = "{instruction}\n{neighbours}Title: {title}\nDescription:\n"
+_COMPACT = "{instruction}\n{neighbours}{attributes}Title: {title}\nDescription:\n"
 
 # What the base's own chat template makes a user's message of.
-_CHAT = "{instruction}\n{neighbours}Title: {title}"
+_CHAT = "{instruction}\n{neighbours}{attributes}Title: {title}"
 
 TEMPLATES = {"alpaca": _ALPACA, "compact": _COMPACT, "chat": _CHAT}
 _NEAR = "Similar title: {title}\nIts description: {description}\n"
@@ -33,11 +34,15 @@ _NEIGHBOUR = {
     "compact": _NEAR,
     "chat": _NEAR,
 }
-_PLACES = re.compile("{neighbours}|{title}|{description}")
+_PLACES = re.compile("{neighbours}|{attributes}|{title}|{description}")
 _MOST_NEIGHBOURS = 8
 _LONGEST_TITLE = 300
 """Characters of a shown row's title at most; of 5,833 real titles none is longer."""
 _TITLE_TOKENS = 128
+
+COLUMNS = ("uid", "title", "content", "split", "sample_key", "source", "byte_offset", "family")
+"""What rows of our stages always hold, so that no attribute has such a name."""
+_NAME = re.compile("[A-Za-z][A-Za-z0-9_]*")
 
 SHOPPER = (
     "What is this product like?",
@@ -51,6 +56,18 @@ SHOPPER = (
 
 # Makes the choice independent of other hashes of a uid.
 _CHOICE = 0x7175657374696F6E
+
+
+def check_attributes(flag: str, names: Sequence[str]) -> None:
+    """Check the names of attributes.
+
+    Raises:
+        ConfigError: one is there twice, of other characters, or one of ``COLUMNS``.
+    """
+    for name in names:
+        if not _NAME.fullmatch(name) or name in COLUMNS or names.count(name) > 1:
+            expected = f"names of letters, digits and _, each once, none of {', '.join(COLUMNS)}"
+            raise ConfigError(flag, expected, repr(name))
 
 
 @dataclass(frozen=True)
@@ -92,7 +109,12 @@ class Prompt:
     neighbour_tokens: int = 96
     """Tokens of each neighbour's description at most."""
 
+    attributes: list[str] = field(default_factory=list, metadata={"optional": True})
+    """Attributes of the catalogue to show before the title, a line each, such as [brand, price];
+    a row without one goes without its line."""
+
     def __post_init__(self) -> None:
+        check_attributes("--prompt.attributes", self.attributes)
         if self.template not in TEMPLATES:
             expected = f"one of {', '.join(TEMPLATES)}"
             raise ConfigError("--prompt.template", expected, repr(self.template))
@@ -107,9 +129,10 @@ class Prompt:
 
     @property
     def recorded(self) -> dict[str, Any]:
-        """What decides the prompts, for manifests: without neighbours as before there were any."""
+        """What decides the prompts, for manifests: what they do not show is left out."""
         names = ["template", "instruction"]
         names += ["neighbours", "neighbour_tokens"] if self.neighbours else []
+        names += ["attributes"] if self.attributes else []
         return {name: getattr(self, name) for name in names}
 
     @property
@@ -122,12 +145,26 @@ class Prompt:
         """All the instructions that a row may get."""
         return [self.instruction] if isinstance(self.instruction, str) else list(self.instruction)
 
-    def render(self, title: str, uid: str = "", neighbours: Sequence[Neighbour] = ()) -> str:
+    def about(self, values: Mapping[str, str]) -> str:
+        """Write the lines of a row's attributes that prompts show, empty ones left out."""
+        shown = [(name, values.get(name)) for name in self.attributes]
+        return "".join(f"{label(name)}: {value}\n" for name, value in shown if value)
+
+    def about_rows(self, columns: Mapping[str, Sequence[str]], rows: int) -> list[str]:
+        """Write the lines of several rows, by columns that hold at least those attributes."""
+        shown = {name: columns[name] for name in self.attributes}
+        return [
+            self.about({name: column[row] for name, column in shown.items()}) for row in range(rows)
+        ]
+
+    def render(
+        self, title: str, uid: str = "", neighbours: Sequence[Neighbour] = (), about: str = ""
+    ) -> str:
         """Render the prompt of one title; the description follows it directly.
 
         The row's uid chooses among several instructions, always the same one.
         """
-        return self.ask(self.choose(uid), title, neighbours)
+        return self.ask(self.choose(uid), title, neighbours, about)
 
     def choose(self, uid: str) -> str:
         """Choose the instruction of a row."""
@@ -137,7 +174,9 @@ class Prompt:
             place = xxhash.xxh3_64_intdigest(uid.encode(), _CHOICE) % len(several)
         return several[place]
 
-    def ask(self, instruction: str, title: str, neighbours: Sequence[Neighbour] = ()) -> str:
+    def ask(
+        self, instruction: str, title: str, neighbours: Sequence[Neighbour] = (), about: str = ""
+    ) -> str:
         """Render a prompt with an instruction of one's own.
 
         Args:
@@ -145,14 +184,34 @@ class Prompt:
             title: as it stands.
             neighbours: the most similar first; it comes last in the prompt, next to the title,
                 where a small model sees it best.
+            about: the lines of the title's attributes, as ``about`` writes them.
         """
         # Not str.format twice: a title may itself hold braces.
-        head, middle, tail = _PLACES.split(TEMPLATES[self.template])
+        head, middle, before, tail = _PLACES.split(TEMPLATES[self.template])
         head = head.replace("{instruction}", instruction)
         shown = "".join(self._show(neighbour) for neighbour in reversed(neighbours))
-        return head + shown + middle + title + tail
+        return head + shown + middle + about + before + title + tail
 
     def _show(self, neighbour: Neighbour) -> str:
         head, middle, tail = _PLACES.split(_NEIGHBOUR[self.template])
         title = neighbour.title[:_LONGEST_TITLE]
         return head + title + middle + neighbour.description + tail
+
+
+def attribute_text(value: Any) -> str:
+    """Return a JSON value as the text of an attribute; empty for null."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, (list, tuple, set)):
+        return " ".join(map(attribute_text, value))
+    if isinstance(value, dict):
+        texts = ((name, attribute_text(item)) for name, item in value.items())
+        return " ".join(f"{name}: {text}" for name, text in texts if text)
+    return str(value)
+
+
+def label(name: str) -> str:
+    """Name an attribute for people and models: ``shoe_size`` as Shoe size."""
+    return name[0].upper() + name[1:].replace("_", " ")

@@ -13,15 +13,18 @@ WEIGHTS = {
     "ended": 0.5, "short": -0.5, "length": 1.2,
 }  # fmt: skip
 """What counts (docs/decisions/0034): the shares of the title's words and numbers that are named,
-each number that the title does not hold, the share of word 4-grams that repeat earlier ones, an end
-by itself, fewer than ``SHORT`` characters, and the length as a share of the usual one, 1 at most.
-Without the last, the shortest texts would win, as they invent least."""
+each number that neither title nor attributes hold, the share of word 4-grams that repeat earlier
+ones, an end by itself, fewer than ``SHORT`` characters, and the length as a share of the usual one,
+1 at most. Without the last, the shortest texts would win, as they invent least."""
 SHORT = 60
 
 
-def score(text: Completion, title: str, usual_tokens: int | None) -> float:
-    """Score a text of a title, the higher the better; without a usual length any is as good."""
-    counts = fidelity.compare(text.text, title, "")
+def score(text: Completion, title: str, usual_tokens: int | None, about: str = "") -> float:
+    """Score a text of a title, the higher the better; without a usual length any is as good.
+
+    Numbers of its attributes, ``about``, are known as those of the title.
+    """
+    counts = fidelity.compare(text.text, title, about)
     repeats, grams = fidelity.repeated(text.text)
     measured = {
         "title_words": _share(*counts["title_words"]),
@@ -58,8 +61,11 @@ def write(
     drawn = [Request(one.uid, one.prompt, draw) for one in requests for draw in range(texts)]
     written = writer.generate(drawn)
     ranked = []
-    for place, title in enumerate(titles):
+    for place, (title, request) in enumerate(zip(titles, requests, strict=True)):
         own = written[place * texts : (place + 1) * texts]
-        scored = [(score(text, title, usual_tokens) if texts > 1 else 0.0, text) for text in own]
+        scores = [
+            score(text, title, usual_tokens, request.about) if texts > 1 else 0.0 for text in own
+        ]
+        scored = list(zip(scores, own, strict=True))
         ranked.append(sorted(scored, key=lambda pair: -pair[0]))
     return ranked

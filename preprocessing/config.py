@@ -5,9 +5,9 @@ import re
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
-from data.artefacts import schema
 from data.artefacts.manifest import OPTIONAL, placement
 from data.errors import ConfigError
+from data.prompt import check_attributes
 from data.sampling import SplitShares
 
 MIB = 2**20
@@ -176,7 +176,7 @@ class CleanConfig:
             raise ConfigError("--workers", "at least 1", str(self.workers))
 
     def _check_columns(self) -> None:
-        schema.check_attributes(self.attributes)
+        check_attributes("--attributes", self.attributes)
         for ours, theirs in (self.columns or {}).items():
             if ours not in (*COLUMNS, *self.attributes):
                 expected = f"of ours {', '.join((*COLUMNS, *self.attributes))}"

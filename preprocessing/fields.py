@@ -3,10 +3,10 @@
 Pure. A text is text, or a list of texts joined by spaces; a number is its digits.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from data.prompt import attribute_text
 from preprocessing.config import COLUMNS, CleanConfig
 
 
@@ -69,7 +69,7 @@ class Fields:
         texts += [self._text(record[name]) for name in (self.title, self.content)]
         if any(text is None for text in texts):
             return "wrong_type"
-        texts += [attribute(record.get(theirs)) for _, theirs in self.attributes]
+        texts += [attribute_text(record.get(theirs)) for _, theirs in self.attributes]
         return tuple(str(text) for text in texts)
 
     def _text(self, value: Any) -> str | None:
@@ -78,17 +78,3 @@ class Fields:
         if self.is_strict or not isinstance(value, list):
             return None
         return " ".join(value) if all(type(item) is str for item in value) else None
-
-
-def attribute(value: Any) -> str:
-    """Return a value as the text of an attribute; empty for null."""
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return " ".join(map(attribute, value))
-    if isinstance(value, dict):
-        return " ".join(f"{name}: {text}" for name, item in value.items()
-                        if (text := attribute(item)))  # fmt: skip
-    return str(value)

@@ -184,29 +184,31 @@ KEPT = {
 
 
 def write_clean(
-    folder: Path, rows: list[tuple[str, str, str]], parts: int = 3, held_out: float = 0.1
-) -> Path:
-    """A finished clean folder of literal (uid, title, content) rows, as the cleaning writes it."""
+    folder: Path, rows: list[tuple[str, str, str]], parts: int = 3, held_out: float = 0.1,
+    **attributes: list[str],
+) -> Path:  # fmt: skip
+    """A finished clean folder of literal (uid, title, content) rows, as the cleaning writes it.
+
+    Attributes are columns by name.
+    """
     to = Folder(str(folder))
     keys = sampling.sample_keys([uid for uid, _, _ in rows], 3407)
     shares = SplitShares(held_out, held_out)
     split = sampling.splits([title for _, title, _ in rows], 3407, shares)
     full = [
-        (*row, split[i], keys[i], "raw.json", 100 * i) for i, row in enumerate(rows)
+        (*row, split[i], keys[i], "raw.json", 100 * i, *(own[i] for own in attributes.values()))
+        for i, row in enumerate(rows)
     ]  # offsets rise with the position in the file
-    outputs = []
+    outputs, form = [], schema.with_attributes(schema.CLEAN, list(attributes))
     for index in range(parts):
         own = full[len(full) * index // parts : len(full) * (index + 1) // parts]
         columns = list(zip(*sorted(own, key=lambda row: (row[4], row[0])), strict=True))
-        arrays = [
-            pa.array(column, field.type)
-            for column, field in zip(columns, schema.CLEAN, strict=True)
-        ]
-        table = pa.table(arrays, schema=schema.CLEAN)
+        arrays = [pa.array(column, field.type) for column, field in zip(columns, form, strict=True)]
+        table = pa.table(arrays, schema=form)
         outputs.append(commit_part(to, part_name(index), table))
     Manifest(
         stage="clean",
-        config={"seed": 3407},
+        config={"seed": 3407, **({"attributes": list(attributes)} if attributes else {})},
         identity={"seed": 3407},
         inputs=(Artefact("/raw.json", len(rows), 1, "0f"),),
         outputs=tuple(outputs),

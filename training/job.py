@@ -4,6 +4,7 @@ import logging
 import os
 import sys
 import tempfile
+from collections.abc import Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -67,16 +68,17 @@ class Job:
         return self.out / "metrics.jsonl"
 
 
-def open_subset(path: str) -> Subset:
-    """Open a finished subset to train on.
+def open_subset(path: str, attributes: Sequence[str] = ()) -> Subset:
+    """Open a finished subset to train on, whose rows have the attributes that prompts show.
 
     Raises:
-        ManifestError: it is none, or was changed.
+        ManifestError: it is none, or was changed, or its rows lack an attribute.
         SubsetError: it has no train rows.
     """
     subset = Subset.open(path)
     if not subset.count("train"):
         raise SubsetError(path, "train rows", "none")
+    subset.record.check_attributes(path, attributes)
     return subset
 
 
@@ -183,7 +185,8 @@ def _encoder(config: TrainConfig, tokenizer: Any) -> Encoder:
 def _tiny_job(config: TrainConfig, subset: Subset, out: Path, **changes: Any) -> TinyJob:
     assert config.tiny is not None  # noqa: S101  # for the type checker
     shape = replace(config.tiny, **changes)
-    return TinyJob(str(subset.path), str(out / BASE), shape, config.max_length, config.seed)
+    folder = str(out / BASE)
+    return TinyJob(str(subset.path), folder, shape, config.max_length, config.seed, config.prompt)
 
 
 def _build_tiny(
@@ -213,7 +216,7 @@ def preview(config: TrainConfig) -> None:
     Raises:
         BatchError: these rows must not be trained on.
     """
-    subset = open_subset(config.subset)
+    subset = open_subset(config.subset, config.prompt.attributes)
     with tempfile.TemporaryDirectory() as folder:
         if config.tiny:
             base = Path(tiny.build(_tiny_job(config, subset, Path(folder), steps=0)))
@@ -223,7 +226,7 @@ def preview(config: TrainConfig) -> None:
         encoder = _encoder(config, tokenizer)
         near = cache.prepare_near(subset, encoder, folder)
         find = near.find if near else lambda _title: ()
-    rows = subset.dataset("train").select_columns(["uid", "title", "content"])[: config.preview]
+    rows = subset.dataset("train").select_columns(encoder.columns)[: config.preview]
     is_colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
     marks = (_GREEN, _PLAIN) if is_colour else ("[[", "]]")
     where = "in green" if is_colour else "between [[ and ]]"

@@ -30,7 +30,7 @@ def run(config: TrainConfig) -> Manifest | None:
     if config.preview:
         job.preview(config)
         return None
-    subset = job.open_subset(config.subset)
+    subset = job.open_subset(config.subset, config.prompt.attributes)
     ranks = processes.join()
     if not ranks.is_first:  # the first one says everything
         log.setLevel(logging.ERROR)

@@ -40,6 +40,16 @@ class Subset:
         """The subset as a manifest names what it was made from."""
         return self.record.as_parent(manifest.absolute(str(self.path)))
 
+    @property
+    def attributes(self) -> list[str]:
+        """Name the attributes of its rows, in the order of their columns."""
+        return self.record.attributes
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Return the columns of its rows: ``SUBSET`` and a column an attribute."""
+        return schema.with_attributes(schema.SUBSET, self.attributes)
+
     def count(self, split: str) -> int:
         """Count the rows of a split; 0 where the subset has none."""
         return sum(file.rows for file in self._files(split))
@@ -52,14 +62,14 @@ class Subset:
         return [file for file in self.record.outputs if file.path.startswith(f"{split}/")]
 
     def batches(self, split: str) -> Iterator[pa.RecordBatch]:
-        """Stream the rows of a split: schema ``SUBSET``, in order."""
+        """Stream the rows of a split in order."""
         for file in sorted((self.path / split).glob("*.arrow")):
             with pa.memory_map(str(file)) as source, pa.ipc.open_stream(source) as reader:
                 yield from reader
 
     def rows(self, split: str, columns: list[str]) -> pa.Table:
         """Map columns of a split into memory; maybe no rows."""
-        plain = [pa.field(name, schema.SUBSET.field(name).type) for name in columns]
+        plain = [pa.field(name, self.schema.field(name).type) for name in columns]
         batches = [batch.select(columns) for batch in self.batches(split)]
         return pa.Table.from_batches(batches, pa.schema(plain) if not batches else None)
 

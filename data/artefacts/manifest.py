@@ -143,6 +143,22 @@ class Manifest:
         """The Parquet parts, quarantine left out, in order."""
         return tuple(output for output in self.outputs if PART.fullmatch(output.path))
 
+    @property
+    def attributes(self) -> list[str]:
+        """Name the attributes of a clean folder's or a subset's rows, in order of their columns."""
+        return list(self.facts.get("attributes", self.config.get("attributes", [])))
+
+    def check_attributes(self, where: str, names: Iterable[str]) -> None:
+        """Check that rows have the attributes that prompts show.
+
+        Raises:
+            ManifestError: one is missing; names those that there are.
+        """
+        if lacking := [name for name in names if name not in self.attributes]:
+            expected = f"attributes {', '.join(lacking)}, which prompts show"
+            hint = "keep more with preprocessing clean --attributes"
+            raise ManifestError(where, expected, ", ".join(self.attributes) or "none", hint)
+
     def part(self, name: str) -> Artefact | None:
         """Find an output by its path."""
         return next((output for output in self.outputs if output.path == name), None)
@@ -263,7 +279,15 @@ def _parse(value: Any) -> Manifest:
 def config_dict(config: Any) -> dict[str, Any]:
     """Return the resolved config as plain values, every field but ``OPTIONAL`` ones not set."""
     resolved: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config), default=str))
-    return {name: value for name, value in resolved.items() if name not in _unset(config)}
+    return _recorded(config, resolved)
+
+
+def _recorded(config: Any, resolved: dict[str, Any]) -> dict[str, Any]:
+    kept = {name: value for name, value in resolved.items() if name not in _unset(config)}
+    for name in kept:
+        if dataclasses.is_dataclass(inner := getattr(config, name)):
+            kept[name] = _recorded(inner, kept[name])
+    return kept
 
 
 def identify(config: Any, **inputs: Any) -> dict[str, Any]:

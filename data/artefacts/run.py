@@ -191,9 +191,9 @@ class Run:
         index = self.neighbours
         return index.find(title, self.prompt.neighbours) if index else ()
 
-    def render(self, title: str, uid: str) -> str:
-        """Render the prompt of a row, with its neighbours."""
-        return self.prompt.render(title, uid, self.near(title))
+    def render(self, title: str, uid: str, about: str = "") -> str:
+        """Render the prompt of a row, with its neighbours and the lines of its attributes."""
+        return self.prompt.render(title, uid, self.near(title), about)
 
     @property
     def max_new_tokens(self) -> int:

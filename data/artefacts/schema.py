@@ -3,12 +3,11 @@
 Pure: no I/O, no Dask. Every stage reads and writes tables of these schemas only.
 """
 
-import re
 from collections.abc import Sequence
 
 import pyarrow as pa
 
-from data.errors import ConfigError, SchemaError
+from data.errors import SchemaError
 
 SPLITS = ("train", "validation", "test")
 
@@ -94,28 +93,9 @@ REASONS = (
 FORM_REASONS = ("wrong_columns", "invalid_csv", "invalid_dict")
 """Why a row of a table or a Python dictionary did, besides."""
 
-_ATTRIBUTE = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
-_OWN = {*CLEAN.names, *SUBSET.names}
-
-
-def check_attributes(names: Sequence[str], flag: str = "--attributes") -> None:
-    """Check the names of attributes.
-
-    Raises:
-        ConfigError: one is no name of letters, digits and ``_``, a column of ours or there twice.
-    """
-    for place, name in enumerate(names):
-        if not _ATTRIBUTE.fullmatch(name):
-            hint = "give a column another name with --columns"
-            raise ConfigError(flag, "names of letters, digits and _", repr(name), hint)
-        if name in _OWN:
-            raise ConfigError(flag, f"names other than {', '.join(sorted(_OWN))}", name)
-        if name in names[:place]:
-            raise ConfigError(flag, "each name once", f"{name} twice")
-
 
 def with_attributes(schema: pa.Schema, names: Sequence[str]) -> pa.Schema:
-    """Return a schema with a column of text an attribute behind its own."""
+    """Put a column an attribute behind those of RAW, CLEAN or SUBSET; "" where a row has none."""
     return pa.schema([*schema, *(_required(name, pa.string()) for name in names)])
 
 

@@ -46,9 +46,14 @@ _WRITES = {
     "evaluate": ("report.json", "report.html"),
 }  # fmt: skip
 # Where these keys are absent, the output has other noise, no checks, no curve, no families, prompts
-# without neighbours, or texts that nothing kept from looping; other absent keys say that an earlier
-# version did not record them.
-_TELLING = ("noise", "checks", "best_of", "curve", "similarity", "neighbours")
+# without neighbours or attributes, texts that nothing kept from looping, no rules of content, or a
+# catalogue of our own columns in UTF-8; other absent keys say that an earlier version did not
+# record them.
+_TELLING = (
+    "noise", "checks", "best_of", "curve", "similarity", "neighbours", "attributes", "columns",
+    "encoding", "delimiter", "strip_html", "drop_markup", "drop_boilerplate", "drop_shouting",
+    "languages",
+)  # fmt: skip
 
 
 @dataclass

@@ -38,9 +38,7 @@ _KEPT = ("clean", "order", "validation", "test", "similarity", "near_duplicates"
 # A range of rows: a column of Arrow's strings ends at 2 GiB.
 _ROWS_AT_ONCE = 50_000
 _BYTES_AT_ONCE = 2**31 - 1
-# datasets knows no columns that refuse nulls; the subset's schema is SUBSET without that.
-_STORED = pa.schema([pa.field(field.name, field.type) for field in schema.SUBSET])
-_READ = [name for name in _STORED.names if name != "family"]
+_FAMILY = pa.field("family", pa.uint64())
 
 
 def run(config: SubsetConfig) -> Manifest:
@@ -54,6 +52,7 @@ def run(config: SubsetConfig) -> Manifest:
     clean = Folder(config.clean)
     parent = manifest.read(clean, "clean")
     out = local_path(config.out, "--out")
+    stored = _stored(schema.with_attributes(schema.SUBSET, parent.attributes))
     identity = manifest.identify(config, clean=parent.digest)
     # There may be fewer rows than asked for: raised before an earlier output is removed.
     earlier = choose_from(clean, config, parent) if config.overwrite else None
@@ -63,11 +62,13 @@ def run(config: SubsetConfig) -> Manifest:
             return work.finished
         choice = earlier or choose_from(clean, config, parent)
         rows = {
-            split: (len(places.row), _read_chosen(clean, parent.parts, places))
+            split: (len(places.row), _read_chosen(clean, parent.parts, places, stored))
             for split, places in choice.rows.items()
         }
-        outputs, facts = _write(rows, out, manifest.identity_digest(identity))
+        outputs, facts = _write(rows, out, manifest.identity_digest(identity), stored)
         facts["families"] = choice.families
+        if parent.attributes:
+            facts["attributes"] = parent.attributes
         made_from = (parent.as_parent(manifest.absolute(config.clean)),)
         result = work.finish(outputs, choice.counts, parent.outputs, made_from, facts)
     console.say(manifest.funnel(result))
@@ -111,8 +112,10 @@ def shrink(source: Subset, size: int, out: str) -> Subset:
             rows["train"] = size
             first = {split: (count, _first(source, split, count)) for split, count in rows.items()}
             digest = manifest.identity_digest(identity)
-            outputs, facts = _write(first, local_path(out, "--out"), digest)
-            facts["families"] = record.facts["families"]
+            stored = _stored(source.schema)
+            outputs, facts = _write(first, local_path(out, "--out"), digest, stored)
+            kept_facts = ("families", "attributes")
+            facts |= {name: record.facts[name] for name in kept_facts if name in record.facts}
             counts = record.counts
             dropped = dict(sorted((Counter(counts.dropped) + Counter(beyond_size=beyond)).items()))
             counts = replace(counts, kept=counts.kept - beyond, dropped=dropped)
@@ -120,13 +123,20 @@ def shrink(source: Subset, size: int, out: str) -> Subset:
     return Subset.open(out)
 
 
+def _stored(form: pa.Schema) -> pa.Schema:
+    """Return the schema of a dataset's files: datasets knows no columns that refuse nulls."""
+    return pa.schema([pa.field(field.name, field.type) for field in form])
+
+
 def _first(source: Subset, split: str, count: int) -> Iterator[pa.Table]:
     """Read the first rows of a split, in the ranges that ``_read_chosen`` reads."""
-    rows = source.rows(split, _STORED.names).slice(0, count)
-    lengths = (pc.binary_length(rows.column(name)).to_numpy() for name in ("title", "content"))
+    stored = _stored(source.schema)
+    rows = source.rows(split, stored.names).slice(0, count)
+    texts = ("title", "content", *source.attributes)
+    lengths = (pc.binary_length(rows.column(name)).to_numpy() for name in texts)
     for start, stop in ranges(np.sum(list(lengths), axis=0)):
         # Taken, not sliced: a slice keeps the bytes of the rows around it.
-        yield rows.cast(_STORED).take(np.arange(start, stop))
+        yield rows.cast(stored).take(np.arange(start, stop))
 
 
 def load(path: str) -> "DatasetDict":
@@ -143,7 +153,7 @@ def load(path: str) -> "DatasetDict":
 
 
 def _write(
-    rows: Mapping[str, tuple[int, Iterator[pa.Table]]], out: Path, digest: str
+    rows: Mapping[str, tuple[int, Iterator[pa.Table]]], out: Path, digest: str, stored: pa.Schema
 ) -> tuple[tuple[Artefact, ...], dict[str, Any]]:
     """Write the dataset, the count and rows of its splits, beside its place and move it there."""
     work = out / _WORK
@@ -151,7 +161,7 @@ def _write(
     work.mkdir(parents=True)
     lengths: dict[str, int] = {"longest_title": 0, "longest_content": 0}
     for split, (_, tables) in rows.items():
-        _write_stream(work / f"{split}.arrow", tables, lengths)
+        _write_stream(work / f"{split}.arrow", tables, stored, lengths)
     _save(work, list(rows), digest)
     for name in sorted(os.listdir(work / "dataset")):
         target = out / name
@@ -163,19 +173,23 @@ def _write(
     return _artefacts(out, counts), {"rows": counts, **lengths}
 
 
-def _read_chosen(clean: Folder, parts: Sequence[Artefact], rows: Chosen) -> Iterator[pa.Table]:
+def _read_chosen(
+    clean: Folder, parts: Sequence[Artefact], rows: Chosen, stored: pa.Schema
+) -> Iterator[pa.Table]:
     """Read the chosen rows in order, a range at a time, touching only their row groups."""
+    place_of_family = stored.get_field_index("family")
+    read = stored.remove(place_of_family)
     with console.Progress("write", len(rows.row), "rows") as progress:
         for start, stop in ranges(rows.size):
             chosen = rows.take(slice(start, stop))
             pieces, places = [], []
             for part in np.unique(chosen.part):
                 place = np.flatnonzero(chosen.part == part)
-                pieces.append(_read_rows(clean, parts[part], chosen.row[place]))
+                pieces.append(_read_rows(clean, parts[part], chosen.row[place], read))
                 places.append(place)
             order = np.argsort(np.concatenate(places), kind="stable")
             table = pa.concat_tables(pieces).take(order)
-            yield table.append_column(_STORED.field("family"), pa.array(chosen.family))
+            yield table.add_column(place_of_family, _FAMILY, pa.array(chosen.family))
             progress.advance(stop - start)
 
 
@@ -191,22 +205,24 @@ def ranges(sizes: np.ndarray) -> Iterator[tuple[int, int]]:
         start = stop
 
 
-def _read_rows(clean: Folder, part: Artefact, rows: np.ndarray) -> pa.Table:
+def _read_rows(clean: Folder, part: Artefact, rows: np.ndarray, form: pa.Schema) -> pa.Table:
     """Read single rows of one shard through the row groups that hold them."""
     with open_part(clean, part.path, part) as file:
         sizes = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
         ends = np.cumsum(sizes)
         groups = np.unique(np.searchsorted(ends, rows, side="right"))
-        table = file.read_row_groups(groups.tolist(), columns=_READ)
+        table = file.read_row_groups(groups.tolist(), columns=form.names)
     numbers = np.concatenate(
         [np.arange(ends[group] - sizes[group], ends[group]) for group in groups]
     )
     picked: pa.Table = table.take(np.searchsorted(numbers, rows))
-    return picked.select(_READ).cast(_STORED.remove(_STORED.get_field_index("family")))
+    return picked.select(form.names).cast(form)
 
 
-def _write_stream(path: Path, tables: Iterator[pa.Table], lengths: dict[str, int]) -> None:
-    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, _STORED) as writer:
+def _write_stream(
+    path: Path, tables: Iterator[pa.Table], stored: pa.Schema, lengths: dict[str, int]
+) -> None:
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, stored) as writer:
         for table in tables:
             for name in ("title", "content"):
                 longest = pc.max(pc.utf8_length(table.column(name))).as_py()

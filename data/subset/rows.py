@@ -39,7 +39,7 @@ class Chosen:
     row: np.ndarray
     """Position of the row in its shard, [rows]."""
     size: np.ndarray
-    """Bytes of the row's title and content, [rows]."""
+    """Bytes of the row's title, content and attributes, [rows]."""
     family: np.ndarray
     """Hash of the first row of the row's family, [rows] uint64."""
 
@@ -68,7 +68,7 @@ def choose_from(clean: Folder, config: SubsetConfig, parent: Manifest) -> Choice
         ManifestError: a shard is missing or foreign.
         SubsetError: there are fewer eligible train rows than asked for.
     """
-    index = build_index(clean, parent.parts)
+    index = build_index(clean, parent.parts, parent.attributes)
     if index.num_rows != parent.counts.kept:
         hint = "a shard is missing or foreign: make the folder again with --overwrite true"
         expected = f"{parent.counts.kept:,} rows"
@@ -76,21 +76,29 @@ def choose_from(clean: Folder, config: SubsetConfig, parent: Manifest) -> Choice
     return choose(index, config)
 
 
-def build_index(clean: Folder, parts: Sequence[Artefact]) -> pa.Table:
+def build_index(
+    clean: Folder, parts: Sequence[Artefact], attributes: Sequence[str] = ()
+) -> pa.Table:
     """Index every row of the catalogue by what decides whether it is taken.
+
+    Args:
+        clean: the shards.
+        parts: of the shards.
+        attributes: of the rows; they count for their size alone.
 
     Returns:
         [rows] ``sample_key``, ``uid``, ``source``, ``byte_offset``, ``split``, ``part``,
-        ``row``, ``size`` of title and content in bytes, ``text``, ``content`` and ``name``: xxh3
-        64-bit hashes of (title, content), content and the normalised title, ``signature`` and
-        ``bands`` of the content, as ``families.sign``. Two texts among a million share a hash
-        with a chance of 3 in 10^8.
+        ``row``, ``size`` of its texts in bytes, ``text``, ``content`` and ``name``: xxh3 64-bit
+        hashes of (title, content), content and the normalised title, ``signature`` and ``bands``
+        of the content, as ``families.sign``. Two texts among a million share a hash with a chance
+        of 3 in 10^8.
     """
     tables = []
     with console.Progress("index", None, "rows") as progress:
         for place, part in enumerate(parts):
-            table = read_part(clean, part.path, _INDEXED, listed=part)
-            schema.check(table, schema.CLEAN, clean.path(part.path))
+            table = read_part(clean, part.path, [*_INDEXED, *attributes], listed=part)
+            form = schema.with_attributes(schema.CLEAN, attributes)
+            schema.check(table, form, clean.path(part.path))
             tables.append(index_part(table, place))
             progress.advance(table.num_rows)
     return pa.concat_tables(tables)
@@ -109,10 +117,14 @@ def index_part(table: pa.Table, part: int) -> pa.Table:
     # Rows that say nothing do not say the same.
     spoken = [content or title for title, content in zip(named, texts, strict=True)]
     signatures, keys = families.sign(spoken)
+    further = (name for name in table.column_names if name not in _INDEXED)
+    sizes = pc.add(pc.binary_length(titles), pc.binary_length(contents))
+    for name in further:
+        sizes = pc.add(sizes, pc.binary_length(table.column(name)))
     columns = {
         "part": pa.repeat(pa.scalar(part, pa.int32()), len(hashes)),
         "row": pa.array(range(len(hashes)), pa.int32()),
-        "size": pc.add(pc.binary_length(titles), pc.binary_length(contents)),
+        "size": sizes,
         "text": pa.array(both, pa.uint64()),
         "content": pa.array(hashes, pa.uint64()),
         "name": pa.array(names, pa.uint64()),

@@ -22,7 +22,7 @@ from data.cli import interrupts
 from data.cluster.client import cores
 from data.console import Progress, say
 from data.errors import CatalogueError, ConfigError
-from data.synthetic import broken, records
+from data.synthetic import attributes, broken, records
 from data.synthetic.draws import MASK
 
 _BLOCK = 8192
@@ -47,6 +47,10 @@ class SynthesizeConfig:
 
     broken_share: float = 0.0
     """Share of lines broken in the ways that end in quarantine, 0 to 1."""
+
+    attributes: bool = False
+    """Give each record a `brand` and a `colour`, which its description names and its title does
+    not."""
 
     workers: int | None = None
     """Processes; one a core where null."""
@@ -131,6 +135,8 @@ def block(config: SynthesizeConfig, start: int) -> bytes:
     """Invent the lines of one block, broken ones among them: the task of a worker process."""
     stop = min(start + _BLOCK, config.rows)
     lines = records.lines(config.seed, start, stop, config.rows, config.defects)
+    if config.attributes:
+        lines = (attributes.plant(config.seed, *row) for row in enumerate(lines, start))
     if not config.broken_share:
         return b"".join(lines)
     written = []

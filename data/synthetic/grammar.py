@@ -62,7 +62,7 @@ def _family(name: str, makers: tuple[str, ...], names: tuple[str, ...]) -> Famil
 
 
 _WORDS = yaml.safe_load(Path(__file__).with_name("words.yaml").read_text(encoding="utf-8"))
-_BRANDS = _split(_WORDS["brands"])
+BRANDS = _split(_WORDS["brands"])
 _THINGS = _split(_WORDS["things"])
 ADJECTIVES = _split(_WORDS["adjectives"])
 COLOURS = _split(_WORDS["colours"])
@@ -75,12 +75,12 @@ _WORKS = tuple(f"The {adjective} {thing}" for adjective in ADJECTIVES for thing 
 _BANDS = tuple(
     f"The {adjective} {thing}s" for adjective in ADJECTIVES[::2] for thing in _THINGS[24:32]
 )
-_HOUSES = tuple(f"{left} & {right}" for left in _BRANDS[:10] for right in _BRANDS[30:34])
+_HOUSES = tuple(f"{left} & {right}" for left in BRANDS[:10] for right in BRANDS[30:34])
 
 _BOOK = _family("books", _PEOPLE, _WORKS)
 _SOUND = _family("music", _BANDS + _PEOPLE[::8], _WORKS)
 _SCREEN = _family("films", _PEOPLE[::4], _WORKS)
-_WARES = _family("goods", _BRANDS * 2 + _HOUSES, _split(_WORDS["ranges"]))
+_WARES = _family("goods", BRANDS * 2 + _HOUSES, _split(_WORDS["ranges"]))
 BOOKS = ((_BOOK, len(_BOOK.nouns)),)
 OTHERS = ((_SOUND, 28), (_SCREEN, 14), (_WARES, 58))
 """Families and their weights among the records that are not books."""

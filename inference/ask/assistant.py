@@ -47,7 +47,8 @@ class Answer:
     """``stop`` at its own end, ``length`` cut at the limit, ``loop`` as it repeated itself."""
     new_tokens: int = 0
     record: Record | None = None
-    """The catalogue's own row; ``byte_offset`` of its line in ``source``, uncompressed."""
+    """The catalogue's own row; ``byte_offset`` of its line in ``source``, uncompressed. In JSON
+    without ``attributes`` where the catalogue keeps none."""
     training: str = "unknown"
     """Whether the adapter was trained on the title: one of ``attribution.STATES``."""
     ground: Ground = "none"
@@ -67,7 +68,10 @@ class Answer:
 
     def as_json(self) -> str:
         """Write all of it as one line of JSON."""
-        return json.dumps(dataclasses.asdict(self), ensure_ascii=False, sort_keys=True)
+        values = dataclasses.asdict(self)
+        if self.record and not self.record.attributes:
+            del values["record"]["attributes"]
+        return json.dumps(values, ensure_ascii=False, sort_keys=True)
 
     @property
     def is_open(self) -> bool:
@@ -120,6 +124,7 @@ class Assistant:
         self._ground: Ground = config.ground or ("record" if knows_rows else "none")
         self._settings = Settings.of(config, self.model, "fast")
         self._shelf = Shelf(config.catalogue, config.index)
+        self._shelf.catalogue.check_attributes(config.catalogue, self.model.prompt.attributes)
         self._training = Training(self.model.record)
         self._waiting = waiting
         self._answerers: dict[str, Answerer] = {}
@@ -180,7 +185,8 @@ class Assistant:
         answerer = self._load("adapter")
         with self._one_computes:
             answer = self._show(answer, answerer)
-        prompt = self.model.prompt.ask(answer.instruction, answer.title or "", answer.shown)
+        about = self.model.prompt.about(answer.record.attributes if answer.record else {})
+        prompt = self.model.prompt.ask(answer.instruction, answer.title or "", answer.shown, about)
         uid = answer.record.uid if answer.record else ""
         with closing(answerer.stream(prompt, uid, answer.seed)) as stream:
             for text in stream:
@@ -190,7 +196,7 @@ class Assistant:
                 )  # fmt: skip
                 yield answer
         with self._one_computes:
-            whole, own = answer.answer or "", answer.record.content if answer.record else ""
+            whole, own = answer.answer or "", answer.record.support if answer.record else ""
             answer = dataclasses.replace(
                 answer,
                 copied=self._training.copied(whole, answer.record, answer.shown),

@@ -126,6 +126,8 @@ def _show_evidence(answer: Answer, compare: bool, sources: dict[str, str]) -> No
     if answer.record is not None:
         source, offset = answer.record.source, answer.record.byte_offset
         show("record", answer.record.content or "without a description")
+        if answer.record.listed:
+            show("attributes", answer.record.listed)
         show("line", f"{source}, byte {offset:,}; to see it:")
         console.say(_INDENT + line_command(sources.get(source, source), offset))
     if answer.shown:

@@ -6,13 +6,11 @@ Holds titles only; the records stay in the shards.
 """
 
 import contextlib
-import dataclasses
 import sqlite3
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-import pyarrow as pa
 import xxhash
 
 from data import console
@@ -22,6 +20,7 @@ from data.artefacts.manifest import Counts, Manifest
 from data.artefacts.parts import open_part
 from data.cli import command_line
 from data.errors import ManifestError, OutputError, SourceError
+from data.prompt import label
 from inference.ask.query import words
 
 STAGE = "titles"
@@ -65,6 +64,20 @@ class Record:
     source: str
     byte_offset: int
     """Of the line in the uncompressed source."""
+    attributes: dict[str, str] = field(default_factory=dict)
+    """In the order of the catalogue's columns."""
+
+    @property
+    def support(self) -> str:
+        """What supports the numbers of an answer: the description and the attributes."""
+        return "\n".join([self.content, *self.attributes.values()])
+
+    @property
+    def listed(self) -> str:
+        """The attributes that it has, for people to read; empty: none."""
+        return "; ".join(
+            f"{label(name)}: {value}" for name, value in self.attributes.items() if value
+        )
 
 
 def whole_key(folded: str) -> int:
@@ -280,23 +293,26 @@ def read_record(db: sqlite3.Connection, clean: Folder, row: int, catalogue: Mani
     name, digest, title = db.execute(query, (row >> _ROW_BITS, row)).fetchone() or ("", "", "")
     part = catalogue.part(name)
     if part is not None and part.digest == digest:
-        record = _read_row(clean, part, row & ((1 << _ROW_BITS) - 1))
+        record = _read_row(clean, part, row & ((1 << _ROW_BITS) - 1), catalogue.attributes)
         if record.title == title:
             return record
     expected, hint = "the shard that was indexed", "ask again in a moment"
     raise ManifestError(clean.path(name), expected, "another one", hint)
 
 
-def _read_row(clean: Folder, part: Artefact, place: int) -> Record:
+def _read_row(clean: Folder, part: Artefact, place: int, attributes: list[str]) -> Record:
     """Read one row of a part, and of its row groups only the one that holds it."""
-    fields = pa.schema([schema.CLEAN.field(item.name) for item in dataclasses.fields(Record)])
+    fields = schema.with_attributes(schema.CLEAN, attributes)
+    fields = fields.remove(fields.get_field_index("sample_key"))
     with open_part(clean, part.path, part) as file:
         group = 0
         while place >= (rows := file.metadata.row_group(group).num_rows):
             place, group = place - rows, group + 1
         row = file.read_row_group(group, columns=fields.names).slice(place, 1)
     schema.check(row, fields, clean.path(part.path))
-    return Record(**row.to_pylist()[0])
+    (values,) = row.to_pylist()
+    own = {name: values.pop(name) for name in attributes}
+    return Record(**values, attributes=own)
 
 
 def row_of(db: sqlite3.Connection, title: str) -> int | None:

@@ -62,6 +62,11 @@ class Shelf:
         return self._state.digest
 
     @property
+    def catalogue(self) -> Manifest:
+        """Of the catalogue that was indexed last."""
+        return self._state.catalogue
+
+    @property
     def sources(self) -> dict[str, str]:
         """Where each source of the catalogue was when it was cleaned, by its name in the rows."""
         return self._state.sources

@@ -26,6 +26,8 @@ class Request:
     prompt: str
     draw: int = 0
     """Which of several texts of this uid it is; each has draws of its own."""
+    about: str = ""
+    """The lines of attributes in the prompt, which may support numbers of the text."""
 
 
 @dataclass(frozen=True)

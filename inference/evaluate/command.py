@@ -14,6 +14,7 @@ from data.artefacts.manifest import Counts, Manifest, Parent
 from data.artefacts.run import Run
 from data.artefacts.stage import Work, stage
 from data.errors import GateError, ManifestError, SourceError
+from data.prompt import Prompt
 from inference import engine
 from inference.config import EvaluateConfig
 from inference.evaluate import page, report, samples, scores, systems, verdict
@@ -90,7 +91,12 @@ def identify(case: Case) -> dict[str, Any]:
         case.config,
         subset=case.subset.digest,
         rows=_digest([side.uids for side in case.sides]),
-        texts=_digest([[s.titles, s.references, s.left_out] for s in case.sides]),
+        texts=_digest(
+            [
+                [s.titles, s.references, s.left_out, *([s.attributes] if s.attributes else [])]
+                for s in case.sides
+            ]
+        ),
         trained=[[source.digest for source in several] for several in case.trained.values()],
         runs=[model.digest for model in models],
         generated=[ready.digest for ready in case.ready],
@@ -110,14 +116,17 @@ def find(config: EvaluateConfig) -> Case:
     subset = manifest.read(Folder(config.subset), "subset")
     runs = [(path, Run.open(path)) for path in config.runs]
     ready = [systems.read_ready(path) for path in config.ready]
-    trained = _trained(config, subset, runs, ready)
+    prompts = [model.prompt for _, model in runs]
+    prompts += [Prompt(**texts.settings["prompt"]) for texts in ready if texts.settings]
+    attributes = list(dict.fromkeys(name for prompt in prompts for name in prompt.attributes))
+    trained = _trained(config, subset, runs, ready, attributes)
     every = [source for several in trained.values() for source in several]
     unseen = (
-        samples.held_out(config.held_out, config.rows, every)
+        samples.held_out(config.held_out, config.rows, every, attributes)
         if config.held_out
-        else samples.unseen(config.subset, config.split, config.rows, every)
+        else samples.unseen(config.subset, config.split, config.rows, every, attributes)
     )
-    sides = [unseen, samples.seen(every, len(unseen))]
+    sides = [unseen, samples.seen(every, len(unseen), attributes)]
     beside = [
         texts
         for texts in ready
@@ -142,19 +151,23 @@ def _curve(config: EvaluateConfig) -> Manifest | None:
 
 
 def _trained(
-    config: EvaluateConfig, subset: Manifest, runs: list[tuple[str, Run]], ready: list[Ready]
+    config: EvaluateConfig,
+    subset: Manifest,
+    runs: list[tuple[str, Run]],
+    ready: list[Ready],
+    attributes: list[str],
 ) -> dict[str, list[Trained]]:
     """Open what each run, and what wrote each of the ready texts, was trained on."""
     trained: dict[str, list[Trained]] = {}
     for path, model in runs:
         record = systems.check_run(path, model)
         parent = record.as_parent(manifest.absolute(path))
-        trained[path] = samples.trained_on(parent, config.subset, subset)
-        trained[path] += samples.trained_before(record, config.subset, subset)
+        trained[path] = samples.trained_on(parent, config.subset, subset, attributes)
+        trained[path] += samples.trained_before(record, config.subset, subset, attributes)
     for texts in ready:
         # Nothing says what wrote foreign texts: the subset's own train rows are assumed.
         by = texts.made_by or Parent("train", texts.path, "", (subset.as_parent(config.subset),))
-        trained[texts.path] = samples.trained_on(by, config.subset, subset)
+        trained[texts.path] = samples.trained_on(by, config.subset, subset, attributes)
     for path, several in trained.items():
         if not several:
             hint = "judge its texts with --generated instead"

@@ -129,6 +129,9 @@ def _rows(side: EvalSet, compared: list[System], measured: Scores) -> list[dict[
         {"uid": uid, "side": side.name, "title": title, "reference": reference, "texts": {}}
         for uid, title, reference in zip(side.uids, side.titles, side.references, strict=True)
     ]
+    for name, column in side.attributes.items():
+        for row, value in zip(rows, column, strict=True):
+            row.setdefault("attributes", {})[name] = value
     for system in compared:
         texts = system.sides[side.name].texts
         if not texts or system.kind == "title":

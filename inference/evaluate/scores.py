@@ -137,7 +137,7 @@ def _count(
         return tables
     if system.kind != "reference":
         tables |= metrics.against_references(written.texts, side.references)
-    tables |= metrics.faithful(written.texts, side.titles, side.references)
+    tables |= metrics.faithful(written.texts, side.titles, side.records)
     if system.kind == "reference":
         del tables["unsupported"], tables["inventing"]
         tables.pop("near_numbers", None)
@@ -146,7 +146,7 @@ def _count(
         texts, shown = written.texts, written.shown
         copied = overlap.copied_from(texts, shown, config.copied_span)
         tables["near_copied"] = metrics.counted(copied)
-        rows = (texts, side.titles, side.references, shown)
+        rows = (texts, side.titles, side.records, shown)
         tables["near_numbers"] = metrics.numbers_of_neighbours(*rows)
     if written.ended is not None:
         tables["ended"] = metrics.counted(np.array(written.ended))

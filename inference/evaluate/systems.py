@@ -88,6 +88,8 @@ class Ready:
     settings: dict[str, Any] = field(default_factory=dict)
     """How it wrote them: what ``decoding`` returns, and ``prompt``."""
     parent: Parent | None = None
+    of_rows: bool = False
+    """Whether the titles stood in rows of ours, with their attributes."""
 
     def find(self, uid: str, title: str) -> Text | None:
         """Find the text of a row, written for this very title where titles are recorded."""
@@ -113,6 +115,7 @@ def read_ready(path: str) -> Ready:
         path, texts, record.digest, manifest.ancestor(record.made_from, "train"),
         record.identity.get("weights"), {name: record.identity.get(name) for name in named},
         record.as_parent(manifest.absolute(path)),
+        any(parent.stage in ("clean", "subset") for parent in record.made_from),
     )  # fmt: skip
 
 
@@ -180,6 +183,7 @@ def stands_in(ready: Ready, model: Run, config: EvaluateConfig) -> bool:
         and how.get("settings") in (None, model.settings)  # none: written by an earlier version
         and all(how.get(name) == value for name, value in decoding(model, config).items())
         and Prompt(**how["prompt"]) == model.prompt
+        and (ready.of_rows or not model.prompt.attributes)
     )
 
 
@@ -225,11 +229,7 @@ def covered(side: EvalSet, ready: Ready) -> EvalSet:
     missing = [uid for place, uid in enumerate(side.uids) if place not in texts]
     renamed = sum(uid in ready.texts for uid in missing)
     gone = {"no_text": len(missing) - renamed, "other_title": renamed}
-    uids, names, references = (
-        [column[place] for place in texts] for column in (side.uids, side.titles, side.references)
-    )
-    left_out = dict(Counter(side.left_out) + Counter(gone))
-    return EvalSet(side.name, uids, names, references, left_out)
+    return side.take(list(texts), dict(Counter(side.left_out) + Counter(gone)))
 
 
 class Writer:
@@ -279,8 +279,11 @@ class Writer:
         return np.split(costs, np.cumsum([len(side) for side in sides])[:-1])
 
     def _prompts(self, side: EvalSet) -> list[Request]:
-        rows = zip(side.uids, side.titles, strict=True)
-        return [Request(uid, self.model.render(title, uid)) for uid, title in rows]
+        about = self.model.prompt.about_rows(side.attributes, len(side))
+        return [
+            Request(uid, self.model.render(title, uid, lines), about=lines)
+            for uid, title, lines in zip(side.uids, side.titles, about, strict=True)
+        ]
 
     def close(self) -> None:
         """Free the weights, as the next model needs the room."""

@@ -31,6 +31,7 @@ from inference.engine import Completion, Request, Settings
 from inference.generate.checks import add_checks
 from inference.generate.progress import PartReporter, PartsProgress
 from inference.tables import text_files, titles
+from inference.tables.text_files import ATTRIBUTE
 from inference.tables.titles import Titles
 
 STAGE = "generate"
@@ -78,8 +79,8 @@ def run(config: GenerateConfig) -> Manifest:
         ModelError: the model or adapter is missing or does not fit its base.
         OutputError: the folder holds another output.
     """
-    source = titles.find(config, for_prompts=True)
     model = Run.open(config.run)
+    source = titles.find(config, for_prompts=True, attributes=model.prompt.attributes)
     threads = max(cores() // (config.workers or 1), 1)
     settings = Settings.of(config, model, engine.choose(config.engine, model), threads)
     identity = manifest.identify(
@@ -187,8 +188,6 @@ def write_part(
     reporter = PartReporter(block.topic, block.index, block.rows.num_rows, config.texts_per_title)
     with engine.heard_by(reporter):
         table, rejected, new_tokens = describe_titles(block.rows, writer, model, config)
-    if config.checks:
-        table = add_checks(table, config.keep_columns)
     where = f"{config.titles} part {block.index}"
     counts = Counts.tally(where, block.rows.num_rows, table.num_rows, {}, rejected)
     figures = _figures(table) | {"new_tokens": new_tokens}
@@ -204,7 +203,7 @@ def describe_titles(
     """Write a description for each title that can have one.
 
     Args:
-        rows: N titles, schema TITLES and the columns to carry through.
+        rows: N titles, schema TITLES, the columns to carry through and those of attributes.
         writer: the engine.
         model: for its prompts.
         config: how many texts are written and kept.
@@ -214,7 +213,12 @@ def describe_titles(
         each in the order of the input. And how many tokens were written.
     """
     listed = rows.select(text_files.TITLES.names).to_pylist()
-    requests = [Request(row["uid"], model.render(row["title"], row["uid"])) for row in listed]
+    own = {name: rows.column(ATTRIBUTE + name).to_pylist() for name in model.prompt.attributes}
+    about = model.prompt.about_rows(own, rows.num_rows)
+    requests = [
+        Request(row["uid"], model.render(row["title"], row["uid"], lines), about=lines)
+        for row, lines in zip(listed, about, strict=True)
+    ]
     reasons = [
         row["refused"]
         or ("empty_title" if not row["title"].strip() else None)
@@ -238,11 +242,14 @@ def describe_titles(
         row | {"reason": reason} for row, reason in zip(listed, reasons, strict=True) if reason
     ]
     table = pa.Table.from_pylist(described, schema=schema.GENERATED)
-    for carried in rows.schema.names[len(text_files.TITLES) :]:
+    of_attributes = len(rows.schema) - len(own)
+    for carried in rows.schema.names[len(text_files.TITLES) : of_attributes]:
         column = rows.column(carried).take(pa.array(places, pa.int64()))
         table = table.append_column(rows.schema.field(carried), column)
     if config.keep_all:
         table = table.append_column(schema.CANDIDATES, _candidates(ranked))
+    if config.checks:
+        table = add_checks(table, config.keep_columns, [about[place] for place in places])
     new_tokens = sum(text.new_tokens for texts in ranked for _, text in texts)
     return table, pa.Table.from_pylist(refused, schema=titles.REJECTED), new_tokens
 

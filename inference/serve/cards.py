@@ -114,6 +114,7 @@ def evidence_card(answer: Answer, sources: dict[str, str], is_whole: bool = True
         where = f"{sources.get(record.source, record.source)}, byte {record.byte_offset:,}"
         pieces += [
             f'<h3>Catalogue record</h3><p class="tb-record" tabindex="0">{content}</p>',
+            *([_note(escape(record.listed))] if record.listed else []),
             _note(
                 f'uid {escape(record.uid)} · line at <span class="tb-where">{escape(where)}</span>'
             ),

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from data.artefacts.folder import Folder
 from data.errors import SourceError
 from data.sources import streams
-from inference.tables.text_files import HINT, Selection, limited
+from inference.tables.text_files import ATTRIBUTE, HINT, Selection, limited
 
 ENDINGS = (".parquet", ".arrow", ".feather")
 _BATCH = 4_096
@@ -88,17 +88,18 @@ def read(url: str, ending: str, selection: Selection) -> Iterator[pa.RecordBatch
 
 
 def check(selection: Selection, columns: pa.Schema) -> pa.Schema:
-    """Check the columns of typed rows, and return the schema of those to keep.
+    """Check the columns of typed rows, and return the schema of those to carry along.
 
     Raises:
         SourceError: one is missing, there twice, or holds no texts.
     """
     selection.check(columns.names)
-    for name in selection.columns[:2]:
+    for name in (*selection.columns[:2], *selection.attributes):
         if name in columns.names and pa.types.is_nested(columns.field(name).type):
             expected, kind = f"texts in column {name!r}", str(columns.field(name).type)
             raise SourceError(selection.where, expected, kind, HINT)
-    return pa.schema([columns.field(name) for name in selection.kept])
+    kept = (columns.field(name) for name in selection.kept)
+    return pa.schema([*kept, *selection.about(columns.names)])
 
 
 @contextlib.contextmanager
@@ -138,6 +139,11 @@ def _columns(
     own = selection.columns[1]
     uid, is_uid = _texts(batch.column(own) if own in names else places)
     is_utf8 = pc.and_(is_title, is_uid)
+    about = {}
+    for name in selection.attributes:
+        lacking = pa.nulls(batch.num_rows, pa.string())
+        value, is_value = _texts(batch.column(name) if name in names else lacking)
+        about[ATTRIBUTE + name], is_utf8 = value, pc.and_(is_utf8, is_value)
     columns = {
         "uid": pc.coalesce(uid, places),
         "title": pc.coalesce(title, pa.scalar("")),
@@ -146,7 +152,7 @@ def _columns(
     for name in selection.kept:
         column = batch.column(name)
         columns[name] = column if kept is None else column.cast(kept.field(name).type)
-    titles = pa.record_batch(columns)
+    titles = pa.record_batch(columns | about)
     titles.validate(full=True)
     return titles
 

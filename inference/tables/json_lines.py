@@ -5,13 +5,14 @@ Only selected columns are looked at; numbers keep their digits.
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import IO, Any
 
 import pyarrow as pa
 
 from data.errors import SourceError
-from inference.tables.text_files import SHOWN, Row, Selection, is_unicode, lines, refused
+from data.prompt import attribute_text
+from inference.tables.text_files import ATTRIBUTE, SHOWN, Row, Selection, is_unicode, lines, refused
 
 _MARK = b"\xef\xbb\xbf"
 _ROWS = 4_096
@@ -32,26 +33,31 @@ class _Twice(dict[str, Any]):
     repeated: tuple[str, ...] = ()
 
 
-def json_rows(file: IO[bytes], selection: Selection, kept: pa.Schema) -> Iterator[Row]:
+def json_rows(file: IO[bytes], selection: Selection, carried: pa.Schema) -> Iterator[Row]:
     """Read the rows of JSON lines; blank lines are none.
 
     Args:
         file: uncompressed.
         selection: the columns.
-        kept: types of those to keep, from ``survey_json``.
+        carried: types of those to carry along, from ``survey_json``.
     """
-    forms = [_as_text if column.type == pa.string() else _as_value for column in kept]
+    forms: list[Callable[[Any], Any]] = [
+        attribute_text
+        if column.name.startswith(ATTRIBUTE) and column.type == pa.string()
+        else (_as_text if column.type == pa.string() else _as_value)
+        for column in carried
+    ]
     for record in _records(file):
         try:
             row = record if isinstance(record, Row) else _row(record, selection)
-            row.kept = [form(value) for form, value in zip(forms, row.kept, strict=False)]
+            row.carried = [form(value) for form, value in zip(forms, row.carried, strict=False)]
         except RecursionError:
             row = _TOO_DEEP
         yield row
 
 
 def survey_json(file: IO[bytes], selection: Selection) -> pa.Schema:
-    """Find the kept columns' types, reading no further than is needed.
+    """Find the carried columns' types, reading no further than is needed.
 
     A column of one kind of values keeps it; one of several becomes text.
 
@@ -69,10 +75,11 @@ def survey_json(file: IO[bytes], selection: Selection) -> pa.Schema:
             fault = fault or f"{record.refused} in row {place + 1:,}: {record.title[:80]!r}"
             continue
         names.update(dict.fromkeys(record))
-        if not selection.kept and all(name in names for name in selection.needed):
+        wanted = (*selection.needed, *selection.attributes)
+        if not selection.kept and all(name in names for name in wanted):
             break
         with contextlib.suppress(RecursionError):
-            rows.append(_row(record, selection).kept)
+            rows.append(_row(record, selection).carried)
         if len(rows) == _ROWS:
             _widen(types, rows)
             rows = []
@@ -83,7 +90,8 @@ def survey_json(file: IO[bytes], selection: Selection) -> pa.Schema:
     _widen(types, rows)
     # Parquet holds no object without a name.
     texts = {name for name, kind in types.items() if kind == pa.null() or "struct<>" in str(kind)}
-    return pa.schema([(name, pa.string() if name in texts else types[name]) for name in types])
+    kept = [pa.field(name, pa.string() if name in texts else types[name]) for name in types]
+    return pa.schema([*kept, *selection.about(names)])
 
 
 def _widen(types: dict[str, pa.DataType], rows: list[list[Any]]) -> None:
@@ -143,15 +151,15 @@ _DECODER = json.JSONDecoder(
 
 def _row(record: dict[str, Any], selection: Selection) -> Row:
     title, uid = (record.get(name) for name in selection.columns[:2])
-    kept = [record.get(name) for name in selection.kept]
+    carried = [record.get(name) for name in selection.carried]
     # Parsers disagree on which of two values wins.
     if isinstance(record, _Twice) and set(record.repeated) & set(selection.columns):
         return refused("invalid_json", json.dumps(_as_value(record)))
     if isinstance(title, dict | list) or isinstance(uid, dict | list):
         own = None if isinstance(uid, dict | list) or not is_unicode([uid]) else _scalar(uid)
         return refused("wrong_type", json.dumps(_as_value(record)), own)
-    row = Row(_scalar(title) or "", _scalar(uid), None, kept)
-    if not is_unicode([row.title, row.uid, *kept]):
+    row = Row(_scalar(title) or "", _scalar(uid), None, carried)
+    if not is_unicode([row.title, row.uid, *carried]):
         return refused("invalid_json", json.dumps(_as_value(record)))
     return row
 

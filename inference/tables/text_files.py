@@ -9,7 +9,7 @@ import contextlib
 import csv
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import IO, Any
 
@@ -19,6 +19,9 @@ from data.errors import SourceError
 
 TITLES = pa.schema([(name, pa.string()) for name in ("uid", "title", "refused")])
 """``uid`` and ``title`` hold no nulls; ``refused``: why the row could not be read, else null."""
+
+ATTRIBUTE = "shown in prompts: "
+"""Before the name of an attribute: the name of its column, beside kept ones of the same name."""
 
 HINT = "name the columns with --title_column and --uid_column"
 _ROWS, _BYTES = 4_096, 16 * 2**20
@@ -38,6 +41,8 @@ class Selection:
     """None: ``uid`` where there is one."""
     kept: tuple[str, ...] = ()
     limit: int | None = None
+    attributes: tuple[str, ...] = ()
+    """Columns that prompts show, where they exist."""
 
     @property
     def needed(self) -> list[str]:
@@ -47,7 +52,19 @@ class Selection:
     @property
     def columns(self) -> tuple[str, ...]:
         """Columns that are read where they exist."""
-        return self.title, self.uid or "uid", *self.kept
+        return self.title, self.uid or "uid", *self.carried
+
+    @property
+    def carried(self) -> tuple[str, ...]:
+        """Columns of ``Row.carried``, in order."""
+        return *self.kept, *self.attributes
+
+    def about(self, names: Collection[str]) -> list[pa.Field]:
+        """Return the columns of the attributes: text, null where a file has no such column."""
+        return [
+            pa.field(ATTRIBUTE + name, pa.string() if name in names else pa.null())
+            for name in self.attributes
+        ]
 
     def check(self, names: Sequence[str]) -> None:
         """Check that a file has each needed column once.
@@ -55,7 +72,8 @@ class Selection:
         Raises:
             SourceError: one is missing or there twice.
         """
-        twice = ["uid"] if self.uid is None and names.count("uid") > 1 else []
+        optional = (*(("uid",) if self.uid is None else ()), *self.attributes)
+        twice = [name for name in optional if names.count(name) > 1]
         for name in (*self.needed, *twice):
             if names.count(name) != 1:
                 more = ", …" if len(names) > _SHOWN_COLUMNS else ""
@@ -70,11 +88,11 @@ class Row:
     title: str = ""
     uid: str | None = None
     refused: str | None = None
-    kept: list[Any] = field(default_factory=list)
+    carried: list[Any] = field(default_factory=list)
 
 
-def batches(rows: Iterator[Row], kept: pa.Schema) -> Iterator[pa.RecordBatch]:
-    """Gather rows to batches of schema TITLES, followed by the kept columns.
+def batches(rows: Iterator[Row], carried: pa.Schema) -> Iterator[pa.RecordBatch]:
+    """Gather rows to batches of schema TITLES, followed by the carried columns.
 
     Positions from 0 stand in for uids.
     """
@@ -84,25 +102,25 @@ def batches(rows: Iterator[Row], kept: pa.Schema) -> Iterator[pa.RecordBatch]:
         batch.append(row)
         size += len(row.title)
         if len(batch) == _ROWS or size > _BYTES:
-            yield _batch(batch, position, kept)
+            yield _batch(batch, position, carried)
             position += len(batch)
             batch, size = [], 0
     if batch:
-        yield _batch(batch, position, kept)
+        yield _batch(batch, position, carried)
 
 
-def _batch(rows: list[Row], position: int, kept: pa.Schema) -> pa.RecordBatch:
+def _batch(rows: list[Row], position: int, carried: pa.Schema) -> pa.RecordBatch:
     columns: list[list[Any]] = [
         [str(position + i) if row.uid is None else row.uid for i, row in enumerate(rows)],
         [row.title for row in rows],
         [row.refused for row in rows],
     ]
-    for place, column in enumerate(kept):
-        values = [row.kept[place] if row.kept else None for row in rows]
+    for place, column in enumerate(carried):
+        values = [row.carried[place] if row.carried else None for row in rows]
         if pa.types.is_floating(column.type):
             values = [None if value is None else float(value) for value in values]
         columns.append(values)
-    schema = pa.schema([*TITLES, *kept])
+    schema = pa.schema([*TITLES, *carried])
     arrays = [pa.array(values, kind) for values, kind in zip(columns, schema.types, strict=True)]
     return pa.record_batch(arrays, schema=schema)
 
@@ -143,14 +161,13 @@ def is_unicode(values: list[Any]) -> bool:
     return True
 
 
-def csv_rows(file: IO[bytes], selection: Selection, _kept: pa.Schema) -> Iterator[Row]:
+def csv_rows(file: IO[bytes], selection: Selection, _carried: pa.Schema) -> Iterator[Row]:
     """Read the rows of a CSV table; every column is text."""
     with _table(file) as table:
         header: list[str] = next(table, [])
-        title, uid = (
-            header.index(name) if name in header else None for name in selection.columns[:2]
+        title, uid, *carried = (
+            header.index(name) if name in header else None for name in selection.columns
         )
-        kept = [header.index(name) for name in selection.kept]
         for fields in table:
             if not fields:
                 continue
@@ -158,8 +175,9 @@ def csv_rows(file: IO[bytes], selection: Selection, _kept: pa.Schema) -> Iterato
                 yield refused("wrong_field_count", _shown(",".join(fields)))
                 continue
             own = None if uid is None else fields[uid]
-            row = Row(fields[title or 0], own, None, [fields[place] for place in kept])
-            is_utf8 = is_unicode([row.title, row.uid, *row.kept])
+            values = [None if place is None else fields[place] for place in carried]
+            row = Row(fields[title or 0], own, None, values)
+            is_utf8 = is_unicode([row.title, row.uid, *row.carried])
             yield row if is_utf8 else refused("invalid_utf8", _shown(",".join(fields)))
 
 
@@ -185,7 +203,8 @@ def survey_csv(file: IO[bytes], selection: Selection) -> pa.Schema:
             fault = f"in the row from line {whole + 1:,} on: {error}"
             hint = 'write a quote within a quoted field as ""'
             raise SourceError(selection.where, expected, fault, hint) from error
-    return pa.schema([(name, pa.string()) for name in selection.kept])
+    kept = (pa.field(name, pa.string()) for name in selection.kept)
+    return pa.schema([*kept, *selection.about(header)])
 
 
 @contextlib.contextmanager
@@ -200,7 +219,7 @@ def _shown(text: str) -> str:
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
-def text_rows(file: IO[bytes], _selection: Selection, _kept: pa.Schema) -> Iterator[Row]:
+def text_rows(file: IO[bytes], _selection: Selection, _carried: pa.Schema) -> Iterator[Row]:
     """Read a title a line, empty ones too."""
     for line, is_whole in lines(file):
         if not is_whole:
@@ -219,4 +238,4 @@ def survey_text(_file: IO[bytes], selection: Selection) -> pa.Schema:
         SourceError: another column is.
     """
     selection.check(["title"])
-    return pa.schema([])
+    return pa.schema(selection.about([]))

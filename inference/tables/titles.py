@@ -5,6 +5,7 @@ Streams record batches in input order with bounded memory. Knows nothing of mode
 
 import contextlib
 import io
+import logging
 import posixpath
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -19,14 +20,16 @@ import xxhash
 from data import text
 from data.artefacts import manifest, schema
 from data.artefacts.dataset import Subset
-from data.artefacts.folder import Artefact, Folder, digest_all
-from data.artefacts.manifest import Parent
+from data.artefacts.folder import Folder, digest_all
+from data.artefacts.manifest import Manifest, Parent
 from data.artefacts.parts import inspect_part, open_part, read_batches
 from data.errors import ConfigError, ManifestError, SourceError
 from data.sources import kinds, streams
 from inference.config import GenerateConfig
 from inference.tables import columnar, json_lines, text_files
-from inference.tables.text_files import Row, Selection
+from inference.tables.text_files import ATTRIBUTE, Row, Selection
+
+log = logging.getLogger("catalogue")
 
 REJECTED = pa.schema([(name, pa.string()) for name in ("uid", "title", "reason")])
 """Titles that no description can be written for: ``empty_title``, ``prompt_too_long``, or why the
@@ -51,14 +54,16 @@ class Titles:
     """How many there are, where that is known beforehand."""
     batches: Callable[[], Iterator[pa.RecordBatch]]
     """Opens the input anew: batches of schema TITLES in input order; the columns to carry through
-    follow, as they are."""
+    follow, as they are, then those of attributes, named ``ATTRIBUTE`` and the attribute's name."""
     parent: Parent | None = None
     """The manifest of the input, where one of our stages made it."""
     is_repaired: bool = False
     """Whether the titles are not as the file has them, but repaired."""
 
 
-def find(config: GenerateConfig, for_prompts: bool = False) -> Titles:
+def find(
+    config: GenerateConfig, for_prompts: bool = False, attributes: Sequence[str] = ()
+) -> Titles:
     """Find the titles that a config names, and check all that concerns them as a whole.
 
     Args:
@@ -66,8 +71,10 @@ def find(config: GenerateConfig, for_prompts: bool = False) -> Titles:
         for_prompts: repair the titles of files as the training titles were, and let rows that
             cannot be read come with their reason; else they are as they stand, and such a row is
             an error. Our own clean and subset folders are repaired already.
+        attributes: that prompts show; a file may lack them.
 
     Raises:
+        ManifestError: rows of one of our stages lack an attribute.
         SourceError: nothing is there, it is empty, or it has no column of titles.
         ConfigError: a column to keep has the name of one of the output's.
     """
@@ -82,7 +89,7 @@ def find(config: GenerateConfig, for_prompts: bool = False) -> Titles:
     folder = Folder(config.titles)
     names = folder.names()
     columns = (config.title_column, config.uid_column, tuple(config.keep_columns))
-    selection = Selection(config.titles, *columns, config.limit)
+    selection = Selection(config.titles, *columns, config.limit, tuple(attributes))
     if manifest.is_output(names):
         if config.checks and RECORD not in selection.kept:
             selection = replace(selection, kept=(*selection.kept, RECORD))
@@ -98,9 +105,11 @@ def find(config: GenerateConfig, for_prompts: bool = False) -> Titles:
 
 
 def _repair(batch: pa.RecordBatch) -> pa.RecordBatch:
-    place = batch.schema.get_field_index("title")
-    repaired = text.repair_column(batch.column(place))
-    return batch.set_column(place, batch.schema.field(place), repaired)
+    for place, name in enumerate(batch.schema.names):
+        if name == "title" or name.startswith(ATTRIBUTE):
+            column = pc.coalesce(batch.column(place).cast(pa.string()), "")
+            batch = batch.set_column(place, name, text.repair_column(column))
+    return batch
 
 
 def _check_rows(where: str, batch: pa.RecordBatch) -> pa.RecordBatch:
@@ -128,6 +137,7 @@ def _from_file(selection: Selection) -> Titles:
         _check_start(url, file, ending)
     if ending in columnar.ENDINGS:
         kept = columnar.check(selection, columnar.read_schema(url, ending))
+        _warn_of_lacking(url, kept)
 
         def read() -> Iterator[pa.RecordBatch]:
             return columnar.named(columnar.read(url, ending, selection), selection, kept)
@@ -136,6 +146,7 @@ def _from_file(selection: Selection) -> Titles:
     survey, rows = READERS[ending]
     with _opened(url) as file:
         types = survey(file, selection)
+    _warn_of_lacking(url, types)
 
     def parse() -> Iterator[pa.RecordBatch]:
         with _opened(url) as file:
@@ -143,6 +154,14 @@ def _from_file(selection: Selection) -> Titles:
             yield from text_files.limited(batches, selection.limit)
 
     return Titles(digest, None, parse)
+
+
+def _warn_of_lacking(where: str, columns: pa.Schema) -> None:
+    """Warn of the attributes that prompts will go without."""
+    of_attributes = (column for column in columns if column.name.startswith(ATTRIBUTE))
+    lacking = [c.name.removeprefix(ATTRIBUTE) for c in of_attributes if c.type == pa.null()]
+    if lacking:
+        log.warning("%s: no column %s: prompts go without", where, " and no ".join(lacking))
 
 
 def _digest(file: IO[bytes]) -> str:
@@ -197,6 +216,7 @@ def _opened(url: str) -> Iterator[IO[bytes]]:
 def _from_stage(folder: Folder, selection: Selection, split: str) -> Titles:
     record = manifest.read(folder)
     parent = record.as_parent(manifest.absolute(selection.where))
+    record.check_attributes(selection.where, selection.attributes)
     if record.stage == "subset":
         subset = Subset.open(selection.where)
         rows = subset.count(split)
@@ -206,7 +226,7 @@ def _from_stage(folder: Folder, selection: Selection, split: str) -> Titles:
         open_batches = partial(subset.batches, split)
     elif record.stage == "clean":
         rows = None
-        open_batches = partial(_clean_batches, folder, record.parts, split, selection.kept)
+        open_batches = partial(_clean_batches, folder, record, split, selection.carried)
     else:
         expected = "the output of clean or subset, or a file of titles"
         raise ManifestError(selection.where, expected, f"that of {record.stage}")
@@ -214,11 +234,12 @@ def _from_stage(folder: Folder, selection: Selection, split: str) -> Titles:
 
 
 def _clean_batches(
-    folder: Folder, parts: Sequence[Artefact], split: str, kept: Sequence[str]
+    folder: Folder, record: Manifest, split: str, carried: Sequence[str]
 ) -> Iterator[pa.RecordBatch]:
-    names = dict.fromkeys(["uid", "title", "split", *kept])
-    columns = [name for name in names if name in schema.CLEAN.names]
-    for batch in read_batches(folder, columns, listed=parts):
+    names = dict.fromkeys(["uid", "title", "split", *carried])
+    there = schema.with_attributes(schema.CLEAN, record.attributes).names
+    columns = [name for name in names if name in there]
+    for batch in read_batches(folder, columns, listed=record.parts):
         yield batch.filter(pc.equal(batch.column("split"), split))
 
 
@@ -232,6 +253,7 @@ def _from_parts(folder: Folder, selection: Selection, names: list[str]) -> Title
         with open_part(folder, name) as file:
             schemas.append(columnar.check(selection, file.schema_arrow))
     kept = columnar.unify(selection, schemas)
+    _warn_of_lacking(selection.where, kept)
 
     def read() -> Iterator[pa.RecordBatch]:
         for name in parts:

@@ -19,7 +19,8 @@ import pyarrow.parquet as pq
 from data.artefacts.folder import digest_bytes
 from data.console import first_line
 from data.errors import SourceError
-from preprocessing.fields import Fields, attribute
+from data.prompt import attribute_text
+from preprocessing.fields import Fields
 from preprocessing.files import SourceFile
 from preprocessing.parse import Parsed, Records
 
@@ -199,7 +200,7 @@ def _texts(column: pa.ChunkedArray, fields: Fields, name: str) -> tuple[pa.Strin
     if is_list and name in fields.required and _is_text(_values(kind.value_type)):
         values = pc.binary_join(values.cast(pa.list_(pa.string())), " ")
     if pa.types.is_nested(values.type):
-        values = pa.array(map(attribute, values.to_pylist()), pa.string())
+        values = pa.array(map(attribute_text, values.to_pylist()), pa.string())
     is_utf8 = np.ones(len(values), dtype=bool)
     if not _is_text(values.type):
         return values.cast(pa.string()), is_utf8

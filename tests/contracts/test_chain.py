@@ -35,15 +35,17 @@ def command(stage: ModuleType, name: str, *words: str, **flags: object) -> None:
 def chain(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folders of every stage: records, clean, subset, run, export, and texts of run and export."""
     root = tmp_path_factory.mktemp("chain")
-    command(data_stage, "synthesize", rows=RECORDS, out=root / "trn.json.gz")
+    command(data_stage, "synthesize", rows=RECORDS, out=root / "trn.json.gz", attributes="true")
     command(
         preprocessing_stage, "clean", "--rules.content_min=20", "--rules.content_max=180",
-        "--shares.test=0.1", source=root / "trn.json.gz", out=root / "clean", workers=1,
+        "--shares.test=0.1", "--attributes=[brand, colour]", source=root / "trn.json.gz",
+        out=root / "clean", workers=1,
     )  # fmt: skip
     command(data_stage, "subset", clean=root / "clean", out=root / "subset")
     command(
         training_stage, "run", "--prompt.template=compact", "--optimisation.batch_size=8",
         f"--prompt.instruction={json.dumps(INSTRUCTIONS)}", "--optimisation.max_steps=4",
+        "--prompt.attributes=[colour, brand]",
         "--optimisation.precision=float32", base=save_base(root / "base"), max_length=256,
         max_truncated_share=0.1, subset=root / "subset", out=root / "run", backend="transformers",
     )  # fmt: skip
@@ -52,6 +54,7 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Path:
         command(
             inference_stage, "generate", run=root / model, titles=root / "subset",
             out=root / f"texts of {model}", temperature=0, max_new_tokens=24,
+            keep_columns="[brand, colour]",
         )  # fmt: skip
     return root
 
@@ -96,7 +99,8 @@ def test_plain_transformers_writes_what_the_export_writes(chain: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(str(chain / "export"))
     rows = pq.read_table(sorted((chain / "texts of run").glob("part-*.parquet"))).to_pylist()
     for row in rows[:10]:
-        asked = prompt.ask(prompt.choose(row["uid"]), row["title"])
+        asked = prompt.render(row["title"], row["uid"], about=prompt.about(row))
+        assert f"\nColour: {row['colour']}\nBrand: {row['brand']}\nTitle: " in asked
         ids = tokenizer(asked, return_tensors="pt")["input_ids"]
         out = model.generate(ids, do_sample=False, max_new_tokens=24)[0, ids.shape[1] :]
         assert tokenizer.decode(out, skip_special_tokens=True).strip() == row["description"]
@@ -115,6 +119,7 @@ def test_a_question_gets_one_answer_from_command_and_page(
         replies.append(json.loads(capsys.readouterr().out))
     assert replies[0]["answer"] == replies[1]["answer"]
     assert replies[0]["record"]["title"] == title
+    assert set(replies[0]["record"]["attributes"]) == {"brand", "colour"}
     words = [f"--{flag}={value}" for flag, value in flags.items()]
     with serving(f"--run={chain / 'run'}", *words) as (address, _), httpx.Client() as client:
         body = {"data": [title, None, False, False, replies[0]["seed"]]}

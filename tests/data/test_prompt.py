@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from data.artefacts import schema
 from data.errors import ConfigError
-from data.prompt import SHOPPER, Neighbour, Prompt
+from data.prompt import COLUMNS, SHOPPER, Neighbour, Prompt
 
 ALPACA = """Below is an instruction that describes a task, paired with an input that provides \
 further context. Write a response that appropriately completes the request.
@@ -48,6 +49,10 @@ def test_an_instruction_is_taken_as_it_stands() -> None:
         ({"neighbours": 9}, "--prompt.neighbours: expected 0 to 8, found 9"),
         ({"neighbours": -1}, "--prompt.neighbours"),
         ({"neighbour_tokens": 0}, "--prompt.neighbour_tokens: expected at least 1, found 0"),
+        ({"attributes": ["brand", "content"]}, "--prompt.attributes: .* found 'content'"),
+        ({"attributes": ["brand", "brand"]}, "--prompt.attributes: .* each once"),
+        ({"attributes": ["shoe size"]}, "--prompt.attributes: .* found 'shoe size'"),
+        ({"attributes": ["2nd"]}, "--prompt.attributes: .* found '2nd'"),
     ],
 )
 def test_a_prompt_that_cannot_be_meant_is_refused(values: dict[str, Any], flag: str) -> None:
@@ -128,3 +133,45 @@ def test_a_neighbours_title_is_cut_where_it_would_fill_the_prompt() -> None:
     prompt = Prompt(template="compact", instruction="Say.", neighbours=1)
     shown = prompt.ask("Say.", "b" * 1_000, [Neighbour("a" * 1_000, "It boils.")])
     assert ("a" * 300 in shown, "a" * 301 in shown, "b" * 1_000 in shown) == (True, False, True)
+
+
+ABOUT = Prompt("compact", "Is it?", attributes=["brand", "shoe_size", "price"])
+
+
+def test_attributes_stand_before_the_title_in_their_order_without_the_empty_ones() -> None:
+    values = {"price": "9.50", "shoe_size": "", "brand": "{title} & Sons", "colour": "Red"}
+    about = ABOUT.about(values)
+    assert about == "Brand: {title} & Sons\nPrice: 9.50\n"
+    assert ABOUT.about({}) == ""
+    assert ABOUT.render("Boot {attributes}", "", NEAR[:1], about) == (
+        "Is it?\nSimilar title: Duel\nIts description: A {title} of two.\n"
+        "Brand: {title} & Sons\nPrice: 9.50\nTitle: Boot {attributes}\nDescription:\n"
+    )
+    chat = Prompt("chat", "Is it?", attributes=["shoe_size"])
+    assert chat.render("Boot", about=chat.about({"shoe_size": "43"})) == (
+        "Is it?\nShoe size: 43\nTitle: Boot"
+    )
+    alpaca = Prompt(instruction="Write a book review.")
+    assert alpaca.render("Dune", about="Author: Herbert\n") == ALPACA.replace(
+        "Dune", "Author: Herbert\nDune"
+    )
+
+
+def test_attributes_of_several_rows_come_from_their_columns() -> None:
+    columns = {"brand": ["Ostravik", ""], "shoe_size": ["", "43"], "price": ["1", ""]}
+    assert ABOUT.about_rows(columns | {"uid": ["a", "b"]}, 2) == [
+        "Brand: Ostravik\nPrice: 1\n", "Shoe size: 43\n",
+    ]  # fmt: skip
+    assert Prompt().about_rows({}, 2) == ["", ""]
+
+
+def test_attributes_are_recorded_only_where_there_are_any() -> None:
+    assert ABOUT.recorded == {
+        "template": "compact", "instruction": "Is it?",
+        "attributes": ["brand", "shoe_size", "price"],
+    }  # fmt: skip
+    assert Prompt(**ABOUT.recorded) == ABOUT
+
+
+def test_no_attribute_has_the_name_of_a_column_of_ours() -> None:
+    assert set(COLUMNS) == {*schema.RAW.names, *schema.CLEAN.names, *schema.SUBSET.names}

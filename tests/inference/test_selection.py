@@ -56,3 +56,9 @@ def test_the_best_comes_first_and_of_equals_the_earlier() -> None:
     assert [one.text.split()[1] for _, one in first] == ["a2", "a0", "a1"]
     assert [one.text.split()[1] for _, one in second] == ["b0", "b1", "b2"]
     assert first[0][0] > first[1][0] == first[2][0]
+
+
+def test_numbers_of_attributes_are_known() -> None:
+    text = Completion("A kettle for 12 euros.", "stop", 9, 9)
+    alone = selection.score(text, "Kettle", 9)
+    assert selection.score(text, "Kettle", 9, "Price: 12\n") == pytest.approx(alone + 0.25)

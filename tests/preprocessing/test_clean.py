@@ -133,6 +133,31 @@ def test_rows_are_repaired_and_have_the_schema_key_split_and_line_of_the_design(
     assert repaired.startswith("Café DuNord '")
 
 
+def test_attributes_are_repaired_text_behind_the_other_columns(tmp_path: Path) -> None:
+    text = "Boils water for as long as you like."
+    lines = [
+        raw_line("a", "A", text, brand=" A &amp;  B", price=9.5, size=43),
+        raw_line("b", "B", text, price=None, size=True),
+        raw_line("c", "C", text, brand="C", price="12").replace(b'"12"', b"12.50"),
+    ]
+    source = write_raw(tmp_path / "trn.json", lines)
+    for name, words in (("with", ["--attributes=[price, brand]"]), ("without", [])):
+        flags = (*RULES, f"--source={source}", f"--out={tmp_path / name}", "--workers=1")
+        assert main(["clean", *flags, *words]) == 0
+    rows, plain = read(tmp_path / "with"), read(tmp_path / "without")
+    assert [(row.pop("price"), row.pop("brand")) for row in rows] == [
+        ("9.5", "A & B"), ("", ""), ("12.50", "C"),
+    ]  # fmt: skip
+    assert rows == plain
+    made = manifest.read(Folder(str(tmp_path / "with")), "clean")
+    assert made.config["attributes"] == made.identity["attributes"] == ["price", "brand"]
+    made = manifest.read(Folder(str(tmp_path / "without")), "clean")
+    assert not {"attributes"} & {*made.config, *made.identity}
+    flags = (f"--source={source}", f"--out={tmp_path / 'other'}", "--attributes=[content]")
+    with pytest.raises(SystemExit, match="2"):
+        main(["clean", *flags])
+
+
 def test_quarantine_holds_the_broken_lines_as_they_stand(reference: Path, raw: Path) -> None:
     data = raw.read_bytes()
     table = pq.read_table(reference / "quarantine" / "part-00000.parquet")

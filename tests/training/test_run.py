@@ -519,6 +519,11 @@ def test_tiny_base_is_built_into_the_run(
         (["--base=nobody/no-such-model"], "hub cannot be reached"),
         (["--base={tmp}/empty"], "config.json"),
         (["--init_adapter={tmp}/empty"], "an adapter"),
+        (
+            ["--prompt.attributes=[brand]"],
+            "attributes brand, which prompts show, found none",
+        ),
+        (["--prompt.attributes=[content]"], "none of uid, title, content"),
         (["--max_length=40"], "without room for a single token"),
         (["--max_length=200"], "of the descriptions cut"),
         (["--lora.target_modules=[nothing]"], "nothing"),

@@ -49,7 +49,7 @@ def run(config: CurveConfig) -> Manifest:
         OutputError: the folder holds another output.
     """
     processes.refuse_several("curve")
-    subset = job.open_subset(config.subset)
+    subset = job.open_subset(config.subset, config.prompt.attributes)
     _check(config, subset)
     resolved, choice = command.resolve(config, subset, Ranks())
     config = replace(config, optimisation=resolved.optimisation)

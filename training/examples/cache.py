@@ -46,7 +46,7 @@ class Split:
 
     name: str
     rows: "Dataset"
-    """With ``uid``, ``title`` and ``content``."""
+    """With ``uid``, ``title``, ``content`` and the attributes that prompts show."""
     digest: str
     """Of the rows' files."""
 
@@ -270,7 +270,7 @@ def _write(
 
 def _write_stream(path: Path, split: Split, encoder: Encoder, near: NearRows | None) -> Seen:
     seen, find = Seen(), near.find if near else lambda _title: ()
-    columns = split.rows.select_columns(["uid", "title", "content"])
+    columns = split.rows.select_columns(encoder.columns)
     with (
         console.Progress(f"tokenise {split.name}", len(columns), "rows") as progress,
         pa.OSFile(str(path), "wb") as file,

@@ -100,6 +100,11 @@ class Encoder:
         """Digest all that decides the ids of a text."""
         return self._tokens.digest
 
+    @property
+    def columns(self) -> list[str]:
+        """Name what it reads of rows."""
+        return ["uid", "title", "content", *self.form.prompt.attributes]
+
     def cut(self, descriptions: list[str]) -> list[str]:
         """Cut descriptions to what a prompt shows of neighbours."""
         return self._tokens.cut(descriptions, self.form.prompt.neighbour_tokens)
@@ -110,7 +115,7 @@ class Encoder:
         """Tokenise a batch of rows.
 
         Args:
-            rows: lists of N ``uid``, ``title`` and ``content``.
+            rows: lists of N, named by ``columns``.
             near: finds the neighbours of a title.
 
         Returns:
@@ -120,8 +125,12 @@ class Encoder:
         Raises:
             BatchError: a row must not be trained on.
         """
-        titles = zip(rows["title"], rows["uid"], strict=True)
-        prompts = [self.form.prompt.render(title, uid, near(title)) for title, uid in titles]
+        prompt = self.form.prompt
+        about = prompt.about_rows(rows, len(rows["uid"]))
+        prompts = [
+            prompt.render(title, uid, near(title), lines)
+            for title, uid, lines in zip(rows["title"], rows["uid"], about, strict=True)
+        ]
         heads = self._tokens.encode(prompts)
         has_room = [len(head) < self.form.max_length for head in heads]
         left_out = [uid for uid, room in zip(rows["uid"], has_room, strict=True) if not room]

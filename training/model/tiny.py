@@ -1,7 +1,8 @@
 r"""Build a tiny Llama and its tokenizer from a subset's own text, for CPUs, demos and tests.
 
-The base reads ``title\ndescription`` in a short pre-training, never the prompt: how a prompt is
-answered is left for the adapter to learn. Nothing is downloaded.
+The base reads ``title\ndescription`` in a short pre-training, before them the lines of attributes
+where prompts show any, never the prompt: how that is answered is left for the adapter to learn.
+Nothing is downloaded.
 """
 
 import itertools
@@ -9,11 +10,12 @@ import math
 import os
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from data.artefacts.dataset import Subset
+from data.prompt import Prompt
 from training.config import TinyBase
 
 BEGIN, END, PAD = "<s>", "</s>", "<pad>"
@@ -33,6 +35,8 @@ class TinyJob:
     positions: int
     """Tokens a row at most."""
     seed: int
+    prompt: Prompt = field(default_factory=Prompt)
+    """What it shows of attributes is read too."""
 
 
 def build(plan: TinyJob) -> str:
@@ -50,9 +54,10 @@ def build(plan: TinyJob) -> str:
     transformers_logging.disable_progress_bar()
     torch.set_num_threads(_THREADS)
     rows = Subset.open(plan.subset).dataset("train")
-    tokenizer = train_tokenizer(texts(rows), plan.tiny.vocabulary, plan.positions)
+    read = list(texts(rows, plan.prompt))
+    tokenizer = train_tokenizer(iter(read), plan.tiny.vocabulary, plan.positions)
     model = make_model(plan, tokenizer)
-    pretrain(model, list(encode(rows, tokenizer, min(plan.positions, plan.tiny.tokens))), plan)
+    pretrain(model, list(encode(read, tokenizer, min(plan.positions, plan.tiny.tokens))), plan)
     work = final.parent / f".tmp-{final.name}-{os.getpid()}"
     shutil.rmtree(work, ignore_errors=True)
     model.save_pretrained(work)
@@ -62,10 +67,10 @@ def build(plan: TinyJob) -> str:
     return plan.folder
 
 
-def texts(rows: Any) -> Iterator[str]:
-    """Yield a row's title and description as one text."""
-    for row in rows.select_columns(["title", "content"]):
-        yield f"{row['title']}\n{row['content']}"
+def texts(rows: Any, prompt: Prompt) -> Iterator[str]:
+    """Yield a row's attributes that prompts show, its title and description as one text."""
+    for row in rows.select_columns(["title", "content", *prompt.attributes]):
+        yield f"{prompt.about(row)}{row['title']}\n{row['content']}"
 
 
 def train_tokenizer(texts: Iterator[str], vocabulary: int, positions: int) -> Any:
@@ -127,9 +132,9 @@ def make_model(plan: TinyJob, tokenizer: Any) -> Any:
     )
 
 
-def encode(rows: Any, tokenizer: Any, positions: int) -> Iterator[list[int]]:
-    """Yield a row's ids with the end-of-sequence token, cut to ``positions``."""
-    for encoded in tokenizer.backend_tokenizer.encode_batch_fast(list(texts(rows))):
+def encode(texts: list[str], tokenizer: Any, positions: int) -> Iterator[list[int]]:
+    """Yield a text's ids with the end-of-sequence token, cut to ``positions``."""
+    for encoded in tokenizer.backend_tokenizer.encode_batch_fast(texts):
         yield [*encoded.ids, tokenizer.eos_token_id][:positions]
 
 

@@ -78,7 +78,7 @@ def run(config: PlanConfig) -> Plan:
         ManifestError: the subset is missing or unfinished.
         ModelError: the base is missing, or nothing fits.
     """
-    subset = job.open_subset(config.subset)
+    subset = job.open_subset(config.subset, config.prompt.attributes)
     ranks = processes.join()
     choice = _plan_in_first(config, subset, ranks)
     ranks.end()

@@ -99,7 +99,8 @@ class Worker:
         self._on_gpu = torch.cuda.is_available()
         self._steps = config.steps
         self._cold_seconds: float | None = None
-        self._job = prepare(config, open_subset(config.subset), folder, Ranks())
+        subset = open_subset(config.subset, config.prompt.attributes)
+        self._job = prepare(config, subset, folder, Ranks())
         free = hardware.free_bytes()
         job = self._job
         self._model = load_model(config, job.base, job.backend, job.precision)

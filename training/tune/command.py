@@ -51,7 +51,7 @@ def run(config: TuneConfig) -> Manifest:
         OutputError: the folder holds another output.
     """
     processes.refuse_several("tune")
-    subset = job.open_subset(config.subset)
+    subset = job.open_subset(config.subset, config.prompt.attributes)
     if not subset.count("validation"):
         expected = "validation rows, as the search goes by their loss"
         raise SubsetError(config.subset, expected, "none", "make a subset with --validation 1000")

@@ -15,6 +15,7 @@ from data.artefacts.folder import Artefact, Folder
 from data.artefacts.manifest import Counts, Manifest, Parent, identify, placement
 from data.artefacts.stage import begin
 from data.errors import BalanceError, ManifestError, OutputError
+from data.prompt import Prompt
 
 PART = Artefact("part-00000.parquet", 7, 100, "0f")
 IDENTITY = {"seed": 1, "rules": {"title_min": 2}}
@@ -172,6 +173,42 @@ def test_the_resolved_config_holds_every_field() -> None:
     assert manifest.config_dict(Config()) == {
         "out": "here", "seed": 3, "inner": {"low": 1, "seen": False}, "words": ["a"],
     }  # fmt: skip
+
+
+def test_an_empty_optional_field_is_not_recorded() -> None:
+    @dataclass(frozen=True)
+    class Config:
+        prompt: Prompt
+        attributes: list[str] = field(default_factory=list, metadata={"optional": True})
+
+    plain = Config(Prompt("compact"))
+    assert set(manifest.config_dict(plain)) == {"prompt"}
+    assert set(manifest.config_dict(plain)["prompt"]) == {
+        "template", "instruction", "neighbours", "neighbour_tokens",
+    }  # fmt: skip
+    assert set(manifest.identify(plain)) == {"prompt"}
+    told = Config(Prompt("compact", attributes=["price"]), ["brand", "price"])
+    assert manifest.config_dict(told)["attributes"] == ["brand", "price"]
+    assert manifest.config_dict(told)["prompt"]["attributes"] == ["price"]
+    assert manifest.identify(told)["attributes"] == ["brand", "price"]
+    assert manifest.identify(told)["prompt"]["attributes"] == ["price"]
+
+
+def test_an_attribute_that_rows_lack_is_told_with_those_that_there_are() -> None:
+    clean = Manifest("clean", {"attributes": ["brand", "colour"]}, {}, (), (), Counts())
+    subset = Manifest("subset", {}, {}, (), (), Counts(), facts={"attributes": ["brand"]})
+    plain = Manifest("clean", {}, {}, (), (), Counts())
+    assert (clean.attributes, subset.attributes) == (["brand", "colour"], ["brand"])
+    clean.check_attributes("here", ["colour"])
+    plain.check_attributes("here", [])
+    with pytest.raises(ManifestError) as caught:
+        clean.check_attributes("here", ["price", "brand", "size"])
+    assert str(caught.value) == (
+        "here: expected attributes price, size, which prompts show, found brand, colour; "
+        "keep more with preprocessing clean --attributes"
+    )
+    with pytest.raises(ManifestError, match="found none"):
+        plain.check_attributes("here", ["brand"])
 
 
 def test_nested_names_are_joined_by_dots() -> None:
@@ -379,6 +416,8 @@ def test_an_output_of_an_earlier_version_is_recognised_though_it_lacks_later_key
         ({"seed": 1}, {"seed": 1, "noise": "v2"}),  # without it: the old noise
         ({"seed": 1, "noise": "v1"}, {"seed": 1, "noise": "v2"}),
         ({"seed": 1}, {"seed": 1, "checks": True}),  # without it: none
+        ({"seed": 1}, {"seed": 1, "attributes": ["brand"]}),
+        ({"prompt": {"template": "chat"}}, {"prompt": {"template": "chat", "attributes": ["a"]}}),
         ({"seed": 1, "checks": True}, {"seed": 1}),
         ({"seed": 1, "old_flag": 2}, {"seed": 1}),  # recorded, and no longer asked
         ({"seed": 1, "rules": {"a": 1, "old": 2}}, {"seed": 1, "rules": {"a": 1}}),

@@ -37,6 +37,13 @@ def test_a_table_that_does_not_fit_is_told(table: pa.Table, told: str) -> None:
     assert str(caught.value).startswith(told)
 
 
+def test_attributes_are_texts_behind_the_fixed_columns() -> None:
+    form = schema.with_attributes(schema.CLEAN, ["price", "brand"])
+    assert form.names == [*schema.CLEAN.names, "price", "brand"]
+    assert form.field("brand") == pa.field("brand", pa.string(), nullable=False)
+    assert schema.with_attributes(schema.SUBSET, []) == schema.SUBSET
+
+
 def test_the_clean_schema_is_that_of_the_design() -> None:
     expected = {
         "uid": "string", "title": "string", "content": "string", "split": "string",

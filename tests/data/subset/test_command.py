@@ -524,3 +524,40 @@ def test_a_subset_does_not_grow(make: Callable[..., Path], tmp_path: Path) -> No
     with pytest.raises(SubsetError, match="expected 101 train rows, found 100"):
         subset.shrink(Subset.open(str(make("--size=100"))), 101, str(tmp_path / "large"))
     assert not (tmp_path / "large").exists()
+
+
+def test_attributes_stand_behind_the_other_columns_in_every_size(tmp_path: Path) -> None:
+    rows = make_rows(300)
+    brands = [f"Brand {i}" if i % 3 else "" for i in range(len(rows))]
+    clean = write_clean(tmp_path / "clean", rows, brand=brands, price=["9.50"] * len(rows))
+    plain = write_clean(tmp_path / "plain", rows)
+    for name, folder in (("with", clean), ("without", plain)):
+        subset.run(SubsetConfig(clean=str(folder), out=str(tmp_path / name)))
+    made = Subset.open(str(tmp_path / "with"))
+    assert made.record.facts["attributes"] == made.attributes == ["brand", "price"]
+    brand_of = {uid: brand for (uid, _, _), brand in zip(rows, brands, strict=True)}
+    loaded = subset.load(str(made.path))
+    for split, other in subset.load(str(tmp_path / "without")).items():
+        assert loaded[split].column_names == [*schema.SUBSET.names, "brand", "price"]
+        assert loaded[split].remove_columns(["brand", "price"]).to_list() == other.to_list()
+        for row in loaded[split]:
+            assert (row["brand"], row["price"]) == (brand_of[row["uid"]], "9.50")
+    words = (f"--clean={clean}", "--size=50", f"--out={tmp_path / 'small'}")
+    assert main(["subset", *words]) == 0
+    shrunk = subset.shrink(made, 50, str(tmp_path / "shrunk"))
+    assert digest_files(shrunk.path) == digest_files(tmp_path / "small")
+    assert shrunk.record.digest == Subset.open(str(tmp_path / "small")).record.digest
+    assert shrunk.attributes == ["brand", "price"]
+
+
+def test_without_attributes_a_subset_is_that_of_earlier_versions(tmp_path: Path) -> None:
+    clean = write_clean(tmp_path / "clean", make_rows(300))
+    made = subset.run(SubsetConfig(clean=str(clean), out=str(tmp_path / "subset"), size=50))
+    # What the version before attributes wrote.
+    assert manifest.read(Folder(str(clean))).digest == "644f3ca023ba8cf1c3945c9b3a162519"
+    assert made.digest == "f54b5be2cb38cd3c2056c0321eaf0fa3"
+    assert [output.digest for output in made.outputs] == [
+        "e3d3f8cc7e039ee48f6ab32377b38f52", "b8f4897ec7ec617588ea1fcf66a099be",
+        "38efbccaa29553e40dcd0189ece70ced",
+    ]  # fmt: skip
+    assert list(made.facts) == ["rows", "longest_title", "longest_content", "families"]

@@ -50,6 +50,26 @@ def test_broken_lines_stand_where_they_are_chosen_and_no_others_change() -> None
         assert found == (chosen.apply(line) if chosen else line)
 
 
+def test_planted_attributes_are_named_by_the_description_alone() -> None:
+    plain = command.block(SynthesizeConfig(rows=400), 0).splitlines()
+    config = SynthesizeConfig(rows=400, attributes=True)
+    planted = [json.loads(line) for line in command.block(config, 0).splitlines()]
+    seen: set[tuple[str, str]] = set()
+    for line, record in zip(plain, planted, strict=True):
+        before = json.loads(line)
+        seen.add((record.pop("brand"), record.pop("colour")))
+        assert before.pop("content") in record.pop("content")
+        assert record == before
+    assert len(seen) > 200
+    for record in map(json.loads, command.block(config, 0).splitlines()):
+        if record["content"]:
+            opening = record["content"].split(".")[0]
+            assert record["brand"] in opening
+            assert record["colour"] in opening
+    broken = command.block(SynthesizeConfig(rows=400, attributes=True, broken_share=0.5), 0)
+    assert len(broken.splitlines()) == 400
+
+
 class Full:
     """A file on a disk that is full after the first block."""
 

@@ -138,7 +138,7 @@ def test_the_adapter_is_asked_in_words_that_it_knows(
     )
     words = [f"--run={own}", f"--catalogue={clean}", "--device=cpu", f"--wording={wording}"]
     assert main(["ask", f" {ASKED} ", *words]) == 0
-    assert seen == [(told, "The Quiet Violin", [])]
+    assert seen == [(told, "The Quiet Violin", [], "")]
     said = f"asked as    {told} (the wording that the adapter was trained with)"
     assert (said in capsys.readouterr().out) == (told != ASKED)
     assert main(["ask", ASKED, *words, "--json"]) == 0
@@ -337,3 +337,60 @@ def test_a_run_without_neighbours_cannot_be_grounded(
 ) -> None:
     assert ask("Quiet Violin", f"--ground={ground}") == 2
     assert "expected a run trained with --prompt.neighbours" in capsys.readouterr().err
+
+
+# Attributes ---------------------------------------------------------------------------------------
+
+ABOUT = {"brand": ["", "", "Ostravik & <b>", "", ""], "price": ["9", "9", "1998.50", "9", "9"]}
+
+
+@pytest.fixture
+def ask_about(run: Path, tmp_path: Path) -> Ask:
+    """Ask a run whose prompts show brand and price, about rows that have them."""
+    clean = write_clean(tmp_path / "clean", ROWS, parts=2, **ABOUT)
+    prompt = Prompt(instruction=TRAINED, attributes=["price", "brand"]).recorded
+    folder = finish_run(Path(shutil.copytree(run, tmp_path / "about")), prompt=prompt)
+
+    def go(*words: str) -> int:
+        return main(["ask", f"--run={folder}", f"--catalogue={clean}", "--device=cpu", *words])
+
+    return go
+
+
+def test_the_prompt_shows_the_attributes_of_the_record(
+    ask_about: Ask, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompts: list[str] = []
+    real = Prompt.ask
+    monkeypatch.setattr(
+        Prompt, "ask", lambda self, *told: (prompts.append(real(self, *told)), prompts[-1])[1]
+    )
+    assert ask_about("What is the quiet violin about?", "--json") == 0
+    record = answer_of(capsys)["record"]
+    assert record["attributes"] == {"brand": "Ostravik & <b>", "price": "1998.50"}
+    assert prompts[0].endswith(
+        "### Input:\nPrice: 1998.50\nBrand: Ostravik & <b>\nThe Quiet Violin\n\n### Response:\n"
+    )
+    assert ask_about("Zzyzx Qwfp", "--title=Zzyzx Qwfp", "--anyway", "--json") == 0
+    assert prompts[1].endswith("### Input:\nZzyzx Qwfp\n\n### Response:\n")
+    assert answer_of(capsys)["record"] is None
+
+
+def test_attributes_are_evidence_and_support_numbers(
+    ask_about: Ask, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+    check = fidelity.check
+    monkeypatch.setattr(fidelity, "check", lambda *words: (seen.append(words[2]), check(*words))[1])
+    assert ask_about("What is the quiet violin about?") == 0
+    assert "\nattributes  Brand: Ostravik & <b>; Price: 1998.50\n" in capsys.readouterr().out
+    assert seen == [f"{ROWS[2][2]}\nOstravik & <b>\n1998.50"]
+
+
+def test_a_catalogue_without_the_attributes_is_refused(
+    ask_about: Ask, clean: Path, capsys: Any
+) -> None:
+    assert ask_about("Quiet Violin", f"--catalogue={clean}") == 1
+    assert "expected attributes price, brand, which prompts show, found none" in (
+        capsys.readouterr().err
+    )

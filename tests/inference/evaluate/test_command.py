@@ -635,6 +635,97 @@ def test_texts_written_in_another_way_are_no_stand_ins(trained: Path) -> None:
     assert not stands_in(prompt={"template": "compact", "instruction": "x"})
 
 
+def test_texts_for_titles_without_their_rows_are_no_stand_ins_where_prompts_show_attributes(
+    trained: Path,
+) -> None:
+    plain = Run.open(str(trained))
+    prompt = dataclasses.replace(plain.prompt, attributes=["brand"])
+    model = dataclasses.replace(plain, prompt=prompt)
+    config = EvaluateConfig(run="r", max_new_tokens=8)
+    how = systems.decoding(model, config) | {"prompt": prompt.recorded}
+    for of_rows in (True, False):
+        ready = _ready("g", {}, weights=model.digest, settings=how, of_rows=of_rows)
+        assert systems.stands_in(ready, model, config) == of_rows
+
+
+@pytest.fixture(scope="module")
+def about(run: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A subset with brands and colours, and a run on it whose prompts show the brand."""
+    root = tmp_path_factory.mktemp("about")
+    brands = [f"Brand {i}" if i % 5 else "" for i in range(len(ROWS))]
+    colours = ["red" if i % 2 else "blue" for i in range(len(ROWS))]
+    clean = write_clean(root / "clean", ROWS, held_out=0.2, brand=brands, colour=colours)
+    made = _subset(root / "subset", clean)
+    folder = _train(root / "run", run, made)
+    record = manifest.read(Folder(str(folder)))
+    prompt = record.facts["prompt"] | {"attributes": ["brand"]}
+    facts = record.facts | {"prompt": prompt}
+    dataclasses.replace(record, facts=facts).write(Folder(str(folder)))
+    return folder, made
+
+
+def test_a_run_is_asked_with_the_attributes_of_the_rows(
+    about: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, made = about
+    prompts: dict[str, str] = {}
+    of_side = systems.Writer._prompts
+
+    def kept(self: Any, side: EvalSet) -> Any:
+        requests = of_side(self, side)
+        prompts.update({request.uid: request.prompt for request in requests})
+        return requests
+
+    monkeypatch.setattr(systems.Writer, "_prompts", kept)
+    words = EvaluateConfig(
+        run=str(folder), subset=str(made), out=str(tmp_path / "o"), rows=5, **BRIEF
+    )
+    command.run(words)
+    report = _report(tmp_path / "o")
+    assert {row["side"] for row in report["rows"]} == {"seen", "unseen"}
+    for row in report["rows"]:
+        place = int(row["uid"][1:])
+        brand = f"Brand {place}" if place % 5 else ""
+        assert row["attributes"] == {"brand": brand}
+        line = f"Brand: {brand}\n" if brand else ""
+        assert f"### Input:\n{line}{row['title']}\n\n" in prompts[row["uid"]]
+
+
+def test_other_held_out_rows_must_have_the_attributes(
+    about: tuple[Path, Path], clean: Path, tmp_path: Path
+) -> None:
+    folder, made = about
+    config = EvaluateConfig(
+        run=str(folder), subset=str(made), held_out=str(clean), out=str(tmp_path / "o"), **BRIEF
+    )
+    with pytest.raises(ManifestError, match="expected attributes brand, which prompts show, found"):
+        command.find(config)
+    case = command.find(dataclasses.replace(config, held_out=None))
+    first = command.identify(case)
+    other = [dataclasses.replace(s, attributes={"brand": [""] * len(s)}) for s in case.sides]
+    second = command.identify(dataclasses.replace(case, sides=other))
+    assert {name for name in first if first[name] != second[name]} == {"texts"}
+
+
+def test_attributes_support_numbers() -> None:
+    side = EvalSet("unseen", ["a", "b"], ["A", "B"], ["Real.", "R"], {}, {"price": ["9", ""]})
+    assert side.records == ["Real.\n9", "R\n"]
+    assert side.take([1], {"no_text": 1}) == EvalSet(
+        "unseen", ["b"], ["B"], ["R"], {"no_text": 1}, {"price": [""]}
+    )
+    assert EvalSet("seen", ["a"], ["A"], ["Real."]).records == ["Real."]
+
+
+def test_seen_rows_come_from_a_subset_that_has_the_attributes() -> None:
+    columns = {"uid": ["a", "b"], "title": ["A", "B"], "content": ["x", "y"]}
+    small = samples.Trained("0f", pa.table(columns).slice(0, 1))
+    large = samples.Trained("1f", pa.table(columns | {"brand": ["Q", "R"]}))
+    assert samples.seen([small, large], 5, ["brand"]).attributes == {"brand": ["Q"]}
+    assert samples.seen([small, large], 5).uids == ["a"]
+    with pytest.raises(SubsetError, match="one with the attributes brand"):
+        samples.seen([small], 5, ["brand"])
+
+
 def test_files_of_one_name_keep_two_columns(sample: Path, tmp_path: Path) -> None:
     paths = []
     for folder, text in (("a", "A text."), ("b", "Another one.")):

@@ -35,7 +35,7 @@ def described(**carried: pa.Array) -> pa.Table:
 def test_the_record_supports_numbers(
     carried: dict[str, pa.Array], kept: list[str], unsupported: list[str]
 ) -> None:
-    table = add_checks(described(**carried), kept)
+    table = add_checks(described(**carried), kept, [""])
     assert table.schema.names == [*schema.GENERATED.names, *schema.CHECKS.names, *kept]
     (row,) = table.select(schema.CHECKS.names).to_pylist()
     assert row == {
@@ -45,10 +45,15 @@ def test_the_record_supports_numbers(
 
 
 def test_columns_of_the_output_itself_stay() -> None:
-    table = add_checks(described(content=pa.array(["3"]), candidates=pa.array([["x"]])), [])
+    table = add_checks(described(content=pa.array(["3"]), candidates=pa.array([["x"]])), [], [""])
     assert table.schema.names == [*schema.GENERATED.names, *schema.CHECKS.names, "candidates"]
 
 
 def test_no_rows_have_the_columns_too() -> None:
-    table = add_checks(described().slice(0, 0), [])
+    table = add_checks(described().slice(0, 0), [], [])
     assert table.schema.equals(pa.schema([*schema.GENERATED, *schema.CHECKS]))
+
+
+def test_attributes_support_numbers() -> None:
+    table = add_checks(described(), [], ["Since: 1998\nPrice: 12\n"])
+    assert table.column("unsupported_numbers").to_pylist() == [["3"]]

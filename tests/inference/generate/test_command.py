@@ -691,6 +691,25 @@ def test_titles_become_rows_or_reasons_in_their_order() -> None:
     assert [each.uid for each in echo.asked] == ["a", "c", "f"]
 
 
+def test_prompts_show_the_attributes_of_their_rows() -> None:
+    model = dataclasses.replace(MODEL, prompt=Prompt(attributes=["brand", "price"]))
+    columns = {"brand": ["Ostravik", ""], "price": ["9.50", "12"]}
+    about = {text_files.ATTRIBUTE + name: column for name, column in columns.items()}
+    rows = pa.table(
+        {"uid": ["a", "b"], "title": ["Lamp", "Tent"], "refused": pa.nulls(2, pa.string()),
+         "price": [9.5, 12.0]} | about
+    )  # fmt: skip
+    echo = Echo()
+    config = dataclasses.replace(CONFIG, checks=True, keep_columns=["price"])
+    table, _, _ = command.describe_titles(rows, echo, model, config)
+    assert [echo.title(asked) for asked in echo.asked] == [
+        "Brand: Ostravik\nPrice: 9.50\nLamp", "Price: 12\nTent",
+    ]  # fmt: skip
+    assert table.schema.names == [*schema.GENERATED.names, *schema.CHECKS.names, "price"]
+    # The echo names them.
+    assert table.column("unsupported_numbers").to_pylist() == [[], []]
+
+
 def test_rows_that_could_not_be_read_keep_their_reason() -> None:
     named = [
         {"uid": "a", "title": "Lamp", "refused": None},

@@ -5,6 +5,7 @@ import dataclasses
 import importlib.resources
 import json
 import re
+from html import escape
 from html.parser import HTMLParser
 
 import pytest
@@ -111,7 +112,9 @@ def test_the_download_is_the_answer() -> None:
     html = cards.evidence_card(made, {})
     held = re.search('href="data:application/json;base64,([^"]+)"', html)
     assert held is not None
-    assert json.loads(base64.b64decode(held[1])) == json.loads(json.dumps(dataclasses.asdict(made)))
+    expected = json.loads(json.dumps(dataclasses.asdict(made)))
+    del expected["record"]["attributes"]  # it has none
+    assert json.loads(base64.b64decode(held[1])) == expected
     assert "download=" not in cards.evidence_card(made, {}, is_whole=False)
 
 
@@ -127,3 +130,15 @@ def test_nothing_is_loaded_from_elsewhere() -> None:
     assert ".tb-card" in style
     assert "wavy" in style  # a number is told apart from a copied stretch without its colour
     assert not re.search(r"https?://|url\(|@import", style)
+
+
+def test_attributes_stand_below_the_record_and_markup_in_them_is_text() -> None:
+    about = {"brand": EVIL, "shoe_size": "43", "price": ""}
+    record = Record("u", "Boot", "Warm.", "train", "raw.json", 1, about)
+    card = cards.evidence_card(answer(record=record), {})
+    assert f"Brand: {escape(EVIL)}; Shoe size: 43</p>" in card
+    assert "Price" not in card
+    plain = answer(record=Record("u", "Boot", "Warm.", "train", "raw.json", 1))
+    assert "Brand" not in cards.evidence_card(plain, {})
+    assert "attributes" not in json.loads(plain.as_json())["record"]
+    assert json.loads(answer(record=record).as_json())["record"]["attributes"] == about

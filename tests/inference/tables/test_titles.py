@@ -19,10 +19,12 @@ from data.artefacts import manifest, stage
 from data.artefacts.folder import Folder
 from data.artefacts.manifest import Counts, Manifest
 from data.errors import ManifestError, SourceError
+from data.subset import SubsetConfig, run
 from inference.config import GenerateConfig
 from inference.tables import titles
-from inference.tables.text_files import TITLES
+from inference.tables.text_files import ATTRIBUTE, TITLES
 from inference.tables.titles import Titles
+from tests.builders import write_clean
 
 
 def rows_of(path: Path, **settings: Any) -> list[tuple[str, str]]:
@@ -98,6 +100,89 @@ def test_the_record_is_read_for_checks_alone(
         for batch in titles.find(dataclasses.replace(config, checks=checks)).batches():
             assert batch.schema.names == [*TITLES.names, *names]
             assert "content" not in names or set(batch.column("content").to_pylist()) <= {"Boils."}
+
+
+@pytest.mark.parametrize("stage_name", ["subset", "clean"])
+def test_the_attributes_of_our_own_rows(stage_name: str, tmp_path: Path) -> None:
+    rows = [(f"u{i}", f"Kettle {i}", f"Boils {i} litres.") for i in range(40)]
+    brands = [f"B{i}" for i in range(40)]
+    folder = write_clean(tmp_path / "clean", rows, held_out=0.3, brand=brands, colour=["red"] * 40)
+    if stage_name == "subset":
+        run(SubsetConfig(clean=str(folder), out=str(tmp_path / "subset")))
+        folder = tmp_path / "subset"
+    config = GenerateConfig(titles=str(folder), keep_columns=["colour"])
+    found = list(about(config, "brand", "colour"))
+    assert found
+    for row in found:
+        assert row.pop("title").removeprefix("Kettle ") == row["uid"][1:]
+        brand = f"B{row.pop('uid')[1:]}"
+        assert row == {"colour": "red", "brand": brand, "shown colour": "red"}
+    with pytest.raises(ManifestError, match=r"attributes size, which prompts show, found brand, "):
+        list(about(config, "brand", "size"))
+
+
+def about(config: GenerateConfig, *attributes: str) -> Iterator[dict[str, Any]]:
+    """The rows of an input for prompts that show attributes, as generate reads them."""
+    for batch in titles.find(config, True, attributes).batches():
+        assert batch.schema.names[: len(TITLES)] == TITLES.names
+        for row in batch.to_pylist():
+            assert row.pop("refused") is None
+            kept = {name: row[name] for name in config.keep_columns}
+            shown = {name: row[ATTRIBUTE + name] for name in attributes}
+            yield {
+                "uid": row["uid"], "title": row["title"], **kept,
+                **{f"shown {name}" if name in kept else name: v for name, v in shown.items()},
+            }  # fmt: skip
+
+
+PRICED = [{"uid": "7", "title": "Kettle", "brand": " A &amp;  B", "price": 9.5},
+          {"uid": "8", "title": "Lamp", "brand": None, "price": 12}]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "payload", "prices"),
+    [
+        ("a.jsonl", "".join(json.dumps(row).replace("9.5", "9.50") + "\n" for row in PRICED),
+         ["9.50", "12"]),
+        ("a.csv", "uid,price,title,brand\n7,9.50,Kettle, A &amp;  B\n8,12,Lamp,\n", ["9.50", "12"]),
+        ("a.parquet", pa.Table.from_pylist(PRICED), ["9.5", "12"]),
+    ],
+)  # fmt: skip
+def test_the_attributes_of_a_file_are_repaired_text_and_kept_columns_stay(
+    name: str, payload: Any, prices: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = file_of(tmp_path, name, payload.encode() if isinstance(payload, str) else payload)
+    config = GenerateConfig(titles=str(path), keep_columns=["price"])
+    rows = list(about(config, "brand", "price"))
+    kept = ["9.50", "12"] if name == "a.csv" else [9.5, 12.0]
+    assert rows == [
+        {"uid": "7", "title": "Kettle", "brand": "A & B", "price": kept[0],
+         "shown price": prices[0]},
+        {"uid": "8", "title": "Lamp", "brand": "", "price": kept[1], "shown price": prices[1]},
+    ]  # fmt: skip
+    assert not caplog.records
+    (first, _) = about(config, "price", "size", "colour")
+    assert (first["shown price"], first["size"], first["colour"]) == (prices[0], "", "")
+    assert caplog.messages == [f"{path}: no column size and no colour: prompts go without"]
+
+
+def test_lists_and_objects_are_attributes_as_cleaning_writes_them(tmp_path: Path) -> None:
+    lines = (
+        b'{"title": "A", "it": ["Books", ["Novels", 2.50], null]}\n{"title": "B", "it": true}\n'
+        b'{"title": "C", "it": {"Books": 1, "none": null}}\n{"title": "D", "it": null}\n'
+    )
+    path = file_of(tmp_path, "a.jsonl", lines)
+    rows = about(GenerateConfig(titles=str(path)), "it")
+    assert [row["it"] for row in rows] == ["Books Novels 2.50", "true", "Books: 1", ""]
+
+
+def test_a_file_of_titles_alone_has_no_attributes(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = file_of(tmp_path, "a.txt", b"Kettle\nLamp\n")
+    rows = about(GenerateConfig(titles=str(path)), "brand")
+    assert [(row["title"], row["brand"]) for row in rows] == [("Kettle", ""), ("Lamp", "")]
+    assert caplog.messages == [f"{path}: no column brand: prompts go without"]
 
 
 def test_a_split_that_a_subset_does_not_have_is_refused(subset: Path, tmp_path: Path) -> None:

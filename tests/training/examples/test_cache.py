@@ -311,6 +311,32 @@ def test_what_prompts_show_stands_in_the_rows_and_decides_their_folder(
     assert cache.prepare(split(ROWS), shows, str(tmp_path), 0.01, other).folder != whole.folder
 
 
+def test_attributes_stand_in_the_rows_and_decide_their_folder(
+    tmp_path: Path, tokenizer: Any
+) -> None:
+    rows = ROWS | {"brand": ["Ostravik", "", "Hexley"], "colour": ["red", "blue", ""]}
+    shows = encoder(tokenizer, prompt=Prompt("compact", attributes=["colour", "brand"]))
+    assert shows.columns == ["uid", "title", "content", "colour", "brand"]
+    made = cache.prepare(split(rows), shows, str(tmp_path), 0.01)
+    texts = [tokenizer.decode(row["input_ids"][1:-1]) for row in made.rows]
+    assert texts == [
+        "Write a product description.\nColour: red\nBrand: Ostravik\n"
+        "Title: Steel Kettle\nDescription:\nBoils water. Café.",
+        "Write a product description.\nColour: blue\nTitle: A {title} in braces\nDescription:\nx",
+        "Write a product description.\nBrand: Hexley\n"
+        "Title: The </s> of <s> it\nDescription:\nSays </s> and goes on.",
+    ]
+    others = [["brand", "colour"], ["brand"], []]
+    folders = {made.folder} | {
+        cache.prepare(
+            split(rows), encoder(tokenizer, prompt=Prompt("compact", attributes=names)),
+            str(tmp_path), 0.01,
+        ).folder
+        for names in others
+    }  # fmt: skip
+    assert len(folders) == 4
+
+
 def test_without_neighbours_the_folder_is_that_of_earlier_versions(
     tmp_path: Path, tokenizer: Any
 ) -> None:

@@ -4,6 +4,7 @@ from typing import Any
 import pytest
 import torch
 
+from data.prompt import Prompt
 from training.config import TinyBase
 from training.model import tiny
 from training.model.tiny import TinyJob
@@ -65,8 +66,9 @@ def test_pretraining_lowers_the_loss(subset: Path, tmp_path: Path) -> None:
     rows = datasets.load_from_disk(str(subset))["train"]
     shape = TinyBase(vocabulary=400, hidden=32, intermediate=64, steps=40)
     plan = TinyJob(str(subset), str(tmp_path), shape, 128, 3407)
-    tokenizer = tiny.train_tokenizer(tiny.texts(rows), 400, 128)
-    encoded = list(tiny.encode(rows, tokenizer, 128))
+    texts = list(tiny.texts(rows, plan.prompt))
+    tokenizer = tiny.train_tokenizer(iter(texts), 400, 128)
+    encoded = list(tiny.encode(texts, tokenizer, 128))
     batch = Collator(2)([{"input_ids": row, "labels": row} for row in encoded[:16]])
     model = tiny.make_model(plan, tokenizer)
     with torch.no_grad():
@@ -91,3 +93,15 @@ def test_rate_rises_then_falls_to_nothing(steps: int) -> None:
     assert max(rates) == 1.0
     assert rates[-1] == 0.0
     assert all(rate > 0 for rate in rates[:-1])
+
+
+def test_the_base_reads_the_attributes_that_prompts_show() -> None:
+    from datasets import Dataset
+
+    columns = {"title": ["Kettle", "Lamp"], "content": ["Boils.", "Shines."],
+               "brand": ["Ostravik", ""], "colour": ["red", "blue"]}  # fmt: skip
+    rows = Dataset.from_dict(columns)
+    assert list(tiny.texts(rows, Prompt())) == ["Kettle\nBoils.", "Lamp\nShines."]
+    assert list(tiny.texts(rows, Prompt(attributes=["brand"]))) == [
+        "Brand: Ostravik\nKettle\nBoils.", "Lamp\nShines.",
+    ]  # fmt: skip

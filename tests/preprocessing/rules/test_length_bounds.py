@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data import text
-from preprocessing import length_bounds
+from preprocessing.rules import length_bounds
 
 PIECES = [
     *("word", "a", "  ", " ", "\n", "\t", "\x00", "\x1b[31m", "amp;", "quot;", "#65;", ";"),

@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data import text
-from preprocessing import length_bounds, wording
 from preprocessing.config import RowRules
+from preprocessing.rules import length_bounds, wording
 
 LENGTH_EDGES = [0, *sorted({round(10 ** (step / 10)) for step in range(54)})]
 """Where the bins of ``count_lengths`` begin, in code points; the last one has no end."""

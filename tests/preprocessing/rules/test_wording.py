@@ -3,7 +3,7 @@
 import pyarrow as pa
 import pytest
 
-from preprocessing import wording
+from preprocessing.rules import wording
 
 
 @pytest.mark.parametrize(
