@@ -88,8 +88,8 @@ class Ready:
     settings: dict[str, Any] = field(default_factory=dict)
     """How it wrote them: what ``decoding`` returns, and ``prompt``."""
     parent: Parent | None = None
-    of_rows: bool = False
-    """Whether the titles stood in rows of ours, with their attributes."""
+    rows: str | None = None
+    """Digest of the clean rows that the titles, and with them attributes, came from."""
 
     def find(self, uid: str, title: str) -> Text | None:
         """Find the text of a row, written for this very title where titles are recorded."""
@@ -115,7 +115,7 @@ def read_ready(path: str) -> Ready:
         path, texts, record.digest, manifest.ancestor(record.made_from, "train"),
         record.identity.get("weights"), {name: record.identity.get(name) for name in named},
         record.as_parent(manifest.absolute(path)),
-        any(parent.stage in ("clean", "subset") for parent in record.made_from),
+        _clean_rows(*record.made_from),
     )  # fmt: skip
 
 
@@ -183,8 +183,20 @@ def stands_in(ready: Ready, model: Run, config: EvaluateConfig) -> bool:
         and how.get("settings") in (None, model.settings)  # none: written by an earlier version
         and all(how.get(name) == value for name, value in decoding(model, config).items())
         and Prompt(**how["prompt"]) == model.prompt
-        and (ready.of_rows or not model.prompt.attributes)
+        and (not model.prompt.attributes or ready.rows in _clean_rows_of(config))
     )
+
+
+def _clean_rows(*parents: Parent) -> str | None:
+    clean = manifest.ancestor(parents, "clean")
+    return clean.digest if clean else None
+
+
+def _clean_rows_of(config: EvaluateConfig) -> list[str]:
+    """Digest the clean rows that held-out and trained titles come from."""
+    folders = [path for path in (config.subset, config.held_out) if path]
+    records = [manifest.read(Folder(path)).as_parent(path) for path in folders]
+    return [digest for record in records if (digest := _clean_rows(record))]
 
 
 def decoding(model: Run, config: EvaluateConfig) -> dict[str, Any]:

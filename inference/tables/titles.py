@@ -5,6 +5,7 @@ Streams record batches in input order with bounded memory. Knows nothing of mode
 
 import contextlib
 import io
+import itertools
 import logging
 import posixpath
 from collections.abc import Callable, Iterator, Sequence
@@ -150,7 +151,9 @@ def _from_file(selection: Selection) -> Titles:
 
     def parse() -> Iterator[pa.RecordBatch]:
         with _opened(url) as file:
-            batches = text_files.batches(rows(file, selection, types), types)
+            # No further than the survey of the columns' types.
+            first = itertools.islice(rows(file, selection, types), selection.limit)
+            batches = text_files.batches(first, types)
             yield from text_files.limited(batches, selection.limit)
 
     return Titles(digest, None, parse)

@@ -238,7 +238,6 @@ class Bench:
         ways: dict[str, Callable[[str], list[dict[str, Any]]]] = {
             "rtx3060, alpaca": lambda name: self.train(name, "--plan=auto", *alpaca),
             "rtx3060, compact": lambda name: self.train(name, "--plan=auto", *compact),
-            "rtx3060": lambda name: self.train(name, "--plan=auto"),
             # The logits of 128 rows alone are over the limit.
             "TRL + PEFT": lambda name: self.peer(name, "trl", max(1, batch // 4)),
         }

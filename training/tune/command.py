@@ -35,6 +35,7 @@ from training.tune.study import NAME, Study
 
 STAGE = "tune"
 _TRIALS_OF_RANGES = 15
+_LAST = len(halving.SHARES) - 1
 # Of a whole run: at each third, and at the first rung.
 _EVALUATIONS = 4
 # A step of more than so many times the median one did something else as well.
@@ -118,13 +119,16 @@ class Search:
         while not self._is_over:
             if move := self._next(count):
                 self._train(*move)
-            elif self._affordable() > count:  # a whole run tells better what others take
-                self.study.decide("trials", None)
+            elif self._affordable(count) > count:  # a whole run tells better what others take
+                self.study.decide("trials", self._affordable(count))
                 count = self._decide_count()
             else:
                 break
-        while (best := halving.next_repeat(self.study.trials)) and not self._is_over:
-            self._train(best, len(halving.SHARES) - 1, again=True)
+        while best := halving.next_repeat(self.study.trials):
+            if self._is_too_late(best, _LAST, again=True):
+                self.study.decide("is_over", True)
+                break
+            self._train(best, _LAST, again=True)
         if halving.best(self.study.trials) is None:
             if self._is_over:
                 raise self._unpaid(f"a first trial and {self._setup()} before it")
@@ -168,16 +172,24 @@ class Search:
             if seconds > self._budget - self._setup_seconds():
                 about = f", about {console.duration(seconds)}" if seconds else ""
                 raise self._unpaid(f"one trial{about} and {self._setup()} before it")
-            count = max(self._affordable(), 1)
+            count = max(self._affordable(0), 1)
             self.study.decide("trials", count)
         console.say(results.announcement(count, self._config, seconds))
         return int(count)
 
-    def _affordable(self) -> int:
-        """Return the most trials that the budget pays for; 0: not one and its second seed."""
-        seconds, left = self._whole_seconds(), self._budget - self._setup_seconds()
+    def _affordable(self, count: int) -> int:
+        """Return the most trials that the budget pays for, second seeds of the best included.
+
+        Args:
+            count: trials that are done, but for second seeds; 0 before the first is.
+        """
+        seconds, spent = self._whole_seconds(), self.spent().seconds
+        done = halving.cost(count) - halving.seeds(count) if count else 0.0
+        if not count:
+            spent = self._setup_seconds()
         numbers = range(1, self._most() + 1)
-        return max((n for n in numbers if halving.cost(n) * seconds <= left), default=0)
+        left = self._budget - spent
+        return max((n for n in numbers if (halving.cost(n) - done) * seconds <= left), default=0)
 
     def _setup(self) -> str:
         return console.duration(self._setup_seconds())
@@ -225,11 +237,13 @@ class Search:
         # The first steps compile, once for all trials.
         usual = [seconds for seconds in steps if seconds <= _UNUSUAL * statistics.median(steps)]
         evaluation = statistics.median(evaluations)
-        return float(statistics.mean(usual) * trial.steps[-1] + _EVALUATIONS * evaluation)
+        seconds = float(statistics.mean(usual) * trial.steps[-1] + _EVALUATIONS * evaluation)
+        is_whole = trial.is_finished and trial.repeated is None
+        return max(seconds, trial.seconds) if is_whole else seconds
 
     def _train(self, trial: Trial, rung: int, again: bool = False) -> None:
         """Train a trial to a rung, or once more from the start with another seed."""
-        if self._is_too_late(trial, rung, again):
+        if not again and self._is_too_late(trial, rung, again):
             self.study.decide("is_over", True)
             return
         began = time.perf_counter()
@@ -271,6 +285,8 @@ class Search:
         whole = whole or self._whole_seconds()
         reached = halving.SHARES[len(trial.losses) - 1] if trial.losses and not again else 0.0
         needed = (halving.SHARES[rung] - reached) * whole
+        if not again and any(trial.is_finished for trial in self.study.trials):
+            needed += whole  # the best one's second seed
         return self.spent().seconds + needed > self._budget
 
     def _advance(self, ready: Prepared, step: int) -> float:
