@@ -207,7 +207,8 @@ def _as_recorded(identity: dict[str, Any], earlier: dict[str, Any]) -> dict[str,
     chosen: dict[str, Any] = {}
     for key, value in identity.items():
         old = earlier.get(key)
-        if key in earlier and isinstance(value, dict) and isinstance(old, dict):
+        is_nested = isinstance(value, dict) and isinstance(old, dict) and key not in _TELLING
+        if is_nested:
             chosen[key] = _as_recorded(value, old)
         elif key in earlier or key in _TELLING:
             chosen[key] = value

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -44,6 +45,24 @@ def test_an_output_is_made_once(tmp_path: Path) -> None:
     first = make(tmp_path / "out")
     assert make(tmp_path / "out", b"other") == first
     assert sorted(os.listdir(tmp_path / "out")) == ["manifest.json", PART]
+
+
+@pytest.mark.parametrize(
+    ("earlier", "now"),
+    [
+        ({"columns": {"content": "d"}}, {"columns": {"content": "d", "uid": None}}),
+        ({"rules": {"title_min": 1}}, {"rules": {"title_min": 1, "strip_html": True}}),
+        ({}, {"encoding": "latin-1"}),
+    ],
+)
+def test_what_an_earlier_output_did_not_record_is_another_setting(
+    tmp_path: Path, earlier: dict[str, Any], now: dict[str, Any]
+) -> None:
+    with stage("clean", Config(), str(tmp_path), earlier) as work:
+        work.finish((), Counts())
+    refusal = pytest.raises(OutputError, match="--overwrite true")
+    with refusal, stage("clean", Config(), str(tmp_path), now):
+        pass
 
 
 @pytest.mark.parametrize("loss", ["removed", "cut"])
