@@ -84,7 +84,7 @@ def test_run_and_export_mean_the_same_prompt_and_ids(chain: Path) -> None:
 def test_run_and_export_write_the_same_texts(chain: Path) -> None:
     of_run, of_export = texts(chain / "texts of run"), texts(chain / "texts of export")
     assert of_run == of_export
-    assert len(of_run) > 10
+    assert len(of_run) >= 10
     assert len(set(of_run.values())) > len(of_run) / 2
 
 

@@ -45,7 +45,7 @@ def test_too_little_memory_is_told_with_what_helps(error: Exception, tmp_path: P
         with execution.explained_faults(TrainConfig(), tmp_path, Ranks()):
             raise error
     line = str(told.value)
-    assert line.startswith("memory: expected room for 128 rows at a time, found too little;")
+    assert line.startswith("memory: expected room for 32 rows at a time, found too little;")
     assert "lower --optimisation.micro_batch_size" in line
 
 
