@@ -207,10 +207,11 @@ def _as_recorded(identity: dict[str, Any], earlier: dict[str, Any]) -> dict[str,
     chosen: dict[str, Any] = {}
     for key, value in identity.items():
         old = earlier.get(key)
-        is_nested = isinstance(value, dict) and isinstance(old, dict) and key not in _TELLING
-        if is_nested:
+        if key in _TELLING:
+            chosen[key] = value
+        elif isinstance(value, dict) and isinstance(old, dict):
             chosen[key] = _as_recorded(value, old)
-        elif key in earlier or key in _TELLING:
+        elif key in earlier:
             chosen[key] = value
     return chosen
 

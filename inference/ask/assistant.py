@@ -242,6 +242,10 @@ class Assistant:
         record: Record | None = None
         status: Status = "answered"
         if row is not None:
+            # It may have been cleaned anew since, without them.
+            self._shelf.catalogue.check_attributes(
+                self.config.catalogue, self.model.prompt.attributes
+            )
             record = self._shelf.record(row, digest)
             title = record.title
         elif anyway:

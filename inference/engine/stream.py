@@ -29,6 +29,8 @@ _SLOTS = 16
 _STEPS_BETWEEN_LOOKS = 4
 # Tokens of a question and a title; rows that the prompt shows come on top.
 _LONGEST_PROMPT = 1_024
+_ASKED = "question, title and what the prompt shows of them"
+_SHORTEN = "shorten the question, or the record's attributes"
 _WAIT = 0.1
 # A stream yields after so many waits without news, so that one whose user has left is stopped.
 _WAITS = 10
@@ -129,7 +131,7 @@ class SlotAnswerer:
             ids = self._texts.encode([Request(uid, prompt)])[0]
         if len(ids) > self._longest:
             expected = f"at most {self._longest} tokens"
-            raise ModelError("question and title", expected, str(len(ids)), "shorten the question")
+            raise ModelError(_ASKED, expected, str(len(ids)), _SHORTEN)
         shape = self._decoder.shape
         limit = min(shape.limit, shape.length - len(ids))
         job = _Job(SlotRow(ids, row_key(uid, seed), limit))
@@ -285,7 +287,7 @@ class WholeAnswerer:
         room = self._engine.room([request])[0]
         if room < 1:
             expected, excess = "a prompt that fits the model", f"{1 - room} tokens too many"
-            raise ModelError("question and title", expected, excess, "shorten the question")
+            raise ModelError(_ASKED, expected, excess, _SHORTEN)
         try:
             written = self._engine.generate([request])[0]
         except (RuntimeError, ValueError) as error:
