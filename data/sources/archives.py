@@ -16,6 +16,7 @@ ZIP, TAR = "zip", "tar"
 _ZIP_MAGIC = (b"PK\x03\x04", b"PK\x05\x06")
 _TAR_MAGIC, _TAR_AT = b"ustar", 257
 _ENCRYPTED = 1
+_BOUNDED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 # zipfile does not know every compression: NotImplementedError.
 _FAULTS = (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, NotImplementedError)
 
@@ -77,6 +78,10 @@ def members(stream: IO[bytes], url: str, kind: str, start_bytes: int) -> Iterato
                 if info.flag_bits & _ENCRYPTED:
                     hint = "unpack it first: unzip asks for the password"
                     raise SourceError(url, "a catalogue", "a zip archive with a password", hint)
+                if info.compress_type not in _BOUNDED:
+                    # zipfile unpacks all that some stored bytes hold at once, of any size.
+                    other = f"{info.filename} packed in another way"
+                    raise SourceError(url, "a zip archive with deflate", other, "unpack it first")
                 with packed.open(info) as file:
                     start = file.read(start_bytes)
                 yield Member(f"{ZIP}/{info.filename}", info.filename, info.file_size, start)
