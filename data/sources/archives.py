@@ -66,6 +66,9 @@ def members(stream: IO[bytes], url: str, kind: str, start_bytes: int) -> Iterato
         if kind == TAR:
             with tarfile.open(fileobj=stream, mode="r|") as opened:
                 for held in opened:
+                    if held.issparse():
+                        hole = f"{held.name}, a file with holes"
+                        raise SourceError(url, "a tar archive of whole files", hole, "unpack it")
                     if held.isfile() and (file := opened.extractfile(held)):
                         step = f"{TAR}/{held.name}"
                         yield Member(step, held.name, held.size, file.read(start_bytes))
