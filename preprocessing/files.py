@@ -10,6 +10,7 @@ import logging
 import os
 import posixpath
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import IO, Any
@@ -274,25 +275,31 @@ def _members(outer: SourceFile, kind: str, separator: str | None) -> list[Source
     """
     if kind == archives.ZIP and outer.packing:
         raise SourceError(outer.url, "records", "a zip archive inside another packing", "unpack it")
-    files: list[SourceFile] = []
-    names, refused = [], list[SourceError]()
+    files = dict[str, SourceFile]()
+    refused = dict[str, SourceError]()
+    names = Counter[str]()
     with streams.open_packed(outer.url, outer.packing, limits(_BOMB, _MOST_FREE)) as (stream, _):
         for member in archives.members(stream, outer.url, kind, _SAMPLE_BYTES):
-            names.append(member.name)
+            names[member.name] += 1
+            # Of one name the last is read, as whoever unpacks finds it.
+            files.pop(member.name, None)
+            refused.pop(member.name, None)
             parts = member.name.split("/")
             if any(part.startswith((".", "__MACOSX")) for part in parts) or not member.size:
                 continue
             try:
-                files.append(_member(outer, member, separator))
+                files[member.name] = _member(outer, member, separator)
             except SourceError as error:
-                refused.append(error)
+                refused[member.name] = error
     if not files:
         if refused:
-            raise refused[0]
-        inside = ", ".join(names[:3]) or "nothing"
+            raise next(iter(refused.values()))
+        inside = ", ".join(list(names)[:3]) or "nothing"
         raise SourceError(outer.url, "records in the archive", inside)
-    _log_left_out(outer.url, names, [file.name[len(outer.name) + 1 :] for file in files])
-    return sorted(files, key=lambda file: file.name)
+    _log_left_out(outer.url, [*names], [*files])
+    twice = [name for name in files if names[name] > 1]
+    _log_left_out(outer.url, twice, [], ": the earlier of that name")
+    return sorted(files.values(), key=lambda file: file.name)
 
 
 def _member(outer: SourceFile, member: archives.Member, separator: str | None) -> SourceFile:

@@ -17,7 +17,7 @@ from data.errors import SourceError
 from data.sources import streams
 from preprocessing import hints
 from preprocessing.config import CleanConfig
-from preprocessing.files import find
+from preprocessing.files import find, read_start
 
 LINE = b'{"uid": "1", "title": "t", "content": "c"}\n'
 
@@ -61,6 +61,34 @@ def test_each_member_of_an_archive_that_holds_records_is_a_file(
     assert [file.name for file in find(str(tmp_path))] == [
         "raw.tar.gz/part-0.json", "raw.tar.gz/part-1.json", "raw.zip/a/a.json", "raw.zip/b.json",
     ]  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_of_members_with_one_name_the_last_is_read(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    payloads = (b"old", b'{"uid": "2", "title": "t", "content": "c"}\n', LINE)
+    names = ("a.json", "b.json", "a.json")
+    sink = io.BytesIO()
+    with tarfile.open(fileobj=sink, mode="w") as file:
+        for name, payload in zip(names, payloads, strict=True):
+            about = tarfile.TarInfo(name)
+            about.size = len(payload)
+            file.addfile(about, io.BytesIO(payload))
+    (tmp_path / "raw.tar").write_bytes(sink.getvalue())
+    (tmp_path / "raw.tar.gz").write_bytes(gzip.compress(sink.getvalue()))
+    with zipfile.ZipFile(tmp_path / "raw.zip", "w") as packed:
+        for name, payload in zip(names, payloads, strict=True):
+            packed.writestr(name, payload)
+    for kind in ("tar", "tar.gz", "zip"):
+        caplog.clear()
+        files = find(str(tmp_path / f"raw.{kind}"))
+        assert [(file.name, read_start(file)) for file in files] == [
+            (f"raw.{kind}/a.json", LINE), (f"raw.{kind}/b.json", payloads[1]),
+        ]  # fmt: skip
+        assert caplog.messages == [
+            f"{tmp_path}/raw.{kind}: left out a.json: the earlier of that name"
+        ]
 
 
 def test_a_pattern_reaches_into_folders(tmp_path: Path) -> None:
