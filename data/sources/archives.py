@@ -72,7 +72,7 @@ def members(stream: IO[bytes], url: str, kind: str, start_bytes: int) -> Iterato
                         hole = f"{held.name}, a file with holes"
                         raise SourceError(url, "a tar archive of whole files", hole, "unpack it")
                     if held.isfile() and (file := opened.extractfile(held)):
-                        name = held.name
+                        name = posixpath.normpath(held.name)
                         step = f"{TAR}@{held.offset}/{name}"
                         yield Member(step, name, held.size, file.read(start_bytes))
             return
@@ -90,7 +90,8 @@ def members(stream: IO[bytes], url: str, kind: str, start_bytes: int) -> Iterato
                     raise SourceError(url, "a zip archive with deflate", other, "unpack it first")
                 with packed.open(info) as file:
                     start = file.read(start_bytes)
-                yield Member(f"{ZIP}/{info.filename}", info.filename, info.file_size, start)
+                name = posixpath.normpath(info.filename)
+                yield Member(f"{ZIP}/{info.filename}", name, info.file_size, start)
 
 
 def _check_kind(url: str, names: list[str]) -> None:
@@ -133,7 +134,7 @@ def _tar_member(
     opened = tarfile.open(fileobj=stream, mode="r|")  # noqa: SIM115 - closed with the stack
     stack.callback(opened.close)
     held = opened.next()
-    if held and held.name == name and (file := opened.extractfile(held)):
+    if held and posixpath.normpath(held.name) == name and (file := opened.extractfile(held)):
         return file
     raise SourceError(url, f"a member {name}", "none: the archive was changed")
 

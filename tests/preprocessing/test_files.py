@@ -30,11 +30,11 @@ def zipped(**members: bytes) -> bytes:
     return sink.getvalue()
 
 
-def tarred(payload: bytes, members: int = 2) -> bytes:
+def tarred(*members: tuple[str, bytes]) -> bytes:
     sink = io.BytesIO()
     with tarfile.open(fileobj=sink, mode="w") as file:
-        for number in range(members):
-            about = tarfile.TarInfo(f"part-{number}.json")
+        for name, payload in members:
+            about = tarfile.TarInfo(name)
             about.size = len(payload)
             file.addfile(about, io.BytesIO(payload))
     return sink.getvalue()
@@ -57,7 +57,8 @@ def test_each_member_of_an_archive_that_holds_records_is_a_file(
     assert [file.where for file in found] == [f"{path}/a/a.json", f"{path}/b.json"]
     assert "left out" in caplog.text
     assert "notes.txt" in caplog.text
-    (tmp_path / "raw.tar.gz").write_bytes(gzip.compress(tarred(LINE)))
+    payload = tarred(("part-0.json", LINE), ("./part-1.json", LINE), ("./.hidden.json", LINE))
+    (tmp_path / "raw.tar.gz").write_bytes(gzip.compress(payload))
     assert [file.name for file in find(str(tmp_path))] == [
         "raw.tar.gz/part-0.json", "raw.tar.gz/part-1.json", "raw.zip/a/a.json", "raw.zip/b.json",
     ]  # fmt: skip
@@ -68,17 +69,11 @@ def test_of_members_with_one_name_the_last_is_read(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     payloads = (b"old", b'{"uid": "2", "title": "t", "content": "c"}\n', LINE)
-    names = ("a.json", "b.json", "a.json")
-    sink = io.BytesIO()
-    with tarfile.open(fileobj=sink, mode="w") as file:
-        for name, payload in zip(names, payloads, strict=True):
-            about = tarfile.TarInfo(name)
-            about.size = len(payload)
-            file.addfile(about, io.BytesIO(payload))
-    (tmp_path / "raw.tar").write_bytes(sink.getvalue())
-    (tmp_path / "raw.tar.gz").write_bytes(gzip.compress(sink.getvalue()))
+    members = list(zip(("a.json", "b.json", "a.json"), payloads, strict=True))
+    (tmp_path / "raw.tar").write_bytes(tarred(*members))
+    (tmp_path / "raw.tar.gz").write_bytes(gzip.compress(tarred(*members)))
     with zipfile.ZipFile(tmp_path / "raw.zip", "w") as packed:
-        for name, payload in zip(names, payloads, strict=True):
+        for name, payload in members:
             packed.writestr(name, payload)
     for kind in ("tar", "tar.gz", "zip"):
         caplog.clear()
@@ -131,7 +126,7 @@ def test_fields_that_are_rare_are_found_further_on(tmp_path: Path) -> None:
         (zipped(xl__workbook_xml=b"<x/>"), "an Excel workbook; save its table as CSV in UTF-8"),
         (zipped(notes_txt=b"x"), "expected a file of records, found one named notes.txt"),
         (zipped(a_zip=zipped(a_json=LINE)), "an archive in an archive; unpack the outer one first"),
-        (tarred(LINE * 90)[:3_000], "expected a whole tar archive"),
+        (tarred(("a.json", LINE * 90))[:3_000], "expected a whole tar archive"),
         (gzip.compress(zipped(a_json=LINE)), "a zip archive inside another packing; unpack it"),
         (pickle.dumps([1]), "a Python pickle; write it as Parquet"),
         (b"SQLite format 3\0", "an SQLite database; write a table of it as CSV: sqlite3 -csv"),
