@@ -271,7 +271,7 @@ def _members(outer: SourceFile, kind: str, separator: str | None) -> list[Source
     """Describe the members of an archive that hold records, and log those that do not.
 
     Raises:
-        SourceError: none does.
+        SourceError: none does, or one does not whose name says that it would.
     """
     if kind == archives.ZIP and outer.packing:
         raise SourceError(outer.url, "records", "a zip archive inside another packing", "unpack it")
@@ -291,12 +291,15 @@ def _members(outer: SourceFile, kind: str, separator: str | None) -> list[Source
                 files[member.name] = _member(outer, member, separator)
             except SourceError as error:
                 refused[member.name] = error
+    for name, fault in refused.items():
+        if not files or _RAW.search(name):
+            raise fault
     if not files:
-        if refused:
-            raise next(iter(refused.values()))
         inside = ", ".join(list(names)[:3]) or "nothing"
         raise SourceError(outer.url, "records in the archive", inside)
-    _log_left_out(outer.url, [*names], [*files])
+    why = "".join(f"; {fault}" for fault in [*refused.values()][:_SHOWN_NAMES])
+    _log_left_out(outer.url, [*refused], [], why)
+    _log_left_out(outer.url, [*names], [*files, *refused], ": hidden, empty or a link")
     twice = [name for name in files if names[name] > 1]
     _log_left_out(outer.url, twice, [], ": the earlier of that name")
     return sorted(files.values(), key=lambda file: file.name)

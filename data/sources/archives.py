@@ -71,10 +71,14 @@ def members(stream: IO[bytes], url: str, kind: str, start_bytes: int) -> Iterato
                     if held.issparse():
                         hole = f"{held.name}, a file with holes"
                         raise SourceError(url, "a tar archive of whole files", hole, "unpack it")
-                    if held.isfile() and (file := opened.extractfile(held)):
-                        name = posixpath.normpath(held.name)
-                        step = f"{TAR}@{held.offset}/{name}"
-                        yield Member(step, name, held.size, file.read(start_bytes))
+                    # tar writes a file that is named twice as a link to itself.
+                    if held.isdir() or (held.islnk() and held.linkname == held.name):
+                        continue
+                    file = opened.extractfile(held) if held.isfile() else None
+                    name = posixpath.normpath(held.name)
+                    step = f"{TAR}@{held.offset}/{name}"
+                    start = file.read(start_bytes) if file else b""
+                    yield Member(step, name, held.size if file else 0, start)
             return
         with zipfile.ZipFile(stream) as packed:
             _check_kind(url, packed.namelist())

@@ -86,6 +86,34 @@ def test_of_members_with_one_name_the_last_is_read(
         ]
 
 
+def test_members_that_cannot_be_read_are_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "raw.zip"
+    path.write_bytes(zipped(a_json=LINE, b_json=LINE.decode().encode("utf-16-le")))
+    with pytest.raises(SourceError, match=r"raw.zip/b.json: .*--encoding utf-16-le"):
+        find(str(path))
+    path.write_bytes(zipped(a_json=LINE, data=b"%PDF"))
+    assert [file.name for file in find(str(path))] == ["raw.zip/a.json"]
+    assert f"left out data; {path}/data: expected records, found a PDF document" in caplog.text
+
+
+def test_links_in_a_tar_are_left_out_and_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "raw.tar"
+    with tarfile.open(path, "w") as file:
+        about = tarfile.TarInfo("a.json")
+        about.size = len(LINE)
+        file.addfile(about, io.BytesIO(LINE))
+        for name in ("a.json", "b.json"):
+            link = tarfile.TarInfo(name)
+            link.type, link.linkname = tarfile.LNKTYPE, "a.json"
+            file.addfile(link)
+    assert [file.name for file in find(str(path))] == ["raw.tar/a.json"]
+    assert caplog.messages == [f"{path}: left out b.json: hidden, empty or a link"]
+
+
 def test_a_pattern_reaches_into_folders(tmp_path: Path) -> None:
     for name in ("a/x.json", "a/b/y.json", "z.json", "a/.hidden/h.json", "a/n.txt"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
