@@ -39,7 +39,6 @@ _SAMPLES = 16
 _SAMPLE_BYTES = 2**16
 _MOST_LAYERS = 4
 _MOST_FREE = 2**24
-_BOMB = 200
 
 
 @dataclass(frozen=True)
@@ -68,6 +67,8 @@ class SourceFile:
     """Whether lines end in a bare CR."""
     is_array: bool = False
     is_arrow_stream: bool = False
+    max_ratio: int = 200
+    """Unpacked bytes a stored one at most, while it is looked into."""
 
     @property
     def compressed(self) -> bool:
@@ -128,13 +129,16 @@ class SourceFile:
         return streams.open_packed(self.url, self.packing, limits)
 
 
-def find(source: str, encoding: str = "utf-8", separator: str | None = None) -> list[SourceFile]:
+def find(
+    source: str, encoding: str = "utf-8", separator: str | None = None, max_ratio: int = 200
+) -> list[SourceFile]:
     """Find the raw files of a source, sorted by name.
 
     Args:
         source: a file, a folder, an archive or a pattern such as ``raw/**/part-*.json.gz``.
         encoding: of text without a mark.
         separator: of the cells of tables; none: found.
+        max_ratio: unpacked bytes a stored one at most.
 
     Raises:
         SourceError: nothing is there, or something that holds no records that can be read.
@@ -155,7 +159,9 @@ def find(source: str, encoding: str = "utf-8", separator: str | None = None) -> 
         found = _glob(source)
     else:
         found = _fitting(source, beside, base)
-    files = [file for url, name in found for file in _describe(url, name, encoding, separator)]
+    about = SourceFile("", "", 0, "", encoding=encoding, max_ratio=max_ratio)
+    outer = [dataclasses.replace(about, url=url, name=name) for url, name in found]
+    files = [file for stored in outer for file in _describe(stored, separator)]
     return _without_labels(source, files)
 
 
@@ -238,32 +244,34 @@ def _log_left_out(source: str, inside: Sequence[str], names: Sequence[str], why:
         log.warning("%s: left out %s%s%s", source, ", ".join(left[:_SHOWN_NAMES]), more, why)
 
 
-def _describe(url: str, name: str, encoding: str, separator: str | None) -> list[SourceFile]:
+def _describe(file: SourceFile, separator: str | None) -> list[SourceFile]:
     """Look into a stored file; return it, or those of an archive's members that hold records."""
-    with streams.open_url(url) as stored:
+    samples = []
+    with file.open() as stored:
         size = stored.seek(0, 2)
         if size == 0:
-            raise SourceError(url, "records", "an empty file", "fetch it again")
-        samples = [_piece(stored, size * i // _SAMPLES) for i in range(_SAMPLES)]
-        samples.append(_piece(stored, max(size - _SAMPLE_BYTES, 0)))
+            raise SourceError(file.url, "records", "an empty file", "fetch it again")
+        places = [size * i // _SAMPLES for i in range(_SAMPLES)]
+        for at in (*places, max(size - _SAMPLE_BYTES, 0)):
+            stored.seek(at)
+            samples.append(stored.read(_SAMPLE_BYTES))
     sampled = digest_all([digest_bytes(sample) for sample in samples])
-    packing, start = _unpack((), samples[0], url)
-    file = SourceFile(url, name, size, sampled, packing, encoding=encoding)
+    file, start = _unpack(dataclasses.replace(file, size=size, sampled=sampled), samples[0])
     if kind := archives.archive(start):
         return _members(file, kind, separator)
-    return [_recognise(file, start, separator, url)]
+    return [_recognise(file, start, separator, file.url)]
 
 
-def _unpack(packing: tuple[str, ...], start: bytes, url: str) -> tuple[tuple[str, ...], bytes]:
-    """Find the compressed layers at the start of a file; return all and the start inside."""
-    while (layer := streams.compression(start)) and len(packing) < _MOST_LAYERS:
-        packing = (*packing, layer)
-        start = _start(url, packing)
-    return packing, start
+def _unpack(file: SourceFile, start: bytes) -> tuple[SourceFile, bytes]:
+    """Find the compressed layers at the start of a file; return it with all, and what is inside."""
+    while (layer := streams.compression(start)) and len(file.packing) < _MOST_LAYERS:
+        file = dataclasses.replace(file, packing=(*file.packing, layer))
+        start = _start(file)
+    return file, start
 
 
-def _start(url: str, packing: tuple[str, ...], size: int = _SAMPLE_BYTES) -> bytes:
-    with streams.open_packed(url, packing, limits(1, _MOST_FREE)) as (stream, _):
+def _start(file: SourceFile, size: int = _SAMPLE_BYTES) -> bytes:
+    with file.open_packed(limits(file.max_ratio, _MOST_FREE)) as (stream, _):
         return streams.read_exactly(stream, size)
 
 
@@ -278,7 +286,7 @@ def _members(outer: SourceFile, kind: str, separator: str | None) -> list[Source
     files = dict[str, SourceFile]()
     refused = dict[str, SourceError]()
     names = Counter[str]()
-    with streams.open_packed(outer.url, outer.packing, limits(_BOMB, _MOST_FREE)) as (stream, _):
+    with outer.open_packed(limits(outer.max_ratio, _MOST_FREE)) as (stream, _):
         for member in archives.members(stream, outer.url, kind, _SAMPLE_BYTES):
             names[member.name] += 1
             # Of one name the last is read, as whoever unpacks finds it.
@@ -306,11 +314,10 @@ def _members(outer: SourceFile, kind: str, separator: str | None) -> list[Source
 
 
 def _member(outer: SourceFile, member: archives.Member, separator: str | None) -> SourceFile:
-    packing, start = (*outer.packing, member.step), member.start
     name, where = f"{outer.name}/{member.name}", f"{outer.url}/{member.name}"
-    if streams.compression(start):
-        packing, start = _unpack(packing, start, outer.url)
+    packing = (*outer.packing, member.step)
     file = dataclasses.replace(outer, name=name, size=member.size, packing=packing)
+    file, start = _unpack(file, member.start)
     if archives.archive(start):
         raise SourceError(
             where, "records", "an archive in an archive", "unpack the outer one first"
@@ -382,15 +389,10 @@ def field_names(file: SourceFile, size: int) -> tuple[str, ...]:
 
 def read_start(file: SourceFile, size: int = _SAMPLE_BYTES) -> bytes:
     """Read the first bytes of a file, some 64 KiB, uncompressed and in UTF-8."""
-    start = _start(file.url, file.packing, size)
+    start = _start(file, size)
     if file.encoding == "utf-8":
         return start
     return start.decode(file.encoding, "replace").encode()
-
-
-def _piece(file: IO[bytes], at: int) -> bytes:
-    file.seek(at)
-    return file.read(_SAMPLE_BYTES)
 
 
 def file_facts(file: SourceFile) -> list[Any]:

@@ -21,7 +21,8 @@ def find(config: CleanConfig) -> list[SourceFile]:
     Raises:
         SourceError: there is none, or a column is in none of a file's first records.
     """
-    found = files.find(config.source, config.encoding, config.delimiter)
+    about = config.encoding, config.delimiter, config.max_gzip_ratio
+    found = files.find(config.source, *about)
     fields = Fields.of(config)
     for file in found:
         missing = [name for name in fields.names if name not in file.columns]

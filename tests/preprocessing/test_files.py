@@ -1,5 +1,6 @@
 """Which files a source is, and what a user is told of those that are none."""
 
+import dataclasses
 import gzip
 import io
 import json
@@ -144,6 +145,23 @@ def test_fields_that_are_rare_are_found_further_on(tmp_path: Path) -> None:
     hints.find(CleanConfig(source=str(path), attributes=["brand"]))
     with pytest.raises(SourceError, match="the column colour, found uid, title, content, brand in"):
         hints.find(CleanConfig(source=str(path), attributes=["colour"]))
+
+
+@pytest.mark.parametrize("kind", ["zip", "tgz"])
+def test_the_stated_ratio_holds_while_files_are_looked_into(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / f"raw.{kind}"
+    rare = LINE * 5_000 + b'{"uid": "1", "title": "t", "content": "c", "brand": "Sony"}\n'
+    large = rare + b" " * 20_000_000
+    packed = zipped(a_json=large, b_json=rare)
+    if kind == "tgz":
+        packed = gzip.compress(tarred(("a.json", large), ("b.json", rare)))
+    path.write_bytes(packed)
+    config = CleanConfig(source=str(path), attributes=["brand"], max_gzip_ratio=10_000)
+    assert [file.name for file in hints.find(config)] == [
+        f"raw.{kind}/a.json", f"raw.{kind}/b.json",
+    ]  # fmt: skip
+    with pytest.raises(SourceError, match=r"expands at most 100-fold, .* raise --max_gzip_ratio"):
+        hints.find(dataclasses.replace(config, max_gzip_ratio=100))
 
 
 @pytest.mark.parametrize(
