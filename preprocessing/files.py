@@ -97,27 +97,6 @@ class SourceFile:
         """Whether no more bytes come of it than its size says."""
         return not self.compressed and self.form not in ("parquet", "arrow")
 
-    @property
-    def described(self) -> str:
-        """How it is read, for a person; empty for JSON lines in UTF-8."""
-        names = {"objects": "JSON objects one after the other", "dicts": "Python dictionaries",
-                 "parquet": "Parquet", "arrow": "Arrow", "table": "a table"}  # fmt: skip
-        form = names.get(self.form, "JSON lines")
-        if self.is_array:
-            form = "a JSON array"
-        if self.form == "table":
-            separators = {"\t": "tabs", ",": "commas", ";": "semicolons", "|": "bars"}
-            separator = separators.get(self.separator, self.separator)
-            form = f"a table with {separator}, columns {', '.join(self.columns)}"
-        encoding = {"cp1252": "windows-1252", "iso8859-1": "latin-1"}.get(
-            self.encoding, self.encoding
-        )
-        notes = [f"in {encoding}"] if encoding != "utf-8" else []
-        notes += ["with a comma behind each line"] if self.has_commas else []
-        notes += ["that end in a bare CR"] if self.is_cr else []
-        described = " ".join([form, *notes])
-        return "" if described == "JSON lines" else described
-
     def open(self) -> contextlib.AbstractContextManager[IO[bytes]]:
         """Open the stored bytes."""
         return streams.open_url(self.url)
