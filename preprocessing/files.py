@@ -10,6 +10,7 @@ import logging
 import os
 import posixpath
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import IO, Any
@@ -38,7 +39,6 @@ _SAMPLES = 16
 _SAMPLE_BYTES = 2**16
 _MOST_LAYERS = 4
 _MOST_FREE = 2**24
-_BOMB = 200
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,8 @@ class SourceFile:
     """Whether lines end in a bare CR."""
     is_array: bool = False
     is_arrow_stream: bool = False
+    max_ratio: int = 200
+    """Unpacked bytes a stored one at most, while it is looked into."""
 
     @property
     def compressed(self) -> bool:
@@ -95,27 +97,6 @@ class SourceFile:
         """Whether no more bytes come of it than its size says."""
         return not self.compressed and self.form not in ("parquet", "arrow")
 
-    @property
-    def described(self) -> str:
-        """How it is read, for a person; empty for JSON lines in UTF-8."""
-        names = {"objects": "JSON objects one after the other", "dicts": "Python dictionaries",
-                 "parquet": "Parquet", "arrow": "Arrow", "table": "a table"}  # fmt: skip
-        form = names.get(self.form, "JSON lines")
-        if self.is_array:
-            form = "a JSON array"
-        if self.form == "table":
-            separators = {"\t": "tabs", ",": "commas", ";": "semicolons", "|": "bars"}
-            separator = separators.get(self.separator, self.separator)
-            form = f"a table with {separator}, columns {', '.join(self.columns)}"
-        encoding = {"cp1252": "windows-1252", "iso8859-1": "latin-1"}.get(
-            self.encoding, self.encoding
-        )
-        notes = [f"in {encoding}"] if encoding != "utf-8" else []
-        notes += ["with a comma behind each line"] if self.has_commas else []
-        notes += ["that end in a bare CR"] if self.is_cr else []
-        described = " ".join([form, *notes])
-        return "" if described == "JSON lines" else described
-
     def open(self) -> contextlib.AbstractContextManager[IO[bytes]]:
         """Open the stored bytes."""
         return streams.open_url(self.url)
@@ -127,13 +108,16 @@ class SourceFile:
         return streams.open_packed(self.url, self.packing, limits)
 
 
-def find(source: str, encoding: str = "utf-8", separator: str | None = None) -> list[SourceFile]:
+def find(
+    source: str, encoding: str = "utf-8", separator: str | None = None, max_ratio: int = 200
+) -> list[SourceFile]:
     """Find the raw files of a source, sorted by name.
 
     Args:
         source: a file, a folder, an archive or a pattern such as ``raw/**/part-*.json.gz``.
         encoding: of text without a mark.
         separator: of the cells of tables; none: found.
+        max_ratio: unpacked bytes a stored one at most.
 
     Raises:
         SourceError: nothing is there, or something that holds no records that can be read.
@@ -154,7 +138,9 @@ def find(source: str, encoding: str = "utf-8", separator: str | None = None) -> 
         found = _glob(source)
     else:
         found = _fitting(source, beside, base)
-    files = [file for url, name in found for file in _describe(url, name, encoding, separator)]
+    about = SourceFile("", "", 0, "", encoding=encoding, max_ratio=max_ratio)
+    outer = [dataclasses.replace(about, url=url, name=name) for url, name in found]
+    files = [file for stored in outer for file in _describe(stored, separator)]
     return _without_labels(source, files)
 
 
@@ -237,32 +223,34 @@ def _log_left_out(source: str, inside: Sequence[str], names: Sequence[str], why:
         log.warning("%s: left out %s%s%s", source, ", ".join(left[:_SHOWN_NAMES]), more, why)
 
 
-def _describe(url: str, name: str, encoding: str, separator: str | None) -> list[SourceFile]:
+def _describe(file: SourceFile, separator: str | None) -> list[SourceFile]:
     """Look into a stored file; return it, or those of an archive's members that hold records."""
-    with streams.open_url(url) as stored:
+    samples = []
+    with file.open() as stored:
         size = stored.seek(0, 2)
         if size == 0:
-            raise SourceError(url, "records", "an empty file", "fetch it again")
-        samples = [_piece(stored, size * i // _SAMPLES) for i in range(_SAMPLES)]
-        samples.append(_piece(stored, max(size - _SAMPLE_BYTES, 0)))
+            raise SourceError(file.url, "records", "an empty file", "fetch it again")
+        places = [size * i // _SAMPLES for i in range(_SAMPLES)]
+        for at in (*places, max(size - _SAMPLE_BYTES, 0)):
+            stored.seek(at)
+            samples.append(stored.read(_SAMPLE_BYTES))
     sampled = digest_all([digest_bytes(sample) for sample in samples])
-    packing, start = _unpack((), samples[0], url)
-    file = SourceFile(url, name, size, sampled, packing, encoding=encoding)
+    file, start = _unpack(dataclasses.replace(file, size=size, sampled=sampled), samples[0])
     if kind := archives.archive(start):
         return _members(file, kind, separator)
-    return [_recognise(file, start, separator, url)]
+    return [_recognise(file, start, separator, file.url)]
 
 
-def _unpack(packing: tuple[str, ...], start: bytes, url: str) -> tuple[tuple[str, ...], bytes]:
-    """Find the compressed layers at the start of a file; return all and the start inside."""
-    while (layer := streams.compression(start)) and len(packing) < _MOST_LAYERS:
-        packing = (*packing, layer)
-        start = _start(url, packing)
-    return packing, start
+def _unpack(file: SourceFile, start: bytes) -> tuple[SourceFile, bytes]:
+    """Find the compressed layers at the start of a file; return it with all, and what is inside."""
+    while (layer := streams.compression(start)) and len(file.packing) < _MOST_LAYERS:
+        file = dataclasses.replace(file, packing=(*file.packing, layer))
+        start = _start(file)
+    return file, start
 
 
-def _start(url: str, packing: tuple[str, ...], size: int = _SAMPLE_BYTES) -> bytes:
-    with streams.open_packed(url, packing, limits(1, _MOST_FREE)) as (stream, _):
+def _start(file: SourceFile, size: int = _SAMPLE_BYTES) -> bytes:
+    with file.open_packed(limits(file.max_ratio, _MOST_FREE)) as (stream, _):
         return streams.read_exactly(stream, size)
 
 
@@ -270,37 +258,45 @@ def _members(outer: SourceFile, kind: str, separator: str | None) -> list[Source
     """Describe the members of an archive that hold records, and log those that do not.
 
     Raises:
-        SourceError: none does.
+        SourceError: none does, or one does not whose name says that it would.
     """
     if kind == archives.ZIP and outer.packing:
         raise SourceError(outer.url, "records", "a zip archive inside another packing", "unpack it")
-    files: list[SourceFile] = []
-    names, refused = [], list[SourceError]()
-    with streams.open_packed(outer.url, outer.packing, limits(_BOMB, _MOST_FREE)) as (stream, _):
+    files = dict[str, SourceFile]()
+    refused = dict[str, SourceError]()
+    names = Counter[str]()
+    with outer.open_packed(limits(outer.max_ratio, _MOST_FREE)) as (stream, _):
         for member in archives.members(stream, outer.url, kind, _SAMPLE_BYTES):
-            names.append(member.name)
+            names[member.name] += 1
+            # Of one name the last is read, as whoever unpacks finds it.
+            files.pop(member.name, None)
+            refused.pop(member.name, None)
             parts = member.name.split("/")
             if any(part.startswith((".", "__MACOSX")) for part in parts) or not member.size:
                 continue
             try:
-                files.append(_member(outer, member, separator))
+                files[member.name] = _member(outer, member, separator)
             except SourceError as error:
-                refused.append(error)
+                refused[member.name] = error
+    for name, fault in refused.items():
+        if not files or _RAW.search(name):
+            raise fault
     if not files:
-        if refused:
-            raise refused[0]
-        inside = ", ".join(names[:3]) or "nothing"
+        inside = ", ".join(list(names)[:3]) or "nothing"
         raise SourceError(outer.url, "records in the archive", inside)
-    _log_left_out(outer.url, names, [file.name[len(outer.name) + 1 :] for file in files])
-    return sorted(files, key=lambda file: file.name)
+    why = "".join(f"; {fault}" for fault in [*refused.values()][:_SHOWN_NAMES])
+    _log_left_out(outer.url, [*refused], [], why)
+    _log_left_out(outer.url, [*names], [*files, *refused], ": hidden, empty or a link")
+    twice = [name for name in files if names[name] > 1]
+    _log_left_out(outer.url, twice, [], ": the earlier of that name")
+    return sorted(files.values(), key=lambda file: file.name)
 
 
 def _member(outer: SourceFile, member: archives.Member, separator: str | None) -> SourceFile:
-    packing, start = (*outer.packing, member.step), member.start
     name, where = f"{outer.name}/{member.name}", f"{outer.url}/{member.name}"
-    if streams.compression(start):
-        packing, start = _unpack(packing, start, outer.url)
+    packing = (*outer.packing, member.step)
     file = dataclasses.replace(outer, name=name, size=member.size, packing=packing)
+    file, start = _unpack(file, member.start)
     if archives.archive(start):
         raise SourceError(
             where, "records", "an archive in an archive", "unpack the outer one first"
@@ -372,15 +368,10 @@ def field_names(file: SourceFile, size: int) -> tuple[str, ...]:
 
 def read_start(file: SourceFile, size: int = _SAMPLE_BYTES) -> bytes:
     """Read the first bytes of a file, some 64 KiB, uncompressed and in UTF-8."""
-    start = _start(file.url, file.packing, size)
+    start = _start(file, size)
     if file.encoding == "utf-8":
         return start
     return start.decode(file.encoding, "replace").encode()
-
-
-def _piece(file: IO[bytes], at: int) -> bytes:
-    file.seek(at)
-    return file.read(_SAMPLE_BYTES)
 
 
 def file_facts(file: SourceFile) -> list[Any]:

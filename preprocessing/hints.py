@@ -21,7 +21,8 @@ def find(config: CleanConfig) -> list[SourceFile]:
     Raises:
         SourceError: there is none, or a column is in none of a file's first records.
     """
-    found = files.find(config.source, config.encoding, config.delimiter)
+    about = config.encoding, config.delimiter, config.max_gzip_ratio
+    found = files.find(config.source, *about)
     fields = Fields.of(config)
     for file in found:
         missing = [name for name in fields.names if name not in file.columns]
@@ -66,11 +67,30 @@ def say_forms(sources: list[SourceFile]) -> None:
     """Say how files are read that are no JSON lines in UTF-8."""
     by_form: dict[str, list[str]] = {}
     for file in sources:
-        if file.described:
-            by_form.setdefault(file.described, []).append(file.name)
+        if described := _described(file):
+            by_form.setdefault(described, []).append(file.name)
     for form, names in by_form.items():
         more = f" and {len(names) - 1:,} more" if len(names) > 1 else ""
         console.say(f"{names[0]}{more}: read as {form}")
+
+
+def _described(file: SourceFile) -> str:
+    """Describe how a file is read, for a person; empty for JSON lines in UTF-8."""
+    names = {"objects": "JSON objects one after the other", "dicts": "Python dictionaries",
+             "parquet": "Parquet", "arrow": "Arrow", "table": "a table"}  # fmt: skip
+    form = names.get(file.form, "JSON lines")
+    if file.is_array:
+        form = "a JSON array"
+    if file.form == "table":
+        separators = {"\t": "tabs", ",": "commas", ";": "semicolons", "|": "bars"}
+        separator = separators.get(file.separator, file.separator)
+        form = f"a table with {separator}, columns {', '.join(file.columns)}"
+    encoding = {"cp1252": "windows-1252", "iso8859-1": "latin-1"}.get(file.encoding, file.encoding)
+    notes = [f"in {encoding}"] if encoding != "utf-8" else []
+    notes += ["with a comma behind each line"] if file.has_commas else []
+    notes += ["that end in a bare CR"] if file.is_cr else []
+    described = " ".join([form, *notes])
+    return "" if described == "JSON lines" else described
 
 
 def hint(file: SourceFile, reasons: dict[str, int]) -> str:

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import posixpath
 import tarfile
 import zipfile
 import zlib
@@ -16,6 +17,8 @@ ZIP, TAR = "zip", "tar"
 _ZIP_MAGIC = (b"PK\x03\x04", b"PK\x05\x06")
 _TAR_MAGIC, _TAR_AT = b"ustar", 257
 _ENCRYPTED = 1
+_STEP = 2**20
+_BOUNDED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 # zipfile does not know every compression: NotImplementedError.
 _FAULTS = (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, NotImplementedError)
 
@@ -65,9 +68,17 @@ def members(stream: IO[bytes], url: str, kind: str, start_bytes: int) -> Iterato
         if kind == TAR:
             with tarfile.open(fileobj=stream, mode="r|") as opened:
                 for held in opened:
-                    if held.isfile() and (file := opened.extractfile(held)):
-                        step = f"{TAR}/{held.name}"
-                        yield Member(step, held.name, held.size, file.read(start_bytes))
+                    if held.issparse():
+                        hole = f"{held.name}, a file with holes"
+                        raise SourceError(url, "a tar archive of whole files", hole, "unpack it")
+                    # tar writes a file that is named twice as a link to itself.
+                    if held.isdir() or (held.islnk() and held.linkname == held.name):
+                        continue
+                    file = opened.extractfile(held) if held.isfile() else None
+                    name = posixpath.normpath(held.name)
+                    step = f"{TAR}@{held.offset}/{name}"
+                    start = file.read(start_bytes) if file else b""
+                    yield Member(step, name, held.size if file else 0, start)
             return
         with zipfile.ZipFile(stream) as packed:
             _check_kind(url, packed.namelist())
@@ -77,9 +88,14 @@ def members(stream: IO[bytes], url: str, kind: str, start_bytes: int) -> Iterato
                 if info.flag_bits & _ENCRYPTED:
                     hint = "unpack it first: unzip asks for the password"
                     raise SourceError(url, "a catalogue", "a zip archive with a password", hint)
+                if info.compress_type not in _BOUNDED:
+                    # zipfile unpacks all that some stored bytes hold at once, of any size.
+                    other = f"{info.filename} packed in another way"
+                    raise SourceError(url, "a zip archive with deflate", other, "unpack it first")
                 with packed.open(info) as file:
                     start = file.read(start_bytes)
-                yield Member(f"{ZIP}/{info.filename}", info.filename, info.file_size, start)
+                name = posixpath.normpath(info.filename)
+                yield Member(f"{ZIP}/{info.filename}", name, info.file_size, start)
 
 
 def _check_kind(url: str, names: list[str]) -> None:
@@ -100,22 +116,30 @@ def open_member(stream: IO[bytes], url: str, step: str, limits: Limits) -> Itera
     Raises:
         SourceError: the archive is damaged, or the member expands beyond the limits.
     """
-    kind, _, name = step.partition("/")
+    layer, _, name = step.partition("/")
+    kind, _, offset = layer.partition("@")
     with contextlib.ExitStack() as stack:
         with _sound(url, kind):
-            opened = _tar_member if kind == TAR else _zip_member
-            file = opened(stream, url, name, limits, stack)
+            if kind == TAR:
+                file = _tar_member(stream, url, name, int(offset), stack)
+            else:
+                file = _zip_member(stream, url, name, limits, stack)
         yield _Sound(file, url, kind)
 
 
 def _tar_member(
-    stream: IO[bytes], url: str, name: str, _limits: Limits, stack: contextlib.ExitStack
+    stream: IO[bytes], url: str, name: str, offset: int, stack: contextlib.ExitStack
 ) -> IO[bytes]:
+    if stream.seekable():
+        stream.seek(offset)
+    else:
+        while offset and (skipped := stream.read(min(offset, _STEP))):
+            offset -= len(skipped)
     opened = tarfile.open(fileobj=stream, mode="r|")  # noqa: SIM115 - closed with the stack
     stack.callback(opened.close)
-    for held in opened:
-        if held.name == name and (file := opened.extractfile(held)):
-            return file
+    held = opened.next()
+    if held and posixpath.normpath(held.name) == name and (file := opened.extractfile(held)):
+        return file
     raise SourceError(url, f"a member {name}", "none: the archive was changed")
 
 

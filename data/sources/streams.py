@@ -33,7 +33,11 @@ _COMPRESSED = (
     (b"\x28\xb5\x2f\xfd", "zst"),
 )
 _NAMES = {"gz": "gzip", "bz2": "bzip2", "xz": "xz", "zst": "Zstandard"}
+_UNPACKERS: dict[str, Callable[[], Any]] = {
+    "bz2": bz2.BZ2Decompressor, "xz": lzma.LZMADecompressor,
+}  # fmt: skip
 _MIB = 2**20
+_STEP = 2**16
 _CLIENTS = {"aiobotocore", "aiohttp", "botocore", "httpx", "requests", "urllib3"}
 
 
@@ -155,13 +159,36 @@ def _decompress(stored: IO[bytes], kind: str) -> Any:
         from isal import igzip
 
         return igzip.GzipFile(fileobj=stored)
-    if kind == "bz2":
-        return bz2.BZ2File(stored)
-    if kind == "xz":
-        return lzma.LZMAFile(stored)
+    if kind in _UNPACKERS:
+        return _Streams(stored, _UNPACKERS[kind])
     import pyarrow as pa
 
     return pa.CompressedInputStream(pa.PythonFile(stored, mode="r"), "zstd")
+
+
+class _Streams(io.RawIOBase):
+    """Streams of bz2 or xz one after the other: Python's own files end unseen at a damaged one."""
+
+    def __init__(self, stored: IO[bytes], start: Callable[[], Any]) -> None:
+        self._stored, self._start, self._unpacker = stored, start, start()
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill a buffer; only zeros may stand between streams and behind them."""
+        piece = b""
+        while len(buffer) and not piece:
+            packed = b""
+            if self._unpacker.eof:
+                packed = self._unpacker.unused_data.lstrip(b"\0")
+                while not packed:
+                    if not (packed := self._stored.read(_STEP)):
+                        return 0
+                    packed = packed.lstrip(b"\0")
+                self._unpacker = self._start()
+            elif self._unpacker.needs_input and not (packed := self._stored.read(_STEP)):
+                raise EOFError("a stream that breaks off")
+            piece = self._unpacker.decompress(packed, len(buffer))
+        buffer[: len(piece)] = piece
+        return len(piece)
 
 
 class Unpacked(io.RawIOBase):

@@ -1,5 +1,6 @@
 """Which files a source is, and what a user is told of those that are none."""
 
+import dataclasses
 import gzip
 import io
 import json
@@ -17,7 +18,7 @@ from data.errors import SourceError
 from data.sources import streams
 from preprocessing import hints
 from preprocessing.config import CleanConfig
-from preprocessing.files import find
+from preprocessing.files import find, read_start
 
 LINE = b'{"uid": "1", "title": "t", "content": "c"}\n'
 
@@ -30,11 +31,11 @@ def zipped(**members: bytes) -> bytes:
     return sink.getvalue()
 
 
-def tarred(payload: bytes, members: int = 2) -> bytes:
+def tarred(*members: tuple[str, bytes]) -> bytes:
     sink = io.BytesIO()
     with tarfile.open(fileobj=sink, mode="w") as file:
-        for number in range(members):
-            about = tarfile.TarInfo(f"part-{number}.json")
+        for name, payload in members:
+            about = tarfile.TarInfo(name)
             about.size = len(payload)
             file.addfile(about, io.BytesIO(payload))
     return sink.getvalue()
@@ -57,10 +58,61 @@ def test_each_member_of_an_archive_that_holds_records_is_a_file(
     assert [file.where for file in found] == [f"{path}/a/a.json", f"{path}/b.json"]
     assert "left out" in caplog.text
     assert "notes.txt" in caplog.text
-    (tmp_path / "raw.tar.gz").write_bytes(gzip.compress(tarred(LINE)))
+    payload = tarred(("part-0.json", LINE), ("./part-1.json", LINE), ("./.hidden.json", LINE))
+    (tmp_path / "raw.tar.gz").write_bytes(gzip.compress(payload))
     assert [file.name for file in find(str(tmp_path))] == [
         "raw.tar.gz/part-0.json", "raw.tar.gz/part-1.json", "raw.zip/a/a.json", "raw.zip/b.json",
     ]  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_of_members_with_one_name_the_last_is_read(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    payloads = (b"old", b'{"uid": "2", "title": "t", "content": "c"}\n', LINE)
+    members = list(zip(("a.json", "b.json", "a.json"), payloads, strict=True))
+    (tmp_path / "raw.tar").write_bytes(tarred(*members))
+    (tmp_path / "raw.tar.gz").write_bytes(gzip.compress(tarred(*members)))
+    with zipfile.ZipFile(tmp_path / "raw.zip", "w") as packed:
+        for name, payload in members:
+            packed.writestr(name, payload)
+    for kind in ("tar", "tar.gz", "zip"):
+        caplog.clear()
+        files = find(str(tmp_path / f"raw.{kind}"))
+        assert [(file.name, read_start(file)) for file in files] == [
+            (f"raw.{kind}/a.json", LINE), (f"raw.{kind}/b.json", payloads[1]),
+        ]  # fmt: skip
+        assert caplog.messages == [
+            f"{tmp_path}/raw.{kind}: left out a.json: the earlier of that name"
+        ]
+
+
+def test_members_that_cannot_be_read_are_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "raw.zip"
+    path.write_bytes(zipped(a_json=LINE, b_json=LINE.decode().encode("utf-16-le")))
+    with pytest.raises(SourceError, match=r"raw.zip/b.json: .*--encoding utf-16-le"):
+        find(str(path))
+    path.write_bytes(zipped(a_json=LINE, data=b"%PDF"))
+    assert [file.name for file in find(str(path))] == ["raw.zip/a.json"]
+    assert f"left out data; {path}/data: expected records, found a PDF document" in caplog.text
+
+
+def test_links_in_a_tar_are_left_out_and_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "raw.tar"
+    with tarfile.open(path, "w") as file:
+        about = tarfile.TarInfo("a.json")
+        about.size = len(LINE)
+        file.addfile(about, io.BytesIO(LINE))
+        for name in ("a.json", "b.json"):
+            link = tarfile.TarInfo(name)
+            link.type, link.linkname = tarfile.LNKTYPE, "a.json"
+            file.addfile(link)
+    assert [file.name for file in find(str(path))] == ["raw.tar/a.json"]
+    assert caplog.messages == [f"{path}: left out b.json: hidden, empty or a link"]
 
 
 def test_a_pattern_reaches_into_folders(tmp_path: Path) -> None:
@@ -95,6 +147,23 @@ def test_fields_that_are_rare_are_found_further_on(tmp_path: Path) -> None:
         hints.find(CleanConfig(source=str(path), attributes=["colour"]))
 
 
+@pytest.mark.parametrize("kind", ["zip", "tgz"])
+def test_the_stated_ratio_holds_while_files_are_looked_into(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / f"raw.{kind}"
+    rare = LINE * 5_000 + b'{"uid": "1", "title": "t", "content": "c", "brand": "Sony"}\n'
+    large = rare + b" " * 20_000_000
+    packed = zipped(a_json=large, b_json=rare)
+    if kind == "tgz":
+        packed = gzip.compress(tarred(("a.json", large), ("b.json", rare)))
+    path.write_bytes(packed)
+    config = CleanConfig(source=str(path), attributes=["brand"], max_gzip_ratio=10_000)
+    assert [file.name for file in hints.find(config)] == [
+        f"raw.{kind}/a.json", f"raw.{kind}/b.json",
+    ]  # fmt: skip
+    with pytest.raises(SourceError, match=r"expands at most 100-fold, .* raise --max_gzip_ratio"):
+        hints.find(dataclasses.replace(config, max_gzip_ratio=100))
+
+
 @pytest.mark.parametrize(
     ("payload", "message"),
     [
@@ -103,7 +172,7 @@ def test_fields_that_are_rare_are_found_further_on(tmp_path: Path) -> None:
         (zipped(xl__workbook_xml=b"<x/>"), "an Excel workbook; save its table as CSV in UTF-8"),
         (zipped(notes_txt=b"x"), "expected a file of records, found one named notes.txt"),
         (zipped(a_zip=zipped(a_json=LINE)), "an archive in an archive; unpack the outer one first"),
-        (tarred(LINE * 90)[:3_000], "expected a whole tar archive"),
+        (tarred(("a.json", LINE * 90))[:3_000], "expected a whole tar archive"),
         (gzip.compress(zipped(a_json=LINE)), "a zip archive inside another packing; unpack it"),
         (pickle.dumps([1]), "a Python pickle; write it as Parquet"),
         (b"SQLite format 3\0", "an SQLite database; write a table of it as CSV: sqlite3 -csv"),

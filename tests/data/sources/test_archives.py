@@ -1,0 +1,41 @@
+"""Members of archives: which are listed, and which archives are refused."""
+
+import io
+import tarfile
+import zipfile
+
+import pytest
+
+from data.errors import SourceError
+from data.sources import archives
+
+
+def listed(payload: bytes, kind: str) -> list[archives.Member]:
+    return list(archives.members(io.BytesIO(payload), "raw", kind, 100))
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_members_of_a_zip_that_unpack_without_a_bound_are_refused(method: int) -> None:
+    sink = io.BytesIO()
+    with zipfile.ZipFile(sink, "w", method) as file:
+        file.writestr("a.json", b"\n" * 9)
+    with pytest.raises(SourceError) as caught:
+        listed(sink.getvalue(), archives.ZIP)
+    assert str(caught.value) == (
+        "raw: expected a zip archive with deflate, found a.json packed in another way;"
+        " unpack it first"
+    )
+
+
+def test_sparse_files_in_a_tar_are_refused() -> None:
+    sink = io.BytesIO()
+    with tarfile.open(fileobj=sink, mode="w", format=tarfile.PAX_FORMAT) as file:
+        about = tarfile.TarInfo("a.json")
+        about.pax_headers = {"GNU.sparse.map": "0,1", "GNU.sparse.size": "3000000000"}
+        about.size = 1
+        file.addfile(about, io.BytesIO(b"\n"))
+    with pytest.raises(SourceError) as caught:
+        listed(sink.getvalue(), archives.TAR)
+    assert str(caught.value) == (
+        "raw: expected a tar archive of whole files, found a.json, a file with holes; unpack it"
+    )
