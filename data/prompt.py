@@ -66,7 +66,9 @@ def check_attributes(flag: str, names: Sequence[str]) -> None:
     """
     for name in names:
         if not _NAME.fullmatch(name) or name in COLUMNS or names.count(name) > 1:
-            expected = f"a letter, then letters, digits and _, each once, none of {', '.join(COLUMNS)}"
+            expected = (
+                f"a letter, then letters, digits and _, each once, none of {', '.join(COLUMNS)}"
+            )
             raise ConfigError(flag, expected, repr(name))
 
 

@@ -16,6 +16,9 @@ from preprocessing.forms import splitting
 from preprocessing.mapped import Text
 from preprocessing.parse import Parsed, Records
 
+# pyarrow takes a lone CR for the end of a row, and leaves out the blank one that it makes.
+_LONE_CR = re.compile(rb"\r(?!\n|\Z)")
+
 
 def parse(records: Records, file: SourceFile, fields: Fields, max_line_bytes: int) -> Parsed:
     """Parse a block of rows.
@@ -76,6 +79,8 @@ def _bulk(data: bytes, count: int, file: SourceFile) -> tuple[pa.Table, list[int
     names = [str(place) for place in range(len(file.columns))]
     if not count:
         return pa.table({name: pa.array([], pa.string()) for name in names}), []
+    if _LONE_CR.search(data):
+        return None
     wrong: list[int] = []
 
     def skip(row: pc.InvalidRow) -> str:
@@ -97,7 +102,7 @@ def _bulk(data: bytes, count: int, file: SourceFile) -> tuple[pa.Table, list[int
 
 
 def _one_by_one(lines: list[bytes], file: SourceFile) -> tuple[pa.Table, list[int]]:
-    """Read rows with what pyarrow takes for the end of a row in a cell, such as a lone CR."""
+    """Read rows with what pyarrow takes for the end of a row in a cell."""
     comma = file.separator.encode()
     cell = re.compile(rb'(?:"([^"]*+(?:""[^"]*+)*+)"\r?|([^%b]*+))%b' % ((re.escape(comma),) * 2))
     rows, wrong = [], []

@@ -74,7 +74,8 @@ def _row(separator: str, final: bool) -> re.Pattern[bytes]:
     plain = rb"[^%b\n]*+" % comma
     if not final:
         plain = rb'(?!"[^"]*+(?:""[^"]*+)*+"?\r?\Z)' + plain
-    cell = rb"(?:%b(?=%b|\r?\n|\r?%b)\r?|%b)" % (quoted, comma, end, plain)
+    # Atomic: a quoted cell stays one where the row has no end yet.
+    cell = rb"(?>%b(?=%b|\r?\n|\r?%b)\r?|%b)" % (quoted, comma, end, plain)
     return re.compile(rb"%b(?:%b%b)*+(?:\n|%b)" % (cell, comma, cell, end))
 
 

@@ -227,6 +227,25 @@ def test_rows_of_a_table_fall_for_their_own_reason_with_their_offset(tmp_path: P
         assert sum(block.blank for block in parsed) == 1
 
 
+@pytest.mark.parametrize(
+    ("payload", "expected"),
+    [
+        (b'3,e,f\n4,"q",g\n\n"a\r\nb","q",b c\n',
+         [("3", "e", "f"), ("4", "q", "g"), ("a\r\nb", "q", "b c")]),
+        (b'\r,b c,""\n', [("\r", "b c", "")]),
+        (b"1,b,c\r\r\n2,b\rb,c\n", [("1", "b", "c\r"), ("2", "b\rb", "c")]),
+    ],
+)  # fmt: skip
+def test_rows_of_a_table_are_the_same_in_any_block(
+    payload: bytes, expected: list[tuple[str, ...]], tmp_path: Path
+) -> None:
+    file = write(tmp_path, b"uid,title,content\n" + b"7,h,i\n" * 3 + payload)
+    for block in (2**20, *range(16, 90)):
+        parsed = read(file, Fields(), block)
+        texts = [(row["uid"], row["title"], row["content"]) for row in rows(parsed)]
+        assert (texts[3:], quarantined(parsed)) == (expected, [])
+
+
 def test_what_is_no_object_in_an_array_is_a_fault_of_its_own(tmp_path: Path) -> None:
     payload = b'[1, null,\n "a, b", {"uid": "1", "title": "t", "content": "c"} x, {}]'
     parsed = read(write(tmp_path, payload), Fields(), 16)
