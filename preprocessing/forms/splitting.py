@@ -80,11 +80,11 @@ def _row(separator: str, final: bool) -> re.Pattern[bytes]:
 
 
 @functools.cache
-def sound_rows(separator: str) -> re.Pattern[bytes]:
-    """Return what fits rows, one after the other, whose quotes all pair as they should."""
+def sound_row(separator: str) -> re.Pattern[bytes]:
+    """Return what fits a row whose quotes all pair as they should."""
     comma = re.escape(separator).encode()
     cell = rb'(?:"[^"]*+(?:""[^"]*+)*+"\r?|(?!")[^%b\n]*+)' % comma
-    return re.compile(rb"(?:%b(?:%b%b)*+(?:\n|\Z))*+" % (cell, comma, cell))
+    return re.compile(rb"%b(?:%b%b)*+" % (cell, comma, cell))
 
 
 def objects(data: bytes, final: bool) -> Bounds:

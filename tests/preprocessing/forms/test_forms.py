@@ -246,6 +246,17 @@ def test_rows_of_a_table_are_the_same_in_any_block(
         assert (texts[3:], quarantined(parsed)) == (expected, [])
 
 
+def test_the_lines_of_a_row_that_is_too_long_never_make_a_row(tmp_path: Path) -> None:
+    lines = [b'1,5",t,"' + b"x" * 20, b"y" * 60 + b'"']
+    file = write(tmp_path, b"uid,size,title,content\n" + b"7,g,h,i\n" * 3 + b"\n".join(lines))
+    for block in (2**20, 64, 16):
+        parsed = read(file, Fields(), block, 50)
+        assert len(rows(parsed)) == 3
+        assert [(reason, line) for _, reason, line in quarantined(parsed)] == [
+            ("invalid_csv", lines[0]), ("line_too_long", lines[1][:51]),
+        ]  # fmt: skip
+
+
 def test_what_is_no_object_in_an_array_is_a_fault_of_its_own(tmp_path: Path) -> None:
     payload = b'[1, null,\n "a, b", {"uid": "1", "title": "t", "content": "c"} x, {}]'
     parsed = read(write(tmp_path, payload), Fields(), 16)
