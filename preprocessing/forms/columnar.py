@@ -76,7 +76,8 @@ def _batches(stream: IO[bytes], file: SourceFile, fields: Fields) -> Iterator[pa
     if file.form == "parquet":
         parquet = pq.ParquetFile(stream, buffer_size=2**20, pre_buffer=False)
         _check(file.url, parquet.schema_arrow, fields)
-        yield from parquet.iter_batches(batch_size=_ROWS, columns=names, use_threads=False)
+        for batch in parquet.iter_batches(batch_size=_ROWS, columns=names, use_threads=False):
+            yield _plain(batch)
         return
     reader = _arrow(stream, file)
     _check(file.url, reader.schema, fields)
@@ -87,7 +88,21 @@ def _batches(stream: IO[bytes], file: SourceFile, fields: Fields) -> Iterator[pa
     )
     for batch in several:
         for start in range(0, batch.num_rows, _ROWS):
-            yield batch.select(names).slice(start, _ROWS)
+            yield _plain(batch.select(names).slice(start, _ROWS))
+
+
+def _plain(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Write values of types that Arrow hardly computes with in others."""
+    columns = [pc.run_end_decode(column) if pa.types.is_run_end_encoded(column.type) else column
+               for column in batch.columns]  # fmt: skip
+    cast = [column.cast(_plain_type(column.type)) for column in columns]
+    return pa.RecordBatch.from_arrays(cast, batch.schema.names)
+
+
+def _plain_type(kind: pa.DataType) -> pa.DataType:
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return pa.list_(_plain_type(kind.value_type))
+    return {pa.string_view(): pa.string(), pa.binary_view(): pa.binary()}.get(kind, kind)
 
 
 def _arrow(stream: IO[bytes], file: SourceFile) -> Any:
@@ -104,14 +119,23 @@ def _check(url: str, schema: pa.Schema, fields: Fields) -> None:
     if missing := [name for name in fields.names if name not in schema.names]:
         columns = ", ".join(schema.names)
         raise SourceError(url, f"a column {missing[0]}", columns, "name others with --columns")
-    for name in (fields.title, fields.content):
-        kind = _values(schema.field(name).type)
-        if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+    hint = "name another with --columns '{title: …, content: …}'"
+    for name in fields.names:
+        shown = str(schema.field(name).type)[:_SHOWN_TYPE]
+        try:
+            empty = _plain(
+                pa.RecordBatch.from_arrays([pa.array([], schema.field(name).type)], [name])
+            )
+            texts, _ = _texts(pa.chunked_array(empty.columns), fields, name)
+            empty.take(texts.cast(pa.int64()))
+        except pa.ArrowNotImplementedError as error:
+            raise SourceError(url, f"text in column {name}", shown, hint) from error
+        kind = _values(empty.schema.field(name).type)
+        if pa.types.is_list(kind):
             kind = _values(kind.value_type)
-        if not _is_text(kind) and not pa.types.is_null(kind):
-            found = str(schema.field(name).type)[:_SHOWN_TYPE]
-            hint = "name another with --columns '{title: …, content: …}'"
-            raise SourceError(url, f"text in column {name}", found, hint)
+        is_ours = name in (fields.title, fields.content)
+        if is_ours and not _is_text(kind) and not pa.types.is_null(kind):
+            raise SourceError(url, f"text in column {name}", shown, hint)
 
 
 def _values(kind: pa.DataType) -> pa.DataType:
@@ -119,8 +143,8 @@ def _values(kind: pa.DataType) -> pa.DataType:
 
 
 def _is_text(kind: pa.DataType) -> bool:
-    text = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
-    return any(is_kind(kind) for is_kind in (*text, pa.types.is_binary, pa.types.is_large_binary))
+    texts = (pa.string(), pa.large_string(), pa.binary(), pa.large_binary())
+    return kind in texts
 
 
 def _block(batches: Iterator[pa.RecordBatch], block_bytes: int) -> list[pa.RecordBatch]:
@@ -196,8 +220,7 @@ def _texts(column: pa.ChunkedArray, fields: Fields, name: str) -> tuple[pa.Strin
     if pa.types.is_dictionary(values.type):
         values = values.cast(values.type.value_type)
     kind = values.type
-    is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind)
-    if is_list and name in fields.required and _is_text(_values(kind.value_type)):
+    if pa.types.is_list(kind) and name in fields.required and _is_text(_values(kind.value_type)):
         values = pc.binary_join(values.cast(pa.list_(pa.string())), " ")
     if pa.types.is_nested(values.type):
         values = pa.array(map(attribute_text, values.to_pylist()), pa.string())

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.feather
 import pyarrow.parquet as pq
 import pytest
@@ -302,6 +303,31 @@ def test_values_of_files_of_columns_become_text_or_fall_for_a_reason(tmp_path: P
         (1, "missing_field"), (2, "missing_field"), (3, "missing_field"), (4, "wrong_type"),
     ]  # fmt: skip
     assert json.loads(quarantined(parsed)[1][2])["title"] == "v"
+
+
+def arrow(columns: dict[str, pa.Array]) -> bytes:
+    sink = io.BytesIO()
+    arrow_stream(pa.table(columns), sink)
+    return sink.getvalue()
+
+
+def test_views_and_runs_of_arrow_are_text(tmp_path: Path) -> None:
+    payload = arrow({
+        "uid": pa.array(["1", "2"], pa.string_view()),
+        "title": pc.run_end_encode(pa.array(["t", "t"])),
+        "content": pa.array([["a", "b"], None], pa.list_(pa.string_view())),
+        "price": pa.array([["8"], ["9"]], pa.list_view(pa.string())),
+    })  # fmt: skip
+    parsed = read(write(tmp_path, payload), PLAIN_FIELDS)
+    assert [[row[name] for name in COLUMNS] for row in rows(parsed)] == [["1", "t", "a b", "8"]]
+    assert [(place, reason) for place, reason, _ in quarantined(parsed)] == [(1, "missing_field")]
+
+
+def test_a_type_that_becomes_no_text_is_told(tmp_path: Path) -> None:
+    interval = pa.array([(1, 2, 3)], pa.month_day_nano_interval())
+    payload = arrow({"uid": ["1"], "title": ["t"], "content": ["c"], "price": interval})
+    with pytest.raises(SourceError, match="expected text in column price, found month_day_nano"):
+        read(write(tmp_path, payload), PLAIN_FIELDS)
 
 
 def test_a_column_that_holds_no_text_is_told(tmp_path: Path) -> None:
