@@ -119,13 +119,15 @@ def _check(url: str, schema: pa.Schema, fields: Fields) -> None:
     if missing := [name for name in fields.names if name not in schema.names]:
         columns = ", ".join(schema.names)
         raise SourceError(url, f"a column {missing[0]}", columns, "name others with --columns")
+    if twice := [name for name in fields.names if schema.names.count(name) > 1]:
+        hint = "give each column a name of its own"
+        raise SourceError(url, "a schema with each name once", f"{twice[0]!r} twice", hint)
     hint = "name another with --columns '{title: …, content: …}'"
     for name in fields.names:
         shown = str(schema.field(name).type)[:_SHOWN_TYPE]
         try:
-            empty = _plain(
-                pa.RecordBatch.from_arrays([pa.array([], schema.field(name).type)], [name])
-            )
+            column = pa.array([], schema.field(name).type)
+            empty = _plain(pa.RecordBatch.from_arrays([column], [name]))
             texts, _ = _texts(pa.chunked_array(empty.columns), fields, name)
             empty.take(texts.cast(pa.int64()))
         except pa.ArrowNotImplementedError as error:
@@ -192,7 +194,7 @@ def parse(block: Records, source: str, fields: Fields, max_line_bytes: int) -> P
         "content": texts[fields.content][0],
     } | {name: texts[theirs][0] for name, theirs in fields.attributes}
     good, bad = np.flatnonzero(reasons == ""), np.flatnonzero(reasons != "")
-    lines = [json.dumps(row, default=str, ensure_ascii=False).encode("utf-8", "surrogateescape")
+    lines = [json.dumps(row, default=_shown, ensure_ascii=False).encode("utf-8", "surrogateescape")
              for row in _rows(table.take(bad))]  # fmt: skip
     starts, stops = np.zeros(count, np.int64), np.zeros(count, np.int64)
     stops[bad] = np.cumsum([len(line) for line in lines])
@@ -204,14 +206,19 @@ def parse(block: Records, source: str, fields: Fields, max_line_bytes: int) -> P
 
 
 def _rows(table: pa.Table) -> list[dict[str, Any]]:
-    """Return rows as values, text that is no UTF-8 with escapes."""
+    """Return rows as values, each text as bytes."""
     for place, field in enumerate(table.schema):
-        if _is_text(field.type):
-            raw = table.column(place).cast(pa.large_binary()).to_pylist()
-            text = [None if t is None else t.decode("utf-8", "backslashreplace") for t in raw]
-            table = table.set_column(place, field.name, pa.array(text, pa.string()))
+        column, kind = table.column(place), field.type
+        if _is_text(kind):
+            table = table.set_column(place, field.name, column.cast(pa.large_binary()))
+        elif pa.types.is_list(kind) and _is_text(kind.value_type):
+            table = table.set_column(place, field.name, column.cast(pa.list_(pa.large_binary())))
     rows: list[dict[str, Any]] = table.to_pylist()
     return rows
+
+
+def _shown(value: Any) -> str:
+    return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)
 
 
 def _texts(column: pa.ChunkedArray, fields: Fields, name: str) -> tuple[pa.StringArray, np.ndarray]:
@@ -221,7 +228,8 @@ def _texts(column: pa.ChunkedArray, fields: Fields, name: str) -> tuple[pa.Strin
         values = values.cast(values.type.value_type)
     kind = values.type
     if pa.types.is_list(kind) and name in fields.required and _is_text(_values(kind.value_type)):
-        values = pc.binary_join(values.cast(pa.list_(pa.string())), " ")
+        options = pc.CastOptions(pa.list_(pa.string()), allow_invalid_utf8=True)
+        values = pc.binary_join(values.cast(options=options), " ")
     if pa.types.is_nested(values.type):
         values = pa.array(map(attribute_text, values.to_pylist()), pa.string())
     is_utf8 = np.ones(len(values), dtype=bool)

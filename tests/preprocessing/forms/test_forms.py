@@ -330,6 +330,31 @@ def test_a_type_that_becomes_no_text_is_told(tmp_path: Path) -> None:
         read(write(tmp_path, payload), PLAIN_FIELDS)
 
 
+def test_a_column_that_is_there_twice_is_told(tmp_path: Path) -> None:
+    names = ["uid", "title", "content", "title"]
+    sink = io.BytesIO()
+    pq.write_table(pa.table([["1"], ["t"], ["c"], ["u"]], names=names), sink)
+    with pytest.raises(SourceError, match="each name once, found 'title' twice"):
+        read(write(tmp_path, sink.getvalue()), Fields())
+
+
+def test_bytes_of_no_character_in_a_list_cost_their_row_alone(tmp_path: Path) -> None:
+    titles = pa.array([[b"t", b"u"], [b"\xff"]], pa.list_(pa.binary()))
+    payload = arrow({"uid": ["1", "2"], "title": titles, "content": ["c", "d"]})
+    parsed = read(write(tmp_path, payload), Fields())
+    assert [row["title"] for row in rows(parsed)] == ["t u"]
+    line = b'{"uid": "2", "title": ["\\\\xff"], "content": "d"}'
+    assert quarantined(parsed) == [(1, "invalid_utf8", line)]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32"])
+def test_an_encoding_without_its_mark_is_told(encoding: str, tmp_path: Path) -> None:
+    (tmp_path / "raw").write_bytes(PLAIN.decode().encode(f"{encoding}-le"))
+    [file] = find(str(tmp_path / "raw"), encoding)
+    with pytest.raises(SourceError, match=f"--encoding {encoding}-le or {encoding}-be"):
+        read(file, Fields())
+
+
 def test_a_column_that_holds_no_text_is_told(tmp_path: Path) -> None:
     sink = io.BytesIO()
     pq.write_table(pa.table({"uid": ["1"], "title": [{"en": "a"}], "content": ["c"]}), sink)
