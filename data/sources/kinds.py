@@ -290,7 +290,9 @@ def _table(text: str, stated: str | None = None) -> Kind | None:
         rows = _rows(text, separator)
         columns = [column.strip() for column in rows[0]] if rows else []
         alike = sum(len(row) == len(columns) for row in rows[1:])
-        if len(columns) > 1 and all(columns) and (stated or 2 * alike > len(rows) - 1):
+        is_header = len(rows) == 1 and to_columns(columns) is not None
+        is_table = bool(stated) or is_header or 2 * alike > len(rows) - 1
+        if len(columns) > 1 and all(columns) and is_table:
             tables.append((len(columns), separator, name, columns))
     if not tables:
         return None
@@ -304,14 +306,16 @@ def _table(text: str, stated: str | None = None) -> Kind | None:
 
 
 def _rows(text: str, separator: str) -> list[list[str]]:
-    """Return the first rows of a table; the last, which may be cut, only where it is alone."""
+    """Return the first rows of a table; the last, which may be cut, only with all of its cells."""
     rows: list[list[str]] = []
     reader = csv.reader(io.StringIO(text, newline=None), delimiter=separator)
     try:
         rows.extend(itertools.islice((row for row in reader if row), _LOOKED_AT + 1))
     except csv.Error:  # a cell beyond its limit
         return []
-    return rows[:_LOOKED_AT] if len(rows) > _LOOKED_AT or text.endswith("\n") else rows[:-1]
+    if rows and not text.endswith("\n") and len(rows[-1]) < len(rows[0]):
+        rows.pop()
+    return rows[:_LOOKED_AT]
 
 
 def _whole_lines(text: str) -> list[str]:
