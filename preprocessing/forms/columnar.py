@@ -24,8 +24,9 @@ from preprocessing.fields import Fields
 from preprocessing.files import SourceFile
 from preprocessing.parse import Parsed, Records
 
-# Read at once: a row may hold megabytes.
+# Read at once: fewer than so many bytes, as a text that a file holds once may be in each row.
 _ROWS = 1_024
+_BYTES = 2**23
 _ARROW_FILE = b"ARROW1"
 _SHOWN_TYPE = 60
 
@@ -76,10 +77,12 @@ def _batches(stream: IO[bytes], file: SourceFile, fields: Fields) -> Iterator[pa
     if file.form == "parquet":
         parquet = pq.ParquetFile(stream, buffer_size=2**20, pre_buffer=False)
         _check(file.url, parquet.schema_arrow, fields)
-        for batch in parquet.iter_batches(batch_size=_ROWS, columns=names, use_threads=False):
-            yield _plain(batch)
+        for group in range(parquet.num_row_groups):
+            rows = _rows_at_once(parquet, stream, group, names)
+            for batch in parquet.iter_batches(rows, [group], names, use_threads=False):
+                yield _plain(batch)
         return
-    reader = _arrow(stream, file)
+    reader = _arrow(stream, file, names)
     _check(file.url, reader.schema, fields)
     several = (
         reader
@@ -89,6 +92,28 @@ def _batches(stream: IO[bytes], file: SourceFile, fields: Fields) -> Iterator[pa
     for batch in several:
         for start in range(0, batch.num_rows, _ROWS):
             yield _plain(batch.select(names).slice(start, _ROWS))
+
+
+def _rows_at_once(parquet: pq.ParquetFile, stream: IO[bytes], group: int, names: list[str]) -> int:
+    """Return how many rows of a group to read at once: by the longest text of its dictionaries."""
+    about = parquet.metadata.row_group(group)
+    leaves = [about.column(i) for i in range(about.num_columns)]
+    leaves = [leaf for leaf in leaves if leaf.path_in_schema.partition(".")[0] in names]
+    stored = sum(leaf.total_uncompressed_size for leaf in leaves)
+    if stored * about.num_rows <= _BYTES:
+        return _ROWS
+    paths = [leaf.path_in_schema for leaf in leaves if leaf.physical_type == "BYTE_ARRAY"]
+    probe = pq.ParquetFile(
+        stream, metadata=parquet.metadata, read_dictionary=paths, pre_buffer=False
+    )
+    row = next(probe.iter_batches(1, [group], names, use_threads=False))
+    longest = stored // about.num_rows + 1
+    for column in row.columns:
+        while pa.types.is_list(column.type):
+            column = column.values
+        if pa.types.is_dictionary(column.type):
+            longest += pc.max(pc.binary_length(column.dictionary)).as_py() or 0
+    return min(max(_BYTES // longest, 1), _ROWS)
 
 
 def _plain(batch: pa.RecordBatch) -> pa.RecordBatch:
@@ -105,11 +130,12 @@ def _plain_type(kind: pa.DataType) -> pa.DataType:
     return {pa.string_view(): pa.string(), pa.binary_view(): pa.binary()}.get(kind, kind)
 
 
-def _arrow(stream: IO[bytes], file: SourceFile) -> Any:
+def _arrow(stream: IO[bytes], file: SourceFile, names: list[str]) -> Any:
     if file.is_arrow_stream:
         return pa.ipc.open_stream(pa.PythonFile(stream, mode="r"))
     if not file.packing:
-        return pa.ipc.open_file(stream)
+        places = [place for place, name in enumerate(file.columns) if name in names]
+        return pa.ipc.open_file(stream, options=pa.ipc.IpcReadOptions(included_fields=places))
     # The stream inside a file of batches: what is packed cannot be read from its end.
     stream.read(len(_ARROW_FILE) + 2)
     return pa.ipc.open_stream(pa.PythonFile(stream, mode="r"))

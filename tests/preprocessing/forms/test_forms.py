@@ -7,6 +7,7 @@ import io
 import json
 import lzma
 import tarfile
+import tracemalloc
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -353,6 +354,33 @@ def test_an_encoding_without_its_mark_is_told(encoding: str, tmp_path: Path) -> 
     [file] = find(str(tmp_path / "raw"), encoding)
     with pytest.raises(SourceError, match=f"--encoding {encoding}-le or {encoding}-be"):
         read(file, Fields())
+
+
+@pytest.mark.parametrize("is_list", [False, True])
+def test_a_text_that_a_file_holds_once_for_many_rows_is_read_in_pieces(
+    is_list: bool, tmp_path: Path
+) -> None:
+    content = pa.DictionaryArray.from_arrays([0] * 200, ["x" * 400_000])
+    if is_list:
+        content = pa.ListArray.from_arrays(range(201), content)
+    columns = {"uid": list(map(str, range(200))), "title": ["t"] * 200, "content": content}
+    sink = io.BytesIO()
+    pq.write_table(pa.table(columns), sink, store_schema=False)
+    file = write(tmp_path, sink.getvalue())
+    blocks = [block for block, _ in forms.records(file, Fields(), 2**24, 10**6, 200)]
+    assert max(len(block.data) for block in blocks) < 2**25
+    assert sum(len(block.starts) for block in blocks) == 200
+
+
+def test_columns_of_an_arrow_file_that_are_not_read_take_no_memory(tmp_path: Path) -> None:
+    sink = io.BytesIO()
+    columns = {"uid": ["1"], "image": ["x" * 2**24], "title": ["t"], "content": ["c"]}
+    pa.feather.write_feather(pa.table(columns), sink, compression="uncompressed")
+    file = write(tmp_path, sink.getvalue())
+    tracemalloc.start()
+    assert len(rows(read(file, Fields()))) == 1
+    assert tracemalloc.get_traced_memory()[1] < 2**23
+    tracemalloc.stop()
 
 
 def test_a_column_that_holds_no_text_is_told(tmp_path: Path) -> None:
