@@ -17,6 +17,7 @@ from typing import IO, Any
 from data.artefacts.folder import Folder, digest_all, digest_bytes
 from data.errors import SourceError
 from data.sources import archives, header, kinds, streams
+from preprocessing.fields import Fields
 
 log = logging.getLogger("catalogue")
 
@@ -36,6 +37,7 @@ _MARKS = ((b"\xff\xfe\0\0", "utf-32"), (b"\0\0\xfe\xff", "utf-32"),
           (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))  # fmt: skip
 _SAMPLES = 16
 _SAMPLE_BYTES = 2**16
+_FURTHER = 2**21
 _MOST_LAYERS = 4
 _MOST_FREE = 2**24
 _BOMB = 200
@@ -127,13 +129,19 @@ class SourceFile:
         return streams.open_packed(self.url, self.packing, limits)
 
 
-def find(source: str, encoding: str = "utf-8", separator: str | None = None) -> list[SourceFile]:
+def find(
+    source: str,
+    encoding: str = "utf-8",
+    separator: str | None = None,
+    fields: Fields = Fields(),  # noqa: B008 - frozen
+) -> list[SourceFile]:
     """Find the raw files of a source, sorted by name.
 
     Args:
         source: a file, a folder, an archive or a pattern such as ``raw/**/part-*.json.gz``.
         encoding: of text without a mark.
         separator: of the cells of tables; none: found.
+        fields: to read.
 
     Raises:
         SourceError: nothing is there, or something that holds no records that can be read.
@@ -155,7 +163,7 @@ def find(source: str, encoding: str = "utf-8", separator: str | None = None) -> 
     else:
         found = _fitting(source, beside, base)
     files = [file for url, name in found for file in _describe(url, name, encoding, separator)]
-    return _without_labels(source, files)
+    return _without_labels(source, files, fields)
 
 
 def _fitting(source: str, beside: Folder, base: str) -> list[tuple[str, str]]:
@@ -347,12 +355,15 @@ def _recognise(file: SourceFile, start: bytes, separator: str | None, where: str
     return dataclasses.replace(file, columns=columns)
 
 
-def _without_labels(source: str, files: list[SourceFile]) -> list[SourceFile]:
+def _without_labels(source: str, files: list[SourceFile], fields: Fields) -> list[SourceFile]:
     """Leave out files of titles alone, such as the titles of labels, where others have more."""
-    alone = [file for file in files if {"uid", "title"} <= set(file.columns)
-             and "content" not in file.columns]  # fmt: skip
-    if not alone or not any("content" in file.columns for file in files):
+    if not any(fields.content in file.columns for file in files):
         return files
+    titles = set(fields.required) - {fields.content}
+    alone = [file for file in files if titles <= set(file.columns)
+             and fields.content not in file.columns
+             and (file.form not in ("lines", "dicts", "objects")
+                  or fields.content not in field_names(file, _FURTHER))]  # fmt: skip
     rest = [file for file in files if file not in alone]
     why = ": titles without descriptions"
     _log_left_out(source, [file.name for file in files], [file.name for file in rest], why)
