@@ -107,7 +107,7 @@ def _rows_at_once(parquet: pq.ParquetFile, stream: IO[bytes], group: int, names:
         stream, metadata=parquet.metadata, read_dictionary=paths, pre_buffer=False
     )
     row = next(probe.iter_batches(1, [group], names, use_threads=False))
-    longest = stored // about.num_rows + 1
+    longest: int = stored // about.num_rows + 1
     for column in row.columns:
         while pa.types.is_list(column.type):
             column = column.values
