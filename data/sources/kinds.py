@@ -7,6 +7,7 @@ file counts as another kind only where most of what is seen of it cannot be JSON
 import ast
 import codecs
 import csv
+import dataclasses
 import io
 import itertools
 import json
@@ -74,6 +75,8 @@ _MARK = b"\xef\xbb\xbf"
 _POINTER = b"version https://git-lfs.github.com/spec/"
 _PAGE = re.compile(rb"<(!doctype|html|head|body|\?xml|error)\b", re.IGNORECASE)
 _OBJECT = re.compile(rb"^\s*\{", re.MULTILINE)
+# The start of an object that may go on behind what is seen of it.
+_PRETTY = re.compile(r'\{[ \t]*\r?\n\s*"')
 _SHOWN_COLUMNS = 8
 # Lines in a row that are objects: then it is JSON lines, whatever follows.
 _ENOUGH = 3
@@ -217,10 +220,11 @@ def _objects(text: str) -> Kind:
 
 def _run_together(text: str) -> Kind:
     """Recognise objects that do not stand on a line each."""
+    pretty = Kind("pretty-printed JSON, an object over several lines", "jq -c .", form="objects")
     try:
         first, end = _DECODER.raw_decode(text)
     except (ValueError, RecursionError):
-        return Kind(LINES, form="lines")
+        return pretty if _PRETTY.match(text) else Kind(LINES, form="lines")
     gap = re.match(r"\s*", text[end:])
     between = gap[0] if gap else ""
     if text[end + len(between) : end + len(between) + 1] == "{":
@@ -231,8 +235,7 @@ def _run_together(text: str) -> Kind:
             name = "objects without line breaks between them"
             return Kind(name, "jq -c .", record=first, form="objects")
     if "\n" in text[:end]:
-        name = "pretty-printed JSON, an object over several lines"
-        return Kind(name, "jq -c .", record=first, form="objects")
+        return dataclasses.replace(pretty, record=first)
     return Kind(LINES, record=first, form="lines")
 
 

@@ -410,6 +410,13 @@ def test_a_line_without_an_end_is_kept_by_its_first_bytes(tmp_path: Path) -> Non
     assert rows(parsed)[1]["byte_offset"] == len((line + "x" * 5_000 + "\n").encode("utf-16"))
 
 
+def test_objects_of_many_lines_are_read_though_the_first_is_long(tmp_path: Path) -> None:
+    records = [{"uid": str(i), "title": "t", "content": "x" * 70_000} for i in range(2)]
+    file = write(tmp_path, "\n".join(json.dumps(row, indent=2) for row in records).encode())
+    for block in (2**20, 1_000):
+        assert [row["uid"] for row in rows(read(file, Fields(), block))] == ["0", "1"]
+
+
 def test_objects_too_large_to_be_records_are_told(tmp_path: Path) -> None:
     payload = b"[" + b'{"a": "' + b"x" * 5_000 + b'"}, {"uid": "1", "title": "", "content": ""}]'
     file = write(tmp_path, payload)
