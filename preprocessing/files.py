@@ -129,19 +129,13 @@ class SourceFile:
         return streams.open_packed(self.url, self.packing, limits)
 
 
-def find(
-    source: str,
-    encoding: str = "utf-8",
-    separator: str | None = None,
-    fields: Fields = Fields(),  # noqa: B008 - frozen
-) -> list[SourceFile]:
+def find(source: str, encoding: str = "utf-8", separator: str | None = None) -> list[SourceFile]:
     """Find the raw files of a source, sorted by name.
 
     Args:
         source: a file, a folder, an archive or a pattern such as ``raw/**/part-*.json.gz``.
         encoding: of text without a mark.
         separator: of the cells of tables; none: found.
-        fields: to read.
 
     Raises:
         SourceError: nothing is there, or something that holds no records that can be read.
@@ -162,8 +156,7 @@ def find(
         found = _glob(source)
     else:
         found = _fitting(source, beside, base)
-    files = [file for url, name in found for file in _describe(url, name, encoding, separator)]
-    return _without_labels(source, files, fields)
+    return [file for url, name in found for file in _describe(url, name, encoding, separator)]
 
 
 def _fitting(source: str, beside: Folder, base: str) -> list[tuple[str, str]]:
@@ -355,7 +348,7 @@ def _recognise(file: SourceFile, start: bytes, separator: str | None, where: str
     return dataclasses.replace(file, columns=columns)
 
 
-def _without_labels(source: str, files: list[SourceFile], fields: Fields) -> list[SourceFile]:
+def without_labels(source: str, files: list[SourceFile], fields: Fields) -> list[SourceFile]:
     """Leave out files of titles alone, such as the titles of labels, where others have more."""
     if not any(fields.content in file.columns for file in files):
         return files

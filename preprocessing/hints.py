@@ -21,8 +21,9 @@ def find(config: CleanConfig) -> list[SourceFile]:
     Raises:
         SourceError: there is none, or a column is in none of a file's first records.
     """
+    found = files.find(config.source, config.encoding, config.delimiter)
     fields = Fields.of(config)
-    found = files.find(config.source, config.encoding, config.delimiter, fields)
+    found = files.without_labels(config.source, found, fields)
     for file in found:
         missing = [name for name in fields.names if name not in file.columns]
         if file.columns and missing and file.form in ("lines", "dicts", "objects"):

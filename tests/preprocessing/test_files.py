@@ -80,7 +80,7 @@ def test_titles_alone_are_left_out_beside_others_and_told_where_they_are_alone(
 ) -> None:
     (tmp_path / "trn.json").write_bytes(LINE)
     (tmp_path / "lbl.json").write_bytes(b'{"uid": "1", "title": "t"}\n')
-    assert [file.name for file in find(str(tmp_path))] == ["trn.json"]
+    assert [file.name for file in hints.find(CleanConfig(source=str(tmp_path)))] == ["trn.json"]
     assert "left out lbl.json: titles without descriptions" in caplog.text
     with pytest.raises(SourceError, match="they are titles alone, as those of labels are"):
         hints.find(CleanConfig(source=str(tmp_path / "lbl.json")))
