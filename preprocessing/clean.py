@@ -6,6 +6,7 @@ settings, so a retried or restarted task writes the same bytes again.
 """
 
 import dataclasses
+import json
 import posixpath
 import time
 from collections.abc import Iterator
@@ -35,9 +36,7 @@ _SHOWN_LINES = 3
 # Blocks handed out beyond the running ones: enough that no worker waits, few enough that a gzip
 # stream's decompressed blocks stay in memory.
 _AHEAD = 2
-# How many good lines the unread rest may hold: bytes of the shortest record and its newline,
-# and the most that deflate shrinks (https://zlib.net/zlib_tech.html).
-_SHORTEST_RECORD = len(b'{"uid":"","title":"","content":""}\n')
+# The most that deflate shrinks (https://zlib.net/zlib_tech.html).
 _MOST_DEFLATED = 1_032
 
 
@@ -127,6 +126,7 @@ def _run_blocks(config: CleanConfig, files: list[SourceFile]) -> list[CleanPart]
     """Run every block on the cluster; return the parts in order."""
     stored = sum(file.size for file in files)
     unread = sum(file.size * (1 if file.is_exact else _MOST_DEFLATED) for file in files)
+    shortest = min(shortest_record(config, file) for file in files)
     settings = dataclasses.replace(config, overwrite=False)
     parts: list[CleanPart] = []
     counts = Counts()
@@ -147,7 +147,7 @@ def _run_blocks(config: CleanConfig, files: list[SourceFile]) -> list[CleanPart]
             unread -= part.size
             rate = counts.read / (time.perf_counter() - began)
             progress.advance(block.read, rows=f"{counts.read:,}", rows_per_s=f"{rate:,.0f}")
-            if is_too_broken(config, counts, unread):
+            if is_too_broken(config, counts, unread // shortest):
                 raise _too_broken(config, files, parts, counts)
     return sorted(parts, key=lambda part: part.index)
 
@@ -271,9 +271,21 @@ def order_rows(table: pa.Table) -> pa.Table:
 
 
 def is_too_broken(config: CleanConfig, counts: Counts, unread: int) -> bool:
-    """Whether the broken lines are too many for the unread bytes to make up for."""
+    """Whether the broken lines are too many for the unread ones, at most, to make up for."""
     broken = sum(counts.quarantined.values())
-    return broken > config.max_quarantined_share * (counts.read + unread // _SHORTEST_RECORD)
+    return broken > config.max_quarantined_share * (counts.read + unread)
+
+
+def shortest_record(config: CleanConfig, file: SourceFile) -> int:
+    """Return the bytes that a record of a file has at least."""
+    if file.form == "table":
+        return len(file.columns)  # separators and the newline
+    fields = Fields.of(config)
+    record: dict[str, Any] = dict.fromkeys(fields.required, "")
+    if fields.uid is not None and not fields.is_strict:
+        record[fields.uid] = 0
+    # A character is a byte or more, in any encoding.
+    return len(json.dumps(record, ensure_ascii=False, separators=(",", ":")))
 
 
 def _too_broken(

@@ -18,6 +18,7 @@ from typing import IO, Any
 from data.artefacts.folder import Folder, digest_all, digest_bytes
 from data.errors import SourceError
 from data.sources import archives, header, kinds, streams
+from preprocessing.fields import Fields
 
 log = logging.getLogger("catalogue")
 
@@ -37,6 +38,7 @@ _MARKS = ((b"\xff\xfe\0\0", "utf-32"), (b"\0\0\xfe\xff", "utf-32"),
           (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))  # fmt: skip
 _SAMPLES = 16
 _SAMPLE_BYTES = 2**16
+_FURTHER = 2**21
 _MOST_LAYERS = 4
 _MOST_FREE = 2**24
 
@@ -140,8 +142,7 @@ def find(
         found = _fitting(source, beside, base)
     about = SourceFile("", "", 0, "", encoding=encoding, max_ratio=max_ratio)
     outer = [dataclasses.replace(about, url=url, name=name) for url, name in found]
-    files = [file for stored in outer for file in _describe(stored, separator)]
-    return _without_labels(source, files)
+    return [file for stored in outer for file in _describe(stored, separator)]
 
 
 def _fitting(source: str, beside: Folder, base: str) -> list[tuple[str, str]]:
@@ -343,12 +344,15 @@ def _recognise(file: SourceFile, start: bytes, separator: str | None, where: str
     return dataclasses.replace(file, columns=columns)
 
 
-def _without_labels(source: str, files: list[SourceFile]) -> list[SourceFile]:
+def without_labels(source: str, files: list[SourceFile], fields: Fields) -> list[SourceFile]:
     """Leave out files of titles alone, such as the titles of labels, where others have more."""
-    alone = [file for file in files if {"uid", "title"} <= set(file.columns)
-             and "content" not in file.columns]  # fmt: skip
-    if not alone or not any("content" in file.columns for file in files):
+    if not any(fields.content in file.columns for file in files):
         return files
+    titles = set(fields.required) - {fields.content}
+    alone = [file for file in files if titles <= set(file.columns)
+             and fields.content not in file.columns
+             and (file.form not in ("lines", "dicts", "objects")
+                  or fields.content not in field_names(file, _FURTHER))]  # fmt: skip
     rest = [file for file in files if file not in alone]
     why = ": titles without descriptions"
     _log_left_out(source, [file.name for file in files], [file.name for file in rest], why)

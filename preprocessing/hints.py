@@ -24,6 +24,7 @@ def find(config: CleanConfig) -> list[SourceFile]:
     about = config.encoding, config.delimiter, config.max_gzip_ratio
     found = files.find(config.source, *about)
     fields = Fields.of(config)
+    found = files.without_labels(config.source, found, fields)
     for file in found:
         missing = [name for name in fields.names if name not in file.columns]
         if file.columns and missing and file.form in ("lines", "dicts", "objects"):

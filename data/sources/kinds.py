@@ -7,6 +7,7 @@ file counts as another kind only where most of what is seen of it cannot be JSON
 import ast
 import codecs
 import csv
+import dataclasses
 import io
 import itertools
 import json
@@ -74,6 +75,8 @@ _MARK = b"\xef\xbb\xbf"
 _POINTER = b"version https://git-lfs.github.com/spec/"
 _PAGE = re.compile(rb"<(!doctype|html|head|body|\?xml|error)\b", re.IGNORECASE)
 _OBJECT = re.compile(rb"^\s*\{", re.MULTILINE)
+# The start of an object that may go on behind what is seen of it.
+_PRETTY = re.compile(r'\{[ \t]*\r?\n\s*"')
 _SHOWN_COLUMNS = 8
 # Lines in a row that are objects: then it is JSON lines, whatever follows.
 _ENOUGH = 3
@@ -217,10 +220,11 @@ def _objects(text: str) -> Kind:
 
 def _run_together(text: str) -> Kind:
     """Recognise objects that do not stand on a line each."""
+    pretty = Kind("pretty-printed JSON, an object over several lines", "jq -c .", form="objects")
     try:
         first, end = _DECODER.raw_decode(text)
     except (ValueError, RecursionError):
-        return Kind(LINES, form="lines")
+        return pretty if _PRETTY.match(text) else Kind(LINES, form="lines")
     gap = re.match(r"\s*", text[end:])
     between = gap[0] if gap else ""
     if text[end + len(between) : end + len(between) + 1] == "{":
@@ -231,8 +235,7 @@ def _run_together(text: str) -> Kind:
             name = "objects without line breaks between them"
             return Kind(name, "jq -c .", record=first, form="objects")
     if "\n" in text[:end]:
-        name = "pretty-printed JSON, an object over several lines"
-        return Kind(name, "jq -c .", record=first, form="objects")
+        return dataclasses.replace(pretty, record=first)
     return Kind(LINES, record=first, form="lines")
 
 
@@ -290,7 +293,9 @@ def _table(text: str, stated: str | None = None) -> Kind | None:
         rows = _rows(text, separator)
         columns = [column.strip() for column in rows[0]] if rows else []
         alike = sum(len(row) == len(columns) for row in rows[1:])
-        if len(columns) > 1 and all(columns) and (stated or 2 * alike > len(rows) - 1):
+        is_header = len(rows) == 1 and to_columns(columns) is not None
+        is_table = bool(stated) or is_header or 2 * alike > len(rows) - 1
+        if len(columns) > 1 and all(columns) and is_table:
             tables.append((len(columns), separator, name, columns))
     if not tables:
         return None
@@ -304,14 +309,16 @@ def _table(text: str, stated: str | None = None) -> Kind | None:
 
 
 def _rows(text: str, separator: str) -> list[list[str]]:
-    """Return the first rows of a table; the last, which may be cut, only where it is alone."""
+    """Return the first rows of a table; the last, which may be cut, only with all of its cells."""
     rows: list[list[str]] = []
     reader = csv.reader(io.StringIO(text, newline=None), delimiter=separator)
     try:
         rows.extend(itertools.islice((row for row in reader if row), _LOOKED_AT + 1))
     except csv.Error:  # a cell beyond its limit
         return []
-    return rows[:_LOOKED_AT] if len(rows) > _LOOKED_AT or text.endswith("\n") else rows[:-1]
+    if rows and not text.endswith("\n") and len(rows[-1]) < len(rows[0]):
+        rows.pop()
+    return rows[:_LOOKED_AT]
 
 
 def _whole_lines(text: str) -> list[str]:

@@ -24,8 +24,9 @@ from preprocessing.fields import Fields
 from preprocessing.files import SourceFile
 from preprocessing.parse import Parsed, Records
 
-# Read at once: a row may hold megabytes.
+# Read at once: fewer than so many bytes, as a text that a file holds once may be in each row.
 _ROWS = 1_024
+_BYTES = 2**23
 _ARROW_FILE = b"ARROW1"
 _SHOWN_TYPE = 60
 
@@ -76,9 +77,12 @@ def _batches(stream: IO[bytes], file: SourceFile, fields: Fields) -> Iterator[pa
     if file.form == "parquet":
         parquet = pq.ParquetFile(stream, buffer_size=2**20, pre_buffer=False)
         _check(file.url, parquet.schema_arrow, fields)
-        yield from parquet.iter_batches(batch_size=_ROWS, columns=names, use_threads=False)
+        for group in range(parquet.num_row_groups):
+            rows = _rows_at_once(parquet, stream, group, names)
+            for batch in parquet.iter_batches(rows, [group], names, use_threads=False):
+                yield _plain(batch)
         return
-    reader = _arrow(stream, file)
+    reader = _arrow(stream, file, names)
     _check(file.url, reader.schema, fields)
     several = (
         reader
@@ -87,14 +91,51 @@ def _batches(stream: IO[bytes], file: SourceFile, fields: Fields) -> Iterator[pa
     )
     for batch in several:
         for start in range(0, batch.num_rows, _ROWS):
-            yield batch.select(names).slice(start, _ROWS)
+            yield _plain(batch.select(names).slice(start, _ROWS))
 
 
-def _arrow(stream: IO[bytes], file: SourceFile) -> Any:
+def _rows_at_once(parquet: pq.ParquetFile, stream: IO[bytes], group: int, names: list[str]) -> int:
+    """Return how many rows of a group to read at once: by the longest text of its dictionaries."""
+    about = parquet.metadata.row_group(group)
+    leaves = [about.column(i) for i in range(about.num_columns)]
+    leaves = [leaf for leaf in leaves if leaf.path_in_schema.partition(".")[0] in names]
+    stored = sum(leaf.total_uncompressed_size for leaf in leaves)
+    if stored * about.num_rows <= _BYTES:
+        return _ROWS
+    paths = [leaf.path_in_schema for leaf in leaves if leaf.physical_type == "BYTE_ARRAY"]
+    probe = pq.ParquetFile(
+        stream, metadata=parquet.metadata, read_dictionary=paths, pre_buffer=False
+    )
+    row = next(probe.iter_batches(1, [group], names, use_threads=False))
+    longest: int = stored // about.num_rows + 1
+    for column in row.columns:
+        while pa.types.is_list(column.type):
+            column = column.values
+        if pa.types.is_dictionary(column.type):
+            longest += pc.max(pc.binary_length(column.dictionary)).as_py() or 0
+    return min(max(_BYTES // longest, 1), _ROWS)
+
+
+def _plain(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Write values of types that Arrow hardly computes with in others."""
+    columns = [pc.run_end_decode(column) if pa.types.is_run_end_encoded(column.type) else column
+               for column in batch.columns]  # fmt: skip
+    cast = [column.cast(_plain_type(column.type)) for column in columns]
+    return pa.RecordBatch.from_arrays(cast, batch.schema.names)
+
+
+def _plain_type(kind: pa.DataType) -> pa.DataType:
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return pa.list_(_plain_type(kind.value_type))
+    return {pa.string_view(): pa.string(), pa.binary_view(): pa.binary()}.get(kind, kind)
+
+
+def _arrow(stream: IO[bytes], file: SourceFile, names: list[str]) -> Any:
     if file.is_arrow_stream:
         return pa.ipc.open_stream(pa.PythonFile(stream, mode="r"))
     if not file.packing:
-        return pa.ipc.open_file(stream)
+        places = [place for place, name in enumerate(file.columns) if name in names]
+        return pa.ipc.open_file(stream, options=pa.ipc.IpcReadOptions(included_fields=places))
     # The stream inside a file of batches: what is packed cannot be read from its end.
     stream.read(len(_ARROW_FILE) + 2)
     return pa.ipc.open_stream(pa.PythonFile(stream, mode="r"))
@@ -104,14 +145,25 @@ def _check(url: str, schema: pa.Schema, fields: Fields) -> None:
     if missing := [name for name in fields.names if name not in schema.names]:
         columns = ", ".join(schema.names)
         raise SourceError(url, f"a column {missing[0]}", columns, "name others with --columns")
-    for name in (fields.title, fields.content):
-        kind = _values(schema.field(name).type)
-        if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+    if twice := [name for name in fields.names if schema.names.count(name) > 1]:
+        hint = "give each column a name of its own"
+        raise SourceError(url, "a schema with each name once", f"{twice[0]!r} twice", hint)
+    hint = "name another with --columns '{title: …, content: …}'"
+    for name in fields.names:
+        shown = str(schema.field(name).type)[:_SHOWN_TYPE]
+        try:
+            column = pa.array([], schema.field(name).type)
+            empty = _plain(pa.RecordBatch.from_arrays([column], [name]))
+            texts, _ = _texts(pa.chunked_array(empty.columns), fields, name)
+            empty.take(texts.cast(pa.int64()))
+        except pa.ArrowNotImplementedError as error:
+            raise SourceError(url, f"text in column {name}", shown, hint) from error
+        kind = _values(empty.schema.field(name).type)
+        if pa.types.is_list(kind):
             kind = _values(kind.value_type)
-        if not _is_text(kind) and not pa.types.is_null(kind):
-            found = str(schema.field(name).type)[:_SHOWN_TYPE]
-            hint = "name another with --columns '{title: …, content: …}'"
-            raise SourceError(url, f"text in column {name}", found, hint)
+        is_ours = name in (fields.title, fields.content)
+        if is_ours and not _is_text(kind) and not pa.types.is_null(kind):
+            raise SourceError(url, f"text in column {name}", shown, hint)
 
 
 def _values(kind: pa.DataType) -> pa.DataType:
@@ -119,8 +171,8 @@ def _values(kind: pa.DataType) -> pa.DataType:
 
 
 def _is_text(kind: pa.DataType) -> bool:
-    text = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
-    return any(is_kind(kind) for is_kind in (*text, pa.types.is_binary, pa.types.is_large_binary))
+    texts = (pa.string(), pa.large_string(), pa.binary(), pa.large_binary())
+    return kind in texts
 
 
 def _block(batches: Iterator[pa.RecordBatch], block_bytes: int) -> list[pa.RecordBatch]:
@@ -168,7 +220,7 @@ def parse(block: Records, source: str, fields: Fields, max_line_bytes: int) -> P
         "content": texts[fields.content][0],
     } | {name: texts[theirs][0] for name, theirs in fields.attributes}
     good, bad = np.flatnonzero(reasons == ""), np.flatnonzero(reasons != "")
-    lines = [json.dumps(row, default=str, ensure_ascii=False).encode("utf-8", "surrogateescape")
+    lines = [json.dumps(row, default=_shown, ensure_ascii=False).encode("utf-8", "surrogateescape")
              for row in _rows(table.take(bad))]  # fmt: skip
     starts, stops = np.zeros(count, np.int64), np.zeros(count, np.int64)
     stops[bad] = np.cumsum([len(line) for line in lines])
@@ -180,14 +232,19 @@ def parse(block: Records, source: str, fields: Fields, max_line_bytes: int) -> P
 
 
 def _rows(table: pa.Table) -> list[dict[str, Any]]:
-    """Return rows as values, text that is no UTF-8 with escapes."""
+    """Return rows as values, each text as bytes."""
     for place, field in enumerate(table.schema):
-        if _is_text(field.type):
-            raw = table.column(place).cast(pa.large_binary()).to_pylist()
-            text = [None if t is None else t.decode("utf-8", "backslashreplace") for t in raw]
-            table = table.set_column(place, field.name, pa.array(text, pa.string()))
+        column, kind = table.column(place), field.type
+        if _is_text(kind):
+            table = table.set_column(place, field.name, column.cast(pa.large_binary()))
+        elif pa.types.is_list(kind) and _is_text(kind.value_type):
+            table = table.set_column(place, field.name, column.cast(pa.list_(pa.large_binary())))
     rows: list[dict[str, Any]] = table.to_pylist()
     return rows
+
+
+def _shown(value: Any) -> str:
+    return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)
 
 
 def _texts(column: pa.ChunkedArray, fields: Fields, name: str) -> tuple[pa.StringArray, np.ndarray]:
@@ -196,9 +253,9 @@ def _texts(column: pa.ChunkedArray, fields: Fields, name: str) -> tuple[pa.Strin
     if pa.types.is_dictionary(values.type):
         values = values.cast(values.type.value_type)
     kind = values.type
-    is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind)
-    if is_list and name in fields.required and _is_text(_values(kind.value_type)):
-        values = pc.binary_join(values.cast(pa.list_(pa.string())), " ")
+    if pa.types.is_list(kind) and name in fields.required and _is_text(_values(kind.value_type)):
+        options = pc.CastOptions(pa.list_(pa.string()), allow_invalid_utf8=True)
+        values = pc.binary_join(values.cast(options=options), " ")
     if pa.types.is_nested(values.type):
         values = pa.array(map(attribute_text, values.to_pylist()), pa.string())
     is_utf8 = np.ones(len(values), dtype=bool)

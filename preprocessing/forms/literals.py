@@ -155,7 +155,7 @@ def _by_ast(line: bytes, fields: Fields) -> bytes:
             tree = ast.parse(line.strip().decode(), mode="eval").body
             value = ast.literal_eval(tree)
         if not isinstance(tree, ast.Dict):
-            return json.dumps(value, default=repr).encode()
+            return b"[]"  # as little an object as it is
         names = [key.value for key in tree.keys if isinstance(key, ast.Constant)]
         if any(names.count(name) > 1 for name in fields.names):
             return line
@@ -164,11 +164,17 @@ def _by_ast(line: bytes, fields: Fields) -> bytes:
             for key, item in zip(tree.keys, tree.values, strict=True)
             if isinstance(key, ast.Constant) and (digits := _digits(line, item))
         }
-        texts = (f"{json.dumps(str(name))}: {numbers.get(name) or json.dumps(item, default=repr)}"
+        value |= {name: {} for name in fields.required if isinstance(value.get(name), set)}
+        texts = (f"{json.dumps(str(name))}: {numbers.get(name) or json.dumps(item, default=_other)}"
                  for name, item in value.items())  # fmt: skip
         return f"{{{', '.join(texts)}}}".encode()
     except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError):
         return line
+
+
+def _other(value: Any) -> Any:
+    """Return what stands for a value that JSON has not: a set's in order, an object for bytes."""
+    return sorted(value, key=repr) if isinstance(value, set) else {}
 
 
 def _digits(line: bytes, item: Any) -> str | None:

@@ -58,7 +58,7 @@ class _Text:
         raw, begun = streams.read_exactly(stream, self._block_bytes), False
         while raw or not begun:
             read, following = tell(), streams.read_exactly(stream, self._block_bytes)
-            text = self._decoder.decode(raw, final=not following)
+            text = self._decode(raw, final=not following)
             if not begun:
                 text = self._without_mark(text)
             if self._file.is_cr:
@@ -67,6 +67,14 @@ class _Text:
             yield Records(*block, len(raw), digest_bytes(raw), self._first), read
             self._first += len(block[1])
             raw, begun = following, True
+
+    def _decode(self, raw: bytes, final: bool) -> bytes:
+        try:
+            return self._decoder.decode(raw, final)
+        except UnicodeError as error:  # UTF-16 and UTF-32 alone: other faults cost a record
+            encoding = self._file.encoding
+            hint = f"state the order of its bytes: --encoding {encoding}-le or {encoding}-be"
+            raise SourceError(self._file.where, f"the mark of {encoding}", "none", hint) from error
 
     def _without_mark(self, text: bytes) -> bytes:
         if text.startswith(_MARK):

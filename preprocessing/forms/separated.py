@@ -16,6 +16,9 @@ from preprocessing.forms import splitting
 from preprocessing.mapped import Text
 from preprocessing.parse import Parsed, Records
 
+# pyarrow takes a lone CR for the end of a row, and leaves out the blank one that it makes.
+_LONE_CR = re.compile(rb"\r(?!\n|\Z)")
+
 
 def parse(records: Records, file: SourceFile, fields: Fields, max_line_bytes: int) -> Parsed:
     """Parse a block of rows.
@@ -50,10 +53,9 @@ def _refused(records: Records, lines: list[bytes], separator: str, limit: int) -
     """Name the rows that are none for themselves, whatever their number of cells."""
     lengths = records.stops - records.starts
     bad = {int(i): "line_too_long" for i in np.flatnonzero(lengths > limit)}
-    sound = splitting.sound_rows(separator)
-    if not sound.fullmatch(records.data):
-        unsound = (i for i, line in enumerate(lines) if not sound.fullmatch(line + b"\n"))
-        bad = dict.fromkeys(unsound, "invalid_csv") | bad
+    # Each by itself: quotes that are open in one row may seem to close in a later one.
+    sound = splitting.sound_row(separator)
+    bad = {i: "invalid_csv" for i, line in enumerate(lines) if not sound.fullmatch(line)} | bad
     if not _is_utf8(records.data):
         bad = {i: "invalid_utf8" for i, line in enumerate(lines) if not _is_utf8(line)} | bad
     return bad
@@ -76,6 +78,8 @@ def _bulk(data: bytes, count: int, file: SourceFile) -> tuple[pa.Table, list[int
     names = [str(place) for place in range(len(file.columns))]
     if not count:
         return pa.table({name: pa.array([], pa.string()) for name in names}), []
+    if _LONE_CR.search(data):
+        return None
     wrong: list[int] = []
 
     def skip(row: pc.InvalidRow) -> str:
@@ -97,7 +101,7 @@ def _bulk(data: bytes, count: int, file: SourceFile) -> tuple[pa.Table, list[int
 
 
 def _one_by_one(lines: list[bytes], file: SourceFile) -> tuple[pa.Table, list[int]]:
-    """Read rows with what pyarrow takes for the end of a row in a cell, such as a lone CR."""
+    """Read rows with what pyarrow takes for the end of a row in a cell."""
     comma = file.separator.encode()
     cell = re.compile(rb'(?:"([^"]*+(?:""[^"]*+)*+)"\r?|([^%b]*+))%b' % ((re.escape(comma),) * 2))
     rows, wrong = [], []

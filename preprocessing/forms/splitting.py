@@ -74,16 +74,17 @@ def _row(separator: str, final: bool) -> re.Pattern[bytes]:
     plain = rb"[^%b\n]*+" % comma
     if not final:
         plain = rb'(?!"[^"]*+(?:""[^"]*+)*+"?\r?\Z)' + plain
-    cell = rb"(?:%b(?=%b|\r?\n|\r?%b)\r?|%b)" % (quoted, comma, end, plain)
+    # Atomic: a quoted cell stays one where the row has no end yet.
+    cell = rb"(?>%b(?=%b|\r?\n|\r?%b)\r?|%b)" % (quoted, comma, end, plain)
     return re.compile(rb"%b(?:%b%b)*+(?:\n|%b)" % (cell, comma, cell, end))
 
 
 @functools.cache
-def sound_rows(separator: str) -> re.Pattern[bytes]:
-    """Return what fits rows, one after the other, whose quotes all pair as they should."""
+def sound_row(separator: str) -> re.Pattern[bytes]:
+    """Return what fits a row whose quotes all pair as they should."""
     comma = re.escape(separator).encode()
     cell = rb'(?:"[^"]*+(?:""[^"]*+)*+"\r?|(?!")[^%b\n]*+)' % comma
-    return re.compile(rb"(?:%b(?:%b%b)*+(?:\n|\Z))*+" % (cell, comma, cell))
+    return re.compile(rb"%b(?:%b%b)*+" % (cell, comma, cell))
 
 
 def objects(data: bytes, final: bool) -> Bounds:

@@ -28,10 +28,11 @@ from preprocessing.clean import (
     clean_part,
     is_too_broken,
     order_rows,
+    shortest_record,
     verify_part,
 )
 from preprocessing.config import CleanConfig, RowRules
-from preprocessing.files import find
+from preprocessing.files import SourceFile, find
 from preprocessing.source import cut_stream
 from tests import killing
 from tests.builders import (
@@ -674,10 +675,30 @@ def test_an_interrupted_run_says_that_it_goes_on_and_ends_with_130(
 
 def test_a_run_stops_early_only_where_no_rest_can_make_up_for_the_broken_lines() -> None:
     config = CleanConfig(max_quarantined_share=0.01)
-    shortest = len(b'{"uid":"","title":"","content":""}\n')
     counts = Counts(10, 0, {}, {"invalid_json": 10})
-    assert not is_too_broken(config, counts, 990 * shortest)
-    assert is_too_broken(config, counts, 989 * shortest)
+    assert not is_too_broken(config, counts, 990)
+    assert is_too_broken(config, counts, 989)
+
+
+def test_short_rows_of_a_table_make_up_for_broken_ones_before_them(
+    clean: Callable[..., int], tmp_path: Path
+) -> None:
+    path = tmp_path / "a.csv"
+    good = "1,Lamp," + random_text(40, 1) + "\n"
+    path.write_text("uid,title,content\n" + good + "x\n" * 10 + "1,,\n" * 1_000)
+    words = ("--block_bytes=1024", "--max_quarantined_share=0.01")
+    assert clean(path, tmp_path / "clean", *words) == 0
+
+
+def test_no_record_is_shorter_than_the_shortest() -> None:
+    file = SourceFile("a", "a", 0, "")
+    assert shortest_record(CleanConfig(), file) == len('{"uid":"","title":"","content":""}')
+    config = CleanConfig(columns={"uid": "a", "title": "\u00e9", "content": "c"})
+    assert shortest_record(config, file) == len('{"a":0,"\u00e9":"","c":""}')
+    config = CleanConfig(columns={"uid": None, "title": "t", "content": "t"})
+    assert shortest_record(config, file) == len('{"t":""}')
+    table = dataclasses.replace(file, form="table", columns=("uid", "title", "content", "price"))
+    assert shortest_record(config, table) == len(",,,\n")
 
 
 # The real records ------------------------------------------------------------------------------

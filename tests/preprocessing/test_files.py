@@ -132,10 +132,23 @@ def test_titles_alone_are_left_out_beside_others_and_told_where_they_are_alone(
 ) -> None:
     (tmp_path / "trn.json").write_bytes(LINE)
     (tmp_path / "lbl.json").write_bytes(b'{"uid": "1", "title": "t"}\n')
-    assert [file.name for file in find(str(tmp_path))] == ["trn.json"]
+    assert [file.name for file in hints.find(CleanConfig(source=str(tmp_path)))] == ["trn.json"]
     assert "left out lbl.json: titles without descriptions" in caplog.text
     with pytest.raises(SourceError, match="they are titles alone, as those of labels are"):
         hints.find(CleanConfig(source=str(tmp_path / "lbl.json")))
+
+
+def test_files_that_hold_descriptions_under_another_name_or_further_on_are_kept(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "a.csv").write_bytes(b"uid,title,description\n1,t,c\n")
+    (tmp_path / "b.csv").write_bytes(b"uid,title,description,content\n1,t,c,d\n")
+    config = CleanConfig(source=str(tmp_path), columns={"content": "description"})
+    assert [file.name for file in hints.find(config)] == ["a.csv", "b.csv"]
+    (tmp_path / "a.jsonl").write_bytes(b'{"uid": "1", "title": "t"}\n' * 3_000 + LINE)
+    (tmp_path / "b.jsonl").write_bytes(LINE)
+    config = CleanConfig(source=f"{tmp_path}/*.jsonl")
+    assert [file.name for file in hints.find(config)] == ["a.jsonl", "b.jsonl"]
 
 
 def test_fields_that_are_rare_are_found_further_on(tmp_path: Path) -> None:

@@ -135,6 +135,30 @@ def test_what_no_command_turns_into_lines_has_an_advice(
     assert found.hint("x").startswith(advice)
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["uid,title,content", "uid,title,content\n", "id;name;description\r\n",
+     "uid\ttitle\tcontent\n1\ta\tb",
+     "uid,title,content\n1,a", "a,b\n1,c"],
+)  # fmt: skip
+def test_a_header_alone_or_with_a_row_without_its_end_is_a_table(text: str) -> None:
+    assert kinds.recognise(text.encode()).form == "table"
+
+
+def test_an_object_over_several_lines_is_one_where_its_end_is_not_seen() -> None:
+    record = {"uid": "1", "content": "x" * 70_000, "title": "t"}
+    text = "\n".join(json.dumps(record, indent=2) for _ in range(2))
+    found = kinds.recognise(text.encode()[: 2**16])
+    assert (found.name, found.form) == (
+        "pretty-printed JSON, an object over several lines", "objects",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("text", ["Kettle, red", "Kettle, red\n", "a,b,c\n1", "a\nb"])
+def test_a_line_with_commas_alone_is_no_table(text: str) -> None:
+    assert kinds.recognise(text.encode()).form == "lines"
+
+
 GOOD = '{"uid": "1", "title": "t", "content": "c"}'
 
 

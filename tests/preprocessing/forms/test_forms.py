@@ -7,12 +7,14 @@ import io
 import json
 import lzma
 import tarfile
+import tracemalloc
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.feather
 import pyarrow.parquet as pq
 import pytest
@@ -227,6 +229,36 @@ def test_rows_of_a_table_fall_for_their_own_reason_with_their_offset(tmp_path: P
         assert sum(block.blank for block in parsed) == 1
 
 
+@pytest.mark.parametrize(
+    ("payload", "expected"),
+    [
+        (b'3,e,f\n4,"q",g\n\n"a\r\nb","q",b c\n',
+         [("3", "e", "f"), ("4", "q", "g"), ("a\r\nb", "q", "b c")]),
+        (b'\r,b c,""\n', [("\r", "b c", "")]),
+        (b"1,b,c\r\r\n2,b\rb,c\n", [("1", "b", "c\r"), ("2", "b\rb", "c")]),
+    ],
+)  # fmt: skip
+def test_rows_of_a_table_are_the_same_in_any_block(
+    payload: bytes, expected: list[tuple[str, ...]], tmp_path: Path
+) -> None:
+    file = write(tmp_path, b"uid,title,content\n" + b"7,h,i\n" * 3 + payload)
+    for block in (2**20, *range(16, 90)):
+        parsed = read(file, Fields(), block)
+        texts = [(row["uid"], row["title"], row["content"]) for row in rows(parsed)]
+        assert (texts[3:], quarantined(parsed)) == (expected, [])
+
+
+def test_the_lines_of_a_row_that_is_too_long_never_make_a_row(tmp_path: Path) -> None:
+    lines = [b'1,5",t,"' + b"x" * 20, b"y" * 60 + b'"']
+    file = write(tmp_path, b"uid,size,title,content\n" + b"7,g,h,i\n" * 3 + b"\n".join(lines))
+    for block in (2**20, 64, 16):
+        parsed = read(file, Fields(), block, 50)
+        assert len(rows(parsed)) == 3
+        assert [(reason, line) for _, reason, line in quarantined(parsed)] == [
+            ("invalid_csv", lines[0]), ("line_too_long", lines[1][:51]),
+        ]  # fmt: skip
+
+
 def test_what_is_no_object_in_an_array_is_a_fault_of_its_own(tmp_path: Path) -> None:
     payload = b'[1, null,\n "a, b", {"uid": "1", "title": "t", "content": "c"} x, {}]'
     parsed = read(write(tmp_path, payload), Fields(), 16)
@@ -274,6 +306,83 @@ def test_values_of_files_of_columns_become_text_or_fall_for_a_reason(tmp_path: P
     assert json.loads(quarantined(parsed)[1][2])["title"] == "v"
 
 
+def arrow(columns: dict[str, pa.Array]) -> bytes:
+    sink = io.BytesIO()
+    arrow_stream(pa.table(columns), sink)
+    return sink.getvalue()
+
+
+def test_views_and_runs_of_arrow_are_text(tmp_path: Path) -> None:
+    payload = arrow({
+        "uid": pa.array(["1", "2"], pa.string_view()),
+        "title": pc.run_end_encode(pa.array(["t", "t"])),
+        "content": pa.array([["a", "b"], None], pa.list_(pa.string_view())),
+        "price": pa.array([["8"], ["9"]], pa.list_view(pa.string())),
+    })  # fmt: skip
+    parsed = read(write(tmp_path, payload), PLAIN_FIELDS)
+    assert [[row[name] for name in COLUMNS] for row in rows(parsed)] == [["1", "t", "a b", "8"]]
+    assert [(place, reason) for place, reason, _ in quarantined(parsed)] == [(1, "missing_field")]
+
+
+def test_a_type_that_becomes_no_text_is_told(tmp_path: Path) -> None:
+    interval = pa.array([(1, 2, 3)], pa.month_day_nano_interval())
+    payload = arrow({"uid": ["1"], "title": ["t"], "content": ["c"], "price": interval})
+    with pytest.raises(SourceError, match="expected text in column price, found month_day_nano"):
+        read(write(tmp_path, payload), PLAIN_FIELDS)
+
+
+def test_a_column_that_is_there_twice_is_told(tmp_path: Path) -> None:
+    names = ["uid", "title", "content", "title"]
+    sink = io.BytesIO()
+    pq.write_table(pa.table([["1"], ["t"], ["c"], ["u"]], names=names), sink)
+    with pytest.raises(SourceError, match="each name once, found 'title' twice"):
+        read(write(tmp_path, sink.getvalue()), Fields())
+
+
+def test_bytes_of_no_character_in_a_list_cost_their_row_alone(tmp_path: Path) -> None:
+    titles = pa.array([[b"t", b"u"], [b"\xff"]], pa.list_(pa.binary()))
+    payload = arrow({"uid": ["1", "2"], "title": titles, "content": ["c", "d"]})
+    parsed = read(write(tmp_path, payload), Fields())
+    assert [row["title"] for row in rows(parsed)] == ["t u"]
+    line = b'{"uid": "2", "title": ["\\\\xff"], "content": "d"}'
+    assert quarantined(parsed) == [(1, "invalid_utf8", line)]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32"])
+def test_an_encoding_without_its_mark_is_told(encoding: str, tmp_path: Path) -> None:
+    (tmp_path / "raw").write_bytes(PLAIN.decode().encode(f"{encoding}-le"))
+    [file] = find(str(tmp_path / "raw"), encoding)
+    with pytest.raises(SourceError, match=f"--encoding {encoding}-le or {encoding}-be"):
+        read(file, Fields())
+
+
+@pytest.mark.parametrize("is_list", [False, True])
+def test_a_text_that_a_file_holds_once_for_many_rows_is_read_in_pieces(
+    is_list: bool, tmp_path: Path
+) -> None:
+    content = pa.DictionaryArray.from_arrays([0] * 200, ["x" * 400_000])
+    if is_list:
+        content = pa.ListArray.from_arrays(range(201), content)
+    columns = {"uid": list(map(str, range(200))), "title": ["t"] * 200, "content": content}
+    sink = io.BytesIO()
+    pq.write_table(pa.table(columns), sink, store_schema=False)
+    file = write(tmp_path, sink.getvalue())
+    blocks = [block for block, _ in forms.records(file, Fields(), 2**24, 10**6, 200)]
+    assert max(len(block.data) for block in blocks) < 2**25
+    assert sum(len(block.starts) for block in blocks) == 200
+
+
+def test_columns_of_an_arrow_file_that_are_not_read_take_no_memory(tmp_path: Path) -> None:
+    sink = io.BytesIO()
+    columns = {"uid": ["1"], "image": ["x" * 2**24], "title": ["t"], "content": ["c"]}
+    pa.feather.write_feather(pa.table(columns), sink, compression="uncompressed")
+    file = write(tmp_path, sink.getvalue())
+    tracemalloc.start()
+    assert len(rows(read(file, Fields()))) == 1
+    assert tracemalloc.get_traced_memory()[1] < 2**23
+    tracemalloc.stop()
+
+
 def test_a_column_that_holds_no_text_is_told(tmp_path: Path) -> None:
     sink = io.BytesIO()
     pq.write_table(pa.table({"uid": ["1"], "title": [{"en": "a"}], "content": ["c"]}), sink)
@@ -299,6 +408,13 @@ def test_a_line_without_an_end_is_kept_by_its_first_bytes(tmp_path: Path) -> Non
             ("line_too_long", 201)
         ]
     assert rows(parsed)[1]["byte_offset"] == len((line + "x" * 5_000 + "\n").encode("utf-16"))
+
+
+def test_objects_of_many_lines_are_read_though_the_first_is_long(tmp_path: Path) -> None:
+    records = [{"uid": str(i), "title": "t", "content": "x" * 70_000} for i in range(2)]
+    file = write(tmp_path, "\n".join(json.dumps(row, indent=2) for row in records).encode())
+    for block in (2**20, 1_000):
+        assert [row["uid"] for row in rows(read(file, Fields(), block))] == ["0", "1"]
 
 
 def test_objects_too_large_to_be_records_are_told(tmp_path: Path) -> None:

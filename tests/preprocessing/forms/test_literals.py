@@ -47,6 +47,13 @@ def parse(lines: list[str]) -> tuple[list[dict[str, Any]], list[str]]:
         ("{'asin': '1', 'title': 't', 'description': 'c'", None),
         ("{'asin': '1', 'title': '\\ud800', 'description': 'c'}", None),
         ("'text'", "not_an_object"),
+        ("b'bytes'", "not_an_object"),
+        ("{'asin': '1', 'title': b'x', 'description': 'c'}", "wrong_type"),
+        ("{'asin': '1', 'title': 't', 'description': {'a', 'b'}}", "wrong_type"),
+        ("{'asin': '1', 'title': 't', 'description': 1j}", "wrong_type"),
+        ("{'asin': '1', 'title': 't', 'description': ...}", "wrong_type"),
+        ("{'asin': '1', 'title': 't', 'description': 'c', 'price': {'d', 'a', 'c', 'b'}}",
+         ("1", "t", "c", "a b c d")),
     ],
 )  # fmt: skip
 def test_a_line_is_read_as_python_reads_it_alone_and_among_others(
