@@ -46,19 +46,19 @@ def rows(data: bytes, final: bool, separator: str, limit: int) -> Bounds:
     Quotes open only at the start of a cell, and close only before a separator or newline. A row
     whose quotes do not close so, or only beyond ``limit`` bytes, ends with its line.
     """
-    pattern = _row(separator, final)
+    within, last = _row(separator, False, False), _row(separator, not final, final)
     starts, stops = [], []
     at, end = 0, len(data)
     while at < end:
-        match = pattern.match(data, at)
-        stop = match.end() if match else end
-        if not match or stop - at > limit + 1:
-            if not (match or final) and end - at <= limit + 1:
-                break
-            stop = data.find(b"\n", at) + 1
-            if not (stop or final):
-                break
-            stop = stop or end
+        # No more than this is looked at, so that a row is the same wherever the piece ends.
+        until = min(at + limit + 1, end)
+        match = (within if until < end else last).match(data, at, until)
+        if not match and until == end and not final:
+            break
+        stop = match.end() if match else data.find(b"\n", at) + 1
+        if not (stop or final):
+            break
+        stop = stop or end
         starts.append(at)
         stops.append(stop - 1 if data[stop - 1] == _NEWLINE else stop)
         at = stop
@@ -66,13 +66,14 @@ def rows(data: bytes, final: bool, separator: str, limit: int) -> Bounds:
 
 
 @functools.cache
-def _row(separator: str, final: bool) -> re.Pattern[bytes]:
+def _row(separator: str, is_open: bool, is_last: bool) -> re.Pattern[bytes]:
+    """Return what fits a row of a piece that may go on, or that the file ends with."""
     comma = re.escape(separator).encode()
     quoted = rb'"[^"]*+(?:""[^"]*+)*+"'
-    end = rb"\Z" if final else rb"(?!)"
+    end = rb"\Z" if is_last else rb"(?!)"
     # In a piece that goes on, quotes that are open at its end may still close.
     plain = rb"[^%b\n]*+" % comma
-    if not final:
+    if is_open:
         plain = rb'(?!"[^"]*+(?:""[^"]*+)*+"?\r?\Z)' + plain
     # Atomic: a quoted cell stays one where the row has no end yet.
     cell = rb"(?>%b(?=%b|\r?\n|\r?%b)\r?|%b)" % (quoted, comma, end, plain)

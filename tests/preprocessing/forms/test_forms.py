@@ -259,6 +259,17 @@ def test_the_lines_of_a_row_that_is_too_long_never_make_a_row(tmp_path: Path) ->
         ]  # fmt: skip
 
 
+def test_quotes_that_close_beyond_the_limit_are_open_in_any_block(tmp_path: Path) -> None:
+    payload = b'1,b,c\n2,"a\n\nb","q\n""' + b"x" * 30 + b'",\n'
+    file = write(tmp_path, b"uid,title,content\n" + b"7,h,i\n" * 3 + payload)
+    for block in (2**20, *range(16, 60)):
+        parsed = read(file, Fields(), block, 20)
+        assert len(rows(parsed)) == 4
+        assert [(reason, line) for _, reason, line in quarantined(parsed)] == [
+            ("invalid_csv", b'2,"a\n\nb","q'), ("line_too_long", b'""' + b"x" * 19),
+        ]  # fmt: skip
+
+
 def test_what_is_no_object_in_an_array_is_a_fault_of_its_own(tmp_path: Path) -> None:
     payload = b'[1, null,\n "a, b", {"uid": "1", "title": "t", "content": "c"} x, {}]'
     parsed = read(write(tmp_path, payload), Fields(), 16)
