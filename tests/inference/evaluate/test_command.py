@@ -635,17 +635,20 @@ def test_texts_written_in_another_way_are_no_stand_ins(trained: Path) -> None:
     assert not stands_in(prompt={"template": "compact", "instruction": "x"})
 
 
-def test_texts_for_titles_without_their_rows_are_no_stand_ins_where_prompts_show_attributes(
-    trained: Path,
+def test_texts_for_other_rows_are_no_stand_ins_where_prompts_show_attributes(
+    trained: Path, tmp_path: Path
 ) -> None:
+    clean = write_clean(tmp_path / "clean", ROWS, held_out=0.2)
+    made = _subset(tmp_path / "subset", clean)
+    digest = manifest.read(Folder(str(clean))).digest
     plain = Run.open(str(trained))
     prompt = dataclasses.replace(plain.prompt, attributes=["brand"])
     model = dataclasses.replace(plain, prompt=prompt)
-    config = EvaluateConfig(run="r", max_new_tokens=8)
+    config = EvaluateConfig(run="r", subset=str(made), max_new_tokens=8)
     how = systems.decoding(model, config) | {"prompt": prompt.recorded}
-    for of_rows in (True, False):
-        ready = _ready("g", {}, weights=model.digest, settings=how, of_rows=of_rows)
-        assert systems.stands_in(ready, model, config) == of_rows
+    for rows in (digest, "0f", None):
+        ready = _ready("g", {}, weights=model.digest, settings=how, rows=rows)
+        assert systems.stands_in(ready, model, config) == (rows == digest)
 
 
 @pytest.fixture(scope="module")
