@@ -36,11 +36,6 @@ class Fields:
         return cls(columns["uid"], title, content, attributes, config.columns is None)
 
     @property
-    def is_plain(self) -> bool:
-        """Whether records hold our three fields under our names, as text, and nothing else."""
-        return self.is_strict and not self.attributes
-
-    @property
     def names(self) -> tuple[str, ...]:
         """Their names, each once, in order."""
         uid = () if self.uid is None else (self.uid,)

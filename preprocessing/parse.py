@@ -1,35 +1,22 @@
-"""Bytes to rows: a block of JSON lines in, a RAW table and its quarantine out.
+"""Records to rows: a block of them in, a RAW table and its quarantine out.
 
-Pure: no I/O, no Dask. pyarrow's JSON parser alone decides whether a line is a record, in bulk
-where a block is whole and piece by piece where it is not, so a line's fate never depends on its
-neighbours or on how the input was cut. Python's parser only names the reason of a refusal.
-
-A record is one JSON object a line whose ``uid``, ``title`` and ``content`` are strings; other
-fields are ignored. A field that is there twice makes the line ambiguous and so invalid. Records
-with other names, lists or attributes are read by ``mapped``.
+Pure: no I/O, no Dask.
 """
 
 import dataclasses
-import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.json as pj
 
 from data.artefacts import schema
-from preprocessing import mapped
-from preprocessing.fields import Fields, Number
-from preprocessing.mapped import Text
+from preprocessing import objects
+from preprocessing.config import COLUMNS
+from preprocessing.fields import Fields
+from preprocessing.objects import Text
 
-_FIELDS = ("uid", "title", "content")
-_TEXT = pa.schema([pa.field(name, pa.string()) for name in _FIELDS])
-_OPTIONS = pj.ParseOptions(explicit_schema=_TEXT, unexpected_field_behavior="ignore")
-_BLANK = b" \t\r"
-_NEWLINE, _RETURN, _OPEN, _CLOSE = 10, 13, 123, 125
+_NEWLINE = 10
 
 
 @dataclass(frozen=True)
@@ -127,22 +114,11 @@ def parse_records(
         max_line_bytes: a longer record is quarantined.
         text: the records as JSON, where they stand in other words in the file.
     """
-    data, starts, stops = text or records.text
     lengths = records.stops - records.starts
-    if not fields.is_plain:
-        good, bad, whole = mapped.parse(
-            Text(data, starts, stops), lengths, fields, max_line_bytes, records.first
-        )
-        return Parsed.of(records, good, whole, bad, max_line_bytes, source, fields)
-    plain = _bulk(data, starts, stops) if _fits(lengths, max_line_bytes) else None
-    good, bad = np.arange(len(starts)), list[tuple[int, str]]()
-    if plain is None:
-        good, bad, plain = _one_by_one(data, starts, stops, lengths, max_line_bytes)
-    return Parsed.of(records, good, plain, bad, max_line_bytes, source, fields)
-
-
-def _fits(lengths: np.ndarray, limit: int) -> bool:
-    return not len(lengths) or int(lengths.max()) <= limit
+    good, bad, whole = objects.parse(
+        text or records.text, lengths, fields, max_line_bytes, records.first
+    )
+    return Parsed.of(records, good, whole, bad, max_line_bytes, source, fields)
 
 
 def line_bounds(data: bytes) -> tuple[np.ndarray, np.ndarray]:
@@ -155,139 +131,10 @@ def line_bounds(data: bytes) -> tuple[np.ndarray, np.ndarray]:
     return starts.astype(np.int64), stops.astype(np.int64)
 
 
-def _bulk(data: bytes, starts: np.ndarray, stops: np.ndarray) -> pa.Table | None:
-    """Parse a block at once; None unless every line is a record beyond doubt.
-
-    That every line opens with ``{`` and closes with ``}`` is needed besides as many rows as
-    lines: pyarrow reads ``{…}{…}`` as two rows and an object over two lines as one, and a line
-    ``null`` crashes it (26.0.1). With both, row i is line i: inside an open object or array
-    ``}`` is never followed by ``{``, so no object can reach from one such line into the next.
-    """
-    if not len(starts):
-        return _TEXT.empty_table()
-    view = np.frombuffer(data, dtype=np.uint8)
-    if int((stops - starts).min()) < 2:
-        return None
-    last = stops - 1
-    last = last - (view[last] == _RETURN)
-    if not ((view[starts] == _OPEN).all() and (view[last] == _CLOSE).all()):
-        return None
-    return _records(data, len(starts)) if _is_utf8(data) else None
-
-
-def _is_utf8(data: bytes) -> bool:
-    """Check bytes with Arrow's own validator: pyarrow's parser does not."""
-    if data.isascii():
-        return True
-    bounds = pa.py_buffer(np.array([0, len(data)], dtype=np.int32))
-    text = pa.StringArray.from_buffers(1, bounds, pa.py_buffer(data))
-    try:
-        text.validate(full=True)
-    except pa.ArrowInvalid:
-        return False
-    return True
-
-
-def _records(data: bytes, lines: int) -> pa.Table | None:
-    """Let pyarrow parse lines that all open and close an object; None unless all are records."""
-    reading = pj.ReadOptions(use_threads=False, block_size=len(data) + 1)
-    try:
-        table = pj.read_json(pa.BufferReader(data), read_options=reading, parse_options=_OPTIONS)
-    except pa.ArrowInvalid:
-        return None
-    missing = any(table.column(name).null_count for name in _FIELDS)
-    return None if missing or table.num_rows != lines else table.select(_FIELDS)
-
-
-def _one_by_one(
-    data: bytes, starts: np.ndarray, stops: np.ndarray, lengths: np.ndarray, max_line_bytes: int
-) -> tuple[np.ndarray, list[tuple[int, str]], pa.Table]:
-    """Sort the lines of a broken block into records and refused lines.
-
-    Returns:
-        Indices of the records [rows], (index, reason) of the refused lines, the records' text.
-    """
-    likely: list[int] = []
-    bad: list[tuple[int, str]] = []
-    tables: list[pa.Table] = []
-    lines = [data[a:b].strip(_BLANK) for a, b in zip(starts.tolist(), stops.tolist(), strict=True)]
-    for index, line in enumerate(lines):
-        reason = _reason(line, int(lengths[index]), max_line_bytes)
-        if reason is None or (reason == "invalid_json" and _record_after_all(line)):
-            likely.append(index)
-        elif reason:
-            bad.append((index, reason))
-    good = _bisect(lines, likely, tables)
-    bad = sorted(bad + [(index, "invalid_json") for index in set(likely) - set(good)])
-    table = pa.concat_tables(tables) if tables else _TEXT.empty_table()
-    return np.array(good, dtype=np.int64), bad, table
-
-
-def _record_after_all(line: bytes) -> bool:
-    """Whether pyarrow takes a line that Python's parser refused, say, as nested too deeply."""
-    return line.startswith(b"{") and line.endswith(b"}") and _records(line, 1) is not None
-
-
-def _bisect(lines: list[bytes], indices: Sequence[int], tables: list[pa.Table]) -> list[int]:
-    """Parse lines in bulk, halving where pyarrow refuses; return the accepted indices in order."""
-    if not indices:
-        return []
-    table = _records(b"\n".join(lines[index] for index in indices), len(indices))
-    if table is not None:
-        tables.append(table)
-        return list(indices)
-    if len(indices) == 1:
-        return []
-    middle = len(indices) // 2
-    return _bisect(lines, indices[:middle], tables) + _bisect(lines, indices[middle:], tables)
-
-
-def _reason(line: bytes, length: int, max_line_bytes: int) -> str | None:
-    """Name why a line is no record; empty for a blank line, None for a likely record."""
-    if length > max_line_bytes:
-        return "line_too_long"
-    if not line:
-        return ""
-    try:
-        value = json.loads(
-            line.decode(), object_pairs_hook=_once, parse_int=Number, parse_float=Number
-        )
-    except UnicodeDecodeError:
-        return "invalid_utf8"
-    except (ValueError, RecursionError):
-        return "invalid_json"
-    return _reason_of_value(value)
-
-
-def _reason_of_value(value: Any) -> str | None:
-    if not isinstance(value, dict):
-        return "not_an_object"
-    if any(name not in value for name in _FIELDS):
-        return "missing_field"
-    texts = [value[name] for name in _FIELDS]
-    if any(type(text) is not str for text in texts):
-        return "wrong_type"
-    try:
-        "".join(texts).encode()
-    except UnicodeEncodeError:  # half of a surrogate pair, written as an escape
-        return "invalid_json"
-    return None
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Build an object, refusing one of our fields given twice."""
-    value = dict(pairs)
-    if len(value) < len(pairs):
-        names = [name for name, _ in pairs]
-        if any(names.count(name) > 1 for name in _FIELDS):
-            raise ValueError("a field is there twice")
-    return value
-
-
 def _with_line(text: pa.Table, source: str, offsets: np.ndarray, fields: Fields) -> pa.Table:
     names = [name for name, _ in fields.attributes]
     full = schema.with_attributes(schema.RAW, names)
-    columns = {name: pc.coalesce(text.column(name), pa.scalar("")) for name in (*_FIELDS, *names)}
+    columns = {name: text.column(name) for name in (*COLUMNS, *names)}
     columns["source"] = pa.repeat(source, len(offsets))
     columns["byte_offset"] = pa.array(offsets, pa.int64())
     return pa.table([columns[name] for name in full.names], schema=full)

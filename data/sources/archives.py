@@ -164,12 +164,10 @@ def _sound(url: str, kind: str) -> Iterator[None]:
         raise SourceError(url, expected, first_line(error), hint) from error
 
 
-class _Sound(io.RawIOBase):
-    """The bytes of a member; reading raises SourceError where the archive is damaged."""
+class Counted(io.RawIOBase):
+    """Bytes that are read in order, and how many; a subclass fills the buffers."""
 
-    def __init__(self, file: IO[bytes], url: str, kind: str) -> None:
-        self._file, self._url, self._kind = file, url, kind
-        self._produced = 0
+    _produced = 0
 
     def readable(self) -> bool:
         """Whether this can be read: always."""
@@ -180,9 +178,27 @@ class _Sound(io.RawIOBase):
         return self._produced
 
     def readinto(self, buffer: Any) -> int:
-        """Fill a buffer."""
+        """Fill a buffer.
+
+        Raises:
+            SourceError: the bytes are damaged.
+        """
+        count = self._fill(buffer)
+        self._produced += count
+        return count
+
+    def _fill(self, buffer: Any) -> int:
+        raise NotImplementedError
+
+
+class _Sound(Counted):
+    """The bytes of a member; reading raises SourceError where the archive is damaged."""
+
+    def __init__(self, file: IO[bytes], url: str, kind: str) -> None:
+        self._file, self._url, self._kind = file, url, kind
+
+    def _fill(self, buffer: Any) -> int:
         with _sound(self._url, self._kind):
             piece = self._file.read(len(buffer))
         buffer[: len(piece)] = piece
-        self._produced += len(piece)
         return len(piece)

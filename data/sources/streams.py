@@ -191,21 +191,12 @@ class _Streams(io.RawIOBase):
         return len(piece)
 
 
-class Unpacked(io.RawIOBase):
+class Unpacked(archives.Counted):
     """The uncompressed bytes of a stream; reading raises SourceError for a bad stream."""
 
     def __init__(self, stored: IO[bytes], url: str, kind: str, limits: Limits) -> None:
         self._stored, self._url, self._kind, self._limits = stored, url, kind, limits
         self._stream = _decompress(stored, kind)
-        self._produced = 0
-
-    def readable(self) -> bool:
-        """Whether this can be read: always."""
-        return True
-
-    def tell(self) -> int:
-        """Return how many bytes were read."""
-        return self._produced
 
     def readinto(self, buffer: Any) -> int:
         """Fill a buffer.
@@ -214,8 +205,7 @@ class Unpacked(io.RawIOBase):
             SourceError: the stream is cut short or damaged, or expands beyond the bound.
             OSError: the machine or the network failed.
         """
-        count = self._fill(buffer)
-        self._produced += count
+        count = super().readinto(buffer)
         if self._produced > self._limits.free + self._limits.max_ratio * self._stored.tell():
             ratio = self._limits.max_ratio
             expected = f"a stream of {_NAMES[self._kind]} that expands at most {ratio}-fold"

@@ -218,7 +218,7 @@ def parse(block: Records, source: str, fields: Fields, max_line_bytes: int) -> P
         "uid": numbers if fields.uid is None else texts[fields.uid][0],
         "title": texts[fields.title][0],
         "content": texts[fields.content][0],
-    } | {name: texts[theirs][0] for name, theirs in fields.attributes}
+    } | {name: texts[theirs][0].fill_null("") for name, theirs in fields.attributes}
     good, bad = np.flatnonzero(reasons == ""), np.flatnonzero(reasons != "")
     lines = [json.dumps(row, default=_shown, ensure_ascii=False).encode("utf-8", "surrogateescape")
              for row in _rows(table.take(bad))]  # fmt: skip

@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow.compute as pc
 
 from preprocessing.fields import Fields
-from preprocessing.mapped import Text, is_regular
+from preprocessing.objects import Text, is_regular
 from preprocessing.parse import Parsed, Records, line_bounds, parse_records
 
 # Escapes that JSON has not, once those of quotes and backslashes are out of the way.

@@ -16,7 +16,7 @@ from preprocessing.fields import Fields
 from preprocessing.files import SourceFile, limits
 from preprocessing.forms import columnar, literals, separated, splitting
 from preprocessing.forms.encoding import Decoder, as_stored
-from preprocessing.mapped import Text
+from preprocessing.objects import Text
 from preprocessing.parse import Parsed, Records, parse_records
 
 _MARK = b"\xef\xbb\xbf"

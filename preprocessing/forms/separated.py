@@ -13,7 +13,7 @@ import pyarrow.csv as pc
 from preprocessing.fields import Fields
 from preprocessing.files import SourceFile
 from preprocessing.forms import splitting
-from preprocessing.mapped import Text
+from preprocessing.objects import Text, is_utf8
 from preprocessing.parse import Parsed, Records
 
 # pyarrow takes a lone CR for the end of a row, and leaves out the blank one that it makes.
@@ -56,17 +56,9 @@ def _refused(records: Records, lines: list[bytes], separator: str, limit: int) -
     # Each by itself: quotes that are open in one row may seem to close in a later one.
     sound = splitting.sound_row(separator)
     bad = {i: "invalid_csv" for i, line in enumerate(lines) if not sound.fullmatch(line)} | bad
-    if not _is_utf8(records.data):
-        bad = {i: "invalid_utf8" for i, line in enumerate(lines) if not _is_utf8(line)} | bad
+    if not is_utf8(records.data):
+        bad = {i: "invalid_utf8" for i, line in enumerate(lines) if not is_utf8(line)} | bad
     return bad
-
-
-def _is_utf8(data: bytes) -> bool:
-    try:
-        data.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 def _bulk(data: bytes, count: int, file: SourceFile) -> tuple[pa.Table, list[int]] | None:

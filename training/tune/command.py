@@ -119,16 +119,14 @@ class Search:
         while not self._is_over:
             if move := self._next(count):
                 self._train(*move)
-            elif self._affordable(count) > count:  # a whole run tells better what others take
-                self.study.decide("trials", self._affordable(count))
+            elif self._affordable() > count:  # a whole run tells better what others take
+                self.study.decide("trials", None)
                 count = self._decide_count()
             else:
                 break
         while best := halving.next_repeat(self.study.trials):
-            if self._is_too_late(best, _LAST, again=True):
-                self.study.decide("is_over", True)
+            if not self._train(best, _LAST, again=True):
                 break
-            self._train(best, _LAST, again=True)
         if halving.best(self.study.trials) is None:
             if self._is_over:
                 raise self._unpaid(f"a first trial and {self._setup()} before it")
@@ -172,23 +170,17 @@ class Search:
             if seconds > self._budget - self._setup_seconds():
                 about = f", about {console.duration(seconds)}" if seconds else ""
                 raise self._unpaid(f"one trial{about} and {self._setup()} before it")
-            count = max(self._affordable(0), 1)
+            count = max(self._affordable(), 1)
             self.study.decide("trials", count)
         console.say(results.announcement(count, self._config, seconds))
         return int(count)
 
-    def _affordable(self, count: int) -> int:
-        """Return the most trials that the budget pays for, second seeds of the best included.
-
-        Args:
-            count: trials that are done, but for second seeds; 0 before the first is.
-        """
-        seconds, spent = self._whole_seconds(), self.spent().seconds
-        done = halving.cost(count) - halving.seeds(count) if count else 0.0
-        if not count:
-            spent = self._setup_seconds()
+    def _affordable(self) -> int:
+        """Return the most trials that the rest of the budget pays for, second seeds included."""
+        trials, seconds = self.study.trials, self._whole_seconds()
+        done = sum(halving.SHARES[len(trial.losses) - 1] for trial in trials if trial.losses)
+        left = self._budget - self.spent().seconds
         numbers = range(1, self._most() + 1)
-        left = self._budget - spent
         return max((n for n in numbers if (halving.cost(n) - done) * seconds <= left), default=0)
 
     def _setup(self) -> str:
@@ -241,11 +233,15 @@ class Search:
         is_whole = trial.is_finished and trial.repeated is None
         return max(seconds, trial.seconds) if is_whole else seconds
 
-    def _train(self, trial: Trial, rung: int, again: bool = False) -> None:
-        """Train a trial to a rung, or once more from the start with another seed."""
-        if not again and self._is_too_late(trial, rung, again):
+    def _train(self, trial: Trial, rung: int, again: bool = False) -> bool:
+        """Train a trial to a rung, or once more from the start with another seed.
+
+        Returns:
+            Whether the budget paid for it.
+        """
+        if self._is_too_late(trial, rung, again):
             self.study.decide("is_over", True)
-            return
+            return False
         began = time.perf_counter()
         try:
             loss, fault = self._try(trial, rung, again)
@@ -257,7 +253,7 @@ class Search:
         if fault:
             console.say(f"{where} is given up: {fault}")
             self.study.note(trial.number, **({"repeated": math.inf} if again else {"fault": fault}))
-            return
+            return True
         if again:
             self.study.note(trial.number, repeated=loss)
         else:
@@ -265,6 +261,7 @@ class Search:
         steps = self.study.trials[trial.number].steps
         where = f"{where}: step {steps[rung]:,} of {steps[-1]:,}"
         console.say(f"{where}, loss {loss:.4f}, {spent:.1f} s")
+        return True
 
     def _try(self, trial: Trial, rung: int, again: bool) -> tuple[float, str]:
         """Return a trial's validation loss at a rung, and its fault; empty: none."""

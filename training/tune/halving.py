@@ -61,12 +61,7 @@ def cost(trials: int) -> float:
     counts = places(trials)
     reached = (0.0, *SHARES)
     climbed = zip(counts, reached, SHARES, strict=False)
-    return sum(count * (top - low) for count, low, top in climbed) + seeds(trials)
-
-
-def seeds(trials: int) -> int:
-    """Return how many of so many trials are trained with a second seed."""
-    return min(trials, _FINALISTS)
+    return sum(count * (top - low) for count, low, top in climbed) + min(trials, _FINALISTS)
 
 
 def next_move(trials: Sequence[Trial]) -> tuple[Trial, int] | None:

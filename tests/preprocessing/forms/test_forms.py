@@ -317,6 +317,14 @@ def test_values_of_files_of_columns_become_text_or_fall_for_a_reason(tmp_path: P
     assert json.loads(quarantined(parsed)[1][2])["title"] == "v"
 
 
+def test_an_attribute_that_a_file_of_columns_lacks_is_empty(tmp_path: Path) -> None:
+    texts = pa.array(["a", "b"])
+    columns = {"uid": texts, "title": texts, "content": texts, "price": pa.array([None, 2])}
+    file = write(tmp_path, arrow(columns))
+    (parsed,) = read(file, PLAIN_FIELDS)
+    assert parsed.rows.column("price").to_pylist() == ["", "2"]
+
+
 def arrow(columns: dict[str, pa.Array]) -> bytes:
     sink = io.BytesIO()
     arrow_stream(pa.table(columns), sink)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from data.errors import ConfigError
 from preprocessing.config import CleanConfig
 from preprocessing.fields import Fields
-from preprocessing.mapped import Text
+from preprocessing.objects import Text
 from preprocessing.parse import Parsed, Records, parse_records
 
 COLUMNS: dict[str, str | None] = {"uid": "asin", "title": "name", "content": "about"}

@@ -1,7 +1,9 @@
-"""JSON records whose fields have other names, are lists or numbers, or carry attributes.
+"""JSON objects to texts: the fields that are read of every record, or why it is none.
 
 Pure. pyarrow reads a block at once where its values are of the kinds of its first records; a
-block or record that is not so is read by Python's parser, with the same result.
+block or record that is not so is read by Python's parser, and confirmed by pyarrow's, so a record's
+fate never depends on its neighbours or on how the input was cut. A field that is read and there
+twice makes a record ambiguous and so invalid; other fields are ignored.
 """
 
 import json
@@ -13,9 +15,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json as pj
 
+from preprocessing.config import COLUMNS
 from preprocessing.fields import Fields, Number
 
-_OURS = ("uid", "title", "content")
 _BLANK = b" \t\r\n"
 _LOOKED_AT = 20
 _LIST = pa.list_(pa.string())
@@ -63,7 +65,7 @@ def parse(
         Indices of the records, (index, reason) of those refused, and the records' texts: uid,
         title, content and attributes.
     """
-    names = [*_OURS, *(name for name, _ in fields.attributes)]
+    names = [*COLUMNS, *(name for name, _ in fields.attributes)]
     bulk = _bulk(text, lengths, fields, limit, first)
     table, again = bulk or (None, np.arange(len(text.starts)))
     if table is not None and not len(again):
@@ -97,7 +99,7 @@ def _bulk(
     if not count or int(lengths.max()) > limit or not is_regular(text):
         return None
     kinds = _kinds(Text(text.data, text.starts[:_LOOKED_AT], text.stops[:_LOOKED_AT]).lines, fields)
-    if kinds is None or not _is_utf8(text.data):
+    if kinds is None or not is_utf8(text.data):
         return None
     data = text.data
     for name in (name for name, kind in kinds.items() if kind is Number):
@@ -114,20 +116,31 @@ def _bulk(
             listed = column
             column = pc.binary_join(listed, " ")
             doubtful |= pc.and_(column.is_null(), listed.is_valid()).to_numpy(False)
-        if name in fields.required:
-            doubtful |= column.is_null().to_numpy(False)
-        joined[name] = pc.coalesce(column, pa.scalar(""))
-    numbers = pa.array(range(first, first + count), pa.int64()).cast(pa.string())
+        if column.null_count:
+            if name in fields.required:
+                doubtful |= column.is_null().to_numpy(False)
+            column = column.fill_null("")
+        joined[name] = column
     columns = {
-        "uid": numbers if fields.uid is None else joined[fields.uid],
+        "uid": _numbers(first, count) if fields.uid is None else joined[fields.uid],
         "title": joined[fields.title],
         "content": joined[fields.content],
     } | {name: joined[theirs] for name, theirs in fields.attributes}
     return pa.table(columns), np.flatnonzero(doubtful)
 
 
+def _numbers(first: int, count: int) -> pa.StringArray:
+    return pa.array(np.arange(first, first + count)).cast(pa.string())
+
+
 def is_regular(text: Text) -> bool:
-    """Whether every record opens and closes an object."""
+    """Whether every record opens and closes an object.
+
+    That is needed besides as many rows as records: pyarrow reads ``{…}{…}`` as two rows and an
+    object over two lines as one, and a line ``null`` crashes it (26.0.1). With both, row i is
+    record i: inside an open object or array ``}`` is never followed by ``{``, so no object can
+    reach from one such line into the next.
+    """
     if not len(text.starts) or int((text.stops - text.starts).min()) < 2:
         return False
     view = np.frombuffer(text.data, dtype=np.uint8)
@@ -136,10 +149,15 @@ def is_regular(text: Text) -> bool:
     return bool((view[text.starts] == _OPEN).all() and (view[last] == _CLOSE).all())
 
 
-def _is_utf8(data: bytes) -> bool:
+def is_utf8(data: bytes) -> bool:
+    """Check bytes with Arrow's own validator: pyarrow's parser does not."""
+    if data.isascii():
+        return True
+    bounds = pa.py_buffer(np.array([0, len(data)], dtype=np.int32))
+    text = pa.StringArray.from_buffers(1, bounds, pa.py_buffer(data))
     try:
-        data.decode()
-    except UnicodeDecodeError:
+        text.validate(full=True)
+    except pa.ArrowInvalid:
         return False
     return True
 
