@@ -156,7 +156,7 @@ def _blocks(config: CleanConfig, files: list[SourceFile]) -> Iterator[RawBlock]:
     """Cut the files into blocks; the cut depends on their content alone."""
     index = 0
     fields = Fields.of(config)
-    limits = config.block_bytes, config.max_line_bytes, config.max_gzip_ratio
+    limits = config.block_bytes, config.max_line_bytes
     for file in files:
         if file.is_ranged and fields.uid is not None:
             for start, stop in source.ranges(file.size, config.block_bytes):

@@ -10,6 +10,7 @@ import logging
 import os
 import posixpath
 import re
+from codecs import BOM_UTF8
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -33,7 +34,6 @@ _PACKED = re.compile(
 # A header that ends in a bare CR.
 _CR = re.compile(rb"[^\r\n]*\r(?!\n)")
 _SHOWN_NAMES = 5
-_UTF8_MARK = b"\xef\xbb\xbf"
 _MARKS = ((b"\xff\xfe\0\0", "utf-32"), (b"\0\0\xfe\xff", "utf-32"),
           (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))  # fmt: skip
 _SAMPLES = 16
@@ -70,7 +70,7 @@ class SourceFile:
     is_array: bool = False
     is_arrow_stream: bool = False
     max_ratio: int = 200
-    """Unpacked bytes a stored one at most, while it is looked into."""
+    """Unpacked bytes a stored one at most."""
 
     @property
     def compressed(self) -> bool:
@@ -104,10 +104,17 @@ class SourceFile:
         return streams.open_url(self.url)
 
     def open_packed(
-        self, limits: streams.Limits
+        self, free: int = _MOST_FREE
     ) -> contextlib.AbstractContextManager[tuple[IO[bytes], Callable[[], int]]]:
-        """Open the records' bytes, and what tells how many stored ones are read."""
-        return streams.open_packed(self.url, self.packing, limits)
+        """Open the records' bytes, and what tells how many stored ones are read.
+
+        Args:
+            free: unpacked bytes that may come of any file, whatever its size.
+        """
+        hint = "where the file is sound, raise --max_gzip_ratio"
+        return streams.open_packed(
+            self.url, self.packing, streams.Limits(self.max_ratio, hint, free)
+        )
 
 
 def find(
@@ -251,7 +258,7 @@ def _unpack(file: SourceFile, start: bytes) -> tuple[SourceFile, bytes]:
 
 
 def _start(file: SourceFile, size: int = _SAMPLE_BYTES) -> bytes:
-    with file.open_packed(limits(file.max_ratio, _MOST_FREE)) as (stream, _):
+    with file.open_packed() as (stream, _):
         return streams.read_exactly(stream, size)
 
 
@@ -266,7 +273,7 @@ def _members(outer: SourceFile, kind: str, separator: str | None) -> list[Source
     files = dict[str, SourceFile]()
     refused = dict[str, SourceError]()
     names = Counter[str]()
-    with outer.open_packed(limits(outer.max_ratio, _MOST_FREE)) as (stream, _):
+    with outer.open_packed() as (stream, _):
         for member in archives.members(stream, outer.url, kind, _SAMPLE_BYTES):
             names[member.name] += 1
             # Of one name the last is read, as whoever unpacks finds it.
@@ -316,7 +323,7 @@ def _recognise(file: SourceFile, start: bytes, separator: str | None, where: str
         SourceError: it is of none that can be read.
     """
     mark = next((encoding for mark, encoding in _MARKS if start.startswith(mark)), None)
-    if start.startswith(_UTF8_MARK):
+    if start.startswith(BOM_UTF8):
         file = dataclasses.replace(file, encoding="utf-8")
     elif mark:
         file = dataclasses.replace(file, encoding=mark)
@@ -334,13 +341,13 @@ def _recognise(file: SourceFile, start: bytes, separator: str | None, where: str
         separator=kind.separator if kind.form == "table" else "",
         has_commas=kind.form == "lines" and kind.separator == ",",
         is_cr=kind.separator == "\r" or (kind.form == "table" and bool(_CR.match(start))),
-        is_array=kind.form == "objects" and start.removeprefix(_UTF8_MARK).lstrip()[:1] == b"[",
+        is_array=kind.form == "objects" and start.removeprefix(BOM_UTF8).lstrip()[:1] == b"[",
         is_arrow_stream=kind.form == "arrow" and not start.startswith(b"ARROW1"),
     )
     if kind.form in ("parquet", "arrow"):
         columns = () if file.packing else header.of_schema(file.open, kind.form, where)
     else:
-        columns = header.of_text(start.removeprefix(_UTF8_MARK), kind, where)
+        columns = header.of_text(start.removeprefix(BOM_UTF8), kind, where)
     return dataclasses.replace(file, columns=columns)
 
 
@@ -352,22 +359,17 @@ def without_labels(source: str, files: list[SourceFile], fields: Fields) -> list
     alone = [file for file in files if titles <= set(file.columns)
              and fields.content not in file.columns
              and (file.form not in ("lines", "dicts", "objects")
-                  or fields.content not in field_names(file, _FURTHER))]  # fmt: skip
+                  or fields.content not in field_names(file))]  # fmt: skip
     rest = [file for file in files if file not in alone]
     why = ": titles without descriptions"
     _log_left_out(source, [file.name for file in files], [file.name for file in rest], why)
     return rest
 
 
-def limits(max_ratio: int, free: int) -> streams.Limits:
-    """Bound how far packed bytes may expand."""
-    return streams.Limits(max_ratio, "where the file is sound, raise --max_gzip_ratio", free)
-
-
-def field_names(file: SourceFile, size: int) -> tuple[str, ...]:
-    """Return the names of the fields in so many first bytes of a file of text."""
+def field_names(file: SourceFile) -> tuple[str, ...]:
+    """Return the names of the fields in the first 2 MiB of a file of text: some are rare."""
     kind = kinds.Kind("", form=file.form, separator="\r" if file.is_cr else "")
-    return header.of_text(read_start(file, size).removeprefix(_UTF8_MARK), kind, file.where)
+    return header.of_text(read_start(file, _FURTHER).removeprefix(BOM_UTF8), kind, file.where)
 
 
 def read_start(file: SourceFile, size: int = _SAMPLE_BYTES) -> bytes:

@@ -12,7 +12,6 @@ from preprocessing.fields import Fields
 from preprocessing.files import SourceFile
 
 _SHOWN_FIELDS, _SHOWN_RECORD = 12, 200
-_LOOKED_AT = 2**21
 
 
 def find(config: CleanConfig) -> list[SourceFile]:
@@ -21,15 +20,13 @@ def find(config: CleanConfig) -> list[SourceFile]:
     Raises:
         SourceError: there is none, or a column is in none of a file's first records.
     """
-    about = config.encoding, config.delimiter, config.max_gzip_ratio
-    found = files.find(config.source, *about)
-    fields = Fields.of(config)
-    found = files.without_labels(config.source, found, fields)
+    fields, about = Fields.of(config), (config.encoding, config.delimiter, config.max_gzip_ratio)
+    found = files.without_labels(config.source, files.find(config.source, *about), fields)
     for file in found:
         missing = [name for name in fields.names if name not in file.columns]
         if file.columns and missing and file.form in ("lines", "dicts", "objects"):
             # Fields may be rare: look further before anybody is told that there is none.
-            file = dataclasses.replace(file, columns=files.field_names(file, _LOOKED_AT))
+            file = dataclasses.replace(file, columns=files.field_names(file))
             missing = [name for name in missing if name not in file.columns]
         if file.columns and missing:
             raise _other_columns(config, file, missing)

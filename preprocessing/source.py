@@ -4,6 +4,7 @@ Both are cut into the same blocks: block k holds the lines that *start* in bytes
 the uncompressed stream, whole, so the blocks depend on the input and B alone. Knows no JSON.
 """
 
+from codecs import BOM_UTF8
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO
@@ -13,9 +14,8 @@ import xxhash
 from data.artefacts.folder import digest_bytes
 from data.errors import SourceError
 from data.sources.streams import read_exactly
-from preprocessing.files import SourceFile, limits
+from preprocessing.files import SourceFile
 
-_UTF8_MARK = b"\xef\xbb\xbf"
 _STEP = 2**20
 
 
@@ -69,7 +69,7 @@ def read_lines(file: IO[bytes], start: int, stop: int, max_line_bytes: int) -> L
 
 def _mark(data: bytes) -> int:
     """Measure the UTF-8 mark that some editors put at the very start of a file."""
-    return len(_UTF8_MARK) if data.startswith(_UTF8_MARK) else 0
+    return len(BOM_UTF8) if data.startswith(BOM_UTF8) else 0
 
 
 def _rest_of_line(file: IO[bytes], length: int, max_line_bytes: int) -> bytes:
@@ -116,17 +116,16 @@ def _extend(lines: Lines, more: bytes, max_line_bytes: int) -> Lines:
 
 
 def read_packed(
-    file: SourceFile, block_bytes: int, max_line_bytes: int, max_ratio: int
+    file: SourceFile, block_bytes: int, max_line_bytes: int
 ) -> Iterator[tuple[Lines, int]]:
     """Read packed lines in blocks, each with the stored bytes read so far.
 
-    Memory holds a few blocks, however many bytes the file expands to: at most ``max_ratio`` a
-    stored one, beyond the first block.
+    Memory holds a few blocks, however many bytes the file expands to.
 
     Raises:
-        SourceError: the stream is truncated or damaged, or expands beyond ``max_ratio``.
+        SourceError: the stream is truncated or damaged, or expands too far.
         NetworkError: it could not be read to its end.
     """
-    with file.open_packed(limits(max_ratio, block_bytes)) as (stream, tell):
+    with file.open_packed(block_bytes) as (stream, tell):
         for lines in cut_stream(stream, block_bytes, max_line_bytes):
             yield lines, tell()

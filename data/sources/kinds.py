@@ -5,7 +5,6 @@ file counts as another kind only where most of what is seen of it cannot be JSON
 """
 
 import ast
-import codecs
 import csv
 import dataclasses
 import io
@@ -14,6 +13,7 @@ import json
 import re
 import shlex
 import warnings
+from codecs import BOM_UTF8, getincrementaldecoder
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -71,7 +71,6 @@ _OTHERS = (
     (b"ORC", "ORC", "write it as Parquet"),
 )
 _TAR, _TAR_AT = b"ustar", 257
-_MARK = b"\xef\xbb\xbf"
 _POINTER = b"version https://git-lfs.github.com/spec/"
 _PAGE = re.compile(rb"<(!doctype|html|head|body|\?xml|error)\b", re.IGNORECASE)
 _OBJECT = re.compile(rb"^\s*\{", re.MULTILINE)
@@ -133,7 +132,9 @@ def recognise(start: bytes, separator: str | None = None) -> Kind:
     Returns:
         The kind; ``LINES`` where the file is, or may yet be, JSON lines.
     """
-    return no_text(start) or _text(start.removeprefix(_MARK).decode("utf-8", "replace"), separator)
+    return no_text(start) or _text(
+        start.removeprefix(BOM_UTF8).decode("utf-8", "replace"), separator
+    )
 
 
 def is_columnar(start: bytes) -> bool:
@@ -158,7 +159,7 @@ def no_text(start: bytes) -> Kind | None:
     if start[0:4:2] == b"\0\0" and start[1] and start[3]:
         command = "iconv -f UTF-16BE -t UTF-8"
         return Kind("UTF-16 without its mark", command, encoding="utf-16-be")
-    begun = start.removeprefix(_MARK).lstrip()
+    begun = start.removeprefix(BOM_UTF8).lstrip()
     if begun.startswith(_POINTER):
         advice = "fetch it with git lfs pull"
         return Kind("a pointer to a large file, not the file", advice=advice)
@@ -171,14 +172,14 @@ def no_text(start: bytes) -> Kind | None:
 
 def other_table(start: bytes) -> Kind | None:
     """Recognise a table whose values are not separated by commas; None for anything else."""
-    table = _table(start.removeprefix(_MARK).decode("utf-8", "replace").lstrip())
+    table = _table(start.removeprefix(BOM_UTF8).decode("utf-8", "replace").lstrip())
     return table if table and not table.name.startswith("a table (CSV)") else None
 
 
 def _is_utf8(start: bytes) -> bool:
     """Whether bytes are UTF-8, which may be cut at their end."""
     try:
-        codecs.getincrementaldecoder("utf-8")().decode(start)
+        getincrementaldecoder("utf-8")().decode(start)
     except UnicodeDecodeError:
         return False
     return True
@@ -261,7 +262,7 @@ def _array(text: str) -> Kind:
 
 def holder(start: bytes) -> Kind | None:
     """Recognise one JSON object that holds all records under a key; None for anything else."""
-    text = start.removeprefix(_MARK).decode("utf-8", "replace")
+    text = start.removeprefix(BOM_UTF8).decode("utf-8", "replace")
     if key := re.match(r'\s*\{\s*"([^"\\]+)"\s*:\s*\[\s*\{', text):
         name = f"one JSON object that holds its records in {key[1]!r}"
         return Kind(name, f"jq -c '.\"{key[1]}\"[]'")

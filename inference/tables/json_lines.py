@@ -5,6 +5,7 @@ Only selected columns are looked at; numbers keep their digits.
 
 import contextlib
 import json
+from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator
 from typing import IO, Any
 
@@ -14,7 +15,6 @@ from data.errors import SourceError
 from data.prompt import attribute_text
 from inference.tables.text_files import ATTRIBUTE, SHOWN, Row, Selection, is_unicode, lines, refused
 
-_MARK = b"\xef\xbb\xbf"
 _ROWS = 4_096
 # Python parses no longer number, as that takes quadratic time.
 _DIGITS = 4_300
@@ -111,7 +111,7 @@ def _widen(types: dict[str, pa.DataType], rows: list[list[Any]]) -> None:
 
 def _records(file: IO[bytes]) -> Iterator[dict[str, Any] | Row]:
     """Parse JSON lines: an object, or the row of a line that is none."""
-    mark = _MARK
+    mark = BOM_UTF8
     for whole, is_whole in lines(file):
         line, mark = whole.removeprefix(mark).strip(b" \t\r\n"), b""
         if not line:

@@ -4,6 +4,7 @@ JSON lines and Python dictionaries that lie plain on a disk are cut by byte rang
 (``source``); both ways a block and its rows depend on the file and the settings alone.
 """
 
+from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator
 from typing import IO
 
@@ -13,19 +14,18 @@ from data.artefacts.folder import digest_bytes
 from data.errors import SourceError
 from data.sources import streams
 from preprocessing.fields import Fields
-from preprocessing.files import SourceFile, limits
+from preprocessing.files import SourceFile
 from preprocessing.forms import columnar, literals, separated, splitting
 from preprocessing.forms.encoding import Decoder, as_stored
 from preprocessing.objects import Text
 from preprocessing.parse import Parsed, Records, parse_records
 
-_MARK = b"\xef\xbb\xbf"
 # An object that is not whole after so many bytes holds more than one record.
 _LARGEST_OBJECT = 16
 
 
 def records(
-    file: SourceFile, fields: Fields, block_bytes: int, max_line_bytes: int, max_ratio: int
+    file: SourceFile, fields: Fields, block_bytes: int, max_line_bytes: int
 ) -> Iterator[tuple[Records, int]]:
     """Read a file's blocks in order, each with the stored bytes read so far.
 
@@ -34,7 +34,7 @@ def records(
     Raises:
         SourceError: the file is damaged, or breaks off inside a record.
     """
-    with file.open_packed(limits(max_ratio, block_bytes)) as (stream, tell):
+    with file.open_packed(block_bytes) as (stream, tell):
         if file.form in ("parquet", "arrow"):
             yield from columnar.records(file, stream, tell, fields, block_bytes)
         else:
@@ -77,9 +77,9 @@ class _Text:
             raise SourceError(self._file.where, f"the mark of {encoding}", "none", hint) from error
 
     def _without_mark(self, text: bytes) -> bytes:
-        if text.startswith(_MARK):
-            self._at = int(self._decoder.places(text, np.array([len(_MARK)]))[0])
-            return text[len(_MARK) :]
+        if text.startswith(BOM_UTF8):
+            self._at = int(self._decoder.places(text, np.array([len(BOM_UTF8)]))[0])
+            return text[len(BOM_UTF8) :]
         self._at = self._decoder.mark
         return text
 

@@ -295,7 +295,7 @@ def test_gzip_gives_the_blocks_of_the_plain_bytes(tmp_path: Path, members: int, 
     path = tmp_path / "a.json.gz"
     path.write_bytes(b"".join(gzip.compress(data[a:b]) for a, b in ranges(len(data), size)))
     [file] = find(str(path))
-    found = list(read_packed(file, block, 10**6, 200))
+    found = list(read_packed(file, block, 10**6))
     assert [each for each, _ in found] == by_range(data, block, 10**6)
     read = [at for _, at in found]
     assert read == sorted(read)
@@ -308,7 +308,7 @@ def test_a_truncated_gzip_is_told(tmp_path: Path, kept: float) -> None:
     path = tmp_path / "a.json.gz"
     path.write_bytes(payload[: int(len(payload) * kept)])
     with pytest.raises(SourceError, match="expected a whole gzip stream"):
-        list(read_packed(find(str(path))[0], 1_000, LIMIT, 200))
+        list(read_packed(find(str(path))[0], 1_000, LIMIT))
 
 
 def test_a_damaged_gzip_is_told(tmp_path: Path) -> None:
@@ -317,7 +317,7 @@ def test_a_damaged_gzip_is_told(tmp_path: Path) -> None:
     path = tmp_path / "a.json.gz"
     path.write_bytes(payload)
     with pytest.raises(SourceError, match="expected a whole gzip stream"):
-        list(read_packed(find(str(path))[0], 1_000, LIMIT, 200))
+        list(read_packed(find(str(path))[0], 1_000, LIMIT))
 
 
 def test_a_gzip_with_a_wrong_checksum_is_told(tmp_path: Path) -> None:
@@ -326,7 +326,7 @@ def test_a_gzip_with_a_wrong_checksum_is_told(tmp_path: Path) -> None:
     path = tmp_path / "a.json.gz"
     path.write_bytes(payload)
     with pytest.raises(SourceError, match="expected a whole gzip stream"):
-        list(read_packed(find(str(path))[0], 1_000, LIMIT, 200))
+        list(read_packed(find(str(path))[0], 1_000, LIMIT))
 
 
 def test_a_gzip_that_expands_beyond_the_limit_is_refused_before_it_is_read_whole(
@@ -334,10 +334,10 @@ def test_a_gzip_that_expands_beyond_the_limit_is_refused_before_it_is_read_whole
 ) -> None:
     path = tmp_path / "a.json.gz"
     path.write_bytes(gzip.compress(b"\n" * 10**7))
-    blocks = read_packed(find(str(path))[0], 10_000, LIMIT, 200)
+    blocks = read_packed(find(str(path))[0], 10_000, LIMIT)
     with pytest.raises(SourceError, match=r"expands at most 200-fold, found .*--max_gzip_ratio"):
         list(blocks)
-    assert len(list(read_packed(find(str(path))[0], 10_000, LIMIT, 1_100))) == 1_000
+    assert len(list(read_packed(find(str(path), max_ratio=1_100)[0], 10_000, LIMIT))) == 1_000
 
 
 class Failing(io.BytesIO):
@@ -370,7 +370,7 @@ def test_a_network_that_fails_is_no_damaged_gzip(
     [file] = find(str(path))
     monkeypatch.setattr(Folder, "open", lambda *_: Failing(payload, error))
     with pytest.raises(NetworkError, match="run the same command again") as caught:
-        list(read_packed(file, 1_000, LIMIT, 200))
+        list(read_packed(file, 1_000, LIMIT))
     assert not isinstance(caught.value, SourceError)
     assert str(path) in str(caught.value)
 

@@ -128,7 +128,7 @@ def read(
     """All blocks of a file, each parsed."""
     return [
         forms.parse(records, file, fields, limit)
-        for records, _ in forms.records(file, fields, block, limit, 200)
+        for records, _ in forms.records(file, fields, block, limit)
     ]
 
 
@@ -386,7 +386,7 @@ def test_a_text_that_a_file_holds_once_for_many_rows_is_read_in_pieces(
     sink = io.BytesIO()
     pq.write_table(pa.table(columns), sink, store_schema=False)
     file = write(tmp_path, sink.getvalue())
-    blocks = [block for block, _ in forms.records(file, Fields(), 2**24, 10**6, 200)]
+    blocks = [block for block, _ in forms.records(file, Fields(), 2**24, 10**6)]
     assert max(len(block.data) for block in blocks) < 2**25
     assert sum(len(block.starts) for block in blocks) == 200
 
