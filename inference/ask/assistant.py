@@ -17,12 +17,12 @@ from data.artefacts.run import Run
 from data.errors import ConfigError
 from data.prompt import Neighbour
 from inference import engine, fidelity
-from inference.ask import index, query, search
+from inference.ask import grounding, index, query, search
 from inference.ask.attribution import Copied, Training
 from inference.ask.index import Record
 from inference.ask.shelf import Shelf
 from inference.config import AssistantConfig, Ground
-from inference.engine import Answerer, Settings
+from inference.engine import Answerer, Completion, Settings
 
 Status = Literal["answered", "invented", "which", "no_match"]
 
@@ -43,6 +43,9 @@ class Answer:
     instruction: str = ""
     """What the model was told to do with the title: the question, or what it was trained with."""
     answer: str | None = None
+    left_out: list[str] = field(default_factory=list)
+    """Sentences that the model wrote but no reader should believe: grounded in a record, those with
+    numbers that neither title nor record holds."""
     finish_reason: str | None = None
     """``stop`` at its own end, ``length`` cut at the limit, ``loop`` as it repeated itself."""
     new_tokens: int = 0
@@ -93,6 +96,16 @@ class Answer:
             return None
         counted = f"{len(kept)} of {len(kept + missing)} kept"
         return f"{counted}, missing: {', '.join(missing)}" if missing else counted
+
+    @property
+    def omission(self) -> str | None:
+        """Its sentences that were left out, for people to read; none: there is none."""
+        if not self.left_out:
+            return None
+        count = len(self.left_out)
+        sentences = "a sentence" if count == 1 else f"{count} sentences"
+        listed = " ".join(f"“{sentence}”" for sentence in self.left_out)
+        return f"{sentences} with numbers that neither title nor record holds: {listed}"
 
     @property
     def grounds(self) -> str:
@@ -187,16 +200,14 @@ class Assistant:
             answer = self._show(answer, answerer)
         about = self.model.prompt.about(answer.record.attributes if answer.record else {})
         prompt = self.model.prompt.ask(answer.instruction, answer.title or "", answer.shown, about)
-        uid = answer.record.uid if answer.record else ""
+        uid, own = (answer.record.uid, answer.record.support) if answer.record else ("", "")
         with closing(answerer.stream(prompt, uid, answer.seed)) as stream:
             for text in stream:
-                answer = dataclasses.replace(
-                    answer, answer=text.text, finish_reason=text.finish_reason,
-                    new_tokens=text.new_tokens,
-                )  # fmt: skip
+                answer = _so_far(answer, text, own, is_whole=False)
                 yield answer
         with self._one_computes:
-            whole, own = answer.answer or "", answer.record.support if answer.record else ""
+            answer = _so_far(answer, text, own, is_whole=True)
+            whole = answer.answer or ""
             answer = dataclasses.replace(
                 answer,
                 copied=self._training.copied(whole, answer.record, answer.shown),
@@ -213,8 +224,7 @@ class Assistant:
         """Find what the prompt of an answer shows beside its title."""
         ground, record, shown = self._ground, answer.record, list[Neighbour]()
         if ground == "record" and record is not None and record.content.strip():
-            own = answerer.cut(record.content, self.model.prompt.neighbour_tokens)
-            shown = [Neighbour(record.title, own)]
+            shown = [Neighbour(record.title, answerer.cut(record.content))]
         elif ground != "none":
             shown = list(self.model.near(answer.title or ""))
             ground = "neighbours" if shown else "none"
@@ -318,3 +328,14 @@ class Assistant:
         """Stop what answers."""
         for answerer in self._answerers.values():
             answerer.close()
+
+
+def _so_far(answer: Answer, text: Completion, own: str, is_whole: bool) -> Answer:
+    """Take over what is written by now: grounded in a record, the sentences that it supports."""
+    written, left_out = text.text, list[str]()
+    if answer.ground == "record":
+        written, left_out = grounding.split(written, answer.title or "", own, is_whole)
+    return dataclasses.replace(
+        answer, answer=written, left_out=left_out, finish_reason=text.finish_reason,
+        new_tokens=text.new_tokens,
+    )  # fmt: skip

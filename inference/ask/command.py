@@ -71,6 +71,7 @@ def _converse(assistant: Assistant, config: AskConfig) -> None:
     _show_evidence(_stream(answers, answer), config.compare, assistant.sources)
 
 
+_NOTHING = "(nothing that title and record support)"
 _CUT = {"length": " [cut at the limit]", "loop": " [stopped, as it only repeated itself]"}
 
 
@@ -83,7 +84,9 @@ def _stream(answers: Iterator[Answer], answer: Answer) -> Answer:
         until = len(text) if answer.finish_reason == "stop" else max(len(text) - 8, printed)
         console.say(text[printed:until], end="")
         printed = max(until, printed)
-    console.say((answer.answer or "")[printed:] + _CUT.get(answer.finish_reason or "", ""))
+    nothing = _NOTHING if answer.left_out and not answer.answer else ""
+    rest = (answer.answer or "")[printed:]
+    console.say(rest + nothing + _CUT.get(answer.finish_reason or "", ""))
     return answer
 
 
@@ -121,6 +124,8 @@ def _show_evidence(answer: Answer, compare: bool, sources: dict[str, str]) -> No
     if answer.checks and answer.checks.unsupported_numbers:
         numbers = ", ".join(answer.checks.unsupported_numbers)
         show("numbers", f"not supported by title or record: {numbers}")
+    if answer.omission:
+        show("left out", answer.omission)
     if compare:
         show("base says", answer.base_answer or "nothing")
     if answer.record is not None:

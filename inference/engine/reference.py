@@ -26,6 +26,11 @@ class ReferenceEngine:
         self._sampler = weights.sampler(self._model, self._texts, settings)
         self._one_at_a_time = threading.Lock()
 
+    @property
+    def context(self) -> int:
+        """Tokens of prompt and text together at most."""
+        return self._texts.context
+
     def room(self, requests: Sequence[Request]) -> list[int]:
         """Count the tokens that each prompt leaves in the model's context."""
         return self._texts.room(requests)

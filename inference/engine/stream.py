@@ -27,8 +27,9 @@ if TYPE_CHECKING:
 # that a text does not depend on who else asks.
 _SLOTS = 16
 _STEPS_BETWEEN_LOOKS = 4
-# Tokens of a question and a title; rows that the prompt shows come on top.
-_LONGEST_PROMPT = 1_024
+# Tokens of a question and a title, and of a title's own description; other rows that the prompt
+# shows come on top.
+_LONGEST_PROMPT, _LONGEST_RECORD = 1_024, 512
 _ASKED = "question, title and what the prompt shows of them"
 _SHORTEN = "shorten the question, or the record's attributes"
 _WAIT = 0.1
@@ -50,8 +51,8 @@ class Answerer(Protocol):
         """
         ...
 
-    def cut(self, text: str, tokens: int) -> str:
-        """Cut a text behind so many tokens at most."""
+    def cut(self, description: str) -> str:
+        """Cut a title's own description to what a prompt has room for."""
         ...
 
     def load(self) -> tuple[int, int]:
@@ -100,7 +101,8 @@ class SlotAnswerer:
 
         loaded, self._texts = weights.load(model, settings)
         context, most = self._texts.context, settings.max_new_tokens
-        longest = _LONGEST_PROMPT + model.prompt.shown_tokens
+        self._longest_record = _record_tokens(model, context, most)
+        longest = _LONGEST_PROMPT + max(model.prompt.shown_tokens, self._longest_record)
         length = min(round_up(longest + most), context)
         self._longest = min(longest, context - 1)
         shape = SlotShape(_SLOTS, length, most)
@@ -173,10 +175,10 @@ class SlotAnswerer:
             return news
         return None
 
-    def cut(self, text: str, tokens: int) -> str:
-        """Cut a text behind so many tokens at most."""
+    def cut(self, description: str) -> str:
+        """Cut a title's own description to what a prompt has room for."""
         with self._one_tokenises:
-            return self._texts.tokens.cut([text], tokens)[0]
+            return self._texts.tokens.cut([description], self._longest_record)[0]
 
     def load(self) -> tuple[int, int]:
         """Count the answers in work, and those that wait."""
@@ -263,6 +265,16 @@ class SlotAnswerer:
                 del self._working[slot]
 
 
+def _record_tokens(model: Run, context: int, most_new: int) -> int:
+    """Return the most tokens of a title's own description: those of a neighbour in a small model.
+
+    Half of what answers leave of the context is for question and title.
+    """
+    if not model.prompt.neighbours:
+        return 0
+    return max(model.prompt.neighbour_tokens, min(_LONGEST_RECORD, (context - most_new) // 2))
+
+
 def _fault_of_model(error: Exception) -> ModelError:
     """Describe a fault of a library, whatever it is, in one line."""
     reason = (str(error).strip() or type(error).__name__).splitlines()[0]
@@ -276,6 +288,8 @@ class WholeAnswerer:
         # The key of a draw is a row's uid and the engine's one seed: an answer's seed goes into
         # the uid.
         self._engine = reference.ReferenceEngine(model, dataclasses.replace(settings, seed=0))
+        context, most = self._engine.context, settings.max_new_tokens
+        self._longest_record = _record_tokens(model, context, most)
 
     def stream(self, prompt: str, uid: str, seed: int) -> Generator[Completion, None, None]:
         """Write an answer and yield it whole.
@@ -294,9 +308,9 @@ class WholeAnswerer:
             raise error if isinstance(error, ModelError) else _fault_of_model(error) from error
         yield written
 
-    def cut(self, text: str, tokens: int) -> str:
-        """Cut a text behind so many tokens at most."""
-        return self._engine.cut(text, tokens)
+    def cut(self, description: str) -> str:
+        """Cut a title's own description to what a prompt has room for."""
+        return self._engine.cut(description, self._longest_record)
 
     def load(self) -> tuple[int, int]:
         """Count none: nobody is known to wait."""

@@ -28,11 +28,14 @@ def answer_card(answer: Answer, is_whole: bool) -> str:
     if answer.status == "invented":
         badge = '<span class="tb-badge tb-invented">not in the catalogue: invented</span>'
     if is_whole and not text.strip():
-        note = _note("The model had nothing to say.")
+        said = "nothing that title and record support" if answer.left_out else "nothing to say"
+        note = _note(f"The model had {said}.")
     elif is_whole and answer.finish_reason in _CUT:
         note = _note(_CUT[answer.finish_reason])
     if is_whole and answer.title_words:
         note += _note(f"Title words: {escape(answer.title_words)}.")
+    if is_whole and answer.omission:
+        note += _note(f"Left out: {escape(answer.omission)}.")
     numbers = answer.checks.unsupported if answer.checks else []
     if is_whole and answer.checks and numbers:
         listed = ", ".join(map(_unsupported, answer.checks.unsupported_numbers))
