@@ -8,7 +8,9 @@ from tests.builders import run_python
 
 LOOK = """
 import os, signal, sys
-from data.cluster.client import connect, prepare
+from data.cluster.client import connect
+from preprocessing.__main__ import COMMANDS
+from preprocessing.config import CleanConfig
 
 def look():
     import pyarrow as pa
@@ -18,7 +20,7 @@ def look():
     return (imported, "pandas" in sys.modules, "forkserver" in server, os.getpid(),
             pa.default_memory_pool().backend_name, os.environ["CARD"])
 
-prepare(["preprocessing.worker"])
+COMMANDS["clean"].ahead(CleanConfig())
 with connect(None, None, env=[{"CARD": "0"}, {"CARD": "1"}]) as client:
     found = list(client.run(look).values())
 print(len({one[3] for one in found}), sorted((*one[:3], *one[4:]) for one in found))
