@@ -71,7 +71,9 @@ def workers(driver: int) -> list[psutil.Process]:
     found = []
     for process in psutil.Process(driver).children(recursive=True):
         try:
-            if "spawn_main" in " ".join(process.cmdline()):
+            words = " ".join(process.cmdline())
+            is_forked = "forkserver" in words and process.ppid() != driver
+            if "spawn_main" in words or is_forked:
                 found.append(process)
         except psutil.NoSuchProcess:
             continue

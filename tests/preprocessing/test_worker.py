@@ -1,0 +1,34 @@
+"""Workers of the command: forked from a process that has imported what they need."""
+
+import sys
+
+import pytest
+
+from tests.builders import run_python
+
+LOOK = """
+import os, signal, sys
+from data.cluster.client import connect
+from preprocessing.__main__ import COMMANDS
+from preprocessing.config import CleanConfig
+
+def look():
+    import pyarrow as pa
+    imported = {"preprocessing.clean", "distributed"} <= sys.modules.keys()
+    pa.array([""])
+    server = open(f"/proc/{os.getppid()}/cmdline").read()
+    return (imported, "pandas" in sys.modules, "forkserver" in server, os.getpid(),
+            pa.default_memory_pool().backend_name, os.environ["CARD"])
+
+COMMANDS["clean"].ahead(CleanConfig())
+with connect(None, None, env=[{"CARD": "0"}, {"CARD": "1"}]) as client:
+    found = list(client.run(look).values())
+print(len({one[3] for one in found}), sorted((*one[:3], *one[4:]) for one in found))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="workers are forked on Linux alone")
+def test_workers_are_copies_of_one_process_that_needs_no_pandas() -> None:
+    said = run_python("-c", LOOK)
+    expected = [(True, False, True, "system", card) for card in "01"]
+    assert (said.stdout, said.stderr) == (f"2 {expected}\n", "")
