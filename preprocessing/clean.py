@@ -94,6 +94,7 @@ def run(config: CleanConfig) -> Manifest:
             _check_unedited(config, files, work.finished)
             console.say(f"{config.out} is already finished for this input and config")
             return work.finished
+        hints.say_columns(config)
         hints.say_forms(files)
         parts = _run_blocks(config, files)
         _check_outcome(config, files, parts)

@@ -7,7 +7,7 @@ from data import console
 from data.errors import SourceError
 from data.sources import kinds
 from preprocessing import files
-from preprocessing.config import COLUMNS, CleanConfig
+from preprocessing.config import COLUMNS, PRESETS, CleanConfig
 from preprocessing.fields import Fields
 from preprocessing.files import SourceFile
 
@@ -59,6 +59,15 @@ def _other_columns(config: CleanConfig, file: SourceFile, missing: list[str]) ->
         record = json.dumps(kind.record, ensure_ascii=False)[:_SHOWN_RECORD]
         columns = f"{columns} in the first records, such as {record}"
     return SourceError(file.where, expected, columns, hint)
+
+
+def say_columns(config: CleanConfig) -> None:
+    """Say which columns stand in for those of the preset."""
+    preset, columns = PRESETS[config.preset] if config.preset else {}, config.columns or {}
+    other = [f"{ours}: {columns[ours]} for {theirs}" for ours, theirs in preset.items()
+             if columns[ours] != theirs]  # fmt: skip
+    if other:
+        console.say(f"columns of {config.preset}, with {', '.join(other)}")
 
 
 def say_forms(sources: list[SourceFile]) -> None:

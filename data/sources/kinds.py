@@ -76,7 +76,7 @@ _PAGE = re.compile(rb"<(!doctype|html|head|body|\?xml|error)\b", re.IGNORECASE)
 _OBJECT = re.compile(rb"^\s*\{", re.MULTILINE)
 # The start of an object that may go on behind what is seen of it.
 _PRETTY = re.compile(r'\{[ \t]*\r?\n\s*"')
-_SHOWN_COLUMNS = 8
+_SHOWN_COLUMNS, _SHOWN_TEXT = 8, 80
 # Lines in a row that are objects: then it is JSON lines, whatever follows.
 _ENOUGH = 3
 _LOOKED_AT = 50
@@ -188,7 +188,7 @@ def _is_utf8(start: bytes) -> bool:
 def _text(text: str, separator: str | None) -> Kind:
     begun = text.lstrip()
     if separator and begun and not begun.startswith(("{", "[")):
-        return _table(begun, separator) or Kind(LINES, form="lines")
+        return _table(begun, separator) or _otherwise(begun, separator)
     if begun.startswith("{"):
         return _objects(begun)
     if begun.startswith("["):
@@ -196,6 +196,18 @@ def _text(text: str, separator: str | None) -> Kind:
     if table := _table(begun):
         return table
     return Kind(LINES, form="lines")
+
+
+def _otherwise(text: str, separator: str) -> Kind:
+    """Describe text without the separator that was stated."""
+    stated = "tab" if separator == "\t" else separator
+    if table := _table(text):
+        named = "tab" if table.separator == "\t" else table.separator
+        advice = f"leave out --delimiter, or state --delimiter {shlex.quote(named)}"
+        return Kind(f"{table.name}, none with {stated!r} between the cells", advice=advice)
+    first = text.partition("\n")[0].rstrip()[:_SHOWN_TEXT]
+    advice = "state what stands between the cells with --delimiter, or leave it out"
+    return Kind(f"no {stated!r} in the first row {first!r}", advice=advice)
 
 
 def _objects(text: str) -> Kind:

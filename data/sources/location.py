@@ -163,7 +163,8 @@ def _member(url: str, layers: tuple[str, ...], kind: str, name: str) -> archives
 
 def _inner(member: archives.Member) -> tuple[list[str], bytes]:
     """Return the compressions of a member and how its inside starts, as far as that is known."""
-    layers, start = [], member.start
+    layers: list[str] = []
+    start = member.start
     while (layer := streams.compression(start)) and len(layers) < _MOST_LAYERS:
         layers.append(layer)
         stream, pieces = streams.Unpacked(io.BytesIO(start), "", layer, _LIMITS), []
@@ -176,10 +177,10 @@ def _inner(member: archives.Member) -> tuple[list[str], bytes]:
 
 def _by_name(path: str) -> kinds.Kind:
     """Guess what a file is that cannot be looked into."""
-    form = {".parquet": "parquet", ".arrow": "arrow", ".feather": "arrow"}
-    ending = re.sub(r"\.(gz|bz2|xz|zstd?)$", "", path.lower())
-    found = next((kind for name, kind in form.items() if ending.endswith(name)), "lines")
-    return kinds.Kind("", form=found)
+    name = re.sub(r"\.(gz|bz2|xz|zstd?)$", "", path.lower())
+    if name.endswith((".arrow", ".feather")):
+        return kinds.Kind("", form="arrow")
+    return kinds.Kind("", form="parquet" if name.endswith(".parquet") else "lines")
 
 
 def _command(stored: _Stored, offset: int, line: bytes | None, limit: int) -> str:

@@ -170,6 +170,7 @@ class _Kept:
 
     def __init__(self) -> None:
         self._key: tuple[Any, ...] = ()
+        self._walk: archives.Walk
         self._stack = contextlib.ExitStack()
 
     def close(self) -> None:

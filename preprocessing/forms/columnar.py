@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from data.artefacts.folder import digest_bytes
 from data.console import first_line
 from data.errors import SourceError
-from data.prompt import attribute_text
+from data.prompt import attribute_texts
 from preprocessing.fields import Fields
 from preprocessing.files import SourceFile
 from preprocessing.parse import Parsed, Records
@@ -257,7 +257,7 @@ def _texts(column: pa.ChunkedArray, fields: Fields, name: str) -> tuple[pa.Strin
         options = pc.CastOptions(pa.list_(pa.string()), allow_invalid_utf8=True)
         values = pc.binary_join(values.cast(options=options), " ")
     if pa.types.is_nested(values.type):
-        values = pa.array(map(attribute_text, values.to_pylist()), pa.string())
+        values = pa.array(attribute_texts(values), pa.string())
     is_utf8 = np.ones(len(values), dtype=bool)
     if not _is_text(values.type):
         return values.cast(pa.string()), is_utf8

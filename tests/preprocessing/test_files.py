@@ -217,6 +217,26 @@ def test_what_cannot_be_read_is_told_in_one_line(
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("payload", "delimiter", "message"),
+    [
+        (b"uid;title;content\n1;a;b\n", "|",
+         "found a table (CSV with semicolons) with columns uid, title, content, none"
+         " with '|' between the cells; leave out --delimiter, or state --delimiter ';'"),
+        (b"uid\ttitle\tcontent\n1\ta\tb\n", ",", "leave out --delimiter, or state --delimiter tab"),
+        (b"uid^title^content\n1^a^b\n", "tab",
+         "no 'tab' in the first row 'uid^title^content'; state what stands between the cells"),
+    ],
+)  # fmt: skip
+def test_a_wrong_delimiter_is_told_with_the_one_that_is_there(
+    payload: bytes, delimiter: str, message: str, tmp_path: Path
+) -> None:
+    (tmp_path / "a.csv").write_bytes(payload)
+    with pytest.raises(SourceError) as caught:
+        hints.find(CleanConfig(source=str(tmp_path), delimiter=delimiter))
+    assert message in str(caught.value)
+
+
 PACKED: dict[str, Callable[[bytes], bytes]] = {
     "gz": gzip.compress,
     "xz": lzma.compress,
