@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import re
 import tarfile
 import zipfile
 import zlib
@@ -106,14 +107,18 @@ def members(stream: IO[bytes], url: str, kind: str, start_bytes: int) -> Iterato
 
 
 def _check_kind(url: str, names: list[str]) -> None:
-    """Refuse the documents of offices, which are zip archives inside."""
-    for inside, kind in (
-        ("xl/", "an Excel workbook"),
-        ("word/", "a Word document"),
-        ("content.xml", "a document of LibreOffice"),
+    """Refuse the files of programs that are zip archives inside."""
+    written = "write it as Parquet with the program that made it"
+    for inside, kind, hint in (
+        (r"xl/", "an Excel workbook", "save its table as CSV in UTF-8"),
+        (r"word/", "a Word document", "save its table as CSV in UTF-8"),
+        (r"content\.xml", "a document of LibreOffice", "save its table as CSV in UTF-8"),
+        (r"Index/.*\.iwa", "a document of Numbers", "export its table as CSV in UTF-8"),
+        (r".*\.npy$", "arrays of NumPy", written),
+        (r".*/data\.pkl$", "a model of PyTorch", written),
     ):
-        if any(name.startswith(inside) for name in names):
-            raise SourceError(url, "a catalogue", kind, "save its table as CSV in UTF-8")
+        if any(re.match(inside, name) for name in names):
+            raise SourceError(url, "a catalogue", kind, hint)
 
 
 @contextlib.contextmanager

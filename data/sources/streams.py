@@ -88,7 +88,8 @@ def _check_regular(url: str, path: str) -> None:
         state = "a link to a file that is not there" if os.path.islink(path) else "none"
         raise SourceError(url, "a file or folder", state) from error
     if stat.S_ISDIR(mode):
-        raise SourceError(url, "a file", "a folder")
+        hint = "name it as the source, or all of its files by a pattern"
+        raise SourceError(url, "a file", "a folder", hint)
     if not stat.S_ISREG(mode):
         hint = "write it to a file first, as it is read more than once"
         raise SourceError(url, "a file", "a pipe or device", hint)

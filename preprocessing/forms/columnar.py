@@ -17,9 +17,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from data.artefacts.folder import digest_bytes
-from data.console import first_line
 from data.errors import SourceError
 from data.prompt import attribute_texts
+from data.sources import header
 from preprocessing.fields import Fields
 from preprocessing.files import SourceFile
 from preprocessing.parse import Parsed, Records
@@ -77,6 +77,8 @@ def _batches(stream: IO[bytes], file: SourceFile, fields: Fields) -> Iterator[pa
     if file.form == "parquet":
         parquet = pq.ParquetFile(stream, buffer_size=2**20, pre_buffer=False)
         _check(file.url, parquet.schema_arrow, fields)
+        # Reading raises where columns are encrypted; looking at their metadata ends the process.
+        next(parquet.iter_batches(1, columns=names, use_threads=False), None)
         for group in range(parquet.num_row_groups):
             rows = _rows_at_once(parquet, stream, group, names)
             for batch in parquet.iter_batches(rows, [group], names, use_threads=False):
@@ -195,7 +197,7 @@ def _readable(url: str) -> Iterator[None]:
         # Arrow's own faults of the data are OSErrors too, but never of a kind or with a number.
         if isinstance(error, OSError) and (error.errno is not None or type(error) is not OSError):
             raise
-        raise SourceError(url, "readable rows", first_line(error), "fetch it again") from error
+        raise header.damaged(url, error) from error
 
 
 def parse(block: Records, source: str, fields: Fields, max_line_bytes: int) -> Parsed:
