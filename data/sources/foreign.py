@@ -5,6 +5,7 @@ Pure: the first bytes or the text of a file in; a name, a filter and advice out.
 
 import json
 import re
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 _PICKLE = ("a Python pickle", "write it as Parquet with the program that made it")
@@ -141,14 +142,30 @@ def nested(text: str, fits: Any) -> dict[str, Any] | None:
         text: the start of a file.
         fits: whether an object's names are a record's.
     """
-    for match in list(re.finditer(r"\{", text))[1:_MOST_BRACES]:
-        try:
-            value, _ = _DECODER.raw_decode(text, match.start())
-        except (ValueError, RecursionError):
-            continue
-        if fits(value):
-            return dict(value)
-    return None
+    first = text.find("{")
+    try:
+        candidates = _inside(_DECODER.raw_decode(text, max(first, 0))[0])
+    except (ValueError, RecursionError):  # it goes on behind what is seen of it
+        begins = [match.start() for match in re.finditer(r"\{", text)][1:_MOST_BRACES]
+        candidates = (value for at in begins if (value := _object(text, at)))
+    return next((value for value in candidates if fits(value)), None)
+
+
+def _inside(value: Any) -> Iterator[dict[str, Any]]:
+    """List the objects inside a value of JSON."""
+    items = value.values() if isinstance(value, dict) else value
+    for item in items if isinstance(value, (dict, list)) else ():
+        if isinstance(item, dict):
+            yield item
+        yield from _inside(item)
+
+
+def _object(text: str, at: int) -> dict[str, Any]:
+    try:
+        value, _ = _DECODER.raw_decode(text, at)
+    except (ValueError, RecursionError):
+        return {}
+    return dict(value)
 
 
 def _end(text: str) -> int:

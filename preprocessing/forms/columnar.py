@@ -102,7 +102,7 @@ def _batches(stream: Any, file: SourceFile, fields: Fields) -> Iterator[pa.Recor
         rows = min(max(_BYTES * batch.num_rows // max(chosen.nbytes, 1), 1), _ROWS)
         for start in range(0, batch.num_rows, rows):
             yield _plain(chosen.slice(start, rows))
-            if is_mapped:  # what was read need not stay in memory
+            if is_mapped and hasattr(stream, "madvise"):  # what was read may go
                 stream.madvise(mmap.MADV_DONTNEED)
 
 

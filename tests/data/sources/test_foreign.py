@@ -128,6 +128,14 @@ def test_lines_of_records_behind_any_first_line_are_read(first: str, tmp_path: P
         assert rows_of(tmp_path / "lines.jsonl") == ROWS
 
 
+def test_records_beside_each_other_are_not_inside_one_another(tmp_path: Path) -> None:
+    path = tmp_path / "raw.json"
+    for payload in ("\n".join(LINES), json.dumps(ROWS), json.dumps(ROWS)[:-2]):
+        path.write_text(payload)
+        with pytest.raises(SourceError, match="expected the column brand, found uid, title, cont"):
+            hints.find(CleanConfig(source=str(path), attributes=["brand"]))
+
+
 def test_columns_inside_others_are_flattened_by_the_command(tmp_path: Path) -> None:
     payload = written(lambda sink: pq.write_table(pa.table({"product": pa.array(ROWS)}), sink))
     message = fault(tmp_path / "raw.parquet", payload)
