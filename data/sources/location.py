@@ -9,6 +9,7 @@ import io
 import re
 import shlex
 import sys
+from codecs import BOM_UTF8
 from dataclasses import dataclass
 
 from data.artefacts.folder import Folder
@@ -22,7 +23,7 @@ _MOST_LAYERS = 4
 _FURTHEST = 2**24
 _LIMITS = streams.Limits(10_000, "", _FURTHEST)
 _PROGRAMS = {"gz": "gzip -dc", "bz2": "bzip2 -dc", "xz": "xz -dc", "zst": "zstd -dc"}
-_MARKS = ((b"\xff\xfe\0\0", "utf-32-le"), (b"\0\0\xfe\xff", "utf-32-be"),
+_MARKS = ((BOM_UTF8, "utf-8"), (b"\xff\xfe\0\0", "utf-32-le"), (b"\0\0\xfe\xff", "utf-32-be"),
           (b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be"))  # fmt: skip
 _PYTHON = shlex.quote(sys.executable)
 _COLUMNAR = ("parquet", "arrow")
@@ -102,14 +103,15 @@ def _look_into(path: str, encoding: str, separator: str | None) -> _Stored:
         member = _member(url, layers, kind, name)
         if kind == archives.ZIP:
             inside = re.sub(r"([*?\[\]\\])", r"\\\1", member.stored)
-            reads = (f"unzip -p {quoted} {shlex.quote(inside)}",)
+            # unzip itself looks for the end of the file first.
+            reads = (f"unzip -p {quoted} {shlex.quote(inside)}",) if is_local else ()
         elif is_local and len(layers) < 2:  # tar itself finds out how it is compressed
             reads = (f"tar -xPOf {quoted} {shlex.quote(member.stored)}",)
         else:
             reads = (*reads, f"tar -xPOf - {shlex.quote(member.stored)}")
         inner, start = _inner(member)
-        reads += tuple(_PROGRAMS[layer] for layer in inner)
-        if not member.start:
+        reads = reads and (*reads, *(_PROGRAMS[layer] for layer in inner))
+        if not member.start or not reads:
             return _Stored(reads, _by_name(name))
     encoding = next((name for mark, name in _MARKS if start.startswith(mark)), encoding)
     if encoding != "utf-8" and not kinds.is_columnar(start):
@@ -165,6 +167,8 @@ def _inner(member: archives.Member) -> tuple[list[str], bytes]:
     """Return the compressions of a member and how its inside starts, as far as that is known."""
     layers: list[str] = []
     start = member.start
+    if not start:
+        return [kind for kind in _PROGRAMS if member.name.endswith(f".{kind}")], start
     while (layer := streams.compression(start)) and len(layers) < _MOST_LAYERS:
         layers.append(layer)
         stream, pieces = streams.Unpacked(io.BytesIO(start), "", layer, _LIMITS), []

@@ -89,6 +89,24 @@ def test_members_are_printed_whatever_their_name(kind: str, name: str, tmp_path:
     assert f"u{CHOSEN + 1}" not in out
 
 
+@pytest.mark.parametrize("name", ["./a.json", "./a.json.gz", "./a.parquet"])
+def test_a_member_far_on_in_a_packed_tar_is_found_by_its_name(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("data.sources.location._FURTHEST", 100_000)
+    payload = gzip.compress(PLAIN) if name.endswith("gz") else PLAIN
+    payload = PARQUET if name.endswith("parquet") else payload
+    with tarfile.open(tmp_path / "raw.tar.gz", "w:gz") as packed:
+        for member, content in (("./0.json", LINES[0].encode() * 2_000), (name, payload)):
+            about = tarfile.TarInfo(member)
+            about.size = len(content)
+            packed.addfile(about, io.BytesIO(content))
+    files = find(str(tmp_path))
+    row = parsed(files[1])[0][CHOSEN]
+    found = locate(catalogue(files), row["source"], row["byte_offset"])
+    assert f"'uid': 'u{CHOSEN}'" in printed(found).replace('"', "'")
+
+
 @pytest.mark.parametrize(
     ("payload", "line"),
     [
