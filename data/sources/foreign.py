@@ -12,10 +12,7 @@ _PICKLE = ("a Python pickle", "write it as Parquet with the program that made it
 _WRITTEN = "write it as Parquet with the program that made it"
 _PICTURE = ("a picture, not a catalogue", "give the file with titles and descriptions")
 _FETCH = "fetch the file itself again"
-_ORC = (
-    "write it as Parquet: python3 -c \"import pyarrow.orc as o, pyarrow.parquet as p; "
-    "p.write_table(o.read_table('FILE'), 'catalogue.parquet')\""
-)  # fmt: skip
+_ORC = b"ORC"
 _MAGIC = (
     (b"SQLite format 3\0", "an SQLite database",
      "write a table of it as CSV: sqlite3 -csv -header FILE 'select * from TABLE'"),
@@ -26,19 +23,21 @@ _MAGIC = (
     (b"Rar!", "a rar archive", "unpack it first: unrar x"),
     (b"%PDF", "a PDF document", "export the catalogue as CSV or JSON"),
     (b"Obj\x01", "Avro", "convert it: pip install fastavro; fastavro FILE > lines.jsonl"),
-    (b"ORC\n", "ORC", _ORC), (b"ORC\x08", "ORC", _ORC), (b"ORC\x0a", "ORC", _ORC),
+    (_ORC, "ORC", "write it as Parquet: "
+     "python3 -c \"import pyarrow.orc as o, pyarrow.parquet as p; "
+     "p.write_table(o.read_table('FILE'), 'catalogue.parquet')\""),
     (b"PARE", "Parquet that is encrypted", "write it without encryption, where its keys are"),
     (b"\x89HDF\r\n", "HDF5", _WRITTEN),
     (b"\x93NUMPY", "a NumPy array", _WRITTEN),
     (b"<stata_dta>", "a table of Stata", _WRITTEN), (b"$FL2", "a table of SPSS", _WRITTEN),
-    (b"RDX", "data of R", _WRITTEN),
+    (b"RDX2\n", "data of R", _WRITTEN), (b"RDX3\n", "data of R", _WRITTEN),
     (b"\0\x01\0\0Standard ", "an Access database", "export its table as CSV in UTF-8"),
     (b"L\0\0\0\x01\x14\x02\0", "a Windows shortcut", "name the file that it leads to"),
-    *((start, *_PICTURE) for start in (b"\x89PNG", b"\xff\xd8\xff", b"GIF8")),
+    *((start, *_PICTURE) for start in (b"\x89PNG", b"\xff\xd8\xff", b"GIF87a", b"GIF89a")),
 )  # fmt: skip
 _POINTER = b"version https://git-lfs.github.com/spec/"
 _PAGE = re.compile(rb"<(!doctype|html|head|body|\?xml|error)\b", re.IGNORECASE)
-_TAG = re.compile(rb"<(!--|[a-z][\w:.-]*[\s/>])", re.IGNORECASE)
+_TAG = re.compile(r"<(!--|[a-z][\w:.-]*[\s/>])", re.IGNORECASE)
 _OBJECT = re.compile(rb"^\s*\{", re.MULTILINE)
 _CONTROLS = bytes([*range(9), 11, *range(14, 27), *range(28, 32)])
 # Of the bytes of text, at most.
@@ -72,16 +71,16 @@ class Foreign(NamedTuple):
 def of_bytes(start: bytes) -> Foreign | None:
     """Recognise a file that is no text, or none of the user's; None for any other."""
     for magic, name, advice in _MAGIC:
-        if start.startswith(magic):
+        # A text may well begin with ORC.
+        if start.startswith(magic) and (magic != _ORC or b"\0" in start):
             return Foreign(name, advice)
     begun = start.lstrip()
     if begun.startswith(_POINTER):
         return Foreign("a pointer to a large file, not the file", "fetch it with git lfs pull")
-    has_objects = bool(_OBJECT.search(begun))
-    if _PAGE.match(begun) or (_TAG.match(begun) and not has_objects):
+    if _PAGE.match(begun):
         return Foreign("a web page or XML", _FETCH)
     controls = len(begun) - len(begun.translate(None, _CONTROLS))
-    if not has_objects and controls > _MOST_CONTROLS * len(begun):
+    if controls > _MOST_CONTROLS * len(begun) and not _OBJECT.search(begun):
         return Foreign("binary data", _FETCH)
     return None
 
@@ -97,6 +96,8 @@ def of_text(text: str) -> Foreign | None:
     lines = [line.strip() for line in text.split("\n")]
     if not text or any(line.startswith(("{", "[")) or _is_json(line) for line in lines):
         return None
+    if _TAG.match(text):
+        return Foreign("a web page or XML", _FETCH)
     if _MAILBOX.match(text):
         return Foreign("a mailbox, not a catalogue", "give the file with titles and descriptions")
     if _YAML.match(text):

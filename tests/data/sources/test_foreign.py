@@ -16,6 +16,7 @@ import pyarrow.parquet.encryption as encryption
 import pytest
 
 from data.errors import CatalogueError, SourceError
+from data.sources import foreign
 from preprocessing import forms, hints
 from preprocessing.config import CleanConfig
 from preprocessing.fields import Fields
@@ -126,6 +127,13 @@ def test_lines_of_records_behind_any_first_line_are_read(first: str, tmp_path: P
         assert hint.startswith("it begins with a comment; convert it: sed -E")
         subprocess.run(["bash", "-c", hint.partition("convert it: ")[2]], cwd=tmp_path, check=True)
         assert rows_of(tmp_path / "lines.jsonl") == ROWS
+
+
+@pytest.mark.parametrize(
+    "text", [b"<b>Kettle</b>\nLamp\n", b"ORC\nThe Hobbit\n", b"RDX\n", b"GIF8"]
+)
+def test_titles_may_begin_like_another_file(text: bytes) -> None:
+    assert foreign.of_bytes(text) is None
 
 
 def test_records_beside_each_other_are_not_inside_one_another(tmp_path: Path) -> None:
