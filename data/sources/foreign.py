@@ -108,8 +108,8 @@ def of_text(text: str) -> Foreign | None:
     if len(lines) > 1 and re.fullmatch(r'"?[a-z]\w*"?', lines[0], re.IGNORECASE):
         name = f"a table of one column, {lines[0].strip(chr(34))}, or plain text"
         return Foreign(name, "give the file with titles and descriptions")
-    advice = "write titles and descriptions as CSV, JSON lines or Parquet"
-    return Foreign(f"text that is no catalogue, from {shown} on", advice)
+    advice = "write its records as CSV, JSON lines or Parquet"
+    return Foreign(f"plain text, no records, from {shown} on", advice)
 
 
 def with_comments(text: str) -> Foreign | None:
