@@ -93,7 +93,7 @@ def of_text(text: str) -> Foreign | None:
     """
     if commented := with_comments(text):
         return commented
-    lines = [line.strip() for line in text.split("\n")]
+    lines = [line.strip() for line in text.split("\n") if line.strip()]
     if not text or any(line.startswith(("{", "[")) or _is_json(line) for line in lines):
         return None
     if _TAG.match(text):

@@ -406,7 +406,11 @@ REFUSED: dict[str, tuple[str, Any, str]] = {
     "Latin-1 JSON": ("a.jsonl", b'{"title": "caf\xe9"}\n', "readable rows, found invalid_utf8"),
     "Latin-1 text": ("a.txt", b"caf\xe9\n", "readable rows, found invalid_utf8"),
     "UTF-16 text": ("a.txt", "Kettle\n".encode("utf-16"), "text in UTF-8, found UTF-16; convert"),
-    "text as JSON": ("a.jsonl", b"Kettle\n", "plain text, no records, from 'Kettle' on"),
+    "text as JSON": (
+        "a.jsonl",
+        b"Kettle\n",
+        "JSON lines, found plain text, no records, from 'Kettle' on",
+    ),
     "JSON cut short": ("a.jsonl", b'{"title": "a"}\n{"titl', "readable rows, found invalid_json"),
     "JSON array": ("a.json", b'[{"title": "a"}]', "JSON lines, found one JSON array; .*jq"),
     "JSON object as title": (
