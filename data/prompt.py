@@ -5,7 +5,7 @@ code from the tokenizer's own id, never by a library's default.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -212,6 +212,17 @@ def attribute_text(value: Any) -> str:
         texts = ((name, attribute_text(item)) for name, item in value.items())
         return " ".join(f"{name}: {text}" for name, text in texts if text)
     return str(value)
+
+
+def attribute_texts(column: Iterable[Any]) -> list[str]:
+    """Return a column of Arrow's nested values as texts of an attribute; U+FFFD for no UTF-8."""
+    texts = []
+    for value in column:
+        try:
+            texts.append(attribute_text(value.as_py()))
+        except UnicodeDecodeError:
+            texts.append("\ufffd")
+    return texts
 
 
 def label(name: str) -> str:

@@ -6,7 +6,6 @@ picture.
 
 import math
 import os
-import shlex
 import textwrap
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -24,6 +23,7 @@ from data.artefacts.folder import QUARANTINE, Folder
 from data.artefacts.manifest import Manifest, Parent
 from data.artefacts.parts import read_batches
 from data.errors import ConfigError
+from data.sources.location import Location, locate
 
 _HIDDEN_CONFIG = {"overwrite"}
 _BEGINNING = 80
@@ -139,14 +139,19 @@ def _quarantined(folder: Folder, record: Manifest, most: int | Literal["all"]) -
     broken = [part for part in record.outputs if part.path.startswith(f"{QUARANTINE}/")]
     rows = (row for batch in read_batches(folder, listed=broken) for row in batch.to_pylist())
     for row in islice(rows, listed):
+        place = _locate(record, row).place if "source" in row else ""
         first = first or row
-        where = f"{row['source']} byte {row['byte_offset']:,} " if "source" in row else ""
+        where = f"{row['source']} {place} " if place else ""
         text = row.get("line") or row.get("title") or ""
         yield f"{where}{row['reason']}: {_beginning(text)}"
     if listed < total:
         yield f"… and {total - listed:,} more: --quarantined all lists them"
-    if "source" in first:
-        yield f"a line as it stands: {line_command(record, first)}"
+    if "source" in first and (command := _locate(record, first).command):
+        yield f"the first as it stands: {command}"
+
+
+def _locate(record: Manifest, row: dict[str, Any]) -> Location:
+    return locate(record, row["source"], row["byte_offset"], row["line"])
 
 
 def _largest_families(folder: Folder, record: Manifest) -> Iterator[str]:
@@ -167,16 +172,6 @@ def _largest_families(folder: Folder, record: Manifest) -> Iterator[str]:
 
 def _beginning(text: bytes | str) -> str:
     return repr(text) if len(text) <= _BEGINNING else f"{text[:_BEGINNING]!r} …"
-
-
-def line_command(record: Manifest, row: dict[str, Any]) -> str:
-    """Return the shell command that prints a line of a raw file."""
-    paths = (source.path for source in record.inputs)
-    path = next((path for path in paths if os.path.basename(path) == row["source"]), row["source"])
-    begin, name = f"tail -c +{row['byte_offset'] + 1}", shlex.quote(path)
-    if path.endswith(".gz"):
-        return f"gzip -dc {name} | {begin} | head -n 1"
-    return f"{begin} {name} | head -n 1"
 
 
 def _first_rows(folder: Folder, record: Manifest, rows: int) -> list[str]:

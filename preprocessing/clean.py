@@ -24,6 +24,7 @@ from data.artefacts.stage import stage
 from data.cluster.client import connect
 from data.cluster.parts import run_parts
 from data.errors import OutputError, QuarantineError, SourceError
+from data.sources import streams
 from preprocessing import forms, hints, rules, source
 from preprocessing.config import CleanConfig
 from preprocessing.fields import Fields
@@ -72,6 +73,7 @@ class CleanPart:
     """The first quarantined lines, for a person."""
 
 
+@streams.in_one_pass()
 def run(config: CleanConfig) -> Manifest:
     """Clean a source into a folder of shards.
 
@@ -92,6 +94,7 @@ def run(config: CleanConfig) -> Manifest:
             _check_unedited(config, files, work.finished)
             console.say(f"{config.out} is already finished for this input and config")
             return work.finished
+        hints.say_columns(config)
         hints.say_forms(files)
         parts = _run_blocks(config, files)
         _check_outcome(config, files, parts)
@@ -184,6 +187,7 @@ def clean_part(block: RawBlock, lines: Lines | Records | None, config: CleanConf
     if parsed.blank:
         dropped["blank_line"] = parsed.blank
     where = f"{block.file.name} bytes {block.start:,} to {block.stop:,}"
+    unit = "row" if block.file.form in ("parquet", "arrow") else "byte"
     counts = Counts.tally(where, parsed.lines, kept.num_rows, dropped, parsed.quarantine)
     facts = {
         "counts": dataclasses.asdict(counts),
@@ -193,7 +197,7 @@ def clean_part(block: RawBlock, lines: Lines | Records | None, config: CleanConf
             "kept": rules.count_lengths(kept.column("content")).tolist(),
         },
         "shown": [
-            f"{row['source']} byte {row['byte_offset']:,} {row['reason']}: {row['line'][:80]!r}"
+            f"{row['source']} {unit} {row['byte_offset']:,} {row['reason']}: {row['line'][:80]!r}"
             for row in parsed.quarantine.slice(0, _SHOWN_LINES).to_pylist()
         ],
     }

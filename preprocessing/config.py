@@ -16,7 +16,7 @@ _LARGEST = 1_000 * MIB
 _OF_CONTENT = {"strip_html", "drop_markup", "drop_boilerplate", "drop_shouting", "languages"}
 COLUMNS = ("uid", "title", "content")
 _AMAZON = {"uid": "asin", "title": "title", "content": "description"}
-_PRESETS: dict[str, dict[str, str | None]] = {
+PRESETS: dict[str, dict[str, str | None]] = {
     "amazon-titles": {"uid": "uid", "title": "title", "content": "content"},
     "amazon-2014": dict(_AMAZON),
     "amazon-2018": dict(_AMAZON),
@@ -107,7 +107,7 @@ class CleanConfig:
         default=None, metadata=OPTIONAL | {"identity": False}
     )
     """The columns of a catalogue that is known: LF-AmazonTitles (trn.json, tst.json), or the Amazon
-    metadata of 2014 or 2018."""
+    metadata of 2014 or 2018. Those in --columns stand in for its own."""
 
     columns: dict[str, str | None] | None = field(default=None, metadata=OPTIONAL)
     """Which columns are ours: '{uid: asin, title: title, content: description}'. A list of texts is
@@ -158,8 +158,8 @@ class CleanConfig:
     """Replace the output of an earlier run."""
 
     def __post_init__(self) -> None:
-        if self.columns is None and self.preset:
-            object.__setattr__(self, "columns", _PRESETS[self.preset])
+        if self.preset:
+            object.__setattr__(self, "columns", PRESETS[self.preset] | (self.columns or {}))
         self._check_columns()
         self._check_text()
         # The smallest block still holds the mark that some editors put at a file's start.

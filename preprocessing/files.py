@@ -81,7 +81,8 @@ class SourceFile:
     def where(self) -> str:
         """Where it lies, for errors."""
         member = next((step for step in self.packing if "/" in step), "")
-        return posixpath.join(self.url, member.partition("/")[2]) if member else self.url
+        name = archives.member_name(member.partition("/")[2])
+        return f"{self.url}/{name}" if member else self.url
 
     @property
     def is_lines(self) -> bool:
@@ -120,7 +121,7 @@ class SourceFile:
 def find(
     source: str, encoding: str = "utf-8", separator: str | None = None, max_ratio: int = 200
 ) -> list[SourceFile]:
-    """Find the raw files of a source, sorted by name.
+    """Find the raw files of a source, sorted by name; members of a compressed tar in its order.
 
     Args:
         source: a file, a folder, an archive or a pattern such as ``raw/**/part-*.json.gz``.
@@ -297,6 +298,8 @@ def _members(outer: SourceFile, kind: str, separator: str | None) -> list[Source
     _log_left_out(outer.url, [*names], [*files, *refused], ": hidden, empty or a link")
     twice = [name for name in files if names[name] > 1]
     _log_left_out(outer.url, twice, [], ": the earlier of that name")
+    if outer.packing:  # read in one pass
+        return [*files.values()]
     return sorted(files.values(), key=lambda file: file.name)
 
 

@@ -2,12 +2,14 @@
 
 import dataclasses
 import json
+import posixpath
+import shlex
 
 from data import console
 from data.errors import SourceError
-from data.sources import kinds
+from data.sources import foreign, header, kinds
 from preprocessing import files
-from preprocessing.config import COLUMNS, CleanConfig
+from preprocessing.config import COLUMNS, PRESETS, CleanConfig
 from preprocessing.fields import Fields
 from preprocessing.files import SourceFile
 
@@ -39,12 +41,23 @@ def _other_columns(config: CleanConfig, file: SourceFile, missing: list[str]) ->
     columns = ", ".join(file.columns[:_SHOWN_FIELDS]) + more
     expected = f"the column{'s' if len(missing) > 1 else ''} {', '.join(missing)}"
     start = files.read_start(file) if file.form == "objects" or file.form == "lines" else b""
-    if holder := kinds.holder(start):
-        return SourceError(file.where, expected, holder.name, holder.hint(file.where))
+    asked = Fields.of(config)
+    if holder := kinds.nested(start, (asked.title, asked.content)) or kinds.holder(start):
+        return SourceError(file.where, expected, holder.name, _conversion(holder, file))
     kind = kinds.recognise(start)
+    if kind.record and "$schema" in kind.record:
+        hint = "give the data that it describes"
+        return SourceError(file.where, expected, "a JSON schema, not records", hint)
     if missing == ["content"] and {"uid", "title"} <= set(file.columns):
         hint = "they are titles alone, as those of labels are: give the file with descriptions"
         return SourceError(file.where, expected, columns, hint)
+    if file.form == "parquet" and not file.packing and header.has_nested(file.open, missing):
+        name = shlex.quote(file.where)
+        hint = (
+            'flatten it: python3 -c "import sys, pyarrow.parquet as p; p.write_table('
+            f"p.read_table(sys.argv[1]).flatten(), 'flat.parquet')\" {name}"
+        )
+        return SourceError(file.where, expected, f"{columns}, with columns inside", hint)
     fitting = kinds.to_columns(file.columns)
     stated = {name for name, theirs in Fields.of(config).attributes if theirs in missing}
     if fitting and not stated:
@@ -53,12 +66,28 @@ def _other_columns(config: CleanConfig, file: SourceFile, missing: list[str]) ->
     elif stated:
         hint = "name those that are there with --attributes"
     else:
-        header = "the first row has to name the columns; " if file.form == "table" else ""
-        hint = f"{header}name those that are ours with --columns '{{uid: …, title: …, content: …}}'"
+        first = "the first row has to name the columns; " if file.form == "table" else ""
+        hint = f"{first}name those that are ours with --columns '{{uid: …, title: …, content: …}}'"
     if kind.record and file.form != "table":
         record = json.dumps(kind.record, ensure_ascii=False)[:_SHOWN_RECORD]
         columns = f"{columns} in the first records, such as {record}"
     return SourceError(file.where, expected, columns, hint)
+
+
+def _conversion(kind: kinds.Kind, file: SourceFile) -> str:
+    """Name the command that converts a file, which may have to be unpacked before."""
+    if file.packing not in ((), ("gz",)):
+        return f"unpack it, then {kind.hint(posixpath.basename(file.where))}"
+    return kind.hint(file.where, bool(file.packing))
+
+
+def say_columns(config: CleanConfig) -> None:
+    """Say which columns stand in for those of the preset."""
+    preset, columns = PRESETS[config.preset] if config.preset else {}, config.columns or {}
+    other = [f"{ours}: {columns[ours]} for {theirs}" for ours, theirs in preset.items()
+             if columns[ours] != theirs]  # fmt: skip
+    if other:
+        console.say(f"columns of {config.preset}, with {', '.join(other)}")
 
 
 def say_forms(sources: list[SourceFile]) -> None:
@@ -106,8 +135,11 @@ def hint(file: SourceFile, reasons: dict[str, int]) -> str:
         return "state what is between the cells: --delimiter"
     start = files.read_start(file)
     if holder := kinds.holder(start):
-        return f"it is {holder.name}; {holder.hint(file.where)}"
+        return f"it is {holder.name}; {_conversion(holder, file)}"
     record = kinds.recognise(start).record
+    if not record and foreign.begins_with_comment(start):
+        without = kinds.Kind("", foreign.NO_COMMENTS)
+        return f"it begins with a comment; {_conversion(without, file)}"
     if not record and most in ("invalid_json", "not_an_object"):
         return "they are none of what is read: JSON, Python dictionaries, CSV, Parquet, Arrow"
     if most not in ("missing_field", "wrong_type") or not record:

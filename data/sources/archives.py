@@ -2,7 +2,7 @@
 
 import contextlib
 import io
-import posixpath
+import re
 import tarfile
 import zipfile
 import zlib
@@ -49,6 +49,13 @@ class Member:
     size: int
     """Bytes, uncompressed by the archive."""
     start: bytes
+    stored: str
+    """Its name as it stands in the archive."""
+
+
+def member_name(stored: str) -> str:
+    """Return the name of a member without what leads out of the folder that it is unpacked into."""
+    return "/".join(part for part in stored.split("/") if part not in ("", ".", ".."))
 
 
 def archive(start: bytes) -> str | None:
@@ -75,10 +82,10 @@ def members(stream: IO[bytes], url: str, kind: str, start_bytes: int) -> Iterato
                     if held.isdir() or (held.islnk() and held.linkname == held.name):
                         continue
                     file = opened.extractfile(held) if held.isfile() else None
-                    name = posixpath.normpath(held.name)
+                    name = member_name(held.name)
                     step = f"{TAR}@{held.offset}/{name}"
                     start = file.read(start_bytes) if file else b""
-                    yield Member(step, name, held.size if file else 0, start)
+                    yield Member(step, name, held.size if file else 0, start, held.name)
             return
         with zipfile.ZipFile(stream) as packed:
             _check_kind(url, packed.namelist())
@@ -94,19 +101,24 @@ def members(stream: IO[bytes], url: str, kind: str, start_bytes: int) -> Iterato
                     raise SourceError(url, "a zip archive with deflate", other, "unpack it first")
                 with packed.open(info) as file:
                     start = file.read(start_bytes)
-                name = posixpath.normpath(info.filename)
-                yield Member(f"{ZIP}/{info.filename}", name, info.file_size, start)
+                name = member_name(info.filename)
+                step = f"{ZIP}/{info.filename}"
+                yield Member(step, name, info.file_size, start, info.filename)
 
 
 def _check_kind(url: str, names: list[str]) -> None:
-    """Refuse the documents of offices, which are zip archives inside."""
-    for inside, kind in (
-        ("xl/", "an Excel workbook"),
-        ("word/", "a Word document"),
-        ("content.xml", "a document of LibreOffice"),
+    """Refuse the files of programs that are zip archives inside."""
+    written = "write it as Parquet with the program that made it"
+    for inside, kind, hint in (
+        (r"xl/", "an Excel workbook", "save its table as CSV in UTF-8"),
+        (r"word/", "a Word document", "save its table as CSV in UTF-8"),
+        (r"content\.xml", "a document of LibreOffice", "save its table as CSV in UTF-8"),
+        (r"Index/.*\.iwa", "a document of Numbers", "export its table as CSV in UTF-8"),
+        (r".*\.npy$", "arrays of NumPy", written),
+        (r".*/data\.pkl$", "a model of PyTorch", written),
     ):
-        if any(name.startswith(inside) for name in names):
-            raise SourceError(url, "a catalogue", kind, "save its table as CSV in UTF-8")
+        if any(re.match(inside, name) for name in names):
+            raise SourceError(url, "a catalogue", kind, hint)
 
 
 @contextlib.contextmanager
@@ -117,11 +129,11 @@ def open_member(stream: IO[bytes], url: str, step: str, limits: Limits) -> Itera
         SourceError: the archive is damaged, or the member expands beyond the limits.
     """
     layer, _, name = step.partition("/")
-    kind, _, offset = layer.partition("@")
+    kind = layer.partition("@")[0]
     with contextlib.ExitStack() as stack:
         with _sound(url, kind):
             if kind == TAR:
-                file = _tar_member(stream, url, name, int(offset), stack)
+                file = _tar_member(stream, url, name, tar_offset(step), stack)
             else:
                 file = _zip_member(stream, url, name, limits, stack)
         yield _Sound(file, url, kind)
@@ -130,17 +142,50 @@ def open_member(stream: IO[bytes], url: str, step: str, limits: Limits) -> Itera
 def _tar_member(
     stream: IO[bytes], url: str, name: str, offset: int, stack: contextlib.ExitStack
 ) -> IO[bytes]:
-    if stream.seekable():
-        stream.seek(offset)
-    else:
-        while offset and (skipped := stream.read(min(offset, _STEP))):
-            offset -= len(skipped)
+    begin = stream.seek(offset) if stream.seekable() else 0
     opened = tarfile.open(fileobj=stream, mode="r|")  # noqa: SIM115 - closed with the stack
     stack.callback(opened.close)
-    held = opened.next()
-    if held and posixpath.normpath(held.name) == name and (file := opened.extractfile(held)):
-        return file
+    return _next_member(opened, url, name, offset - begin)
+
+
+def _next_member(opened: tarfile.TarFile, url: str, name: str, offset: int) -> IO[bytes]:
+    for held in iter(opened.next, None):
+        if held.offset >= offset:
+            if held.offset == offset and member_name(held.name) == name:
+                file = opened.extractfile(held)
+                if file:
+                    return file
+            break
     raise SourceError(url, f"a member {name}", "none: the archive was changed")
+
+
+class Walk:
+    """A tar archive whose members are read in its order, each no further than is needed."""
+
+    def __init__(self, stream: IO[bytes], url: str) -> None:
+        self._url, self._at = url, -1
+        with _sound(url, TAR):
+            self._opened = tarfile.open(fileobj=stream, mode="r|")  # noqa: SIM115 - has no file
+
+    def is_before(self, step: str) -> bool:
+        """Whether a member is further on."""
+        return tar_offset(step) > self._at
+
+    def member(self, step: str) -> io.RawIOBase:
+        """Open a member that is further on, and leave the one before.
+
+        Raises:
+            SourceError: the archive is damaged or another one.
+        """
+        self._at, name = tar_offset(step), step.partition("/")[2]
+        with _sound(self._url, TAR):
+            return _Sound(_next_member(self._opened, self._url, name, self._at), self._url, TAR)
+
+
+def tar_offset(step: str) -> int:
+    """Return where in its archive a member of tar starts; -1 where a step is none."""
+    kind, _, offset = step.partition("/")[0].partition("@")
+    return int(offset) if kind == TAR else -1
 
 
 def _zip_member(

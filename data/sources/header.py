@@ -101,4 +101,28 @@ def of_schema(
     except (pa.ArrowException, OSError) as error:
         if isinstance(error, OSError) and (error.errno is not None or type(error) is not OSError):
             raise
-        raise SourceError(where, "readable rows", first_line(error), "fetch it again") from error
+        raise damaged(where, error) from error
+
+
+def has_nested(
+    open_file: Callable[[], AbstractContextManager[IO[bytes]]], names: list[str]
+) -> bool:
+    """Whether a Parquet file has columns of such names inside another column."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    with open_file() as stored:
+        columns = pq.read_schema(stored)
+    inside = {item.name for column in columns if pa.types.is_struct(column.type)
+              for item in column.type}  # fmt: skip
+    return bool(inside & set(names))
+
+
+def damaged(where: str, error: Exception) -> SourceError:
+    """Describe a fault of a Parquet or Arrow file."""
+    fault, hint = first_line(error), "fetch it again"
+    if "magic bytes not found in footer" in fault:
+        fault = "a file that breaks off: its footer is not there"
+    if "ecrypt" in fault or "encrypted" in fault:
+        fault, hint = "Parquet that is encrypted", "write it without encryption, where its keys are"
+    return SourceError(where, "readable rows", fault, hint)

@@ -13,10 +13,12 @@ import json
 import re
 import shlex
 import warnings
-from codecs import BOM_UTF8, getincrementaldecoder
+from codecs import BOM_UTF8
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
+
+from data.sources import foreign
 
 LINES = "JSON lines"
 Form = Literal["lines", "dicts", "objects", "table", "parquet", "arrow", ""]
@@ -33,7 +35,6 @@ _DICT_LIST = (
 )
 _ARRAYS = "jq -c '.[] | {uid: (.[0] | tostring), title: .[1], content: .[2]}'"
 _SEPARATORS = {",": "CSV", "\t": "tab-separated", ";": "CSV with semicolons", "|": "CSV with bars"}
-_FETCH = "fetch the file itself again"
 
 _MAGIC = (
     (b"\x1f\x8b", "gzip inside gzip", "gzip -dc"),
@@ -53,30 +54,10 @@ _MAGIC = (
 _FORMS: dict[str, Form] = {
     "Parquet": "parquet", "an Arrow file": "arrow", "an Arrow stream": "arrow",
 }  # fmt: skip
-_OTHERS = (
-    (
-        b"SQLite format 3\0",
-        "an SQLite database",
-        "write a table of it as CSV: sqlite3 -csv -header FILE 'select * from TABLE'",
-    ),
-    (b"\x80\x02", "a Python pickle", "write it as Parquet with the program that made it"),
-    (b"\x80\x03", "a Python pickle", "write it as Parquet with the program that made it"),
-    (b"\x80\x04", "a Python pickle", "write it as Parquet with the program that made it"),
-    (b"\x80\x05", "a Python pickle", "write it as Parquet with the program that made it"),
-    (b"\xd0\xcf\x11\xe0", "an old Office document", "save its table as CSV in UTF-8"),
-    (b"7z\xbc\xaf\x27\x1c", "a 7z archive", "unpack it first: 7z x"),
-    (b"Rar!", "a rar archive", "unpack it first: unrar x"),
-    (b"%PDF", "a PDF document", "export the catalogue as CSV or JSON"),
-    (b"Obj\x01", "Avro", "write it as Parquet"),
-    (b"ORC", "ORC", "write it as Parquet"),
-)
 _TAR, _TAR_AT = b"ustar", 257
-_POINTER = b"version https://git-lfs.github.com/spec/"
-_PAGE = re.compile(rb"<(!doctype|html|head|body|\?xml|error)\b", re.IGNORECASE)
-_OBJECT = re.compile(rb"^\s*\{", re.MULTILINE)
 # The start of an object that may go on behind what is seen of it.
 _PRETTY = re.compile(r'\{[ \t]*\r?\n\s*"')
-_SHOWN_COLUMNS = 8
+_SHOWN_COLUMNS, _SHOWN_TEXT = 8, 80
 # Lines in a row that are objects: then it is JSON lines, whatever follows.
 _ENOUGH = 3
 _LOOKED_AT = 50
@@ -147,9 +128,6 @@ def no_text(start: bytes) -> Kind | None:
     for magic, name, command in _MAGIC:
         if start.startswith(magic):
             return Kind(name, command, form=_FORMS.get(name, ""))
-    for magic, name, advice in _OTHERS:
-        if start.startswith(magic):
-            return Kind(name, advice=advice)
     if start[_TAR_AT : _TAR_AT + len(_TAR)] == _TAR:
         return Kind("a tar archive", "tar -xOf -")
     # JSON begins with ASCII: every other byte is then 0 in UTF-16 without a mark.
@@ -159,14 +137,8 @@ def no_text(start: bytes) -> Kind | None:
     if start[0:4:2] == b"\0\0" and start[1] and start[3]:
         command = "iconv -f UTF-16BE -t UTF-8"
         return Kind("UTF-16 without its mark", command, encoding="utf-16-be")
-    begun = start.removeprefix(BOM_UTF8).lstrip()
-    if begun.startswith(_POINTER):
-        advice = "fetch it with git lfs pull"
-        return Kind("a pointer to a large file, not the file", advice=advice)
-    if _PAGE.match(begun):
-        return Kind("a web page or XML", advice=_FETCH)
-    if b"\0" in begun and not _OBJECT.search(begun) and not _is_utf8(begun):
-        return Kind("binary data", advice=_FETCH)
+    if other := foreign.of_bytes(start.removeprefix(BOM_UTF8)):
+        return Kind(other.name, other.filter, other.advice)
     return None
 
 
@@ -176,26 +148,33 @@ def other_table(start: bytes) -> Kind | None:
     return table if table and not table.name.startswith("a table (CSV)") else None
 
 
-def _is_utf8(start: bytes) -> bool:
-    """Whether bytes are UTF-8, which may be cut at their end."""
-    try:
-        getincrementaldecoder("utf-8")().decode(start)
-    except UnicodeDecodeError:
-        return False
-    return True
-
-
 def _text(text: str, separator: str | None) -> Kind:
     begun = text.lstrip()
     if separator and begun and not begun.startswith(("{", "[")):
-        return _table(begun, separator) or Kind(LINES, form="lines")
+        return _table(begun, separator) or _otherwise(begun, separator)
     if begun.startswith("{"):
         return _objects(begun)
     if begun.startswith("["):
+        if other := foreign.with_comments(begun):
+            return Kind(other.name, other.filter, other.advice)
         return _array(begun)
     if table := _table(begun):
         return table
+    if other := foreign.of_text(begun):
+        return Kind(other.name, other.filter, other.advice)
     return Kind(LINES, form="lines")
+
+
+def _otherwise(text: str, separator: str) -> Kind:
+    """Describe text without the separator that was stated."""
+    stated = "tab" if separator == "\t" else separator
+    if table := _table(text):
+        named = "tab" if table.separator == "\t" else table.separator
+        advice = f"leave out --delimiter, or state --delimiter {shlex.quote(named)}"
+        return Kind(f"{table.name}, none with {stated!r} between the cells", advice=advice)
+    first = text.partition("\n")[0].rstrip()[:_SHOWN_TEXT]
+    advice = "state what stands between the cells with --delimiter, or leave it out"
+    return Kind(f"no {stated!r} in the first row {first!r}", advice=advice)
 
 
 def _objects(text: str) -> Kind:
@@ -258,6 +237,30 @@ def _array(text: str) -> Kind:
     except (ValueError, RecursionError):
         first = None
     return Kind("one JSON array", "jq -c '.[]'", record=first, form="objects")
+
+
+def nested(start: bytes, names: Iterable[str]) -> Kind | None:
+    """Recognise records inside other objects of JSON; None for anything else.
+
+    Args:
+        start: of the file.
+        names: of title and description, as they are asked for.
+    """
+    text, (title, content) = start.removeprefix(BOM_UTF8).decode("utf-8", "replace"), names
+
+    def likely(record: dict[str, Any]) -> dict[str, str]:
+        if {title, content} <= set(record):
+            return {"title": title, "content": content}
+        return to_columns([*record, *({"uid"} - set(record))]) or {}
+
+    record = foreign.nested(text, likely)
+    if record is None:
+        return None
+    columns = likely(record)
+    title, content = columns["title"], columns["content"]
+    has = f"has({json.dumps(title)}) and has({json.dumps(content)})"
+    name = f"records with {title} and {content} inside other objects"
+    return Kind(name, f"jq -c '.. | objects | select({has})'")
 
 
 def holder(start: bytes) -> Kind | None:

@@ -15,6 +15,7 @@ import posixpath
 import stat
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -87,7 +88,8 @@ def _check_regular(url: str, path: str) -> None:
         state = "a link to a file that is not there" if os.path.islink(path) else "none"
         raise SourceError(url, "a file or folder", state) from error
     if stat.S_ISDIR(mode):
-        raise SourceError(url, "a file", "a folder")
+        hint = "name it as the source, or all of its files by a pattern"
+        raise SourceError(url, "a file", "a folder", hint)
     if not stat.S_ISREG(mode):
         hint = "write it to a file first, as it is read more than once"
         raise SourceError(url, "a file", "a pipe or device", hint)
@@ -127,9 +129,14 @@ def open_packed(
     Raises:
         SourceError: a layer is damaged or expands beyond the limits.
     """
-    with open_url(url) as stored, contextlib.ExitStack() as stack:
-        stream: Any = stored
-        tell = stored.tell
+    kept, tar = _KEPT.get(), _packed_tar(packing)
+    with contextlib.ExitStack() as stack:
+        if kept and tar:
+            stream = stack.enter_context(kept.member(url, packing[: tar + 1], limits))
+            tell, packing = stream.tell, packing[tar + 1 :]
+        else:
+            stream = stack.enter_context(open_url(url))
+            tell = stream.tell
         for step in packing:
             if step in _NAMES:
                 stream = Unpacked(stream, url, step, limits)
@@ -137,6 +144,61 @@ def open_packed(
                 stream = stack.enter_context(archives.open_member(stream, url, step, limits))
                 tell = stream.tell
         yield stream, tell
+
+
+def _packed_tar(packing: Sequence[str]) -> int:
+    """Return which layer is a member of a tar archive in another layer; 0: none is."""
+    return next((i for i, step in enumerate(packing) if archives.tar_offset(step) >= 0), 0)
+
+
+@contextlib.contextmanager
+def in_one_pass() -> Iterator[None]:
+    """Keep compressed tar archives open between members that are read in order.
+
+    Without it, what stands before a member is unpacked anew for each.
+    """
+    kept = _Kept()
+    before = _KEPT.set(kept)
+    try:
+        yield
+    finally:
+        _KEPT.reset(before)
+        kept.close()
+
+
+class _Kept:
+    """The archive that was read last, where its last member ends."""
+
+    def __init__(self) -> None:
+        self._key: tuple[Any, ...] = ()
+        self._walk: archives.Walk
+        self._stack = contextlib.ExitStack()
+
+    def close(self) -> None:
+        """Close it."""
+        self._key = ()
+        self._stack.close()
+
+    @contextlib.contextmanager
+    def member(self, url: str, packing: Sequence[str], limits: Limits) -> Iterator[Any]:
+        """Open a member: in the archive as it stands, or in one opened anew."""
+        *layers, step = packing
+        key = url, layers, limits
+        try:
+            if self._key != key or not self._walk.is_before(step):
+                self.close()
+                stream: Any = self._stack.enter_context(open_url(url))
+                for layer in layers:
+                    stream = Unpacked(stream, url, layer, limits)
+                self._key, self._walk = key, archives.Walk(stream, url)
+            yield self._walk.member(step)
+        except Exception:
+            self._key = ()
+            with self._stack.pop_all():  # a fault of the network is reported as such
+                raise
+
+
+_KEPT: ContextVar[_Kept | None] = ContextVar("kept", default=None)
 
 
 def gunzip(

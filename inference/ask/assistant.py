@@ -16,6 +16,7 @@ from typing import Any, Literal
 from data.artefacts.run import Run
 from data.errors import ConfigError
 from data.prompt import Neighbour
+from data.sources.location import Location, locate
 from inference import engine, fidelity
 from inference.ask import grounding, index, query, search
 from inference.ask.attribution import Copied, Training
@@ -152,10 +153,11 @@ class Assistant:
         with contextlib.suppress(ImportError):  # the first answer raises it again
             self._training.sort()
 
-    @property
-    def sources(self) -> dict[str, str]:
-        """Where each source of the catalogue lies, by its name."""
-        return self._shelf.sources
+    def locate(self, answer: Answer) -> Location | None:
+        """Find where the record of an answer came from; None where it has none."""
+        if answer.record is None:
+            return None
+        return locate(self._shelf.catalogue, answer.record.source, answer.record.byte_offset)
 
     def titles(self, longest: int, most: int) -> tuple[int, list[str]]:
         """Count the catalogue's titles and list a few short ones."""

@@ -1,7 +1,6 @@
 """The driver of ``ask``: a question, the answer as it is written, and the evidence below it."""
 
 import json
-import shlex
 import sys
 import textwrap
 from collections.abc import Iterator
@@ -9,6 +8,7 @@ from contextlib import closing
 
 from data import console
 from data.errors import CatalogueError, ConfigError, SourceError
+from data.sources.location import Location
 from inference.ask.assistant import Answer, Assistant
 from inference.ask.attribution import LEAST_COPIED, STATES, Copied
 from inference.config import AskConfig
@@ -68,7 +68,8 @@ def _converse(assistant: Assistant, config: AskConfig) -> None:
     if answer.status == "invented":
         console.say("Not in the catalogue: what follows is invented.")
     console.say(f"{answer.title}\n")
-    _show_evidence(_stream(answers, answer), config.compare, assistant.sources)
+    answer = _stream(answers, answer)
+    _show_evidence(answer, config.compare, assistant.locate(answer))
 
 
 _NOTHING = "(nothing that title and record support)"
@@ -111,7 +112,7 @@ def _choose(answer: Answer) -> str:
     return title
 
 
-def _show_evidence(answer: Answer, compare: bool, sources: dict[str, str]) -> None:
+def _show_evidence(answer: Answer, compare: bool, location: Location | None) -> None:
     """Print what the answer rests on."""
     width = min(console.terminal_width(), _WIDEST)
 
@@ -129,12 +130,14 @@ def _show_evidence(answer: Answer, compare: bool, sources: dict[str, str]) -> No
     if compare:
         show("base says", answer.base_answer or "nothing")
     if answer.record is not None:
-        source, offset = answer.record.source, answer.record.byte_offset
         show("record", answer.record.content or "without a description")
         if answer.record.listed:
             show("attributes", answer.record.listed)
-        show("line", f"{source}, byte {offset:,}; to see it:")
-        console.say(_INDENT + line_command(sources.get(source, source), offset))
+    if location is not None:
+        to_see = "; to see it:" if location.command else ""
+        show("line", f"{location.path}, {location.place}{to_see}")
+        if location.command:
+            console.say(_INDENT + location.command)
     if answer.shown:
         show("grounded in", answer.grounds)
     show("training", STATES[answer.training])
@@ -161,9 +164,3 @@ def _origin(copied: Copied) -> str:
     if copied.where == "neighbour":
         return f"{copied.title}, which its prompt showed"
     return copied.title or "put together from several titles"
-
-
-def line_command(source: str, byte_offset: int) -> str:
-    """Return the shell command that prints the line of a record."""
-    program = "zcat" if source.endswith(".gz") else "cat"
-    return f"{program} {shlex.quote(source)} | tail -c +{byte_offset + 1} | head -n 1"

@@ -6,7 +6,6 @@ index of other shards, or a damaged one, is made anew. Never returns the record 
 
 import contextlib
 import dataclasses
-import posixpath
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -37,7 +36,6 @@ class _State:
     catalogue: Manifest
     digest: str
     """Of the catalogue."""
-    sources: dict[str, str]
 
 
 class Shelf:
@@ -65,11 +63,6 @@ class Shelf:
     def catalogue(self) -> Manifest:
         """Of the catalogue that was indexed last."""
         return self._state.catalogue
-
-    @property
-    def sources(self) -> dict[str, str]:
-        """Where each source of the catalogue was when it was cleaned, by its name in the rows."""
-        return self._state.sources
 
     @contextlib.contextmanager
     def opened(self) -> Iterator[tuple[sqlite3.Connection, str]]:
@@ -155,8 +148,7 @@ class Shelf:
         digest = catalogue.digest
         if manifest.read(Folder(place), index.STAGE).identity["clean"] != digest:
             raise self._changed()
-        sources = {posixpath.basename(source.path): source.path for source in catalogue.inputs}
-        return _State(stamp, place, catalogue, digest, sources)
+        return _State(stamp, place, catalogue, digest)
 
     def _discard(self, state: _State, why: str) -> None:
         """Remove an index that turned out to be damaged, so that the next look makes it anew."""

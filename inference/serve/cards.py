@@ -7,6 +7,7 @@ shown as text.
 import base64
 from html import escape
 
+from data.sources.location import Location
 from inference.ask import LEAST_COPIED, STATES, Answer, Copied
 from inference.fidelity import Number
 
@@ -102,7 +103,7 @@ def _origin(copied: Copied) -> str:
     return f"in the training text of: {copied.title}" if copied.title else "in several texts"
 
 
-def evidence_card(answer: Answer, sources: dict[str, str], is_whole: bool = True) -> str:
+def evidence_card(answer: Answer, location: Location | None = None, is_whole: bool = True) -> str:
     """Show what an answer rests on; once it is whole, what it recites, and all as JSON."""
     state = answer.training
     badge = f'<span class="tb-badge tb-{state}">{state.replace("_", " ")}</span>'
@@ -114,14 +115,16 @@ def evidence_card(answer: Answer, sources: dict[str, str], is_whole: bool = True
         pieces.append(_note(escape(f"asked as: {answer.wording}")))
     if record := answer.record:
         content = escape(record.content) or "<em>without a description</em>"
-        where = f"{sources.get(record.source, record.source)}, byte {record.byte_offset:,}"
         pieces += [
             f'<h3>Catalogue record</h3><p class="tb-record" tabindex="0">{content}</p>',
             *([_note(escape(record.listed))] if record.listed else []),
-            _note(
-                f'uid {escape(record.uid)} · line at <span class="tb-where">{escape(where)}</span>'
-            ),
+            _note(f"uid {escape(record.uid)}"),
         ]
+    if location:
+        where = escape(f"{location.path}, {location.place}")
+        pieces.append(_note(f'line at <span class="tb-where">{where}</span>'))
+        if location.command:
+            pieces.append(_note(f'<span class="tb-where">{escape(location.command)}</span>'))
     if is_whole and answer.answer:
         pieces.append(f"<h3>Recited word for word</h3>{_recited(answer)}")
     others = [match for match in answer.matches if match["title"] != answer.title][:3]

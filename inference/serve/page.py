@@ -233,7 +233,7 @@ def _growing(assistant: Assistant, answer: Answer, compare: bool) -> Update:
     base = cards.base_card(answer, is_whole=False) if compare else ""
     return (
         cards.status(writing), cards.answer_card(answer, is_whole=is_base), base,
-        cards.evidence_card(answer, assistant.sources, is_whole=False), gr.skip(),
+        cards.evidence_card(answer, assistant.locate(answer), is_whole=False), gr.skip(),
         *_BUTTONS, answer.seed,
     )  # fmt: skip
 
@@ -253,7 +253,7 @@ def _whole(assistant: Assistant, answer: Answer, compare: bool) -> Update:
     return (
         cards.status(f"Done: {answer.new_tokens} tokens, seed {answer.seed}."),
         cards.answer_card(answer, is_whole=True), base,
-        cards.evidence_card(answer, assistant.sources), titles, _ON, _OFF, _ON, answer.seed,
+        cards.evidence_card(answer, assistant.locate(answer)), titles, _ON, _OFF, _ON, answer.seed,
     )  # fmt: skip
 
 

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from data.artefacts.folder import Folder
 from data.errors import SourceError
+from data.prompt import attribute_texts
 from data.sources import streams
 from inference.tables.text_files import ATTRIBUTE, HINT, Selection, limited
 
@@ -94,7 +95,7 @@ def check(selection: Selection, columns: pa.Schema) -> pa.Schema:
         SourceError: one is missing, there twice, or holds no texts.
     """
     selection.check(columns.names)
-    for name in (*selection.columns[:2], *selection.attributes):
+    for name in selection.columns[:2]:
         if name in columns.names and pa.types.is_nested(columns.field(name).type):
             expected, kind = f"texts in column {name!r}", str(columns.field(name).type)
             raise SourceError(selection.where, expected, kind, HINT)
@@ -159,6 +160,9 @@ def _columns(
 
 def _texts(column: pa.Array) -> tuple[pa.StringArray, pa.BooleanArray]:
     """Return a column as texts, and which of them are UTF-8: readers let other bytes pass."""
+    if pa.types.is_nested(column.type):
+        texts = pa.array(attribute_texts(column), pa.string())
+        return texts, pc.not_equal(texts, "\ufffd")
     try:
         texts = column.cast(pa.string())
         texts.validate(full=True)

@@ -6,6 +6,7 @@ is kept as JSON.
 
 import contextlib
 import json
+import mmap
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -16,10 +17,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from data.artefacts.folder import digest_bytes
-from data.console import first_line
+from data.artefacts.folder import Folder, digest_bytes
 from data.errors import SourceError
-from data.prompt import attribute_text
+from data.prompt import attribute_texts
+from data.sources import header
 from preprocessing.fields import Fields
 from preprocessing.files import SourceFile
 from preprocessing.parse import Parsed, Records
@@ -28,12 +29,14 @@ from preprocessing.parse import Parsed, Records
 _ROWS = 1_024
 _BYTES = 2**23
 _ARROW_FILE = b"ARROW1"
+# Bytes of a batch where a file cannot be mapped.
+_LARGEST_BATCH = 2**28
 _SHOWN_TYPE = 60
 
 
 def records(
     file: SourceFile,
-    stream: IO[bytes],
+    stream: Any,
     tell: Callable[[], int],
     fields: Fields,
     block_bytes: int,
@@ -48,6 +51,8 @@ def records(
     with _readable(file.url), contextlib.ExitStack() as stack:
         if file.packing and file.form == "parquet":
             stream, tell = _spool(stream, stack), lambda: file.size
+        elif file.form == "arrow" and (mapped := _map(file)):
+            stream, tell = mapped, lambda: file.size
         batches = _batches(stream, file, fields)
         first = done = 0
         while waiting := _block(batches, block_bytes):
@@ -72,17 +77,20 @@ def _spool(stream: IO[bytes], stack: contextlib.ExitStack) -> IO[bytes]:
     return unpacked
 
 
-def _batches(stream: IO[bytes], file: SourceFile, fields: Fields) -> Iterator[pa.RecordBatch]:
+def _batches(stream: Any, file: SourceFile, fields: Fields) -> Iterator[pa.RecordBatch]:
     names = list(fields.names)
     if file.form == "parquet":
         parquet = pq.ParquetFile(stream, buffer_size=2**20, pre_buffer=False)
         _check(file.url, parquet.schema_arrow, fields)
+        # Reading raises where columns are encrypted; looking at their metadata ends the process.
+        next(parquet.iter_batches(1, columns=names, use_threads=False), None)
         for group in range(parquet.num_row_groups):
             rows = _rows_at_once(parquet, stream, group, names)
             for batch in parquet.iter_batches(rows, [group], names, use_threads=False):
                 yield _plain(batch)
         return
-    reader = _arrow(stream, file, names)
+    is_mapped = isinstance(stream, mmap.mmap)
+    reader = _arrow(pa.py_buffer(stream) if is_mapped else _Bounded(stream, file.url), file, names)
     _check(file.url, reader.schema, fields)
     several = (
         reader
@@ -90,8 +98,42 @@ def _batches(stream: IO[bytes], file: SourceFile, fields: Fields) -> Iterator[pa
         else (reader.get_batch(i) for i in range(reader.num_record_batches))
     )
     for batch in several:
-        for start in range(0, batch.num_rows, _ROWS):
-            yield _plain(batch.select(names).slice(start, _ROWS))
+        chosen = batch.select(names)
+        rows = min(max(_BYTES * batch.num_rows // max(chosen.nbytes, 1), 1), _ROWS)
+        for start in range(0, batch.num_rows, rows):
+            yield _plain(chosen.slice(start, rows))
+            if is_mapped and hasattr(stream, "madvise"):  # what was read may go
+                stream.madvise(mmap.MADV_DONTNEED)
+
+
+def _map(file: SourceFile) -> mmap.mmap | None:
+    """Map a plain Arrow file on a disk, as a batch of any size is one piece; None for others."""
+    if file.packing or not Folder(file.url).is_local:
+        return None
+    with file.open() as stored:
+        return mmap.mmap(stored.fileno(), 0, access=mmap.ACCESS_READ)
+
+
+class _Bounded:
+    """The bytes of an Arrow file whose batches have to be read whole.
+
+    Raises:
+        SourceError: one is too large for that.
+    """
+
+    def __init__(self, stream: IO[bytes], url: str) -> None:
+        self._stream, self._url = stream, url
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def read(self, size: int = -1) -> bytes:
+        """Read at most so many bytes."""
+        if size > _LARGEST_BATCH:
+            expected = f"batches of at most {_LARGEST_BATCH:,} bytes in a packed or remote file"
+            hint = "bring it to a disk, unpacked"
+            raise SourceError(self._url, expected, f"one of {size:,}", hint)
+        return self._stream.read(size)
 
 
 def _rows_at_once(parquet: pq.ParquetFile, stream: IO[bytes], group: int, names: list[str]) -> int:
@@ -130,15 +172,26 @@ def _plain_type(kind: pa.DataType) -> pa.DataType:
     return {pa.string_view(): pa.string(), pa.binary_view(): pa.binary()}.get(kind, kind)
 
 
-def _arrow(stream: IO[bytes], file: SourceFile, names: list[str]) -> Any:
+def _arrow(stored: Any, file: SourceFile, names: list[str]) -> Any:
+    is_mapped = isinstance(stored, pa.Buffer)
+    source = pa.BufferReader(stored) if is_mapped else pa.PythonFile(stored, mode="r")
     if file.is_arrow_stream:
-        return pa.ipc.open_stream(pa.PythonFile(stream, mode="r"))
-    if not file.packing:
-        places = [place for place, name in enumerate(file.columns) if name in names]
-        return pa.ipc.open_file(stream, options=pa.ipc.IpcReadOptions(included_fields=places))
-    # The stream inside a file of batches: what is packed cannot be read from its end.
-    stream.read(len(_ARROW_FILE) + 2)
-    return pa.ipc.open_stream(pa.PythonFile(stream, mode="r"))
+        return pa.ipc.open_stream(source)
+    if file.packing:
+        # The stream inside a file of batches: what is packed cannot be read from its end.
+        stored.read(len(_ARROW_FILE) + 2)
+        return pa.ipc.open_stream(source)
+    if is_mapped and not _is_compressed(pa.ipc.open_file(stored)):
+        return pa.ipc.open_file(stored)
+    places = [place for place, name in enumerate(file.columns) if name in names]
+    return pa.ipc.open_file(source, options=pa.ipc.IpcReadOptions(included_fields=places))
+
+
+def _is_compressed(reader: pa.RecordBatchFileReader) -> bool:
+    """Whether batches take memory of their own, beside that which is mapped."""
+    before = pa.total_allocated_bytes()
+    batch = reader.get_batch(0) if reader.num_record_batches else None
+    return batch is not None and pa.total_allocated_bytes() - before > batch.nbytes // 2
 
 
 def _check(url: str, schema: pa.Schema, fields: Fields) -> None:
@@ -195,7 +248,7 @@ def _readable(url: str) -> Iterator[None]:
         # Arrow's own faults of the data are OSErrors too, but never of a kind or with a number.
         if isinstance(error, OSError) and (error.errno is not None or type(error) is not OSError):
             raise
-        raise SourceError(url, "readable rows", first_line(error), "fetch it again") from error
+        raise header.damaged(url, error) from error
 
 
 def parse(block: Records, source: str, fields: Fields, max_line_bytes: int) -> Parsed:
@@ -257,7 +310,7 @@ def _texts(column: pa.ChunkedArray, fields: Fields, name: str) -> tuple[pa.Strin
         options = pc.CastOptions(pa.list_(pa.string()), allow_invalid_utf8=True)
         values = pc.binary_join(values.cast(options=options), " ")
     if pa.types.is_nested(values.type):
-        values = pa.array(map(attribute_text, values.to_pylist()), pa.string())
+        values = pa.array(attribute_texts(values), pa.string())
     is_utf8 = np.ones(len(values), dtype=bool)
     if not _is_text(values.type):
         return values.cast(pa.string()), is_utf8

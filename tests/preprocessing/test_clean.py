@@ -388,7 +388,7 @@ def make_bad_source(kind: str, folder: Path, lines: list[bytes]) -> Path:
         ("only blank lines", "expected rows that pass the rules, found none of 3"),
         ("only the mark", "expected records, found none"),
         ("no row left", "expected rows that pass the rules, found none of 5"),
-        ("a picture", "expected records, found binary data"),
+        ("a picture", "expected records, found a picture"),
         (
             "UTF-16 without its mark",
             "found UTF-16 without its mark; state it: --encoding utf-16-le",

@@ -14,11 +14,12 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from data.errors import SourceError
+from data.errors import NetworkError, SourceError
 from data.sources import streams
 from preprocessing import hints
 from preprocessing.config import CleanConfig
-from preprocessing.files import find, read_start
+from preprocessing.files import SourceFile, find, read_start
+from tests.builders import random_text
 
 LINE = b'{"uid": "1", "title": "t", "content": "c"}\n'
 
@@ -79,7 +80,7 @@ def test_of_members_with_one_name_the_last_is_read(
     for kind in ("tar", "tar.gz", "zip"):
         caplog.clear()
         files = find(str(tmp_path / f"raw.{kind}"))
-        assert [(file.name, read_start(file)) for file in files] == [
+        assert sorted((file.name, read_start(file)) for file in files) == [
             (f"raw.{kind}/a.json", LINE), (f"raw.{kind}/b.json", payloads[1]),
         ]  # fmt: skip
         assert caplog.messages == [
@@ -216,6 +217,26 @@ def test_what_cannot_be_read_is_told_in_one_line(
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("payload", "delimiter", "message"),
+    [
+        (b"uid;title;content\n1;a;b\n", "|",
+         "found a table (CSV with semicolons) with columns uid, title, content, none"
+         " with '|' between the cells; leave out --delimiter, or state --delimiter ';'"),
+        (b"uid\ttitle\tcontent\n1\ta\tb\n", ",", "leave out --delimiter, or state --delimiter tab"),
+        (b"uid^title^content\n1^a^b\n", "tab",
+         "no 'tab' in the first row 'uid^title^content'; state what stands between the cells"),
+    ],
+)  # fmt: skip
+def test_a_wrong_delimiter_is_told_with_the_one_that_is_there(
+    payload: bytes, delimiter: str, message: str, tmp_path: Path
+) -> None:
+    (tmp_path / "a.csv").write_bytes(payload)
+    with pytest.raises(SourceError) as caught:
+        hints.find(CleanConfig(source=str(tmp_path), delimiter=delimiter))
+    assert message in str(caught.value)
+
+
 PACKED: dict[str, Callable[[bytes], bytes]] = {
     "gz": gzip.compress,
     "xz": lzma.compress,
@@ -257,3 +278,50 @@ def test_what_follows_a_gzip_stream_is_left_out_and_told(
     path.write_bytes(gzip.compress(json.dumps({}).encode())[:12] + b"x" * 40)
     with pytest.raises(SourceError, match="expected a whole gzip stream"):
         unpack(path, "gz")
+
+
+def test_members_of_a_compressed_tar_are_read_in_one_pass(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [f"part-{(7 * place) % 20}.json" for place in range(20)]
+    payload = LINE * 5_000
+    packed = tarred(*((name, payload) for name in names))
+    (tmp_path / "raw.tar.gz").write_bytes(gzip.compress(packed, 1))
+    unpacked, fill = 0, streams.Unpacked._fill
+
+    def counted(stream: streams.Unpacked, buffer: bytearray) -> int:
+        nonlocal unpacked
+        count = fill(stream, buffer)
+        unpacked += count
+        return count
+
+    monkeypatch.setattr(streams.Unpacked, "_fill", counted)
+    with streams.in_one_pass():
+        files = find(str(tmp_path))
+        assert [file.name for file in files] == [f"raw.tar.gz/{name}" for name in names]
+        looked_into = unpacked
+        for file in files:
+            assert [file_read(file)] == [payload]
+        assert unpacked - looked_into <= 1.1 * len(packed)
+        assert file_read(files[3]) == payload  # and again, from the start
+    assert looked_into <= 1.2 * len(packed)
+
+
+def file_read(file: SourceFile) -> bytes:
+    with file.open_packed() as (stream, _):
+        return streams.read_exactly(stream, 10**9)
+
+
+def test_a_fault_of_the_network_between_members_is_told_as_such(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packed = tarred(("a.json", LINE * 5_000), ("b.json", random_text(3_000_000).encode()))
+    (tmp_path / "raw.tar.gz").write_bytes(gzip.compress(packed, 1))
+    with streams.in_one_pass():
+        (about, *_) = find(str(tmp_path / "raw.tar.gz"))
+        assert file_read(about) == LINE * 5_000
+        monkeypatch.setattr(
+            streams.Unpacked, "_fill", lambda *_: (_ for _ in ()).throw(TimeoutError)
+        )
+        with pytest.raises(NetworkError, match="run the same command again"):
+            file_read(about)

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data.errors import ConfigError
+from preprocessing import hints
 from preprocessing.config import CleanConfig
 from preprocessing.fields import Fields
 from preprocessing.objects import Text
@@ -130,4 +131,14 @@ def test_a_preset_states_columns() -> None:
     assert CleanConfig(preset="amazon-2014").columns == {
         "uid": "asin", "title": "title", "content": "description",
     }  # fmt: skip
-    assert CleanConfig(preset="amazon-2018", columns={"uid": "id"}).columns == {"uid": "id"}
+
+
+def test_columns_stand_in_for_those_of_a_preset(capsys: pytest.CaptureFixture[str]) -> None:
+    config = CleanConfig(preset="amazon-2018", columns={"uid": None, "content": "text"})
+    assert config.columns == {"uid": None, "title": "title", "content": "text"}
+    hints.say_columns(config)
+    hints.say_columns(CleanConfig(preset="amazon-2018"))
+    hints.say_columns(CleanConfig(columns={"uid": "id"}))
+    assert capsys.readouterr().out == (
+        "columns of amazon-2018, with uid: None for asin, content: text for description\n"
+    )

@@ -1,11 +1,9 @@
 """The command: answers, evidence, questions back, JSON, lines of questions, refusals."""
 
 import dataclasses
-import gzip
 import io
 import json
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +16,6 @@ from data.errors import ConfigError
 from data.prompt import Prompt
 from inference import fidelity
 from inference.__main__ import main, switches
-from inference.ask.command import line_command
 from inference.config import AskConfig, AssistantConfig, ServeConfig
 from tests.builders import CATALOGUE, finish_run, show_neighbours, write_clean
 
@@ -214,16 +211,6 @@ def test_a_line_of_json_for_every_line(
     assert "no word" in lines[2]["error"]
     assert ask("the quiet violin", "--json") == 0
     assert json.loads(capsys.readouterr().out) == lines[0]
-
-
-def test_the_command_shown_prints_the_line(tmp_path: Path) -> None:
-    lines = b"".join(json.dumps({"uid": f"u{i}", "title": "é"}).encode() + b"\n" for i in range(9))
-    offset = lines.index(b'{"uid": "u5"')
-    for name, held in (("raw 'x'.json", lines), ("raw.json.gz", gzip.compress(lines))):
-        (tmp_path / name).write_bytes(held)
-        command = line_command(str(tmp_path / name), offset)
-        done = subprocess.run(["bash", "-c", command], capture_output=True, check=True)
-        assert json.loads(done.stdout)["uid"] == "u5"
 
 
 def test_a_missing_model_or_catalogue_is_told(

@@ -16,7 +16,6 @@ from data.artefacts.folder import Artefact, Folder
 from data.artefacts.manifest import Counts, Manifest
 from data.errors import ManifestError, OutputError, SourceError
 from inference.ask import index, search
-from inference.ask.shelf import Shelf
 from preprocessing.__main__ import main as preprocess
 from tests.builders import raw_lines, write_clean, write_raw
 
@@ -224,7 +223,6 @@ def test_a_record_traces_to_its_line_of_the_source(tmp_path: Path) -> None:
     assert preprocess(["clean", *words, "--block_bytes", "65536"]) == 0
     place = index.build(str(clean))
     raw = gzip.decompress(source.read_bytes())
-    assert Shelf(str(clean)).sources == {"raw.json.gz": str(source)}
     catalogue = manifest.read(Folder(str(clean)))
     with closing(index.open_index(place)) as db:
         rows = [row[0] for row in db.execute("SELECT id FROM titles ORDER BY id")]

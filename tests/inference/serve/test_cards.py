@@ -10,6 +10,7 @@ from html.parser import HTMLParser
 
 import pytest
 
+from data.sources.location import Location
 from inference.ask import STATES, Answer, Copied
 from inference.ask.index import Record
 from inference.fidelity import Checks, Number
@@ -57,7 +58,7 @@ def test_markup_is_shown_as_text(state: str, status: str) -> None:
             cards.status(EVIL, is_error=True),
             cards.answer_card(made, is_whole=True),
             cards.base_card(made, is_whole=False),
-            cards.evidence_card(made, {EVIL: EVIL}),
+            cards.evidence_card(made, Location(EVIL, EVIL, EVIL)),
             cards.heading(7, EVIL),
             cards.empty_card(EVIL),
         ]
@@ -67,6 +68,7 @@ def test_markup_is_shown_as_text(state: str, status: str) -> None:
     assert tags.open == []
     assert not tags.seen & {"script", "img"}
     assert not {name for name in tags.attributes if name.startswith("on")}
+    assert html.count(f'<span class="tb-where">{escape(EVIL)}') == 2
 
 
 def test_copied_stretches_are_marked() -> None:
@@ -109,13 +111,13 @@ def test_what_is_untrue_is_told_under_the_answer() -> None:
 
 def test_the_download_is_the_answer() -> None:
     made = answer()
-    html = cards.evidence_card(made, {})
+    html = cards.evidence_card(made)
     held = re.search('href="data:application/json;base64,([^"]+)"', html)
     assert held is not None
     expected = json.loads(json.dumps(dataclasses.asdict(made)))
     del expected["record"]["attributes"]  # it has none
     assert json.loads(base64.b64decode(held[1])) == expected
-    assert "download=" not in cards.evidence_card(made, {}, is_whole=False)
+    assert "download=" not in cards.evidence_card(made, is_whole=False)
 
 
 def test_an_answer_says_how_it_ended() -> None:
@@ -135,10 +137,10 @@ def test_nothing_is_loaded_from_elsewhere() -> None:
 def test_attributes_stand_below_the_record_and_markup_in_them_is_text() -> None:
     about = {"brand": EVIL, "shoe_size": "43", "price": ""}
     record = Record("u", "Boot", "Warm.", "train", "raw.json", 1, about)
-    card = cards.evidence_card(answer(record=record), {})
+    card = cards.evidence_card(answer(record=record))
     assert f"Brand: {escape(EVIL)}; Shoe size: 43</p>" in card
     assert "Price" not in card
     plain = answer(record=Record("u", "Boot", "Warm.", "train", "raw.json", 1))
-    assert "Brand" not in cards.evidence_card(plain, {})
+    assert "Brand" not in cards.evidence_card(plain)
     assert "attributes" not in json.loads(plain.as_json())["record"]
     assert json.loads(answer(record=record).as_json())["record"]["attributes"] == about

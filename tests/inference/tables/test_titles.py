@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
@@ -24,6 +25,9 @@ from inference.config import GenerateConfig
 from inference.tables import titles
 from inference.tables.text_files import ATTRIBUTE, TITLES
 from inference.tables.titles import Titles
+from preprocessing import forms
+from preprocessing.fields import Fields
+from preprocessing.files import find as find_files
 from tests.builders import write_clean
 
 
@@ -174,6 +178,37 @@ def test_lists_and_objects_are_attributes_as_cleaning_writes_them(tmp_path: Path
     path = file_of(tmp_path, "a.jsonl", lines)
     rows = about(GenerateConfig(titles=str(path)), "it")
     assert [row["it"] for row in rows] == ["Books Novels 2.50", "true", "Books: 1", ""]
+
+
+def test_lists_of_a_file_of_columns_are_attributes_as_cleaning_reads_them(tmp_path: Path) -> None:
+    broken = pa.array([[b"\xff"]], pa.list_(pa.binary())).cast(
+        options=pc.CastOptions(pa.list_(pa.string()), allow_invalid_utf8=True)
+    )
+    table = pa.table({
+        "uid": ["a", "b", "c", "d"], "title": ["A", "B", "C", "D"], "content": ["x"] * 4,
+        "it": pa.chunked_array([pa.array([["Books", "Novels"], [], None]), broken]),
+        "size": [{"w": 1, "h": None}, {"w": 2, "h": 3}, None, None],
+    })  # fmt: skip
+    path = file_of(tmp_path, "a.parquet", table)
+    names = ["it", "size"]
+    (cleaned,) = forms_read(path, names)
+    assert [tuple(row[name] for name in names) for row in cleaned.to_pylist()] == [
+        ("Books Novels", "w: 1"), ("", "w: 2 h: 3"), ("", ""), ("\ufffd", ""),
+    ]  # fmt: skip
+    titles_of = GenerateConfig(titles=str(path))
+    (batch,) = titles.find(titles_of, True, names).batches()
+    assert batch.column("refused").to_pylist() == [None, None, None, "invalid_utf8"]
+    assert [tuple(row[ATTRIBUTE + name] for name in names) for row in batch.to_pylist()] == [
+        tuple(row[name] for name in names) for row in cleaned.to_pylist()
+    ]
+
+
+def forms_read(path: Path, attributes: list[str]) -> list[pa.Table]:
+    """The rows of a file as cleaning reads them, a table a block."""
+    (file,) = find_files(str(path))
+    fields = Fields(attributes=tuple((name, name) for name in attributes))
+    blocks = forms.records(file, fields, 2**20, 2**20)
+    return [forms.parse(block, file, fields, 2**20).rows for block, _ in blocks]
 
 
 def test_a_file_of_titles_alone_has_no_attributes(
@@ -371,7 +406,11 @@ REFUSED: dict[str, tuple[str, Any, str]] = {
     "Latin-1 JSON": ("a.jsonl", b'{"title": "caf\xe9"}\n', "readable rows, found invalid_utf8"),
     "Latin-1 text": ("a.txt", b"caf\xe9\n", "readable rows, found invalid_utf8"),
     "UTF-16 text": ("a.txt", "Kettle\n".encode("utf-16"), "text in UTF-8, found UTF-16; convert"),
-    "text as JSON": ("a.jsonl", b"Kettle\n", "readable rows, found invalid_json in row 1"),
+    "text as JSON": (
+        "a.jsonl",
+        b"Kettle\n",
+        "JSON lines, found plain text, no records",
+    ),
     "JSON cut short": ("a.jsonl", b'{"title": "a"}\n{"titl', "readable rows, found invalid_json"),
     "JSON array": ("a.json", b'[{"title": "a"}]', "JSON lines, found one JSON array; .*jq"),
     "JSON object as title": (

@@ -512,3 +512,35 @@ def test_five_thousand_records_give_the_same_parts_of_rows_in_ten_forms(tmp_path
         for payload in payloads
     ]  # fmt: skip
     assert found == [[tuple(row.values()) for row in records]] * len(payloads)
+
+
+@pytest.mark.parametrize("kind", ["file", "stream"])
+def test_a_batch_of_any_size_is_read_in_pieces(kind: str, tmp_path: Path) -> None:
+    rows, block = 3_000, 2**20
+    table = pa.table({
+        "uid": [str(i) for i in range(rows)], "title": ["t"] * rows,
+        "content": [random_text(20_000)] * rows,
+    })  # fmt: skip
+    path = tmp_path / "raw.arrow"
+    opened = pa.ipc.new_file if kind == "file" else pa.ipc.new_stream
+    with opened(path, table.schema) as writer:
+        writer.write_batch(table.to_batches()[0])
+    (file,) = find(str(path))
+    before, most, count = pa.total_allocated_bytes(), 0, 0
+    for records, _ in forms.records(file, Fields(), block, block):
+        most = max(most, pa.total_allocated_bytes() - before)
+        count += len(records.offsets)
+    assert count == rows
+    assert most < path.stat().st_size // 3
+
+
+def test_a_batch_that_cannot_be_mapped_is_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "raw.arrow.gz"
+    path.write_bytes(gzip.compress(columnar(lambda rows, sink: arrow_stream(rows, sink))))
+    (file,) = find(str(path))
+    assert len(rows(read(file, PLAIN_FIELDS))) == 60
+    monkeypatch.setattr("preprocessing.forms.columnar._LARGEST_BATCH", 300)
+    with pytest.raises(SourceError, match=r"batches of at most 300 bytes.*bring it to a disk"):
+        read(file, PLAIN_FIELDS)

@@ -1,0 +1,181 @@
+"""Files that hold no records that are read: what they are, and what turns them into such.
+
+Pure: the first bytes or the text of a file in; a name, a filter and advice out.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+_PICKLE = ("a Python pickle", "write it as Parquet with the program that made it")
+_WRITTEN = "write it as Parquet with the program that made it"
+_PICTURE = ("a picture, not a catalogue", "give the file with titles and descriptions")
+_FETCH = "fetch the file itself again"
+_ORC = b"ORC"
+_MAGIC = (
+    (b"SQLite format 3\0", "an SQLite database",
+     "write a table of it as CSV: sqlite3 -csv -header FILE 'select * from TABLE'"),
+    *((start, *_PICKLE) for start in (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05",
+                                      b"]q\0", b"}q\0", b"(lp0\n", b"(dp0\n")),
+    (b"\xd0\xcf\x11\xe0", "an old Office document", "save its table as CSV in UTF-8"),
+    (b"7z\xbc\xaf\x27\x1c", "a 7z archive", "unpack it first: 7z x"),
+    (b"Rar!", "a rar archive", "unpack it first: unrar x"),
+    (b"%PDF", "a PDF document", "export the catalogue as CSV or JSON"),
+    (b"Obj\x01", "Avro", "convert it: pip install fastavro; fastavro FILE > lines.jsonl"),
+    (_ORC, "ORC", "write it as Parquet: "
+     "python3 -c \"import pyarrow.orc as o, pyarrow.parquet as p; "
+     "p.write_table(o.read_table('FILE'), 'catalogue.parquet')\""),
+    (b"PARE", "Parquet that is encrypted", "write it without encryption, where its keys are"),
+    (b"\x89HDF\r\n", "HDF5", _WRITTEN),
+    (b"\x93NUMPY", "a NumPy array", _WRITTEN),
+    (b"<stata_dta>", "a table of Stata", _WRITTEN), (b"$FL2", "a table of SPSS", _WRITTEN),
+    (b"RDX2\n", "data of R", _WRITTEN), (b"RDX3\n", "data of R", _WRITTEN),
+    (b"\0\x01\0\0Standard ", "an Access database", "export its table as CSV in UTF-8"),
+    (b"L\0\0\0\x01\x14\x02\0", "a Windows shortcut", "name the file that it leads to"),
+    *((start, *_PICTURE) for start in (b"\x89PNG", b"\xff\xd8\xff", b"GIF87a", b"GIF89a")),
+)  # fmt: skip
+_POINTER = b"version https://git-lfs.github.com/spec/"
+_PAGE = re.compile(rb"<(!doctype|html|head|body|\?xml|error)\b", re.IGNORECASE)
+_TAG = re.compile(r"<(!--|[a-z][\w:.-]*[\s/>])", re.IGNORECASE)
+_OBJECT = re.compile(rb"^\s*\{", re.MULTILINE)
+_CONTROLS = bytes([*range(9), 11, *range(14, 27), *range(28, 32)])
+# Of the bytes of text, at most.
+_MOST_CONTROLS = 0.05
+_YAML = re.compile(r"(---[ \t]*\r?\n|(- )?[\w .-]+:([ \t][^\n]*)?\r?\n\s*(- )?[\w .-]+:[ \t\r\n])")
+_TO_JSON = (
+    'python3 -c "import sys, json, yaml; '
+    'json.dump(list(yaml.safe_load_all(sys.stdin)), sys.stdout, default=str)"'
+)
+_MAILBOX = re.compile(r"From \S+ [^\n]*\d\d\d\d\r?\n[\w-]+:")
+_SQL = re.compile(r"(-- |/\*!|(insert into|create table|drop table)\b)", re.IGNORECASE)
+_COMMENT = re.compile(r"\s*(//|#|/\*)")
+# Whole lines, those behind a bracket or a comma, and /* … */ on a line; never inside a text.
+NO_COMMENTS = (
+    r"sed -E 's@^[[:space:]]*(//|#).*@@; s@^([[:space:]]*)/\*.*\*/@\1@; "
+    r"s@([],{}[])[[:space:]]*//[^\"]*$@\1@'"
+)
+"""Takes comments out of JSON."""
+_SHOWN, _MOST_BRACES = 80, 200
+_DECODER = json.JSONDecoder()
+
+
+class Foreign(NamedTuple):
+    """What a file is that is not read."""
+
+    name: str
+    advice: str = ""
+    filter: str = ""
+
+
+def of_bytes(start: bytes) -> Foreign | None:
+    """Recognise a file that is no text, or none of the user's; None for any other."""
+    for magic, name, advice in _MAGIC:
+        # A text may well begin with ORC.
+        if start.startswith(magic) and (magic != _ORC or b"\0" in start):
+            return Foreign(name, advice)
+    begun = start.lstrip()
+    if begun.startswith(_POINTER):
+        return Foreign("a pointer to a large file, not the file", "fetch it with git lfs pull")
+    if _PAGE.match(begun):
+        return Foreign("a web page or XML", _FETCH)
+    controls = len(begun) - len(begun.translate(None, _CONTROLS))
+    if controls > _MOST_CONTROLS * len(begun) and not _OBJECT.search(begun):
+        return Foreign("binary data", _FETCH)
+    return None
+
+
+def of_text(text: str) -> Foreign | None:
+    """Recognise text that holds neither a table nor records; None where it may yet hold some.
+
+    Args:
+        text: the start of a file, without white space before it.
+    """
+    if commented := with_comments(text):
+        return commented
+    lines = [line.strip() for line in text.split("\n") if line.strip()]
+    if not text or any(line.startswith(("{", "[")) or _is_json(line) for line in lines):
+        return None
+    if _TAG.match(text):
+        return Foreign("a web page or XML", _FETCH)
+    if _MAILBOX.match(text):
+        return Foreign("a mailbox, not a catalogue", "give the file with titles and descriptions")
+    if _YAML.match(text):
+        return Foreign("YAML", filter=_TO_JSON)
+    if _SQL.match(text):
+        return Foreign("a dump of an SQL database", "export its table as CSV in UTF-8")
+    shown = repr(lines[0][:_SHOWN])
+    if len(lines) > 1 and re.fullmatch(r'"?[a-z]\w*"?', lines[0], re.IGNORECASE):
+        name = f"a table of one column, {lines[0].strip(chr(34))}, or plain text"
+        return Foreign(name, "give the file with titles and descriptions")
+    advice = "write its records as CSV, JSON lines or Parquet"
+    return Foreign(f"plain text, no records, from {shown} on", advice)
+
+
+def with_comments(text: str) -> Foreign | None:
+    """Recognise JSON with comments, but for lines of records behind a comment."""
+    body = _without_comments(text)
+    commented = Foreign("JSON with comments", filter=NO_COMMENTS)
+    if body.startswith("["):
+        inner = body[1:].lstrip()
+        between = r"\s*,?\s*(//|/\*)"
+        if body != text.lstrip() or _COMMENT.match(inner):
+            return commented
+        end = _end(inner)
+        return commented if end and re.match(between, inner[end:]) else None
+    is_object = body != text.lstrip() and body.startswith("{")
+    return commented if is_object and not _is_json(body.partition("\n")[0].strip()) else None
+
+
+def begins_with_comment(start: bytes) -> bool:
+    """Whether comments stand before anything else."""
+    return bool(_COMMENT.match(start.decode("utf-8", "replace")))
+
+
+def _without_comments(text: str) -> str:
+    return re.sub(r"\A(\s*(//|#)[^\n]*\n|\s*/\*.*?\*/)+", "", text, flags=re.DOTALL).lstrip()
+
+
+def nested(text: str, fits: Any) -> dict[str, Any] | None:
+    """Find the first object inside others of some JSON that fits; None where none does.
+
+    Args:
+        text: the start of a file.
+        fits: whether an object's names are a record's.
+    """
+    first = text.find("{")
+    try:
+        candidates = _inside(_DECODER.raw_decode(text, max(first, 0))[0])
+    except (ValueError, RecursionError):  # it goes on behind what is seen of it
+        begins = [match.start() for match in re.finditer(r"\{", text)][1:_MOST_BRACES]
+        candidates = (value for at in begins if (value := _object(text, at)))
+    return next((value for value in candidates if fits(value)), None)
+
+
+def _inside(value: Any) -> Iterator[dict[str, Any]]:
+    """List the objects inside a value of JSON."""
+    items = value.values() if isinstance(value, dict) else value
+    for item in items if isinstance(value, (dict, list)) else ():
+        if isinstance(item, dict):
+            yield item
+        yield from _inside(item)
+
+
+def _object(text: str, at: int) -> dict[str, Any]:
+    try:
+        value, _ = _DECODER.raw_decode(text, at)
+    except (ValueError, RecursionError):
+        return {}
+    return dict(value)
+
+
+def _end(text: str) -> int:
+    try:
+        return _DECODER.raw_decode(text)[1]
+    except (ValueError, RecursionError):
+        return 0
+
+
+def _is_json(line: str) -> bool:
+    """Whether a line is JSON, and no text in quotes, which may stand in any file."""
+    return bool(line) and not line.startswith('"') and _end(line) == len(line)
