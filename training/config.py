@@ -146,8 +146,9 @@ class Optimisation:
     max_grad_norm: float = 1.0
     """Gradients are scaled down to this norm; 0: never."""
 
-    precision: Literal["auto", "bf16", "float32"] = "auto"
-    """Of weights and arithmetic; auto: bf16 where the GPU has it, else float32."""
+    precision: Literal["auto", "bf16", "fp16", "float32"] = "auto"
+    """Of weights and arithmetic; auto: bf16 where the GPU has it of its own, fp16 with a gradient
+    scaler on older ones (T4, V100, RTX 20), float32 without a GPU."""
 
     gradient_checkpointing: Literal["none", "unsloth", "every"] = "none"
     """Recompute activations instead of keeping them: not, Unsloth's way, or in every layer."""

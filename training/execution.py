@@ -177,6 +177,9 @@ def _write(job: Job, model: Any, outcome: "Outcome", choice: "Plan | None") -> d
         "loss_on": config.loss_on,
         "backend": job.backend.name,
         "backend_why": job.backend.why,
+        "precision": job.precision,
+        # By fp16's gradient scaler; None: there was none.
+        "skipped_steps": metrics.last(lines, "skipped_steps"),
         "trainable_parameters": count_trainable(model),
         **_learned(config, lines, outcome),
         "processes": job.ranks.count,

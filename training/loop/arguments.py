@@ -32,7 +32,7 @@ def trainer_settings(job: Job) -> SFTConfig:
         adam_epsilon=1e-8,
         max_grad_norm=how.max_grad_norm,
         bf16=job.precision == "bf16",
-        fp16=False,
+        fp16=job.precision == "fp16",
         gradient_checkpointing=recompute,
         gradient_checkpointing_kwargs={"use_reentrant": False} if recompute else None,
         use_cpu=on_cpu,

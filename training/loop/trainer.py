@@ -176,6 +176,11 @@ class Trainer(SFTTrainer):  # type: ignore[misc]
             return int(self.tokens)
         return int(self.accelerator.reduce(self.tokens, "sum"))
 
+    def _load_scaler(self, checkpoint: str | None) -> None:
+        """Take the gradient scaler's state of a checkpoint; one saved in fp16 may go on in bf16."""
+        if self.accelerator.scaler is not None:
+            super()._load_scaler(checkpoint)
+
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """Save, then mark the checkpoint as complete, then remove older ones."""
         folder = checkpoints.of_step(Path(self.args.output_dir), self.state.global_step)

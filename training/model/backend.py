@@ -176,10 +176,10 @@ def load_model(config: TrainConfig, base: Base, backend: Backend, precision: Pre
     """
     import torch
 
-    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    dtypes = {"bf16": torch.bfloat16, "fp16": torch.float16, "float32": torch.float32}
     make = _with_unsloth if backend.name == "unsloth" else _with_peft
     try:
-        model = make(config, base, dtype)
+        model = make(config, base, dtypes[precision])
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         if faults.lacking(error) or isinstance(error, ModelError):
             raise

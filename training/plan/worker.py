@@ -123,7 +123,7 @@ class Worker:
             vocabulary=config.vocab_size,
             parameters=sum(frozen),
             trainable=count_trainable(self._model),
-            weight_bytes=2 if job.precision == "bf16" else 4,
+            weight_bytes=hardware.weight_bytes(job.precision),
             longest=int(self._lengths[longest_whole].max()),
             fused=job.backend.name == "unsloth" and self._on_gpu,
         )
