@@ -23,9 +23,11 @@ def test_automatic_precision_asks_for_bf16_of_the_cards_own(
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Tesla T4")
     with caplog.at_level("INFO", "catalogue"):
         assert hardware.precision(TrainConfig()) == expected
-    told = [] if has_own else [
-        "precision: fp16 with a gradient scaler, as Tesla T4 has no bf16 of its own"
-    ]
+    told = (
+        []
+        if has_own
+        else ["precision: fp16 with a gradient scaler, as Tesla T4 has no bf16 of its own"]
+    )
     assert caplog.messages == told
     by_name = TrainConfig(optimisation=Optimisation(precision="bf16"))
     assert hardware.precision(by_name) == "bf16"

@@ -70,9 +70,7 @@ class MetricsCallback(TrainerCallback):  # type: ignore[misc]
             return
         self._skipped += 1
         self._skipped_in_a_row += 1
-        guards.check_skipped(
-            self._skipped_in_a_row, self._scaler.get_scale(), state.global_step
-        )
+        guards.check_skipped(self._skipped_in_a_row, self._scaler.get_scale(), state.global_step)
 
     def on_log(
         self, _args: Any, state: Any, _control: Any, logs: dict[str, float], **_: Any
