@@ -5,6 +5,7 @@ import logging
 import platform
 import re
 import sys
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +19,8 @@ from training.config import TrainConfig
 log = logging.getLogger("catalogue")
 
 Precision = Literal["bf16", "fp16", "float32"]
+# Until clocks are up.
+_SECONDS_OF_PRODUCTS = 0.5
 _PROCESSORS, _STATUS = Path("/proc/cpuinfo"), Path("/proc/self/status")
 
 
@@ -110,6 +113,25 @@ def precision(config: TrainConfig) -> Precision:
 def weight_bytes(choice: Precision) -> int:
     """Return the bytes of a weight and of an activation."""
     return 4 if choice == "float32" else 2
+
+
+def multiply(choice: Precision) -> float:
+    """Measure the FLOP/s of large matrix products, which no training surpasses."""
+    import torch
+
+    on_gpu = torch.cuda.is_available()
+    side = 4096 if on_gpu else 1024
+    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16, "float32": torch.float32}[choice]
+    square = torch.ones(side, side, dtype=dtype, device="cuda" if on_gpu else "cpu")
+    seconds: list[float] = []
+    while sum(seconds) < _SECONDS_OF_PRODUCTS:
+        began = time.perf_counter()
+        product = square @ square
+        if on_gpu:
+            torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - began)
+    del product
+    return 2 * side**3 / min(seconds)
 
 
 def machine() -> dict[str, Any]:
