@@ -178,6 +178,7 @@ def _write(job: Job, model: Any, outcome: "Outcome", choice: "Plan | None") -> d
         "backend": job.backend.name,
         "backend_why": job.backend.why,
         "precision": job.precision,
+        "quantize": config.quantize,
         # By fp16's gradient scaler; None: there was none.
         "skipped_steps": metrics.last(lines, "skipped_steps"),
         "trainable_parameters": count_trainable(model),
