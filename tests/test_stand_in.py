@@ -29,14 +29,13 @@ def test_mps_ends_with_the_benchmark(number: signal.Signals, root: Path, tmp_pat
     control.write_text(CONTROL.format(log=log))
     control.chmod(0o755)
     path = f"{tmp_path}:{os.environ['PATH']}"
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-c", SCRIPT], cwd=root, stdout=subprocess.PIPE, text=True,
         stderr=subprocess.DEVNULL, env=os.environ | {"PATH": path},
-    )  # fmt: skip
-    assert process.stdout
-    assert process.stdout.readline() == "3\n"
-    process.send_signal(number)
-    process.wait(30)
+    ) as process:  # fmt: skip
+        assert process.stdout
+        assert process.stdout.readline() == "3\n"
+        process.send_signal(number)
     ends = time.monotonic() + 10
     while "quit" not in log.read_text() and time.monotonic() < ends:
         time.sleep(0.05)
