@@ -2,7 +2,8 @@
 # make test    install, then lint, types, import rules and tests: what CI runs
 # make lint    ruff, mypy, the rules of the house (sizes, names, imports)
 # make test-browser  the web page in a headless Chromium, which must be there
-# make bench-gpu  the training recipes on the GPU at hand (in your own environment)
+# make bench-gpu  the training recipes on the GPU at hand (in your own environment); CARD=3060 measures
+#              on a small share of it, which stands in for that card
 # make bench-generate  ways to write descriptions on the GPU at hand, side by side
 # make bench-quality  ways to decode on real weights, with CATALOGUE="a.jsonl.gz b.jsonl.gz" and, if
 #              you like, BASE=folder and FLAGS=--short, which a CPU can do (in your own environment)
@@ -58,7 +59,7 @@ test-browser: install
 bench: bench-clean
 
 bench-gpu:
-	python -m tests.benchmarks.gpu
+	python -m tests.benchmarks.gpu $(if $(CARD),--card $(CARD))
 
 bench-generate:
 	python -m tests.benchmarks.generate

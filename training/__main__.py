@@ -22,6 +22,7 @@ def _tracked_by(tracker: str) -> Need:
 _NEEDS = (
     TRAINING,
     Need(("unsloth", "unsloth_zoo"), lambda config: config.backend == "unsloth"),
+    Need(("bitsandbytes",), lambda config: config.quantize is not None),
     *(_tracked_by(tracker) for tracker in TRACKERS),
 )
 _MEASURES = Need(

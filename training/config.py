@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, field, replace
 from typing import Literal, Self
 
-from data.artefacts.manifest import placement
+from data.artefacts.manifest import OPTIONAL, placement
 from data.console import parse_memory
 from data.errors import ConfigError
 from data.prompt import SHOPPER, Prompt
@@ -146,8 +146,9 @@ class Optimisation:
     max_grad_norm: float = 1.0
     """Gradients are scaled down to this norm; 0: never."""
 
-    precision: Literal["auto", "bf16", "float32"] = "auto"
-    """Of weights and arithmetic; auto: bf16 where the GPU has it, else float32."""
+    precision: Literal["auto", "bf16", "fp16", "float32"] = "auto"
+    """Of weights and arithmetic; auto: bf16 where the GPU has it of its own, fp16 with a gradient
+    scaler on older ones (T4, V100, RTX 20), float32 without a GPU."""
 
     gradient_checkpointing: Literal["none", "unsloth", "every"] = "none"
     """Recompute activations instead of keeping them: not, Unsloth's way, or in every layer."""
@@ -260,6 +261,11 @@ class TrainConfig:
     backend: Literal["auto", "unsloth", "transformers"] = "auto"
     """What trains; auto takes unsloth where it imports, and prints its choice."""
 
+    quantize: Literal["nf4"] | None = field(default=None, metadata=OPTIONAL)
+    """Hold the base in 4 bits while training (QLoRA: NF4, double quantisation), a quarter of the
+    memory; the adapter is then used on the base as it is. None: in the precision of the arithmetic.
+    """
+
     init_adapter: str | None = None
     """Go on from this adapter of the same base and LoRA settings, with a fresh schedule."""
 
@@ -343,7 +349,8 @@ class PlanConfig(TrainConfig):
     """
 
     steps: int = 6
-    """Batches measured a candidate, each twice, with the longest rows between."""
+    """Batches of all lengths measured a candidate, each twice; fewer and once where steps take
+    seconds."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -177,12 +177,22 @@ def _write(job: Job, model: Any, outcome: "Outcome", choice: "Plan | None") -> d
         "loss_on": config.loss_on,
         "backend": job.backend.name,
         "backend_why": job.backend.why,
+        **_arithmetic(job, lines),
         "trainable_parameters": count_trainable(model),
         **_learned(config, lines, outcome),
         "processes": job.ranks.count,
         **hardware.machine(),
         **({"plan": compared} if compared else {}),
         **_rows(job),
+    }
+
+
+def _arithmetic(job: Job, lines: list[metrics.Line]) -> dict[str, Any]:
+    return {
+        "precision": job.precision,
+        "quantize": job.config.quantize,
+        # By fp16's gradient scaler; None: there was none.
+        "skipped_steps": metrics.last(lines, "skipped_steps"),
     }
 
 

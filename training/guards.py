@@ -15,6 +15,10 @@ from data.errors import BatchError, ModelError
 IGNORED = -100
 """Label of a token that is not learned, as PyTorch's cross-entropy has it."""
 
+_MOST_SKIPPED = 24
+"""Steps in a row that a scaler may skip: each halves its scale, which begins at 2 ** 16 and has
+room to spare once it is below 1."""
+
 
 def _name(uids: Sequence[str]) -> str:
     more = f" and {len(uids) - 3:,} more" if len(uids) > 3 else ""
@@ -126,6 +130,24 @@ def check_loss(loss: float, grad_norm: float | None, step: int) -> None:
         raise BatchError(where, "a finite training loss above 0", str(loss), hint)
     if grad_norm is not None and not math.isfinite(grad_norm):
         raise BatchError(where, "a finite gradient norm", str(grad_norm), hint)
+
+
+def check_skipped(skipped: int, scale: float, step: int) -> None:
+    """Check that a gradient scaler, which skips steps whose gradients overflow, comes to an end.
+
+    Args:
+        skipped: steps in a row up to this one.
+        scale: of the loss; each skipped step halves it.
+        step: number of this one.
+
+    Raises:
+        BatchError: too many were skipped: the gradients are not finite at any scale.
+    """
+    if skipped >= _MOST_SKIPPED:
+        where, expected = f"step {step}", "gradients that a lower scale makes finite in fp16"
+        reason = f"{skipped} steps skipped in a row, down to a scale of {scale:.1e}"
+        hint = "lower --optimisation.learning_rate or use --optimisation.precision float32"
+        raise BatchError(where, expected, reason, hint)
 
 
 def check_moved(before: Sequence[float], after: Sequence[float], step: int) -> None:

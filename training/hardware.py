@@ -5,18 +5,22 @@ import logging
 import platform
 import re
 import sys
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from data.cluster.client import cores
 from data.console import parse_memory
+from data.errors import ConfigError
 from training import processes
 from training.config import TrainConfig
 
 log = logging.getLogger("catalogue")
 
-Precision = Literal["bf16", "float32"]
+Precision = Literal["bf16", "fp16", "float32"]
+# Until clocks are up.
+_SECONDS_OF_PRODUCTS = 0.5
 _PROCESSORS, _STATUS = Path("/proc/cpuinfo"), Path("/proc/self/status")
 
 
@@ -83,20 +87,51 @@ def limit_memory(config: TrainConfig) -> None:
 
 
 def precision(config: TrainConfig) -> Precision:
-    """Choose the precision of weights and arithmetic."""
+    """Choose the precision of weights and arithmetic.
+
+    Raises:
+        ConfigError: the processor would train in fp16, which takes a GPU's scaler.
+    """
     import torch
 
-    choice = config.optimisation.precision
+    choice, on_gpu = config.optimisation.precision, torch.cuda.is_available()
+    if choice == "fp16" and not on_gpu:
+        expected = "auto, bf16 or float32, as there is no GPU"
+        raise ConfigError("--optimisation.precision", expected, choice)
     if choice != "auto":
         return choice
-    if not torch.cuda.is_available():
+    if not on_gpu:
         return "float32"
     # With emulation, torch says yes of every card.
     if torch.cuda.is_bf16_supported(including_emulation=False):
         return "bf16"
     name = torch.cuda.get_device_name()
-    log.warning("precision: float32, as %s has no bf16 of its own", name)
-    return "float32"
+    log.info("precision: fp16 with a gradient scaler, as %s has no bf16 of its own", name)
+    return "fp16"
+
+
+def weight_bytes(choice: Precision) -> int:
+    """Return the bytes of a weight and of an activation."""
+    return 4 if choice == "float32" else 2
+
+
+def multiply(choice: Precision) -> float:
+    """Measure the FLOP/s of large matrix products, which no training surpasses."""
+    import torch
+
+    on_gpu = torch.cuda.is_available()
+    side = 4096 if on_gpu else 1024
+    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16, "float32": torch.float32}[choice]
+    square = torch.ones(side, side, dtype=dtype, device="cuda" if on_gpu else "cpu")
+    seconds: list[float] = []
+    while sum(seconds) < _SECONDS_OF_PRODUCTS:
+        began = time.perf_counter()
+        product = square @ square
+        if on_gpu:
+            torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - began)
+    del product
+    return 2 * side**3 / min(seconds)
 
 
 def machine() -> dict[str, Any]:

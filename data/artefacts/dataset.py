@@ -62,9 +62,10 @@ class Subset:
         return [file for file in self.record.outputs if file.path.startswith(f"{split}/")]
 
     def batches(self, split: str) -> Iterator[pa.RecordBatch]:
-        """Stream the rows of a split in order."""
-        for file in sorted((self.path / split).glob("*.arrow")):
-            with pa.memory_map(str(file)) as source, pa.ipc.open_stream(source) as reader:
+        """Stream the rows of a split in order; ``datasets`` leaves files of its own beside ours."""
+        for name in sorted(file.path for file in self._files(split)):
+            path = str(self.path / name)
+            with pa.memory_map(path) as source, pa.ipc.open_stream(source) as reader:
                 yield from reader
 
     def rows(self, split: str, columns: list[str]) -> pa.Table:

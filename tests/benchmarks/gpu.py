@@ -5,14 +5,19 @@ weights, made here: nothing is downloaded. A run on real weights gives the same 
 losses are another matter, and are not reported.
 
 Measured, each in a process of its own, ``--repeats`` times: the notebook's code (Unsloth), TRL +
-PEFT alone, ``rtx3060`` with the notebook's prompt and with the compact one, both as ``--plan auto``
-chose, and its predicted time against the actual. Then runs killed and gone on with, and the plan
-against a sweep of all its candidates; with ``--parts ranks`` one GPU against two. Figures are
-written to ``--out`` as they come; a part that would pass ``--budget`` seconds is left out and
-named.
+PEFT alone, ``rtx3060`` with the notebook's prompt and with the compact one at the notebook's 128
+rows and at its own 32, and as it stands, all as ``--plan auto`` chose, and its predicted time
+against the actual. ``--card 3060`` (``make bench-gpu CARD=3060``) does it all on that card's
+stand-in, and says what share of its matrix products is reached.
+
+Then runs killed and gone on with, and the plan against a sweep of all its candidates; with
+``--parts ranks`` one GPU against two. Figures are written to ``--out`` as they come; a part that
+would pass ``--budget`` seconds is left out and named.
 """
 
 import argparse
+import contextlib
+import itertools
 import json
 import os
 import shutil
@@ -29,12 +34,14 @@ from data.artefacts import manifest
 from data.artefacts.folder import Folder
 from data.cli import command_line
 from data.cli.command_line import Command
-from tests.benchmarks import tinyllama
+from tests.benchmarks import stand_in, tinyllama
 from tests.benchmarks.plan_sweep import Sweep
 from training.config import PlanConfig
+from training.plan.plan import Plan
 
 # Steps until the allocator and the compiled kernels are warm.
 WARM_UP = 6
+RECIPE_ROWS = 32
 INSTRUCTION = "--prompt.instruction=Write a book review."
 TINY = {
     "vocab_size": 1_000, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 4,
@@ -106,9 +113,18 @@ class Bench:
             size = ["--size", rows, "--out", subset]
             self.run("subset", "data", "subset", "--clean", clean, *size)
         shape = TINY if self.options.tiny else tinyllama.SHAPE
-        tinyllama.build(self.work / "base", shape, self.options.device)
+        # In another process: MPS ends once its clients have, and this one outlives it.
+        words = [str(self.work / "base"), json.dumps(shape), self.options.device]
+        self.run("base", "tests.benchmarks.tinyllama", *words)
 
-    def ours(self, *more: str, limited: bool = True) -> list[str]:
+    def card(self) -> dict[str, float]:
+        """Measure what the card multiplies and copies."""
+        self.run("card", "tests.benchmarks.stand_in")
+        last = (self.options.out / "card.log").read_text().splitlines()[-1]
+        figures: dict[str, float] = json.loads(last)
+        return figures
+
+    def ours(self, *more: str, limited: bool = True, rows: int = 0) -> list[str]:
         """Words that every command of ours gets."""
         words = [
             "--config", "training/recipes/rtx3060.yaml", "--base", str(self.work / "base"),
@@ -121,12 +137,11 @@ class Bench:
             words += ["--optimisation.precision=float32"]
             if self.options.backend == "transformers":
                 words += ["--optimisation.gradient_checkpointing=every"]
-        return [*words, f"--optimisation.batch_size={self.options.batch}", *self.micro(), *more]
+        rows = rows or self.options.batch
+        sizes = [f"--optimisation.{name}batch_size={rows}" for name in ("", "micro_")]
+        return [*words, *sizes, *more]
 
-    def micro(self) -> list[str]:
-        return [f"--optimisation.micro_batch_size={self.options.batch}"]
-
-    def train(self, name: str, *more: str) -> list[dict[str, Any]]:
+    def train(self, name: str, *more: str, rows: int = 0) -> list[dict[str, Any]]:
         """Train ``--steps`` steps by the command, ``--repeats`` times in a process."""
         outs = [self.work / f"{name}-{place}" for place in range(self.options.repeats)]
         for out in outs:
@@ -134,29 +149,39 @@ class Bench:
         steps = f"--optimisation.max_steps={self.options.steps}"
         # One evaluation and one checkpoint at the end.
         saves = [f"--checkpoints.{event}_steps={self.options.steps}" for event in ("eval", "save")]
-        words = ["run", *self.ours(steps, *saves, *more)]
+        words = ["run", *self.ours(steps, *saves, *more, rows=rows)]
         count, out = str(self.options.repeats), str(self.work / name)
-        self.run(name, "tests.benchmarks.train_ours", count, out, *words, timeout=500)
-        return [self.figures(out) for out in outs]
+        self.run(name, "tests.benchmarks.train_ours", count, out, *words, timeout=1200)
+        return [self.figures(out, rows or self.options.batch) for out in outs]
 
-    def figures(self, out: Path) -> dict[str, Any]:
+    def figures(self, out: Path, rows: int) -> dict[str, Any]:
         """Return speed after the warm-up, peak and the plan's prediction of a finished run."""
         facts = manifest.read(Folder(str(out)), "train").facts
         lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
         trained = [line for line in lines if "loss" in line]
-        seconds = [self.options.batch / line["samples_per_second"] for line in trained[WARM_UP:]]
+        steps = [rows / line["samples_per_second"] for line in trained]
+        tokens = [later["tokens"] - line["tokens"] for line, later in itertools.pairwise(trained)]
+        speeds = [t / s for t, s in zip(tokens, steps[1:], strict=True)][WARM_UP - 1 :]
+        # A few steps compile anew, which is little of a long run and much of this one.
+        steady = statistics.median(speeds)
         return {
-            "samples_per_second": self.options.batch * len(seconds) / sum(seconds),
-            "tokens_per_second": (trained[-1]["tokens"] - trained[WARM_UP - 1]["tokens"])
-            / sum(seconds),
-            "step_seconds": [
-                round(self.options.batch / line["samples_per_second"], 3) for line in trained
-            ],
+            "samples_per_second": rows * len(steps[WARM_UP:]) / sum(steps[WARM_UP:]),
+            "steady_samples_per_second": steady * rows * len(tokens) / sum(tokens),
+            "tokens_per_second": sum(tokens[WARM_UP - 1 :]) / sum(steps[WARM_UP:]),
+            "tflops": steady * self.flop_a_token(out) / 1e12,
+            "step_seconds": [round(step, 3) for step in steps],
             "peak_gib": facts["peak_memory_gib"],
             "device": facts["device"],
             "plan": facts.get("plan"),
             "backend": facts["backend"],
         }
+
+    def flop_a_token(self, out: Path) -> float:
+        """Count the arithmetic of a run as planned, or as its recipe has it: all recomputed."""
+        shape = TINY if self.options.tiny else tinyllama.SHAPE
+        layers, file = shape["num_hidden_layers"], out / "plan.json"
+        kept = Plan.from_json(file.read_text()).candidate.kept(layers) if file.exists() else 0
+        return stand_in.flop_a_token(shape, kept / layers)
 
     def ranks(self) -> dict[str, Any]:
         """Train on one GPU and on two: ``--batch`` rows each, then the same total on one.
@@ -235,12 +260,19 @@ class Bench:
         batch = self.options.batch
         alpaca = ("--prompt.template=alpaca", "--prompt.neighbours=0")
         compact = ("--prompt.template=compact", "--prompt.neighbours=0")
+        prompts = {"alpaca": alpaca, "compact": compact}
         ways: dict[str, Callable[[str], list[dict[str, Any]]]] = {
-            "rtx3060, alpaca": lambda name: self.train(name, "--plan=auto", *alpaca),
-            "rtx3060, compact": lambda name: self.train(name, "--plan=auto", *compact),
+            f"rtx3060, {prompt}, {rows} rows":
+                lambda name, p=words, r=rows: self.train(name, "--plan=auto", *p, rows=r)
+            for rows in (batch, min(batch, RECIPE_ROWS)) for prompt, words in prompts.items()
+        }  # fmt: skip
+        own = min(batch, RECIPE_ROWS)
+        ways |= {
+            f"rtx3060 as it stands, {own} rows":
+                lambda name: self.train(name, "--plan=auto", rows=own),
             # The logits of 128 rows alone are over the limit.
             "TRL + PEFT": lambda name: self.peer(name, "trl", max(1, batch // 4)),
-        }
+        }  # fmt: skip
         if self.options.backend == "unsloth":
             ways = {"notebook": lambda name: self.peer(name, "notebook", batch)} | ways
         names = self.options.settings.split("|")
@@ -277,16 +309,27 @@ class Bench:
         return rounds
 
 
-def show(results: dict[str, Any]) -> None:
-    """Print the table."""
-    base = [run["samples_per_second"] for run in results["speeds"].get("notebook", [])]
+def show(results: dict[str, Any], card: tuple[str, float] | None) -> None:
+    """Print the table; ``card`` is what was stood in for, and its own products in 1e12 FLOP/s."""
+    peers = results["speeds"].get("notebook", [])
+    base = [run["steady_samples_per_second"] for run in peers]
+    reached = (results.get("card") or {}).get("tflops")
+    if reached:
+        console.say(f"the card multiplies {reached:.1f}e12 FLOP/s in bf16")
     rows = []
     for setting, runs in results["speeds"].items():
         speed = statistics.median(run["samples_per_second"] for run in runs)
         peak = max(run["peak_gib"] for run in runs)
-        times = f"{speed / statistics.median(base):.2f}" if base else ""
-        rows.append([setting, f"{speed:.1f}", times, f"{peak:.2f}", str(len(runs))])
-    console.say(console.table(rows, ("setting", "samples/s", "x notebook", "peak GiB", "runs")))
+        shares = [run["tflops"] / reached for run in runs if reached and "tflops" in run]
+        share = f"{statistics.median(shares):.0%}" if shares else ""
+        steady = statistics.median(run["steady_samples_per_second"] for run in runs)
+        times = f"{steady / statistics.median(base):.2f}" if base else ""
+        figures = [f"{speed:.1f}", f"{steady:.1f}", times, f"{peak:.2f}", share, str(len(runs))]
+        rows.append([setting, *figures])
+    header = (
+        "setting", "samples/s", "median step", "x notebook", "peak GiB", "of the products", "runs",
+    )  # fmt: skip
+    console.say(console.table(rows, header))
     for setting, runs in results["speeds"].items():
         for run in runs:
             if plan := run.get("plan"):
@@ -298,6 +341,10 @@ def show(results: dict[str, Any]) -> None:
     for key, figures in results.get("ranks", {}).items():
         losses = ", ".join(f"{loss:.4f}" for loss in figures["losses"][::5])
         console.say(f"{key}: {figures['samples_per_second']:.1f} samples/s; losses {losses}")
+    if card and reached:
+        # Nothing of ours was measured on the card itself.
+        name, own = card
+        console.say(f"prediction for a {name}, by products alone: {own / reached:.2f} times these")
     failed = json.dumps(results["failed"], indent=1)
     console.say(f"left out: {results['left_out']}; failed: {failed}")
 
@@ -305,8 +352,9 @@ def show(results: dict[str, Any]) -> None:
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=10_000)
-    parser.add_argument("--steps", type=int, default=40)
-    parser.add_argument("--peer_steps", type=int, default=26)
+    parser.add_argument("--card", choices=stand_in.CARDS, help="measure on its stand-in")
+    parser.add_argument("--steps", type=int, help="40, or 18 on a small card")
+    parser.add_argument("--peer_steps", type=int, help="26, or 14 on a small card")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument(
         "--settings", default="", help="measure those with one of these in their name: a|b"
@@ -322,15 +370,30 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--parts", default="plan,speeds,sweep,kills")
     parser.add_argument("--tiny", action="store_true", help="a toy model, to try the script")
     parser.add_argument("--out", type=Path, default=Path("data/store/reports/bench-gpu"))
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.card:
+        options.memory_limit = stand_in.CARDS[options.card].memory_limit
+    options.steps = options.steps or (18 if options.card else 40)
+    options.peer_steps = options.peer_steps or (14 if options.card else 26)
+    return options
 
 
 def main() -> None:
     options = parse()
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    with contextlib.ExitStack() as shared:
+        if options.card:
+            shared.enter_context(stand_in.share(stand_in.CARDS[options.card].percent))
+        measure(options)
+
+
+def measure(options: argparse.Namespace) -> None:
+    """Measure all parts and print the tables."""
     options.out.mkdir(parents=True, exist_ok=True)
     bench = Bench(options)
     bench.results["versions"] = manifest.versions()
+    if options.device == "cuda":
+        bench.results["card"] = bench.part("card", bench.card)
     bench.part("prepare", bench.prepare)
     steps = f"--optimisation.max_steps={options.steps}"
     if "plan" in options.parts:
@@ -344,7 +407,8 @@ def main() -> None:
     if "ranks" in options.parts:
         bench.ranks()
     bench.write()
-    show(bench.results)
+    name = options.card
+    show(bench.results, (name, stand_in.CARDS[name].own_tflops) if name else None)
 
 
 if __name__ == "__main__":

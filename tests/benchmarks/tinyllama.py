@@ -1,9 +1,11 @@
 """A TinyLlama of random bf16 weights with a tokenizer of invented text: nothing is downloaded.
 
 Speed and memory do not depend on what the weights say.
+``python -m tests.benchmarks.tinyllama FOLDER SHAPE DEVICE`` builds one, of a shape in JSON.
 """
 
 import json
+import sys
 from pathlib import Path
 
 from data.prompt import Prompt
@@ -61,3 +63,7 @@ def build(folder: Path, shape: dict[str, int], device: str) -> None:
     with torch.device(device):
         model = LlamaForCausalLM(config).to(torch.bfloat16)
     model.save_pretrained(folder)
+
+
+if __name__ == "__main__":
+    build(Path(sys.argv[1]), json.loads(sys.argv[2]), sys.argv[3])

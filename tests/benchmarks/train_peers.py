@@ -8,8 +8,10 @@ JSON.
 
 import argparse
 import gc
+import itertools
 import json
 import os
+import statistics
 import sys
 import time
 from pathlib import Path
@@ -127,7 +129,12 @@ def measure(options: argparse.Namespace) -> dict[str, float]:
     measured = ends[options.warm_up :]
     speed = options.batch * (len(measured) - 1) / (measured[-1] - measured[0])
     peak = torch.cuda.max_memory_reserved() / 2**30 if on_gpu else 0.0
-    return {"samples_per_second": round(speed, 2), "peak_gib": round(peak, 3)}
+    steps = [later - end for end, later in itertools.pairwise(measured)]
+    return {
+        "samples_per_second": round(speed, 2),
+        "steady_samples_per_second": round(options.batch / statistics.median(steps), 2),
+        "peak_gib": round(peak, 3),
+    }
 
 
 def train(model: Any, tokenizer: Any, options: argparse.Namespace, on_gpu: bool) -> list[float]:

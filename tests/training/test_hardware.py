@@ -3,11 +3,12 @@
 import pytest
 import torch
 
+from data.errors import ConfigError
 from training import hardware
 from training.config import Optimisation, TrainConfig
 
 
-@pytest.mark.parametrize(("has_own", "expected"), [(True, "bf16"), (False, "float32")])
+@pytest.mark.parametrize(("has_own", "expected"), [(True, "bf16"), (False, "fp16")])
 def test_automatic_precision_asks_for_bf16_of_the_cards_own(
     has_own: bool,
     expected: str,
@@ -20,9 +21,13 @@ def test_automatic_precision_asks_for_bf16_of_the_cards_own(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", supported)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Tesla T4")
-    with caplog.at_level("WARNING", "catalogue"):
+    with caplog.at_level("INFO", "catalogue"):
         assert hardware.precision(TrainConfig()) == expected
-    told = [] if has_own else ["precision: float32, as Tesla T4 has no bf16 of its own"]
+    told = (
+        []
+        if has_own
+        else ["precision: fp16 with a gradient scaler, as Tesla T4 has no bf16 of its own"]
+    )
     assert caplog.messages == told
     by_name = TrainConfig(optimisation=Optimisation(precision="bf16"))
     assert hardware.precision(by_name) == "bf16"
@@ -31,3 +36,6 @@ def test_automatic_precision_asks_for_bf16_of_the_cards_own(
 def test_automatic_precision_without_a_card(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert hardware.precision(TrainConfig()) == "float32"
+    half = TrainConfig(optimisation=Optimisation(precision="fp16"))
+    with pytest.raises(ConfigError, match="auto, bf16 or float32, as there is no GPU"):
+        hardware.precision(half)

@@ -20,7 +20,7 @@ def load(monkeypatch: pytest.MonkeyPatch, *words: str) -> TrainConfig:
 
 
 def test_there_are_recipes() -> None:
-    assert {path.stem for path in RECIPES} == {"cpu", "rtx3060", "tech-challenge-03"}
+    assert {path.stem for path in RECIPES} == {"cpu", "rtx3060", "t4", "tech-challenge-03"}
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
@@ -53,7 +53,7 @@ def test_tech_challenge_is_the_notebook(monkeypatch: pytest.MonkeyPatch) -> None
     assert (config.loss_on, config.max_length, config.seed) == ("full", 2048, 3407)
     assert (how.batch_size, how.accumulation(), how.epochs, how.warmup_steps) == (128, 1, 10, 5)
     assert (how.learning_rate, how.schedule, how.weight_decay) == (2e-4, "linear", 0.01)
-    assert (how.optimizer, how.precision) == ("adamw_8bit", "bf16")
+    assert (how.optimizer, how.precision) == ("adamw_8bit", "auto")
     assert (how.gradient_checkpointing, how.order) == ("unsloth", "random")
     lora = config.lora
     assert (lora.r, lora.alpha, lora.dropout, lora.use_rslora) == (16, 16, 0.0, True)
@@ -73,6 +73,15 @@ def test_rtx3060_is_what_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     assert how.batch_size == how.micro_batch * how.accumulation() == 32
     assert (how.learning_rate, config.prompt.neighbours) == (1e-3, 1)
     assert (config.loss_on, how.order, kept.keep_best) == ("completion", "by_length", True)
+
+
+def test_t4_learns_as_rtx3060_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert recipe(monkeypatch, "t4") == recipe(monkeypatch, "rtx3060")
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+def test_precision_is_that_of_the_card(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load(monkeypatch, "--config", str(recipe)).optimisation.precision == "auto"
 
 
 def test_cpu_needs_no_download_and_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,7 @@
 """Our config as TRL's: every setting that matters is set, whatever the backend's defaults."""
 
+from typing import Any
+
 import torch
 from trl import SFTConfig
 
@@ -9,7 +11,7 @@ from training.job import Job
 _SCHEDULES = {"constant": "constant_with_warmup"}
 
 
-def trainer_settings(job: Job) -> SFTConfig:
+def trainer_settings(job: Job, model: Any) -> SFTConfig:
     """Return every setting of the Trainer that matters; Unsloth changes SFTConfig's defaults."""
     config, how, kept = job.config, job.config.optimisation, job.config.checkpoints
     evaluate = job.validation is not None
@@ -32,7 +34,7 @@ def trainer_settings(job: Job) -> SFTConfig:
         adam_epsilon=1e-8,
         max_grad_norm=how.max_grad_norm,
         bf16=job.precision == "bf16",
-        fp16=False,
+        fp16=job.precision == "fp16",
         gradient_checkpointing=recompute,
         gradient_checkpointing_kwargs={"use_reentrant": False} if recompute else None,
         use_cpu=on_cpu,
@@ -73,8 +75,7 @@ def trainer_settings(job: Job) -> SFTConfig:
         padding_free=False,
         completion_only_loss=None,
         assistant_only_loss=False,
-        # The default, chunked_nll, replaces the model's forward, and Unsloth replaces it as well.
-        loss_type="nll",
+        loss_type=_loss(job, model),
         label_smoothing_factor=0.0,
         neftune_noise_alpha=None,
         use_liger_kernel=False,
@@ -85,6 +86,16 @@ def trainer_settings(job: Job) -> SFTConfig:
         ignore_data_skip=False,
     )
     return on_one_gpu(settings)
+
+
+def _loss(job: Job, model: Any) -> str:
+    """Make the logits of learned tokens alone, some at a time, where the backend does not itself.
+
+    All of them at once, in 32 bits, would bound the rows at a time. TRL reads the head's weights
+    past an adapter on it; Unsloth replaces the same forward pass.
+    """
+    adapted = hasattr(model.get_base_model().get_output_embeddings(), "lora_A")
+    return "nll" if adapted or job.backend.name == "unsloth" else "chunked_nll"
 
 
 def on_one_gpu(settings: SFTConfig) -> SFTConfig:

@@ -43,6 +43,8 @@ class MetricsCallback(TrainerCallback):  # type: ignore[misc]
         self._patience = patience
         self._writes = writes
         self._earlier: metrics.Line = {}
+        self._scaler: Any = None
+        self._skipped = self._skipped_in_a_row = 0
         self._progress: console.Progress | None = None
         self._began = self._since = time.perf_counter()
 
@@ -58,11 +60,25 @@ class MetricsCallback(TrainerCallback):  # type: ignore[misc]
         if self._writes:
             self._progress = console.Progress("train", left, "samples")
 
+    def on_step_end(
+        self, _args: Any, state: Any, _control: Any, optimizer: Any = None, **_: Any
+    ) -> None:
+        """Count the steps that a gradient scaler skipped, as their gradients overflowed."""
+        self._scaler = getattr(optimizer, "scaler", None)
+        if not was_skipped(optimizer):
+            self._skipped_in_a_row = 0
+            return
+        self._skipped += 1
+        self._skipped_in_a_row += 1
+        guards.check_skipped(self._skipped_in_a_row, self._scaler.get_scale(), state.global_step)
+
     def on_log(
         self, _args: Any, state: Any, _control: Any, logs: dict[str, float], **_: Any
     ) -> None:
         """Check a step's figures, write them and show them."""
         if "loss" in logs:
+            if self._skipped_in_a_row:  # its gradients are nobody's fault, and were not taken
+                logs.pop("grad_norm", None)
             guards.check_loss(logs["loss"], logs.get("grad_norm"), state.global_step)
             line = self._trained(logs)
             self._write(state, line)
@@ -84,10 +100,17 @@ class MetricsCallback(TrainerCallback):  # type: ignore[misc]
             "loss": logs["loss"],
             "learning_rate": logs["learning_rate"],
             "grad_norm": logs.get("grad_norm"),
+            **self._scaled(),
             "samples_per_second": round(samples / spent, 2),
             "tokens": self._earlier.get("tokens", 0) + self.trainer.all_tokens(),
             "seconds": self._seconds(),
         }
+
+    def _scaled(self) -> metrics.Line:
+        if self._scaler is None:
+            return {}
+        skipped = self._earlier.get("skipped_steps", 0) + self._skipped
+        return {"loss_scale": self._scaler.get_scale(), "skipped_steps": skipped}
 
     def _seconds(self) -> float:
         earlier: float = self._earlier.get("seconds", 0.0)
@@ -117,6 +140,11 @@ class MetricsCallback(TrainerCallback):  # type: ignore[misc]
         """Close the progress bar."""
         if self._progress:
             self._progress.__exit__()
+
+
+def was_skipped(optimizer: Any) -> bool:
+    """Return whether a gradient scaler left out the optimizer's last step."""
+    return getattr(optimizer, "step_was_skipped", False)
 
 
 def losses_of(state: Any) -> dict[int, float]:
@@ -229,10 +257,13 @@ class MovementCheck(TrainerCallback):  # type: ignore[misc]
             self._steps += 1
 
     def on_step_end(
-        self, _args: Any, state: Any, _control: Any, model: Any = None, **_: Any
-    ) -> None:
-        """Compare, once."""
-        if self._steps == self.STEPS and self._before is not None:
+        self, _args: Any, state: Any, _control: Any, model: Any = None, optimizer: Any = None,
+        **_: Any,
+    ) -> None:  # fmt: skip
+        """Compare, once; a step that a gradient scaler left out does not count."""
+        if self._before is not None and was_skipped(optimizer):
+            self._steps -= 1
+        elif self._steps == self.STEPS and self._before is not None:
             guards.check_moved(self._before, fingerprint(model), state.global_step)
             self._before = None
             self._steps += 1

@@ -17,7 +17,9 @@ MARGIN = 0.1
 """Share of the memory limit that a chosen candidate leaves free: more batches fragment the heap
 more. On a GPU, 40 steps took 4 % above the plan's peak, the third run of a process 7 %."""
 
-_HALVINGS = 4
+_HALVINGS = 6
+# Without Unsloth, TRL makes the logits of so many tokens at a time, in 32 bits and several copies.
+_CHUNK, _CHUNK_BYTES = 256, 16
 _KEPT_STEPS = 11
 
 
@@ -72,7 +74,9 @@ class ModelShape:
     longest: int
     """Tokens of the longest row of a micro-batch that goes through the model whole."""
     fused: bool
-    """Whether Unsloth's kernels keep less and make the logits in pieces."""
+    """Whether Unsloth's kernels keep less."""
+    frozen_bytes: int = 0
+    """Of the base's weights; 0: as many as the precision takes, without quantisation."""
 
 
 @dataclass(frozen=True)
@@ -80,9 +84,19 @@ class MemoryEstimate:
     """By formula, to within some 30 %."""
 
     peak_bytes: int
-    layer_bytes: int
-    """What a layer that keeps its activations takes."""
+    fixed_bytes: int
+    """Of it, what takes the same for any micro-batch: weights, gradients, optimizer."""
     flop_a_token: float
+
+
+@dataclass(frozen=True)
+class Speed:
+    """What bounds the speed of all candidates on this machine."""
+
+    flops: float
+    """FLOP/s of large matrix products."""
+    row_tokens: dict[int, float]
+    """Tokens of a row on average, padding included, by the rows at a time."""
 
 
 @dataclass(frozen=True)
@@ -94,13 +108,18 @@ class Measured:
     peak_bytes: int = 0
     """Over the longest rows of the subset, with evaluation and saving."""
     samples_per_second: float = 0.0
-    """Of batches seen the second time: the first pass compiles and allocates for some."""
+    """Of the batches that count, or of one where it was left."""
     tokens_per_second: float = 0.0
     """Likewise; without padding."""
     step_seconds: tuple[float, ...] = ()
-    """Of batches of short, middling and long rows, seen the second time."""
+    """Of batches of short, middling and long rows, where steps are quick seen the second time: the
+    first pass compiles and allocates for some."""
     step_tokens: tuple[int, ...] = ()
     """Of the same batches, with padding."""
+    glance_seconds: float = 0.0
+    """Of the batch of middling length, to compare others by."""
+    is_left: bool = False
+    """Whether it was left after that batch, as another is surely faster."""
     cold_seconds: float = 0.0
     """What its process compiled and allocated, over all its first steps."""
     evaluation_seconds: float = 0.0
@@ -122,8 +141,18 @@ class Measured:
         return cls(**value | {"candidate": Candidate(**value["candidate"])} | lists)
 
     def fits(self, limit: int) -> bool:
-        """Return whether it ran and left the margin."""
-        return not self.fault and self.peak_bytes <= limit * (1 - MARGIN)
+        """Return whether it ran to the end and left the margin."""
+        return not self.fault and not self.is_left and self.peak_bytes <= limit * (1 - MARGIN)
+
+    @property
+    def mean_step(self) -> float:
+        """Seconds of a step of the run on average."""
+        return self.candidate.micro_batch * self.candidate.accumulation / self.samples_per_second
+
+
+def micro_batches(batch: int) -> list[int]:
+    """List the numbers of rows at a time that make exactly a batch, largest first."""
+    return [batch // 2**i for i in range(_HALVINGS) if batch % 2**i == 0]
 
 
 def candidates(
@@ -137,11 +166,10 @@ def candidates(
         unsloth: whether its checkpointing is there, which parks activations in the host's memory.
         attentions: kernels to try.
     """
-    micro = [batch // 2**i for i in range(_HALVINGS) if batch % 2**i == 0]
     ways: list[Checkpointing] = ["every", "unsloth"] if unsloth else ["every"]
     kept = sorted({layers * i // _KEPT_STEPS for i in range(_KEPT_STEPS)})
     grid = []
-    for attention, way, rows in itertools.product(attentions, ways, micro):
+    for attention, way, rows in itertools.product(attentions, ways, micro_batches(batch)):
         grid += [Candidate(rows, batch // rows, way, k, attention) for k in kept]
         if way == "every":
             grid.append(Candidate(rows, batch // rows, "none", 0, attention))
@@ -163,12 +191,17 @@ def estimate(candidate: Candidate, shape: ModelShape, optimizer_bytes: int = 8) 
     redone = shape.layers - candidate.kept(shape.layers)
     parked = candidate.checkpointing == "unsloth"
     inputs = 0 if parked else redone * tokens * shape.hidden * shape.weight_bytes
-    a_logit = shape.weight_bytes / 2 if shape.fused else shape.weight_bytes + 8
-    fixed = shape.parameters * shape.weight_bytes + shape.trainable * (8 + optimizer_bytes)
+    weights = shape.frozen_bytes or shape.parameters * shape.weight_bytes
+    fixed = weights + shape.trainable * (8 + optimizer_bytes)
     peak = fixed + inputs + candidate.at_once(shape.layers) * layer
-    peak += int(tokens * shape.vocabulary * a_logit)
+    if shape.fused:
+        peak += tokens * shape.vocabulary * shape.weight_bytes // 2
+    else:
+        peak += _CHUNK * shape.vocabulary * _CHUNK_BYTES
+    # A head or embedding is left out, so that the arithmetic is a lower bound.
+    matrices = shape.parameters - shape.vocabulary * shape.hidden
     return MemoryEstimate(
         peak_bytes=peak,
-        layer_bytes=layer,
-        flop_a_token=2 * shape.parameters * (2 + redone / shape.layers),
+        fixed_bytes=fixed,
+        flop_a_token=2 * matrices * (2 + redone / shape.layers),
     )

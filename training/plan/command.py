@@ -37,7 +37,7 @@ _PLANNED = (
     "micro_batch_size", "max_tokens", "gradient_checkpointing", "keep_layers", "attention",
 )  # fmt: skip
 # Counted into what a plan depends on, so that a change of plan.json makes new ones.
-_FORMAT = 5
+_FORMAT = 6
 
 
 def resolve(config: TrainConfig, subset: Subset, ranks: Ranks) -> tuple[TrainConfig, Plan | None]:
@@ -168,7 +168,7 @@ def _make(config: PlanConfig, kept: Path, journal: Journal, devices: int) -> Pla
     rows = share.optimisation.batch_size
     worker = WorkerHandle(share, scratch, journal)
     try:
-        host = worker.start(Candidate(rows, 1, "every", 0))
+        host = worker.start(Candidate(rows, 1, "none", 0))
         limit = _limit(config, host.free_bytes)
         on_gpu = not host.device.startswith("cpu")
         attentions: list[candidates.Attention] = ["auto"]
@@ -178,16 +178,20 @@ def _make(config: PlanConfig, kept: Path, journal: Journal, devices: int) -> Pla
         may_offload = host.backend == "unsloth" and on_gpu
         grid = candidates.candidates(rows, host.shape.layers, may_offload, attentions)
         eight_bit = config.optimisation.optimizer == "adamw_8bit" and on_gpu
-        search = Search(grid, host.shape, limit, 2 if eight_bit else 8, worker.measure)
+        search = Search(grid, host.shape, limit, 2 if eight_bit else 8, host.speed, worker.measure)
         if devices > 1:
             console.say(f"each of {devices} devices takes {rows} rows of a step; of one of them:")
         _show_estimates(search, host, limit)
+        length = plan.length(config, host.rows, host.validation_rows, devices)
         search.run()
+        best = search.best()
+        if best and plan.hangs_on_start(best, length, journal.starts):
+            worker.close()
+            search.repeat(best)
         worker.close()
     finally:
         worker.close(patience=0.0)
         shutil.rmtree(scratch, ignore_errors=True)
-    length = plan.length(config, host.rows, host.validation_rows, devices)
     choice = _choose(search, host, limit, length, journal.starts)
     _show(choice)
     return choice
@@ -218,6 +222,8 @@ def _gib(amount: float) -> str:
 def _outcome(measured: Measured, limit: int) -> str:
     if measured.fault:
         return measured.fault
+    if measured.is_left:
+        return "left, as it is slower"
     if measured.fits(limit):
         return "fits"
     return f"over {1 - candidates.MARGIN:.0%} of the limit"

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import logging
+import math
 import multiprocessing
 import signal
 from collections import Counter
@@ -131,8 +132,14 @@ class WorkerHandle:
             raise reply
         return reply
 
-    def measure(self, candidate: Candidate) -> Measured:
-        """Measure a candidate; a process that dies or hangs is a fault of the candidate."""
+    def measure(self, candidate: Candidate, rival: float = math.inf) -> Measured:
+        """Measure a candidate; a process that dies or hangs is a fault of the candidate.
+
+        Args:
+            candidate: to be measured.
+            rival: seconds of the batch of middling length by the fastest one so far; one that is
+                surely slower is left after that batch.
+        """
         if self._journal and (earlier := self._journal.take(candidate)):
             log.info("measured before the interruption: %s", candidate)
             return earlier
@@ -140,7 +147,7 @@ class WorkerHandle:
             self.start(candidate)
         log.info("measuring %s%s", candidate, " again" if candidate in self._seen else "")
         self._seen.add(candidate)
-        self._pipe.send(candidate)
+        self._pipe.send((candidate, rival))
         measured: Measured = self._reply() or Measured(candidate, fault="the process died")
         if measured.fault:
             # Not kept: memory may be free another time, and an interruption kills processes too.

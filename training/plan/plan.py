@@ -4,7 +4,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from statistics import fmean, linear_regression, median, pstdev
+from statistics import linear_regression, median, pstdev
 from typing import Any
 
 from training.config import TrainConfig
@@ -16,6 +16,8 @@ Start = tuple[Family, float]
 # What a new process compiles took 11.7 to 14.1 s in three runs of one setting on one GPU.
 _START_SPREAD = 0.2
 _LEAST_INTERVAL = 0.03
+# Of a run's time that its start may be while it is known of the first process alone.
+_START_SHARE = 0.05
 
 
 @dataclass(frozen=True)
@@ -113,13 +115,11 @@ def predict(
 ) -> tuple[float, float, float]:
     """Predict the seconds of a run: lowest, likeliest, highest.
 
-    The batches measured are spread evenly over all lengths, so their mean is the run's. The
-    interval is two standard errors of the steps to each side, of what their tokens do not explain,
-    and how much the starts differ, which are the seconds that processes of the family compiled and
-    allocated; 3 % at least.
+    The interval is two standard errors of the steps to each side, of what their tokens do not
+    explain, and how much the starts differ, which are the seconds that processes of the family
+    compiled and allocated; 3 % at least.
     """
-    steps = chosen.step_seconds
-    mean = fmean(steps)
+    steps, mean = chosen.step_seconds, chosen.mean_step
     start = median(starts)
     rest = length.evaluated_rows * chosen.evaluation_seconds
     rest += length.checkpoints * chosen.saving_seconds
@@ -143,6 +143,17 @@ def starts_like(candidate: Candidate, starts: Sequence[Start]) -> tuple[float, .
     }
     later = [seconds for place, seconds in own.items() if place]
     return tuple(later or own.values())
+
+
+def hangs_on_start(chosen: Measured, length: Length, starts: Sequence[Start]) -> bool:
+    """Return whether a run is short beside its start, which only the first process of all had.
+
+    That one compiled what later ones find on disk.
+    """
+    own = starts_like(chosen.candidate, starts)
+    _, seconds, _ = predict(chosen, length, own)
+    is_known = any(family == chosen.candidate.family for family, _ in starts[1:])
+    return not is_known and own[0] > _START_SHARE * seconds
 
 
 def _unexplained(chosen: Measured) -> float:

@@ -1,29 +1,45 @@
-"""Find the fastest way of running a batch that fits the memory, with few measurements. Pure."""
+"""Find the fastest way of running a batch that fits the memory, with few measurements. Pure.
 
+What was measured on the card bounds what is left: no candidate multiplies faster than the card
+does, none does with fewer rows at a time better than with more, and one that has more rows at a
+time gains at most what launching its kernels costs. The most promising one is measured next, until
+none is left that could be faster by more than a few per cent.
+"""
+
+import itertools
 import math
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from training.plan.candidates import (
     MARGIN,
     Candidate,
+    Family,
     Measured,
     MemoryEstimate,
     ModelShape,
+    Speed,
     estimate,
 )
 
 # An estimate this many times the limit is not worth a try; below, measuring decides.
 HOPELESS = 1.5
-# Backward and forward pass of a frozen model cost 4 FLOP a weight and token, recomputing 2 more.
-_RECOMPUTED_SHARE = 1 / 3
-# A layer's activations may take less than estimated by this factor.
-_INACCURACY = 1.3
+# What an estimate may be short of, before anything was measured: running out of memory costs a
+# process, which takes as long as two measurements.
+_INACCURACY = 1.25
+# Recomputing all layers adds this share to a step's time: by arithmetic half of it (4 FLOP a weight
+# and token without, 2 more with it), of which a small card showed a third and launches less.
+_RECOMPUTING = (0.2, 0.5)
 # Two candidates that are closer than this are equally fast.
 _TIE = 0.01
+# Only what may be faster by more than this is measured.
+_WORTH = 0.03
 # Those this close to the fastest, and no more than so many, are measured once more at the end.
 _CLOSE = 0.07
 _CONTENDERS = 3
+# Seconds from which on no other measurement is begun, where something fits.
+_PATIENCE = 150.0
 
 
 @dataclass
@@ -31,102 +47,175 @@ class Search:
     """Finds the fastest candidate that fits with few measurements.
 
     Within one micro-batch and way of checkpointing, more kept layers are faster and take more
-    memory: so the largest number that fits is looked for, by the memory that the ones before took.
+    memory: so of each such group only the one with the most layers that should fit is in question.
     """
 
     grid: Sequence[Candidate]
     shape: ModelShape
     limit: int
     optimizer_bytes: int
-    measure: Callable[[Candidate], Measured]
+    speed: Speed
+    measure: Callable[[Candidate, float], Measured]
+    """Takes the seconds of the fastest so far for the batch of middling length as well."""
+    clock: Callable[[], float] = time.monotonic
     results: dict[Candidate, Measured] = field(default_factory=dict)
 
     def run(self) -> None:
-        """Measure until nothing better is to be expected."""
-        for group in self._groups():
-            self._climb(group)
-        self._play_off()
+        """Measure until nothing better is to be expected, or the time is up."""
+        began = self.clock()
+        while candidate := self._next():
+            if self._fitting() and self.clock() - began > _PATIENCE:
+                break
+            self._try(candidate)
+        self._play_off(began + _PATIENCE)
 
     @property
     def skipped(self) -> list[Candidate]:
         """Those that were not measured."""
         return [candidate for candidate in self.grid if candidate not in self.results]
 
-    def _groups(self) -> Iterator[list[Candidate]]:
+    def _next(self) -> Candidate | None:
+        """Choose the most promising one, of the process that runs as long as it has any."""
+        best = max((m.samples_per_second for m in self._fitting()), default=0.0)
+        hopes = {c: self._highest_speed(c) for c in self._contenders()}
+        worth = {c: speed for c, speed in hopes.items() if speed > best * (1 + _WORTH)}
+        if not worth:
+            return None
+        last = next(reversed(self.results.values()), None)
+        family = last.candidate.family if last and not last.fault else None
+        # Of equal promise the larger micro-batch, whose launches cost less.
+        return max(worth, key=lambda c: (c.family == family, worth[c], c.micro_batch))
+
+    def _contenders(self) -> Iterator[Candidate]:
+        """Yield of each group the one with the most layers kept that should fit, if not measured.
+
+        Where nothing should fit, all that are not hopeless are in question, smallest first.
+        """
+        groups = [list(group) for group in self._groups()]
+        top = [c for group in groups if (c := self._most_kept(group))]
+        if top or self._fitting():
+            yield from top
+            return
+        left = [c for c in self.skipped if not self._is_beyond(c)]
+        smallest = min(left, key=lambda c: self._estimate(c).peak_bytes, default=None)
+        if smallest and self._estimate(smallest).peak_bytes <= HOPELESS * self.limit:
+            yield smallest
+
+    def _groups(self) -> Iterator[Iterator[Candidate]]:
         """Yield the candidates that differ by the layers kept alone, fewest first."""
-        keys = dict.fromkeys((c.family, c.micro_batch) for c in self.grid)
-        for key in keys:
-            yield sorted((c for c in self.grid if (c.family, c.micro_batch) == key), key=self._kept)
+
+        def key(candidate: Candidate) -> tuple[Family, int]:
+            return candidate.family, candidate.micro_batch
+
+        ordered = sorted(self.grid, key=lambda c: (*key(c), self._kept(c)))
+        for _, group in itertools.groupby(ordered, key):
+            yield group
+
+    def _most_kept(self, group: list[Candidate]) -> Candidate | None:
+        """Return the one with the most layers kept that should fit; None: it was measured."""
+        # Half of the margin: a look that ends above it has cost no process.
+        room = self.limit * (1 - MARGIN / 2)
+        for candidate in reversed(group):
+            if candidate in self.results:
+                if not self.results[candidate].fault and not self._is_over(candidate):
+                    return None
+            elif not self._is_beyond(candidate) and self._peak(candidate) <= room:
+                return candidate
+        return None
+
+    def _is_over(self, candidate: Candidate) -> bool:
+        measured = self.results[candidate]
+        return not measured.is_left and not measured.fits(self.limit)
+
+    def _is_beyond(self, candidate: Candidate) -> bool:
+        """Return whether one with as many rows and no more kept layers did not fit or failed."""
+        return any(
+            self._is_over(other) and other.family == candidate.family
+            and other.micro_batch == candidate.micro_batch
+            and self._kept(other) <= self._kept(candidate)
+            for other in self.results
+        )  # fmt: skip
 
     def _kept(self, candidate: Candidate) -> int:
         return candidate.kept(self.shape.layers)
 
-    def _at_once(self, candidate: Candidate) -> int:
-        return candidate.at_once(self.shape.layers)
-
     def _estimate(self, candidate: Candidate) -> MemoryEstimate:
         return estimate(candidate, self.shape, self.optimizer_bytes)
 
+    def _peak(self, candidate: Candidate) -> float:
+        """Estimate the peak by formula, set right by what others took on this machine."""
+        formula = self._estimate(candidate)
+        fixed = formula.fixed_bytes
+        measured = [m for m in self.results.values() if m.peak_bytes and not m.is_left]
+        if not measured:
+            return fixed + (formula.peak_bytes - fixed) * _INACCURACY
+        # The most alike one knows best.
+        like = min(measured, key=lambda m: self._unlike(m.candidate, candidate))
+        ratio = (like.peak_bytes - fixed) / (self._estimate(like.candidate).peak_bytes - fixed)
+        return fixed + (formula.peak_bytes - fixed) * max(ratio, 0.1)
+
+    def _unlike(self, one: Candidate, other: Candidate) -> tuple[bool, float]:
+        peaks = (self._estimate(c).peak_bytes for c in (one, other))
+        return one.checkpointing != other.checkpointing, abs(math.log(next(peaks) / next(peaks)))
+
     def _try(self, candidate: Candidate) -> Measured:
-        result = self.measure(candidate)
+        fitting = self._fitting()
+        best = max(fitting, key=lambda m: m.samples_per_second, default=None)
+        rival = best.glance_seconds if best and best.glance_seconds else math.inf
+        result = self.measure(candidate, rival)
         estimated = self._estimate(candidate).peak_bytes
         self.results[candidate] = replace(result, estimated_bytes=estimated)
         return self.results[candidate]
 
-    def _is_slow(self, least: Candidate) -> bool:
-        """Return whether a like one with as large a micro-batch was too slow by far.
+    def _highest_speed(self, candidate: Candidate) -> float:
+        """Return the samples/s that a candidate cannot surpass, by all that was measured."""
+        tokens = self.speed.row_tokens[candidate.micro_batch]
+        least = [self._estimate(candidate).flop_a_token * tokens / self.speed.flops]
+        measured = [
+            m for m in self.results.values()
+            if m.samples_per_second and not m.fault
+            and m.candidate.attention == candidate.attention
+            # The bus to the host's memory may slow down those that park there.
+            and m.candidate.checkpointing in ("none", "every", candidate.checkpointing)
+        ]  # fmt: skip
+        least += [self._least_seconds(candidate, m) for m in measured]
+        smaller = [m for m in measured if m.candidate.micro_batch < candidate.micro_batch]
+        least += [
+            self._on_the_line(candidate, *pair) for pair in itertools.combinations(smaller, 2)
+        ]
+        return 1 / max(least)
 
-        Smaller micro-batches leave the device idle more, and parking activations in the host's
-        memory is no faster than recomputing them.
+    def _least_seconds(self, candidate: Candidate, measured: Measured) -> float:
+        """Return the least seconds of a row, by one that was measured."""
+        own, other = candidate.micro_batch, measured.candidate.micro_batch
+        tokens = self.speed.row_tokens
+        # With more rows all may be launching, which costs as much for any number of them.
+        share = other / own if own > other else tokens[own] / tokens[other]
+        return share * self._recomputed(candidate, measured.candidate) / measured.samples_per_second
+
+    def _on_the_line(self, candidate: Candidate, one: Measured, other: Measured) -> float:
+        """Return the least seconds of a row by two with fewer rows at a time.
+
+        A micro-batch takes the seconds of launching plus those of its rows: a line through the two.
+        In truth the larger of both counts, so the line runs below what a third one takes.
         """
-        return any(
-            not measured.fault and self._cannot_win(measured)
-            for c, measured in self.results.items()
-            if c.attention == least.attention and c.micro_batch >= least.micro_batch
-            if c.keep_layers == 0 and c.checkpointing in ("every", least.checkpointing)
-        )
+        rows = [m.candidate.micro_batch for m in (one, other)]
+        if rows[0] == rows[1]:
+            return 0.0
+        seconds = [
+            m.candidate.micro_batch / m.samples_per_second
+            * self._recomputed(candidate, m.candidate) for m in (one, other)
+        ]  # fmt: skip
+        slope = (seconds[1] - seconds[0]) / (rows[1] - rows[0])
+        slope = min(max(slope, 0.0), *(s / r for s, r in zip(seconds, rows, strict=True)))
+        return slope + (seconds[0] - slope * rows[0]) / candidate.micro_batch
 
-    def _climb(self, group: list[Candidate]) -> None:
-        fewest, most = group[0], group[-1]
-        if self._is_slow(fewest):
-            return
-        room = self.limit * (1 - MARGIN)
-        # Recomputing cannot be faster than keeping all, where that fits.
-        kept = replace(most, checkpointing="none", keep_layers=0)
-        if kept in self.results and self.results[kept].fits(self.limit):
-            return
-        # Where everything surely fits, recomputing is not even worth a try.
-        if self._estimate(most).peak_bytes < room / 2 and self._try(most).fits(self.limit):
-            return
-        if self._estimate(fewest).peak_bytes > HOPELESS * self.limit:
-            return
-        first = self._try(fewest)
-        if not first.fits(self.limit) or self._cannot_win(first):
-            return
-        low, high = first, math.inf
-        # Rather one measurement too many than the best candidate left out.
-        layer = self._estimate(fewest).layer_bytes / _INACCURACY
-        while True:
-            more = int((room - low.peak_bytes) / layer) if layer > 0 else self.shape.layers
-            reach = self._at_once(low.candidate) + max(more, 0)
-            least = self._kept(low.candidate)
-            above = [c for c in group if least < self._kept(c) < high and self._at_once(c) <= reach]
-            if not above:
-                return
-            tried = self._try(above[-1])
-            if not tried.fits(self.limit):
-                high = self._kept(tried.candidate)
-                continue
-            if added := self._at_once(tried.candidate) - self._at_once(first.candidate):
-                layer = max((tried.peak_bytes - first.peak_bytes) / added, layer / 4)
-            low = tried
+    def _recomputed(self, candidate: Candidate, measured: Candidate) -> float:
+        """Return the least that a step costs, in steps of another one, for what it recomputes."""
+        own, other = (1 - self._kept(c) / self.shape.layers for c in (candidate, measured))
+        return min((1 + share * own) / (1 + share * other) for share in _RECOMPUTING)
 
-    def _cannot_win(self, first: Measured) -> bool:
-        """Return whether another one is faster than this would be without any recomputing."""
-        best = max((m.samples_per_second for m in self._fitting()), default=0.0)
-        return first.samples_per_second / (1 - _RECOMPUTED_SHARE) < best
-
-    def _play_off(self) -> None:
+    def _play_off(self, until: float) -> None:
         """Measure the fastest once more, as the best of many measurements is partly luck."""
         close = sorted(self._close(_CLOSE), key=lambda m: -m.samples_per_second)[:_CONTENDERS]
         if len(close) < 2:
@@ -134,8 +223,14 @@ class Search:
         # Those of the process that still runs come first.
         family = [*self.results][-1].family
         for measured in sorted(close, key=lambda m: m.candidate.family != family):
-            candidate = measured.candidate
-            self.results[candidate] = together(measured, self.measure(candidate))
+            if self.clock() + measured.measuring_seconds > until:
+                return
+            self.repeat(measured)
+
+    def repeat(self, measured: Measured) -> None:
+        """Measure a candidate once more."""
+        again = self.measure(measured.candidate, math.inf)
+        self.results[measured.candidate] = together(measured, again)
 
     def _fitting(self) -> list[Measured]:
         return [measured for measured in self.results.values() if measured.fits(self.limit)]

@@ -8,6 +8,7 @@ import gc
 import importlib.util
 import itertools
 import logging
+import math
 import shutil
 import time
 from dataclasses import dataclass, replace
@@ -15,17 +16,21 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from data.cli import faults, interrupts
 from data.console import first_line
 from training import hardware, processes
 from training.config import PlanConfig
 from training.examples.cache import Tokenised
 from training.job import open_subset, prepare
-from training.model.backend import count_trainable, load_model, quietly
-from training.plan.candidates import Candidate, Measured, ModelShape
+from training.model.backend import count_frozen, count_trainable, load_model, quietly
+from training.plan.candidates import Candidate, Measured, ModelShape, Speed, micro_batches
+from training.plan.pace import FIRST, Pace
 from training.processes import Ranks
 
-_WARM_UP = 1
+# Batches whose tokens are counted to know the padding of each micro-batch.
+_BATCHES_COUNTED = 200
 # One title in ten thousand repeats itself up to 1,999 characters. Room for a whole micro-batch of
 # such rows would cost every other step its kept layers; so the rare batches go through in pieces.
 _WHOLE_SHARE = 0.98
@@ -44,6 +49,7 @@ class Host:
     has_flash: bool
     rows: int
     validation_rows: int
+    speed: Speed
 
 
 class Order(list[int]):
@@ -68,8 +74,8 @@ def serve(pipe: Connection, config: PlanConfig, candidate: Candidate, folder: st
     try:
         worker = Worker(config, candidate, Path(folder))
         pipe.send(worker.host)
-        while (candidate := pipe.recv()) is not None:
-            result = worker.measure(candidate)
+        while (order := pipe.recv()) is not None:
+            result = worker.measure(*order)
             pipe.send(result)
             if result.fault:
                 break
@@ -104,28 +110,30 @@ class Worker:
         free = hardware.free_bytes()
         job = self._job
         self._model = load_model(config, job.base, job.backend, job.precision)
-        self._lengths = job.train.rows.with_format("arrow")["length"].to_numpy()
+        self._lengths = _lengths(job.train)
         self._whole = self._whole_batches()
+        # A micro-batch with a row longer than that of this batch goes through in pieces.
+        longest = self._whole[int((len(self._whole) - 1) * _WHOLE_SHARE)]
+        self._longest_whole = int(self._lengths[longest].max())
         self.host = self._describe(free)
 
     def _describe(self, free: int) -> Host:
         job, config = self._job, self._model.config
         heads = config.num_attention_heads
         kv_heads = getattr(config, "num_key_value_heads", None) or heads
-        frozen = (p.numel() for p in self._model.parameters() if not p.requires_grad)
-        # A micro-batch with a row longer than that of this batch goes through in pieces.
-        longest_whole = self._whole[int((len(self._whole) - 1) * _WHOLE_SHARE)]
+        frozen, frozen_bytes = count_frozen(self._model)
         shape = ModelShape(
             layers=config.num_hidden_layers,
             hidden=config.hidden_size,
             intermediate=config.intermediate_size,
-            kv_hidden=config.hidden_size // heads * kv_heads,
+            kv_hidden=(getattr(config, "head_dim", None) or config.hidden_size // heads) * kv_heads,
             vocabulary=config.vocab_size,
-            parameters=sum(frozen),
+            parameters=frozen,
             trainable=count_trainable(self._model),
-            weight_bytes=2 if job.precision == "bf16" else 4,
-            longest=int(self._lengths[longest_whole].max()),
+            weight_bytes=hardware.weight_bytes(job.precision),
+            longest=self._longest_whole,
             fused=job.backend.name == "unsloth" and self._on_gpu,
+            frozen_bytes=frozen_bytes,
         )
         return Host(
             shape,
@@ -136,13 +144,30 @@ class Worker:
             has_flash=importlib.util.find_spec("flash_attn") is not None and self._on_gpu,
             rows=len(self._lengths),
             validation_rows=len(job.validation.rows) if job.validation else 0,
+            speed=self._speed(),
         )
 
-    def measure(self, candidate: Candidate) -> Measured:
-        """Train a few steps this way: rows of all lengths, the longest, all lengths again."""
+    def _speed(self) -> Speed:
+        """Measure what the machine multiplies, and count the tokens of the run's batches."""
+        batch = self._job.config.optimisation.batch_size
+        sizes = micro_batches(batch)
+        few = self._whole[:: max(1, len(self._whole) // _BATCHES_COUNTED)]
+        tokens = {
+            size: sum(self._padded(self._lengths[rows], size) for rows in few) / sum(map(len, few))
+            for size in sizes
+        }
+        return Speed(hardware.multiply(self._job.precision), tokens)
+
+    def measure(self, candidate: Candidate, rival: float = math.inf) -> Measured:
+        """Train a few steps this way.
+
+        Args:
+            candidate: of the family that was loaded.
+            rival: seconds of the batch of middling length by the fastest one so far.
+        """
         began = time.perf_counter()
         try:
-            result = self._measure(candidate)
+            result = self._measure(candidate, Pace(self._steps, rival))
         except (RuntimeError, MemoryError) as error:
             if faults.fills_disk(error):
                 raise
@@ -151,10 +176,11 @@ class Worker:
             result = Measured(candidate, fault=fault)
         return replace(result, measuring_seconds=round(time.perf_counter() - began, 2))
 
-    def _measure(self, candidate: Candidate) -> Measured:
+    def _measure(self, candidate: Candidate, pace: Pace) -> Measured:
         from training.loop.trainer import make_trainer
 
-        config, shape, batches = self._job.config, self.host.shape, self._batches()
+        config, shape = self._job.config, self.host.shape
+        batches = self._batches(candidate)
         keeps_all = candidate.checkpointing == "none"
         how = replace(
             config.optimisation,
@@ -164,12 +190,12 @@ class Worker:
             max_steps=len(batches),
         )
         kept = replace(
-            config.checkpoints, eval_steps=len(batches), save_steps=len(batches),
+            config.checkpoints, eval_steps=len(batches) + 1, save_steps=len(batches) + 1,
             keep_best=False, patience=None,
         )  # fmt: skip
         config = replace(config, optimisation=how, checkpoints=kept, logging_steps=1)
         job = replace(self._job, config=config, validation=self._longest_validation(candidate))
-        clock = _clock(self._on_gpu)
+        clock = _clock(self._on_gpu, pace)
         gc.collect()
         hardware.forget_peak()
         with quietly():
@@ -178,45 +204,50 @@ class Worker:
         del trainer
         self._model.zero_grad(set_to_none=True)
         shutil.rmtree(job.checkpoints, ignore_errors=True)
-        evaluated = len(job.validation.rows) if job.validation else 0
-        return self._result(candidate, clock, batches, evaluated)
+        measured = self._result(candidate, clock, batches)
+        if not job.validation or not self._job.validation or measured.is_left:
+            return measured
+        # By tokens, as these rows are longer than most.
+        few, rows = (_lengths(tokenised) for tokenised in (job.validation, self._job.validation))
+        tokens = [self._padded(lengths, candidate.micro_batch) for lengths in (few, rows)]
+        seconds = clock.evaluation * tokens[1] / tokens[0] / len(rows)
+        return replace(measured, evaluation_seconds=seconds)
 
-    def _result(
-        self, candidate: Candidate, clock: Any, batches: list[list[int]], evaluated: int
-    ) -> Measured:
-        steps = [later - earlier for earlier, later in itertools.pairwise(clock.steps)]
-        measured = batches[_WARM_UP : _WARM_UP + self._steps]
-        first, second = steps[: -len(measured)], steps[-len(measured) :]
-        padded = [self._padded(batch, candidate) for batch in batches]
-        cold, warm = padded[: len(first)], padded[len(first) :]
+    def _result(self, candidate: Candidate, clock: Any, batches: list[list[int]]) -> Measured:
+        pace: Pace = clock.pace
+        micro = candidate.micro_batch
+        tokens = [self._padded(self._lengths[batch], micro) for batch in batches]
+        rows = micro * candidate.accumulation
+        run_tokens = self.host.speed.row_tokens[micro] * rows
+        mean = pace.mean(tokens, run_tokens)
+        counted = pace.counted
         if self._cold_seconds is None:
             # Of this process's first candidate, as a run begins in a new process: all that its
-            # steps took beyond their share of a warm pass.
-            self._cold_seconds = max(0.0, sum(first) - sum(second) / sum(warm) * sum(cold))
-        seconds = sum(second)
-        samples = sum(len(batch) for batch in measured)
-        tokens = sum(int(self._lengths[batch].sum()) for batch in measured)
+            # steps took beyond their share of those that count.
+            cold = counted.start if pace.is_quick else len(pace.seconds)
+            warm = mean / run_tokens * sum(tokens[:cold])
+            self._cold_seconds = max(0.0, sum(pace.seconds[:cold]) - warm)
+        own = sum(int(self._lengths[batches[place]].sum()) for place in counted)
         return Measured(
             candidate,
             peak_bytes=hardware.peak_bytes(),
-            samples_per_second=samples / seconds,
-            tokens_per_second=tokens / seconds,
-            step_seconds=tuple(round(step, 6) for step in second),
-            step_tokens=tuple(warm),
+            samples_per_second=rows / mean,
+            tokens_per_second=rows / mean * own / sum(len(batches[place]) for place in counted),
+            step_seconds=tuple(round(pace.seconds[place], 6) for place in counted),
+            step_tokens=tuple(tokens[place] for place in counted),
+            glance_seconds=pace.glance,
+            is_left=clock.is_left,
             cold_seconds=self._cold_seconds,
-            evaluation_seconds=clock.evaluation / evaluated if evaluated else 0.0,
             saving_seconds=clock.saving,
         )
 
-    def _padded(self, batch: list[int], candidate: Candidate) -> int:
-        """Count the tokens of a batch as they go through the model, padding included."""
+    def _padded(self, lengths: np.ndarray, micro_batch: int) -> int:
+        """Count the tokens of rows as they go through the model, padding included."""
         from training.examples.batches import cuts
 
-        most = candidate.micro_batch * self.host.shape.longest
-        total = 0
-        for start in range(0, len(batch), candidate.micro_batch):
-            rows = self._lengths[batch[start : start + candidate.micro_batch]]
-            widths = sorted(rows.tolist(), reverse=True)
+        total, most = 0, micro_batch * self._longest_whole
+        for start in range(0, len(lengths), micro_batch):
+            widths = sorted(lengths[start : start + micro_batch].tolist(), reverse=True)
             total += sum((last - first) * widths[first] for first, last in cuts(widths, most))
         return total
 
@@ -230,35 +261,48 @@ class Worker:
         whole = [places[i : i + size] for i in range(0, len(places) - size + 1, size)] or [places]
         return sorted(whole, key=lambda batch: int(self._lengths[batch].max()))
 
-    def _batches(self) -> list[list[int]]:
-        """Choose a warm-up and batches spread over all lengths, the longest, the spread ones again.
+    def _batches(self, candidate: Candidate) -> list[list[int]]:
+        """Choose the batches of ``pace``; those of all lengths in a run's order.
 
-        In a run's order, as far as a few batches have one: what compiles for the first batches does
-        so anew once rare long rows change the number of rows at a time.
+        As far as a few batches have one: what compiles for the first batches does so anew once rare
+        long rows change the number of rows at a time.
         """
         whole, count, size = self._whole, self._steps, self._job.config.optimisation.batch_size
-        longest = self._lengths.argsort(kind="stable")[::-1][:size].tolist()
-        spread = [whole[int((i + 0.5) * len(whole) / count)] for i in range(count)]
-        return [whole[len(whole) // 2], *spread, whole[-1], longest, *spread]
+        by_length = self._lengths.argsort(kind="stable")
+        # Memory goes by a single micro-batch, so short rows fill up the others.
+        longest = by_length[::-1][: candidate.micro_batch].tolist()
+        shortest = by_length[: max(0, min(size, len(by_length)) - len(longest))].tolist()
+        places = [int((i + 0.5) * len(whole) / count) for i in range(count)]
+        # The first ones are of all lengths too.
+        spread = [whole[place] for place in [*places[1::2], *places[::2]]]
+        middle = whole[len(whole) // 2]
+        return [*[middle] * (FIRST - 1), longest + shortest, *spread, *spread]
 
     def _longest_validation(self, candidate: Candidate) -> Tokenised | None:
-        """Choose the longest rows for two micro-batches, enough to time evaluation by."""
-        validation = self._job.validation
+        """Choose a micro-batch of the longest rows, for memory, and the first one, for time."""
+        validation, size = self._job.validation, candidate.micro_batch
         if validation is None:
             return None
-        lengths = validation.rows.with_format("arrow")["length"].to_numpy()
-        longest = lengths.argsort(kind="stable")[::-1][: 2 * candidate.micro_batch]
-        return replace(validation, rows=validation.rows.select(longest.tolist()))
+        longest = _lengths(validation).argsort(kind="stable")[::-1][:size].tolist()
+        first = range(min(size, len(validation.rows)))
+        return replace(validation, rows=validation.rows.select([*longest, *first]))
 
 
-def _clock(on_gpu: bool) -> Any:
-    """Build a callback that times steps, evaluation and saving."""
+def _lengths(tokenised: Tokenised) -> np.ndarray:
+    """Return the tokens of each row, [rows]."""
+    lengths: np.ndarray = tokenised.rows.with_format("arrow")["length"].to_numpy()
+    return lengths
+
+
+def _clock(on_gpu: bool, pace: Pace) -> Any:
+    """Build a callback that times steps, evaluation and saving, and ends them at their pace."""
     import torch
     from transformers import TrainerCallback
 
     class Clock(TrainerCallback):  # type: ignore[misc]
         def __init__(self) -> None:
-            self.steps: list[float] = []
+            self.pace = pace
+            self.is_left = False
             self.evaluation = self.saving = 0.0
             self._since = 0.0
 
@@ -268,11 +312,17 @@ def _clock(on_gpu: bool) -> Any:
             return time.perf_counter()
 
         def on_train_begin(self, *_: Any, **__: Any) -> None:
-            self.steps.append(self._now())
-
-        def on_step_end(self, *_: Any, **__: Any) -> None:
             self._since = self._now()
-            self.steps.append(self._since)
+
+        def on_step_end(self, args: Any, _state: Any, control: Any, **_: Any) -> None:
+            now = self._now()
+            verdict = pace.after(now - self._since)
+            self._since = now
+            if verdict != "go on":
+                self.is_left = verdict == "behind"
+                control.should_save = not self.is_left
+                control.should_evaluate = not self.is_left and args.eval_strategy != "no"
+                control.should_training_stop = True
 
         def on_evaluate(self, *_: Any, **__: Any) -> None:
             now = self._now()

@@ -3,10 +3,14 @@
 import importlib.util
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from trl.trainer import sft_trainer
 
 from tests.training import counting
+from training import run
+from training.__main__ import main
 from training.loop import metrics
 
 NAMES = ("loss", "grad_norm", "validation_loss")
@@ -40,3 +44,26 @@ def test_pieces_change_no_figure(words: list[str], tmp_path: Path) -> None:
     unsloth, more = train(words, tmp_path / "unsloth", counting.count_apart, *flags)
     assert more >= 2 * passes
     assert unsloth == pytest.approx(whole, rel=1e-4)
+
+
+def test_logits_are_made_of_learned_tokens_some_at_a_time(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load, calls = run.load_model, []
+
+    def load_and_watch(*given: Any) -> Any:
+        model = load(*given)
+        model.get_output_embeddings().register_forward_hook(lambda *_: calls.append("whole"))
+        return model
+
+    made = sft_trainer._chunk
+
+    def chunk(hidden: Any, *more: Any) -> Any:
+        calls.append(len(hidden))
+        return made(hidden, *more)
+
+    monkeypatch.setattr(run, "load_model", load_and_watch)
+    monkeypatch.setattr(sft_trainer, "_chunk", chunk)
+    more = ["--optimisation.max_steps=1", "--checkpoints.eval_steps=1"]
+    assert main([*words, *more, f"--out={tmp_path / 'run'}"]) == 0
+    assert set(calls) == {sft_trainer._CHUNKED_LM_HEAD_CHUNK_SIZE}

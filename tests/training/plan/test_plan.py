@@ -20,7 +20,7 @@ TINYLLAMA = ModelShape(
 def test_candidates_make_exactly_the_batch() -> None:
     grid = candidates.candidates(96, 22, unsloth=True)
     assert {each.micro_batch * each.accumulation for each in grid} == {96}
-    assert [*dict.fromkeys(each.micro_batch for each in grid)] == [96, 48, 24, 12]
+    assert [*dict.fromkeys(each.micro_batch for each in grid)] == [96, 48, 24, 12, 6, 3]
     assert {each.checkpointing for each in grid} == {"none", "every", "unsloth"}
     assert all(0 <= each.keep_layers < 22 for each in grid)
     assert len(set(grid)) == len(grid)
@@ -106,6 +106,16 @@ def test_start_is_that_of_the_family_without_what_only_the_first_process_compile
     assert plan.starts_like(keeps, starts) == (10.0,)
     assert plan.starts_like(parks, starts) == (18.0,)
     assert plan.starts_like(keeps, starts[:2]) == (30.0,)
+
+
+def test_start_of_the_first_process_alone_matters_to_short_runs() -> None:
+    keeps, parks = MEASURED.candidate.family, Candidate(8, 1, "unsloth", 2).family
+    first = [(keeps, 5.0)]
+    assert plan.hangs_on_start(MEASURED, Length(94, 0, 0), first)
+    assert not plan.hangs_on_start(MEASURED, Length(96, 0, 0), first)
+    assert plan.hangs_on_start(MEASURED, Length(10, 0, 0), [*first, (parks, 9.0)])
+    assert not plan.hangs_on_start(MEASURED, Length(10, 0, 0), [*first, (keeps, 4.0)])
+    assert not plan.hangs_on_start(MEASURED, Length(10, 0, 0), [(parks, 9.0), (keeps, 4.0)])
 
 
 def test_start_that_varies_widens_the_interval_of_a_short_run() -> None:
