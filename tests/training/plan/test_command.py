@@ -154,6 +154,7 @@ def test_processes_that_die_cost_only_their_candidate(
     config: PlanConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("training.plan.worker.serve", serving.serve)
+    monkeypatch.setattr("training.plan.plan._START_SHARE", 0.0)
     choice = command.find_or_make(config, job.open_subset(config.subset))
     told = {str(each.candidate): each for each in choice.measured}
     assert told["8 x 1, keep all"].fault == "out of memory"
@@ -162,7 +163,7 @@ def test_processes_that_die_cost_only_their_candidate(
     chosen = told["8 x 1, recompute, 1 kept"]
     assert choice.candidate == chosen.candidate
     assert told["2 x 4, keep all"].saving_seconds == chosen.saving_seconds
-    # Of 49 seconds 10 were the start of the first process: another one started for it.
+    # The time hung on the start of the first process: another one started for it.
     assert choice.starts == (30.0,)
     assert len(chosen.step_seconds) == 4
 
