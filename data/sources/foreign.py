@@ -104,6 +104,8 @@ def of_text(text: str) -> Foreign | None:
         return Foreign("YAML", filter=_TO_JSON)
     if _SQL.match(text):
         return Foreign("a dump of an SQL database", "export its table as CSV in UTF-8")
+    if "\n" not in text:  # it may be a broken line before records
+        return None
     shown = repr(lines[0][:_SHOWN])
     if len(lines) > 1 and re.fullmatch(r'"?[a-z]\w*"?', lines[0], re.IGNORECASE):
         name = f"a table of one column, {lines[0].strip(chr(34))}, or plain text"

@@ -318,7 +318,7 @@ def test_a_time_out_of_the_network_is_no_fault_of_the_titles(
         ("a.txt", "Lamp\n".encode("utf-16-le"), "UTF-16 without its mark"),
         ("a.txt", b"<!DOCTYPE html><html>", "a web page"),
         ("a.txt.gz", b"version https://git-lfs.github.com/spec/v1\n", "pointer .*; fetch it with"),
-        ("a.txt", b"\x89PNG\r\n\x1a\n\0\0", "binary data"),
+        ("a.txt", b"\x89PNG\r\n\x1a\n\0\0", "a picture"),
     ],
 )
 def test_a_file_of_another_kind_is_named(name: str, payload: bytes, told: str, file: Any) -> None:
