@@ -150,6 +150,17 @@ def check_skipped(skipped: int, scale: float, step: int) -> None:
         raise BatchError(where, expected, reason, hint)
 
 
+def check_taken(skipped: int, steps: int) -> None:
+    """Check that a gradient scaler took one of a run's steps at least.
+
+    Raises:
+        BatchError: it skipped them all: nothing was learned.
+    """
+    if skipped and skipped >= steps:
+        hint = "allow more --optimisation.max_steps, or use --optimisation.precision float32"
+        raise BatchError("the run", "a step that fp16 can hold", f"all {steps} skipped", hint)
+
+
 def check_moved(before: Sequence[float], after: Sequence[float], step: int) -> None:
     """Check that training moves the adapter, by a figure of each trainable tensor, [tensors].
 

@@ -139,7 +139,7 @@ def _of_input(error: BaseException) -> str | None:
     if isinstance(error, UnicodeDecodeError):
         byte = error.object[error.start]
         return f"input: expected text in UTF-8, found byte 0x{byte:02x} at {error.start:,}"
-    if isinstance(error, UnicodeEncodeError) and "surrogates" in error.reason:
+    if isinstance(error, UnicodeEncodeError) and "surrogates" in (error.reason or ""):
         around = error.object[max(error.start - 40, 0) : error.end + 40]
         return f"name or text: expected UTF-8, found {around!r}; rename it"
     if _is_damage(error):

@@ -76,8 +76,11 @@ def prepare(modules: Sequence[str]) -> None:
     os.environ.update(_ALLOCATOR)
     _prepared.extend(["distributed", *modules])
     forkserver.set_forkserver_preload(_prepared)
-    with interrupts.shielded():
-        forkserver.ensure_running()
+    try:
+        with interrupts.shielded():
+            forkserver.ensure_running()
+    except OSError:  # no socket, as where TMPDIR is long: workers are spawned then
+        _prepared.clear()
 
 
 @contextlib.contextmanager

@@ -58,6 +58,8 @@ NO_COMMENTS = (
 """Takes comments out of JSON."""
 _SHOWN, _MOST_BRACES = 80, 200
 _DECODER = json.JSONDecoder()
+# What is longer may not have been seen to its end.
+_WHOLE = 60_000
 
 
 class Foreign(NamedTuple):
@@ -68,8 +70,13 @@ class Foreign(NamedTuple):
     filter: str = ""
 
 
-def of_bytes(start: bytes) -> Foreign | None:
-    """Recognise a file that is no text, or none of the user's; None for any other."""
+def of_bytes(start: bytes, separator: str | None = None) -> Foreign | None:
+    """Recognise a file that is no text, or none of the user's; None for any other.
+
+    Args:
+        start: of the file.
+        separator: of a table, where it is stated: no sign of binary data.
+    """
     for magic, name, advice in _MAGIC:
         # A text may well begin with ORC.
         if start.startswith(magic) and (magic != _ORC or b"\0" in start):
@@ -79,7 +86,8 @@ def of_bytes(start: bytes) -> Foreign | None:
         return Foreign("a pointer to a large file, not the file", "fetch it with git lfs pull")
     if _PAGE.match(begun):
         return Foreign("a web page or XML", _FETCH)
-    controls = len(begun) - len(begun.translate(None, _CONTROLS))
+    own = bytes(set(_CONTROLS) - set((separator or "").encode()))
+    controls = len(begun) - len(begun.translate(None, own))
     if controls > _MOST_CONTROLS * len(begun) and not _OBJECT.search(begun):
         return Foreign("binary data", _FETCH)
     return None
@@ -104,7 +112,7 @@ def of_text(text: str) -> Foreign | None:
         return Foreign("YAML", filter=_TO_JSON)
     if _SQL.match(text):
         return Foreign("a dump of an SQL database", "export its table as CSV in UTF-8")
-    if "\n" not in text:  # it may be a broken line before records
+    if len(text) > _WHOLE:  # there may be records behind broken lines
         return None
     shown = repr(lines[0][:_SHOWN])
     if len(lines) > 1 and re.fullmatch(r'"?[a-z]\w*"?', lines[0], re.IGNORECASE):
@@ -126,7 +134,9 @@ def with_comments(text: str) -> Foreign | None:
         end = _end(inner)
         return commented if end and re.match(between, inner[end:]) else None
     is_object = body != text.lstrip() and body.startswith("{")
-    return commented if is_object and not _is_json(body.partition("\n")[0].strip()) else None
+    # Else there are records, maybe behind broken ones.
+    has_records = any(_is_json(line.strip()) for line in body.split("\n") if line.startswith("{"))
+    return commented if is_object and not has_records else None
 
 
 def begins_with_comment(start: bytes) -> bool:

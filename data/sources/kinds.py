@@ -113,7 +113,7 @@ def recognise(start: bytes, separator: str | None = None) -> Kind:
     Returns:
         The kind; ``LINES`` where the file is, or may yet be, JSON lines.
     """
-    return no_text(start) or _text(
+    return no_text(start, separator) or _text(
         start.removeprefix(BOM_UTF8).decode("utf-8", "replace"), separator
     )
 
@@ -123,7 +123,7 @@ def is_columnar(start: bytes) -> bool:
     return any(start.startswith(magic) and name in _FORMS for magic, name, _ in _MAGIC)
 
 
-def no_text(start: bytes) -> Kind | None:
+def no_text(start: bytes, separator: str | None = None) -> Kind | None:
     """Recognise a file that is no text in UTF-8, or none of the user's; None for any other."""
     for magic, name, command in _MAGIC:
         if start.startswith(magic):
@@ -137,7 +137,7 @@ def no_text(start: bytes) -> Kind | None:
     if start[0:4:2] == b"\0\0" and start[1] and start[3]:
         command = "iconv -f UTF-16BE -t UTF-8"
         return Kind("UTF-16 without its mark", command, encoding="utf-16-be")
-    if other := foreign.of_bytes(start.removeprefix(BOM_UTF8)):
+    if other := foreign.of_bytes(start.removeprefix(BOM_UTF8), separator):
         return Kind(other.name, other.filter, other.advice)
     return None
 
@@ -260,7 +260,7 @@ def nested(start: bytes, names: Iterable[str]) -> Kind | None:
     title, content = columns["title"], columns["content"]
     has = f"has({json.dumps(title)}) and has({json.dumps(content)})"
     name = f"records with {title} and {content} inside other objects"
-    return Kind(name, f"jq -c '.. | objects | select({has})'")
+    return Kind(name, f"jq -c {shlex.quote(f'.. | objects | select({has})')}")
 
 
 def holder(start: bytes) -> Kind | None:

@@ -103,12 +103,14 @@ def _look_into(path: str, encoding: str, separator: str | None) -> _Stored:
         member = _member(url, layers, kind, name)
         if kind == archives.ZIP:
             inside = re.sub(r"([*?\[\]\\])", r"\\\1", member.stored)
+            # Or it would be an option, as unzip knows no "--".
+            inside = re.sub(r"^-", "[-]", inside)
             # unzip itself looks for the end of the file first.
             reads = (f"unzip -p {quoted} {shlex.quote(inside)}",) if is_local else ()
         elif is_local and len(layers) < 2:  # tar itself finds out how it is compressed
-            reads = (f"tar -xPOf {quoted} {shlex.quote(member.stored)}",)
+            reads = (f"tar -xPOf {quoted} -- {shlex.quote(member.stored)}",)
         else:
-            reads = (*reads, f"tar -xPOf - {shlex.quote(member.stored)}")
+            reads = (*reads, f"tar -xPOf - -- {shlex.quote(member.stored)}")
         inner, start = _inner(member)
         reads = reads and (*reads, *(_PROGRAMS[layer] for layer in inner))
         if not member.start or not reads:

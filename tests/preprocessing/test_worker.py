@@ -1,6 +1,7 @@
 """Workers of the command: forked from a process that has imported what they need."""
 
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -32,3 +33,24 @@ def test_workers_are_copies_of_one_process_that_needs_no_pandas() -> None:
     said = run_python("-c", LOOK)
     expected = [(True, False, True, "system", card) for card in "01"]
     assert (said.stdout, said.stderr) == (f"2 {expected}\n", "")
+
+
+LONG = """
+from data.cluster.client import connect
+from preprocessing.__main__ import COMMANDS
+from preprocessing.config import CleanConfig
+
+COMMANDS["clean"].ahead(CleanConfig())
+with connect(1, None) as client:
+    print(sum(client.gather(client.map(abs, [-2, 3]))))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="workers are forked on Linux alone")
+def test_where_temporary_files_lie_too_deep_for_a_socket_workers_are_spawned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / ("deep" * 25)
+    folder.mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder))
+    assert run_python("-c", LONG).stdout == "5\n"

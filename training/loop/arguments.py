@@ -88,14 +88,29 @@ def trainer_settings(job: Job, model: Any) -> SFTConfig:
     return on_one_gpu(settings)
 
 
+# What some models do to their logits, or add to the loss, and TRL's chunked one does not.
+_UNREAD = (
+    "logits_scaling", "lm_head_multiplier", "logits_soft_cap", "output_logit_soft_cap",
+    "z_loss_coefficient", "router_aux_loss_coef",
+)  # fmt: skip
+
+
 def _loss(job: Job, model: Any) -> str:
     """Make the logits of learned tokens alone, some at a time, where the backend does not itself.
 
     All of them at once, in 32 bits, would bound the rows at a time. TRL reads the head's weights
     past an adapter on it; Unsloth replaces the same forward pass.
     """
-    adapted = hasattr(model.get_base_model().get_output_embeddings(), "lora_A")
-    return "nll" if adapted or job.backend.name == "unsloth" else "chunked_nll"
+    base = model.get_base_model()
+    adapted = hasattr(base.get_output_embeddings(), "lora_A")
+    is_own = adapted or job.backend.name == "unsloth" or sets(base.config, *_UNREAD)
+    return "nll" if is_own else "chunked_nll"
+
+
+def sets(config: Any, *names: str) -> bool:
+    """Tell whether a model's config sets one of some figures to anything but 0."""
+    text = config.get_text_config()
+    return any(getattr(text, name, None) for name in names)
 
 
 def on_one_gpu(settings: SFTConfig) -> SFTConfig:

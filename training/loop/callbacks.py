@@ -53,6 +53,11 @@ class MetricsCallback(TrainerCallback):  # type: ignore[misc]
         trained = [line for line in lines if "tokens" in line]
         self._earlier = trained[-1] if trained else {}
 
+    @property
+    def skipped(self) -> int:
+        """Steps that a gradient scaler skipped, those before an interruption too."""
+        return int(self._earlier.get("skipped_steps", 0)) + self._skipped
+
     def on_train_begin(self, _args: Any, state: Any, _control: Any, **_: Any) -> None:
         """Open the progress bar at the step that training begins with."""
         self._began = self._since = time.perf_counter()
@@ -109,8 +114,7 @@ class MetricsCallback(TrainerCallback):  # type: ignore[misc]
     def _scaled(self) -> metrics.Line:
         if self._scaler is None:
             return {}
-        skipped = self._earlier.get("skipped_steps", 0) + self._skipped
-        return {"loss_scale": self._scaler.get_scale(), "skipped_steps": skipped}
+        return {"loss_scale": self._scaler.get_scale(), "skipped_steps": self.skipped}
 
     def _seconds(self) -> float:
         earlier: float = self._earlier.get("seconds", 0.0)

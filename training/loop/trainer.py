@@ -14,6 +14,7 @@ import transformers
 from transformers import PrinterCallback, ProgressCallback, TrainerState
 from trl import SFTTrainer
 
+from training import guards
 from training.examples.batches import Collator, KeyedOrder, pieces
 from training.guards import IGNORED
 from training.job import Job
@@ -72,6 +73,9 @@ class Trainer(SFTTrainer):  # type: ignore[misc]
     keep: int = 2
     max_tokens: int | None = None
     is_plain: bool = False
+    is_masked: bool = True
+    """Whether the model is told of padding where nothing is learned of it: experts are balanced
+    over all tokens that they see."""
     samples: int = 0
     tokens: Any = 0
     _evaluated: list[Any]
@@ -129,8 +133,11 @@ class Trainer(SFTTrainer):  # type: ignore[misc]
         """
         if not self.is_plain:
             return super().compute_loss(model, inputs, *more, **named)
-        inputs = unmasked(inputs) | {"use_cache": False}
+        inputs = self._seen(inputs) | {"use_cache": False}
         return transformers.Trainer.compute_loss(self, model, inputs, *more, **named)
+
+    def _seen(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        return inputs if self.is_masked else unmasked(inputs)
 
     def prediction_step(self, model: Any, inputs: dict[str, Any], *_: Any, **__: Any) -> Any:
         """Evaluate a micro-batch, and count what its loss is the mean of.
@@ -144,8 +151,7 @@ class Trainer(SFTTrainer):  # type: ignore[misc]
         inputs = {name: values[: max(rows, 1)] for name, values in inputs.items()}
         with torch.no_grad(), self.compute_loss_context_manager():
             for piece in pieces(inputs, self.max_tokens):
-                inputs = unmasked(piece) if self.is_plain else piece
-                loss = model(**inputs, use_cache=False)["loss"].mean()
+                loss = model(**self._seen(piece), use_cache=False)["loss"].mean()
                 learned = (piece["labels"][:, 1:] != IGNORED).sum() * min(rows, 1)
                 self._evaluated.append(torch.stack([loss.double() * learned, learned.double()]))
         # Of the last piece alone: ours is counted above, and replaces the Trainer's.
@@ -256,6 +262,7 @@ def train(job: Job, model: Any, resume: Path | None, halt_at: int | None = None)
         raise KeyboardInterrupt
     if halt_at is not None and state.global_step == halt_at < state.max_steps:
         return None
+    guards.check_taken(recorder.skipped, state.global_step)
     seconds = recorder.trained_seconds
     speed = recorder.trained_samples / seconds if seconds else 0.0
     return conclude(job, trainer.model, state, speed, started_at)
@@ -334,6 +341,8 @@ def make_trainer(job: Job, model: Any, callbacks: list[Any], order: Any = None) 
     trainer.max_tokens = how.max_tokens
     trainer.keep = config.checkpoints.save_total_limit
     trainer.is_plain = job.backend.name == "transformers" or job.ranks.count > 1
+    has_experts = arguments.sets(model.get_base_model().config, "router_aux_loss_coef")
+    trainer.is_masked = has_experts or not trainer.is_plain
     for callback in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(callback)
     return trainer

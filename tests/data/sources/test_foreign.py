@@ -16,7 +16,7 @@ import pyarrow.parquet.encryption as encryption
 import pytest
 
 from data.errors import CatalogueError, SourceError
-from data.sources import foreign
+from data.sources import foreign, kinds
 from preprocessing import forms, hints
 from preprocessing.config import CleanConfig
 from preprocessing.fields import Fields
@@ -127,6 +127,19 @@ def test_lines_of_records_behind_any_first_line_are_read(first: str, tmp_path: P
         assert hint.startswith("it begins with a comment; convert it: sed -E")
         subprocess.run(["bash", "-c", hint.partition("convert it: ")[2]], cwd=tmp_path, check=True)
         assert rows_of(tmp_path / "lines.jsonl") == ROWS
+
+
+@pytest.mark.parametrize("before", ["# dump\n{broken\n", "12:00 started\n" * 6_000])
+def test_lines_of_records_behind_broken_ones_are_read(before: str, tmp_path: Path) -> None:
+    path = tmp_path / "raw.jsonl"
+    path.write_text(before + "\n".join(LINES) + "\n")
+    (file,) = hints.find(CleanConfig(source=str(path)))
+    assert file.form == "lines"
+
+
+def test_a_stated_separator_is_no_sign_of_binary_data() -> None:
+    rows = b"uid\x01title\x01content\n" + b"1\x01Kettle\x01\n" * 9
+    assert kinds.recognise(rows, "\x01").form == "table"
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,10 @@ def test_the_command_prints_the_record(form: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["zip", "tar", "tar.gz"])
-@pytest.mark.parametrize("name", ["../y[1].json", "/abs/y.json", "./a b.json.gz", "deep/y.parquet"])
+@pytest.mark.parametrize(
+    "name",
+    ["../y[1].json", "/abs/y.json", "./a b.json.gz", "deep/y.parquet", "-d.json", "--use=x.json"],
+)
 def test_members_are_printed_whatever_their_name(kind: str, name: str, tmp_path: Path) -> None:
     payload = gzip.compress(PLAIN) if name.endswith("gz") else PLAIN
     payload = PARQUET if name.endswith("parquet") else payload

@@ -19,6 +19,8 @@ RECORD = "A kettle of 1,200 ml, made in 1998. It weighs 2 kg."
         ("A lid/ It boils 5 cups/ It is of steel", "It is of steel", ["A lid/ It boils 5 cups/"]),
         ("Made of 3 parts", "", ["Made of 3 parts"]),
         ("The Kettle 9000 is here.", "The Kettle 9000 is here.", []),
+        ("电池续航12小时。颜色是蓝色的。", "颜色是蓝色的。", ["电池续航12小时。"]),
+        ("A book by J. K. Rowling. It is of 1997.", "A book by J. K. Rowling.", ["It is of 1997."]),
         ("", "", []),
     ],
 )  # fmt: skip

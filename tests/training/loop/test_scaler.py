@@ -74,3 +74,11 @@ def test_endless_skipping_is_a_fault() -> None:
     guards.check_skipped(23, 2.0**-7, 23)
     with pytest.raises(BatchError, match="24 steps skipped in a row, down to"):
         guards.check_skipped(24, 2.0**-8, 24)
+
+
+def test_a_run_whose_steps_were_all_skipped_is_none(
+    half: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(globals(), "SCALE", 2.0**60)
+    assert main([*half, "--optimisation.max_steps=2", f"--out={tmp_path / 'run'}"]) == 1
+    assert not (tmp_path / "run" / "manifest.json").exists()

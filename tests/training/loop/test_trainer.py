@@ -3,15 +3,17 @@
 import importlib.util
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
+import transformers
 from trl.trainer import sft_trainer
 
 from tests.training import counting
 from training import run
 from training.__main__ import main
-from training.loop import metrics
+from training.loop import arguments, metrics
 
 NAMES = ("loss", "grad_norm", "validation_loss")
 
@@ -67,3 +69,19 @@ def test_logits_are_made_of_learned_tokens_some_at_a_time(
     more = ["--optimisation.max_steps=1", "--checkpoints.eval_steps=1"]
     assert main([*words, *more, f"--out={tmp_path / 'run'}"]) == 0
     assert set(calls) == {sft_trainer._CHUNKED_LM_HEAD_CHUNK_SIZE}
+
+
+@pytest.mark.parametrize(
+    ("config", "loss"),
+    [
+        (transformers.LlamaConfig(), "chunked_nll"),
+        (transformers.CohereConfig(), "chunked_nll"),
+        (transformers.GraniteConfig(logits_scaling=8.0), "nll"),
+        (transformers.MixtralConfig(), "nll"),
+    ],
+)
+def test_heads_that_trl_does_not_read_make_all_logits(config: Any, loss: str) -> None:
+    model = SimpleNamespace(config=config, get_output_embeddings=object)
+    job = SimpleNamespace(backend=SimpleNamespace(name="transformers"))
+    given: Any = SimpleNamespace(get_base_model=lambda: model)
+    assert arguments._loss(cast(Any, job), given) == loss
