@@ -214,14 +214,15 @@ def _command(stored: _Stored, offset: int, line: bytes | None, limit: int) -> st
 
 
 def _row_command(stored: _Stored, row: int, path: str) -> str:
-    file = "sys.argv[1]" if path else "io.BytesIO(sys.stdin.buffer.read())"
+    # Of a file of Python's, Arrow's threads may still read when Python ends, and break it off.
+    file = "sys.argv[1]" if path else "pa.BufferReader(sys.stdin.buffer.read())"
     module, table = "pyarrow.dataset as ds", f"ds.dataset({file}).take([{row}])"
     if stored.kind.form == "arrow":
         opens = "open_stream" if stored.is_arrow_stream else "open_file"
         file = f"pa.memory_map({file})" if path else file
-        module, table = "pyarrow as pa", f"pa.ipc.{opens}({file}).read_all().slice({row}, 1)"
+        table = f"pa.ipc.{opens}({file}).read_all().slice({row}, 1)"
     elif not path:
         module, table = "pyarrow.parquet as pq", f"pq.read_table({file}).slice({row}, 1)"
-    code = f"import sys, io, {module}; print({table}.to_pylist()[0])"
+    code = f"import sys, pyarrow as pa, {module}; print({table}.to_pylist()[0])"
     program = f'{_PYTHON} -c "{code}"'
     return f"{program} {path}" if path else " | ".join([*stored.reads, program])
