@@ -18,7 +18,7 @@ from typing import IO, Any
 
 from data.artefacts.folder import Folder, digest_all, digest_bytes
 from data.errors import SourceError
-from data.sources import archives, header, kinds, streams
+from data.sources import archives, encodings, header, kinds, streams
 from preprocessing.fields import Fields
 
 log = logging.getLogger("catalogue")
@@ -34,12 +34,9 @@ _PACKED = re.compile(
 # A header that ends in a bare CR.
 _CR = re.compile(rb"[^\r\n]*\r(?!\n)")
 _SHOWN_NAMES = 5
-_MARKS = ((b"\xff\xfe\0\0", "utf-32"), (b"\0\0\xfe\xff", "utf-32"),
-          (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))  # fmt: skip
 _SAMPLES = 16
 _SAMPLE_BYTES = 2**16
 _FURTHER = 2**21
-_MOST_LAYERS = 4
 _MOST_FREE = 2**24
 
 
@@ -112,10 +109,12 @@ class SourceFile:
         Args:
             free: unpacked bytes that may come of any file, whatever its size.
         """
+        return streams.open_packed(self.url, self.packing, self.limits(free))
+
+    def limits(self, free: int = _MOST_FREE) -> streams.Limits:
+        """Bound what it expands to."""
         hint = "where the file is sound, raise --max_gzip_ratio"
-        return streams.open_packed(
-            self.url, self.packing, streams.Limits(self.max_ratio, hint, free)
-        )
+        return streams.Limits(self.max_ratio, hint, free)
 
 
 def find(
@@ -252,10 +251,8 @@ def _describe(file: SourceFile, separator: str | None) -> list[SourceFile]:
 
 def _unpack(file: SourceFile, start: bytes) -> tuple[SourceFile, bytes]:
     """Find the compressed layers at the start of a file; return it with all, and what is inside."""
-    while (layer := streams.compression(start)) and len(file.packing) < _MOST_LAYERS:
-        file = dataclasses.replace(file, packing=(*file.packing, layer))
-        start = _start(file)
-    return file, start
+    packing, start = streams.unpack(file.url, file.packing, start, file.limits())
+    return dataclasses.replace(file, packing=packing), start
 
 
 def _start(file: SourceFile, size: int = _SAMPLE_BYTES) -> bytes:
@@ -325,13 +322,10 @@ def _recognise(file: SourceFile, start: bytes, separator: str | None, where: str
     Raises:
         SourceError: it is of none that can be read.
     """
-    mark = next((encoding for mark, encoding in _MARKS if start.startswith(mark)), None)
-    if start.startswith(BOM_UTF8):
-        file = dataclasses.replace(file, encoding="utf-8")
-    elif mark:
-        file = dataclasses.replace(file, encoding=mark)
-    if file.encoding != "utf-8" and not kinds.is_columnar(start):
-        start = start.decode(file.encoding, "replace").removeprefix("\ufeff").encode()
+    if marked := encodings.of_mark(start):  # which is read again, and tells the order of the bytes
+        file = dataclasses.replace(file, encoding=re.sub(r"-[bl]e$", "", marked))
+    if not kinds.is_columnar(start):
+        start = encodings.recode(start, file.encoding)
     kind = kinds.recognise(start, separator)
     if not kind.form:
         hint = kind.hint(where, file.compressed)

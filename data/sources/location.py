@@ -9,22 +9,18 @@ import io
 import re
 import shlex
 import sys
-from codecs import BOM_UTF8
 from dataclasses import dataclass
 
 from data.artefacts.folder import Folder
 from data.artefacts.manifest import Manifest
 from data.errors import SourceError
-from data.sources import archives, kinds, streams
+from data.sources import archives, encodings, kinds, streams
 
 _START = 2**16
-_MOST_LAYERS = 4
 # A member that starts further on in a compressed tar is not looked into.
 _FURTHEST = 2**24
 _LIMITS = streams.Limits(10_000, "", _FURTHEST)
 _PROGRAMS = {"gz": "gzip -dc", "bz2": "bzip2 -dc", "xz": "xz -dc", "zst": "zstd -dc"}
-_MARKS = ((BOM_UTF8, "utf-8"), (b"\xff\xfe\0\0", "utf-32-le"), (b"\0\0\xfe\xff", "utf-32-be"),
-          (b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be"))  # fmt: skip
 _PYTHON = shlex.quote(sys.executable)
 _COLUMNAR = ("parquet", "arrow")
 _REMOTE = (
@@ -96,7 +92,9 @@ def _stored(path: str, encoding: str, separator: str | None) -> _Stored:
 def _look_into(path: str, encoding: str, separator: str | None) -> _Stored:
     url, name = _outer(path)
     quoted, is_local = shlex.quote(url), Folder(url).is_local
-    layers, start = _unpack(url)
+    with streams.open_url(url) as stored:
+        start = streams.read_exactly(stored, _START)
+    layers, start = streams.unpack(url, (), start, _LIMITS)
     first = f"cat {quoted}" if is_local else f'{_PYTHON} -c "{_REMOTE}" {quoted}'
     reads = (first, *(_PROGRAMS[layer] for layer in layers))
     if kind := archives.archive(start):
@@ -111,13 +109,17 @@ def _look_into(path: str, encoding: str, separator: str | None) -> _Stored:
             reads = (f"tar -xPOf {quoted} -- {shlex.quote(member.stored)}",)
         else:
             reads = (*reads, f"tar -xPOf - -- {shlex.quote(member.stored)}")
-        inner, start = _inner(member)
-        reads = reads and (*reads, *(_PROGRAMS[layer] for layer in inner))
-        if not member.start or not reads:
-            return _Stored(reads, _by_name(name))
-    encoding = next((name for mark, name in _MARKS if start.startswith(mark)), encoding)
-    if encoding != "utf-8" and not kinds.is_columnar(start):
-        start = start.decode(encoding, "replace").removeprefix("\ufeff").encode()
+        if not reads:
+            return _Stored((), _by_name(name))
+        if not member.start:
+            programs = [run for kind, run in _PROGRAMS.items() if member.name.endswith(f".{kind}")]
+            return _Stored((*reads, *programs), _by_name(name))
+        own = (*layers, member.step)
+        inner, start = streams.unpack(url, own, member.start, _LIMITS)
+        reads = (*reads, *(_PROGRAMS[layer] for layer in inner[len(own) :]))
+    encoding = encodings.of_mark(start) or encoding
+    if not kinds.is_columnar(start):
+        start = encodings.recode(start, encoding)
     is_stream = not start.startswith(b"ARROW1")
     return _Stored(reads, kinds.recognise(start, separator), encoding, is_stream)
 
@@ -140,18 +142,6 @@ def _outer(path: str) -> tuple[str, str]:
     return url, name
 
 
-def _unpack(url: str) -> tuple[tuple[str, ...], bytes]:
-    """Return the compressions of a stored file, from the outside in, and how its inside starts."""
-    layers: tuple[str, ...] = ()
-    while True:
-        with streams.open_packed(url, layers, _LIMITS) as (stream, _):
-            start = streams.read_exactly(stream, _START)
-        layer = streams.compression(start)
-        if not layer or len(layers) == _MOST_LAYERS:
-            return layers, start
-        layers += (layer,)
-
-
 def _member(url: str, layers: tuple[str, ...], kind: str, name: str) -> archives.Member:
     """Find a member of an archive; one that starts too far on has no start."""
     before, last = "", None
@@ -163,22 +153,6 @@ def _member(url: str, layers: tuple[str, ...], kind: str, name: str) -> archives
                 before = "./" if member.stored.startswith("./") else ""
                 last = member if member.name == name else last
     return last or archives.Member("", name, 0, b"", before + name)
-
-
-def _inner(member: archives.Member) -> tuple[list[str], bytes]:
-    """Return the compressions of a member and how its inside starts, as far as that is known."""
-    layers: list[str] = []
-    start = member.start
-    if not start:
-        return [kind for kind in _PROGRAMS if member.name.endswith(f".{kind}")], start
-    while (layer := streams.compression(start)) and len(layers) < _MOST_LAYERS:
-        layers.append(layer)
-        stream, pieces = streams.Unpacked(io.BytesIO(start), "", layer, _LIMITS), []
-        with contextlib.suppress(SourceError):  # it breaks off
-            while piece := stream.read(_START):
-                pieces.append(piece)
-        start = b"".join(pieces)
-    return layers, start
 
 
 def _by_name(path: str) -> kinds.Kind:

@@ -39,6 +39,7 @@ _UNPACKERS: dict[str, Callable[[], Any]] = {
 }  # fmt: skip
 _MIB = 2**20
 _STEP = 2**16
+_MOST_LAYERS = 4
 _CLIENTS = {"aiobotocore", "aiohttp", "botocore", "httpx", "requests", "urllib3"}
 
 
@@ -144,6 +145,29 @@ def open_packed(
                 stream = stack.enter_context(archives.open_member(stream, url, step, limits))
                 tell = stream.tell
         yield stream, tell
+
+
+def unpack(
+    url: str, packing: Sequence[str], start: bytes, limits: Limits, size: int = _STEP
+) -> tuple[tuple[str, ...], bytes]:
+    """Find the compressed layers around what a file, or a member of an archive, holds.
+
+    Args:
+        url: of the stored file.
+        packing: the layers around ``start``, as ``open_packed`` takes them.
+        start: first bytes behind those.
+        limits: of compressed layers.
+        size: bytes to look at of what is inside.
+
+    Returns:
+        All layers from the outside in, and the first bytes of what is inside.
+    """
+    layers = tuple(packing)
+    while (layer := compression(start)) and len(layers) < _MOST_LAYERS:
+        layers = (*layers, layer)
+        with open_packed(url, layers, limits) as (stream, _):
+            start = read_exactly(stream, size)
+    return layers, start
 
 
 def _packed_tar(packing: Sequence[str]) -> int:
