@@ -72,7 +72,7 @@ class GenerateConfig(BestOf):
 
     engine: Literal["auto", "fast", "reference"] = "auto"
     """What writes: the fast engine, or transformers' own generate; auto: the fast one where it
-    supports the model (Llama)."""
+    knows the model's family."""
 
     batch_size: int | None = None
     """Titles that go through the model at a time; it may change the last bit of a sum, and so,

@@ -5,6 +5,7 @@ Its greedy tokens in float32 are those of the reference engine.
 
 import json
 import logging
+import math
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,8 +26,16 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("catalogue")
 
-# Model types whose attention is the decoder's: causal, no window, no soft cap.
-_SUPPORTED = ("llama",)
+# Model types whose attention is the decoder's: causal, grouped heads, no soft cap, no experts.
+_FAMILIES = frozenset(
+    (
+        "apertus", "arcee", "bitnet", "cohere", "cohere2", "cwm", "diffllama", "ernie4_5",
+        "exaone4", "gemma", "glm", "glm4", "granite", "helium", "hunyuan_v1_dense",
+        "hyperclovax", "jais2", "llama", "ministral", "ministral3", "mistral", "nanochat",
+        "nemotron", "olmo", "olmo2", "olmo3", "phi", "phi3", "qwen2", "qwen3", "seed_oss",
+        "smollm3", "stablelm", "starcoder2",
+    )
+)  # fmt: skip
 # Prompts of up to so many tokens beyond what all of them share go through the large decoder; a
 # few longer ones would otherwise lengthen the cache of all.
 _USUAL_REST = 128
@@ -144,19 +153,20 @@ class FastEngine:
 def choose(
     engine: Literal["auto", "fast", "reference"], model: Run
 ) -> Literal["fast", "reference"]:
-    """Choose the fast engine for ``auto`` where it supports the model.
+    """Choose the fast engine for ``auto`` where it knows the model.
 
     Raises:
-        ModelError: the fast engine was named and does not support the model.
+        ModelError: the fast engine was named and does not know the model.
     """
     if engine == "reference":
         return "reference"
-    if supports(model):
+    reason = unsupported(model)
+    if not reason:
         return "fast"
     if engine == "fast":
-        expected = "a Llama without sliding window"
-        raise ModelError(model.base, expected, "another model", "use --engine reference")
-    log.warning("engine: reference, as the fast one does not support this model")
+        expected = "a model that the fast engine knows"
+        raise ModelError(model.base, expected, reason, "use --engine reference")
+    log.warning("engine: reference: the fast one does not know %s", reason)
     return "reference"
 
 
@@ -167,7 +177,24 @@ def load(model: Run, settings: Settings) -> Engine:
     return FastEngine(model, settings)
 
 
-def supports(model: Run) -> bool:
-    """Return whether the decoder's attention is the model's own: by its ``config.json`` alone."""
-    config = json.loads((Path(model.base) / "config.json").read_text())
-    return config.get("model_type") in _SUPPORTED and not config.get("sliding_window")
+def unsupported(model: Run) -> str:
+    """Say what of a model is not the decoder's, by its ``config.json`` alone; "" for nothing."""
+    from transformers import AutoConfig
+
+    kind = json.loads((Path(model.base) / "config.json").read_text()).get("model_type")
+    if kind not in _FAMILIES:
+        return f"the family {kind!r}"
+    # The class fills in what the file leaves out: Mistral has a window by default.
+    config = AutoConfig.from_pretrained(model.base, trust_remote_code=False)
+    window = getattr(config, "sliding_window", None) or math.inf
+    layers = set(getattr(config, "layer_types", None) or ["sliding_attention"])
+    if "sliding_attention" in layers and window < config.max_position_embeddings:
+        return f"layers that see {window:,} of {config.max_position_embeddings:,} tokens"
+    if others := layers - {"full_attention", "sliding_attention"}:
+        return f"layers of {', '.join(sorted(others))}"
+    # Frequencies that follow the longest row would differ with a row's neighbours.
+    rope = getattr(config, "rope_parameters", None) or {}
+    kinds = {each.get("rope_type") for each in (rope, *rope.values()) if isinstance(each, dict)}
+    if following := kinds & {"dynamic", "longrope"}:
+        return f"{following.pop()} positions"
+    return ""

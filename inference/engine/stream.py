@@ -72,7 +72,7 @@ def answerer(model: Run, settings: Settings, waiting: int) -> Answerer:
         settings: how to write; ``seed`` and ``batch_size`` are ignored.
         waiting: how many may wait while others are answered.
     """
-    if settings.engine == "fast" and batch.supports(model):
+    if settings.engine == "fast" and not batch.unsupported(model):
         return SlotAnswerer(model, settings, waiting)
     return WholeAnswerer(model, settings)
 

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import logging
 import random
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -196,12 +197,28 @@ def test_a_slot_is_given_away_as_soon_as_its_row_ends(
     assert steps < len(requests) / 8 * max(tokens)
 
 
-def test_only_models_with_this_attention_are_supported(model: Run, tmp_path: Path) -> None:
-    assert batch.supports(model)
-    for change in ({"model_type": "gemma2"}, {"sliding_window": 128}):
-        config = json.loads((Path(model.base) / "config.json").read_text()) | change
-        (tmp_path / "config.json").write_text(json.dumps(config))
-        assert not batch.supports(dataclasses.replace(model, base=str(tmp_path)))
+def test_what_is_not_the_decoders_attention_is_named(model: Run, tmp_path: Path) -> None:
+    assert not batch.unsupported(model)
+    own = json.loads((Path(model.base) / "config.json").read_text())
+    mistral = {"model_type": "mistral"}
+    cases: list[tuple[dict[str, Any], str]] = [
+        ({"model_type": "gemma2"}, "the family 'gemma2'"),
+        ({"model_type": None}, "the family None"),
+        (mistral | {"sliding_window": None}, ""),
+        (mistral | {"max_position_embeddings": 4096}, ""),  # no row is longer than its window
+        (mistral | {"max_position_embeddings": 8192}, "layers that see 4,096 of 8,192 tokens"),
+        ({"model_type": "qwen2", "sliding_window": 128}, ""),  # named, not used
+        ({"model_type": "qwen2", "sliding_window": 128, "use_sliding_window": True,
+          "max_window_layers": 0}, "layers that see 128 of 256 tokens"),
+        ({"rope_parameters": {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10_000.0}},
+         "dynamic positions"),
+    ]  # fmt: skip
+    for change, reason in cases:
+        (tmp_path / "config.json").write_text(json.dumps(own | change))
+        assert batch.unsupported(dataclasses.replace(model, base=str(tmp_path))) == reason
+        if reason:
+            with pytest.raises(ModelError, match=re.escape(reason)):
+                batch.choose("fast", dataclasses.replace(model, base=str(tmp_path)))
 
 
 def test_completions_tell_what_was_written(model: Run, requests: list[Request]) -> None:
