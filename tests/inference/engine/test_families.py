@@ -15,7 +15,7 @@ VOCABULARY, END, LIMIT = 97, 2, 12
 
 
 def random_model(family: str) -> Any:
-    """A random model of four layers, two query heads a KV head, its weights large enough to speak."""
+    """Build a random model of four layers whose weights are large enough to speak."""
     config = AutoConfig.for_model(
         family, vocab_size=VOCABULARY, hidden_size=32, intermediate_size=48, num_hidden_layers=4,
         num_attention_heads=4, num_key_value_heads=2, head_dim=8, max_position_embeddings=256,
