@@ -182,7 +182,8 @@ def clean_part(block: RawBlock, lines: Lines | Records | None, config: CleanConf
     lines = lines or _read(block, config)
     records = _split(lines) if isinstance(lines, Lines) else lines
     parsed = forms.parse(records, block.file, Fields.of(config), config.max_line_bytes)
-    kept, dropped = rules.clean_rows(parsed.rows, config.rules)
+    lengths = rules.code_points(parsed.rows.column("content"))
+    kept, dropped = rules.clean_rows(parsed.rows, config.rules, lengths)
     kept = _repair_attributes(kept, config.attributes)
     if parsed.blank:
         dropped["blank_line"] = parsed.blank
@@ -193,8 +194,8 @@ def clean_part(block: RawBlock, lines: Lines | Records | None, config: CleanConf
         "counts": dataclasses.asdict(counts),
         "digest": lines.digest,
         "lengths": {
-            "read": rules.count_lengths(parsed.rows.column("content")).tolist(),
-            "kept": rules.count_lengths(kept.column("content")).tolist(),
+            "read": rules.count_lengths(lengths).tolist(),
+            "kept": rules.count_lengths(rules.code_points(kept.column("content"))).tolist(),
         },
         "shown": [
             f"{row['source']} {unit} {row['byte_offset']:,} {row['reason']}: {row['line'][:80]!r}"

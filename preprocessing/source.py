@@ -61,9 +61,11 @@ def read_lines(file: IO[bytes], start: int, stop: int, max_line_bytes: int) -> L
     first = data.find(b"\n") + 1 if start else _mark(data)
     if start and first == 0:
         return Lines(b"", start, stop - start, digest)
-    owned = data[first:]
-    if owned and not owned.endswith(b"\n"):
-        owned += _rest_of_line(file, len(owned) - owned.rfind(b"\n") - 1, max_line_bytes)
+    rest = b""
+    if first < len(data) and not data.endswith(b"\n"):
+        begun = len(data) - max(data.rfind(b"\n") + 1, first)
+        rest = _rest_of_line(file, begun, max_line_bytes)
+    owned = b"".join((memoryview(data)[first:], rest))
     return Lines(owned, start - before + first, stop - start, digest)
 
 

@@ -18,6 +18,8 @@ _NEWLINE, _RETURN, _SPACE, _AMPERSAND, _SEMICOLON = b"\n\r &;"
 _ENDS = np.isin(np.arange(256), list(b"\t\n\f <&;"))
 # html.unescape takes at most 34 characters for one ``&``, but for a number of many digits.
 _WIDTH = 35
+# Nearly all end sooner: ``&quot;``, ``&#8217;``.
+_USUAL_WIDTH = 12
 _STEPS = np.arange(_WIDTH)
 # What is looked at together: small enough for a processor's cache, and for memory where every
 # other byte is a ``&``.
@@ -89,15 +91,26 @@ class Joined:
         """
         places = np.flatnonzero(self.data == _AMPERSAND)
         left = self.offsets[np.searchsorted(self.offsets, places, side="right")] - places
-        padded = np.append(self.data, np.full(_WIDTH, _SPACE, np.uint8))
-        windows = np.lib.stride_tricks.sliding_window_view(padded, _WIDTH)[places]
-        windows[left[:, None] <= _STEPS] = _SPACE
-        first = _ENDS[windows[:, 1:]].argmax(axis=1) + 1
-        last = windows[np.arange(len(places)), first]
-        lengths = np.where(_ENDS[last], first + (last == _SEMICOLON), 0)
+        windows, lengths = self._windows(places, left, _USUAL_WIDTH)
+        far = np.flatnonzero(lengths == 0)
+        if len(far):
+            _, lengths[far] = self._windows(places[far], left[far], _WIDTH)
+            if lengths.max(initial=0) > _USUAL_WIDTH:
+                windows, _ = self._windows(places, left, _WIDTH)
         windows = windows[:, : max(lengths.max(initial=0), 1)].copy()
         windows[lengths[:, None] <= _STEPS[: windows.shape[1]]] = _SPACE
         return places, windows, lengths
+
+    def _windows(
+        self, places: np.ndarray, left: np.ndarray, width: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the bytes from each place on, [places, width], and where a reference ends."""
+        padded = np.append(self.data, np.full(width, _SPACE, np.uint8))
+        windows = np.lib.stride_tricks.sliding_window_view(padded, width)[places]
+        windows[left[:, None] <= _STEPS[:width]] = _SPACE
+        first = _ENDS[windows[:, 1:]].argmax(axis=1) + 1
+        last = windows[np.arange(len(places)), first]
+        return windows, np.where(_ENDS[last], first + (last == _SEMICOLON), 0)
 
 
 def pieces(column: pa.StringArray) -> Iterator[pa.StringArray]:

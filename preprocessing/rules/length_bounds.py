@@ -24,19 +24,24 @@ _MOST_LOST_AT_ENDS = 3
 # Bytes beyond ``enough`` that are looked at: nearly all texts lose fewer than the first to
 # references and doubled spaces; those where that does not tell are looked at farther.
 _FURTHER = 16, 128
-_TAB, _NEWLINE, _SPACE, _TILDE = b"\t\n ~"
+_TAB, _NEWLINE, _SPACE, _AMPERSAND, _TILDE = b"\t\n &~"
+_IS_WORD = np.array([chr(byte).isalnum() for byte in range(128)] + 128 * [False])
+# Of a bound this low, a look at so many first bytes tells most.
+_MOST_BY_WORDS = 5
+# A text that holds what may become anything, however far it is looked at.
+_UNSURE = -1
 
 
-def longest(column: pa.StringArray) -> np.ndarray:
+def longest(column: pa.StringArray, length: np.ndarray) -> np.ndarray:
     """Return an upper bound of the repaired lengths.
 
     Args:
         column: [rows] raw text without nulls.
+        length: [rows] of each text, in code points.
 
     Returns:
         [rows] int, code points.
     """
-    length = pc.utf8_length(column).to_numpy()
     # Code points beyond ASCII take two bytes or more, so they are at most the difference.
     odd = pc.binary_length(column).to_numpy() - length
     most: np.ndarray = length + (_MOST_FROM_ONE - 1) * odd
@@ -63,16 +68,55 @@ def shortest(column: pa.StringArray, enough: int, where: np.ndarray | None = Non
     texts = text.Joined.of(column)
     least = np.zeros(len(column), dtype=np.int64)
     rows = np.arange(len(column)) if where is None else np.flatnonzero(where)
+    if enough <= _MOST_BY_WORDS:
+        is_word = _begins_with_word(texts, rows, enough + _MOST_LOST_AT_ENDS)
+        least[rows[is_word]] = enough
+        rows = rows[~is_word]
     for further in _FURTHER:
         starts, stops = texts.offsets[rows], texts.offsets[rows + 1]
         begun = texts.cut(starts, np.minimum(starts + enough + further, stops))
-        least[rows] = np.concatenate([_shortest(piece) for piece in text.pieces(begun)])
-        rows = rows[(least[rows] < enough) & (stops - starts > enough + further)]
+        least[rows] = _least(begun)
+        low = (least[rows] < enough) & (least[rows] != _UNSURE)
+        rows = rows[low & (stops - starts > enough + further)]
+    return np.maximum(least, 0)
+
+
+def _begins_with_word(texts: text.Joined, rows: np.ndarray, size: int) -> np.ndarray:
+    """Whether texts begin with so many letters and digits of ASCII: bool [rows]."""
+    starts = texts.offsets[rows]
+    is_word = texts.offsets[rows + 1] - starts >= size
+    last = len(texts.data) - 1
+    for step in range(size if last >= 0 else 0):
+        is_word &= _IS_WORD[texts.data[np.minimum(starts + step, last)]]
+    return is_word
+
+
+def _least(begun: pa.BinaryArray) -> np.ndarray:
+    """Return the lower bound of texts that begin so, or ``_UNSURE``.
+
+    Most lose nothing but their ends.
+    """
+    least = np.maximum(pc.binary_length(begun).to_numpy() - _MOST_LOST_AT_ENDS, 0)
+    may_lose = np.concatenate([_may_lose(piece) for piece in text.pieces(begun)])
+    if may_lose.any():
+        pieces = text.pieces(begun.filter(pa.array(may_lose)))
+        least[may_lose] = np.concatenate([_shortest(piece) for piece in pieces])
     return least
 
 
+def _may_lose(begun: pa.BinaryArray) -> np.ndarray:
+    """Whether texts hold anything but printable ASCII, a ``&``, or two spaces side by side."""
+    texts = text.Joined.of(begun)
+    data = texts.data
+    mask = data - np.uint8(_SPACE) > _TILDE - _SPACE  # what is below a space wraps around
+    mask |= data == _AMPERSAND
+    mask[1:] |= np.maximum(data[1:], data[:-1]) <= _SPACE
+    counts: np.ndarray = texts.count(np.flatnonzero(mask))
+    return counts > 0
+
+
 def _shortest(begun: pa.BinaryArray) -> np.ndarray:
-    """Return the lower bound of texts that begin so."""
+    """Return the lower bound of texts that begin so, or ``_UNSURE``."""
     texts = text.Joined.of(begun)
     data = texts.data
     is_space = data <= _SPACE
@@ -83,11 +127,11 @@ def _shortest(begun: pa.BinaryArray) -> np.ndarray:
     least: np.ndarray = np.maximum(np.diff(texts.offsets) - lost, 0)
     control = np.flatnonzero(data < _SPACE)
     control = control[(data[control] != _TAB) & (data[control] != _NEWLINE)]
-    least[texts.count(control) > 0] = 0
+    least[texts.count(control) > 0] = _UNSURE
     if data.max(initial=0) > _TILDE:
-        least[texts.count(np.flatnonzero(data > _TILDE)) > 0] = 0
+        least[texts.count(np.flatnonzero(data > _TILDE)) > 0] = _UNSURE
     referring = np.flatnonzero(texts.count(references))
     if len(referring):
         unbounded = pc.match_substring_regex(begun.take(referring), _NOT_BOUNDED)
-        least[referring[unbounded.to_numpy(zero_copy_only=False)]] = 0
+        least[referring[unbounded.to_numpy(zero_copy_only=False)]] = _UNSURE
     return least

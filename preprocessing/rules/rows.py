@@ -24,12 +24,15 @@ Drops = dict[str, int]
 _Column = Literal["title", "content"]
 
 
-def clean_rows(table: pa.Table, rules: RowRules) -> tuple[pa.Table, Drops]:
+def clean_rows(
+    table: pa.Table, rules: RowRules, lengths: np.ndarray | None = None
+) -> tuple[pa.Table, Drops]:
     """Repair the text of rows and keep those that the rules allow.
 
     Args:
         table: N rows with schema RAW.
         rules: bounds in code points, inclusive; ``measure`` says of which text.
+        lengths: [N] of the descriptions in code points, where they are known.
 
     Returns:
         At most N rows with schema RAW and repaired text, order kept, and the drops.
@@ -37,19 +40,26 @@ def clean_rows(table: pa.Table, rules: RowRules) -> tuple[pa.Table, Drops]:
     drops: Drops = {}
     if rules.drop_markup:
         table = _drop(table, "title_markup", wording.is_markup(table.column("title")), drops)
+        lengths = None
     if rules.measure == "raw":
         table = _keep_contents(_keep_titles(table, rules, drops), rules, drops)
         return _repair(_repair(table, "title", rules), "content", rules), drops
     # Removed characters and excluded words are those of the repaired text, whatever its length.
     if not (rules.content_excludes or rules.remove_characters or rules.strip_html):
-        table = _drop_unrepaired(table, rules, drops)
+        lengths = code_points(table.column("content")) if lengths is None else lengths
+        table = _drop_unrepaired(table, rules, lengths, drops)
     table = _keep_titles(_repair(table, "title", rules), rules, drops)
     return _keep_contents(_repair(table, "content", rules), rules, drops), drops
 
 
-def count_lengths(column: pa.ChunkedArray) -> np.ndarray:
+def code_points(column: pa.ChunkedArray) -> np.ndarray:
+    """Measure texts in code points: int [texts]."""
+    lengths: np.ndarray = pc.utf8_length(column).to_numpy()
+    return lengths
+
+
+def count_lengths(lengths: np.ndarray) -> np.ndarray:
     """Count texts by their length in code points: int [len(LENGTH_EDGES)]."""
-    lengths = pc.utf8_length(column).to_numpy()
     places = np.searchsorted(LENGTH_EDGES, lengths, side="right") - 1
     return np.bincount(places, minlength=len(LENGTH_EDGES))
 
@@ -63,7 +73,9 @@ def _repair(table: pa.Table, name: _Column, rules: RowRules) -> pa.Table:
     return table.set_column(place, table.schema.field(name), repaired)
 
 
-def _drop_unrepaired(table: pa.Table, rules: RowRules, drops: Drops) -> pa.Table:
+def _drop_unrepaired(
+    table: pa.Table, rules: RowRules, lengths: np.ndarray, drops: Drops
+) -> pa.Table:
     """Drop the rows whose first failed rule is plain from the lengths of their raw text.
 
     A row is left to the rules themselves where its repaired lengths are not sure.
@@ -75,17 +87,18 @@ def _drop_unrepaired(table: pa.Table, rules: RowRules, drops: Drops) -> pa.Table
     # a title surely within its bounds fall to their description.
     titled = length_bounds.shortest(title, rules.title_min) >= rules.title_min
     if rules.title_max is not None:
-        titled &= length_bounds.longest(title) <= rules.title_max
+        title_lengths = code_points(table.column("title"))
+        titled &= length_bounds.longest(title, title_lengths) <= rules.title_max
     titled &= ~untitled
     undescribed = titled & _is_empty(content) & (rules.content_min > 0)
     low, high = rules.content_min, rules.content_max
     described = titled & ~undescribed
     # What a description falls to is read off its length; then the rest is looked at.
-    short = described & (length_bounds.longest(content) < low)
+    short = described & (length_bounds.longest(content, lengths) < low)
     short &= length_bounds.shortest(content, 1, where=short) > 0
     long = np.zeros_like(short)
     if high is not None:
-        long = described & (pc.utf8_length(content).to_numpy() > high)
+        long = described & (lengths > high)
         long &= length_bounds.shortest(content, high + 1, where=long) > high
     for reason, fallen in (
         ("title_empty", untitled),

@@ -33,6 +33,10 @@ texts = st.lists(st.one_of(st.sampled_from(PIECES), st.text(max_size=5)), max_si
 valid = texts.map(lambda t: t.encode("utf-8", "ignore").decode())
 
 
+def code_points(texts: list[str]) -> np.ndarray:
+    return np.array([len(text) for text in texts])
+
+
 @settings(deadline=None, derandomize=True, max_examples=1000)
 @given(st.lists(valid, min_size=1, max_size=8), st.integers(0, 60))
 def test_what_is_sure_before_the_repair_holds_after_it(raw: list[str], enough: int) -> None:
@@ -40,25 +44,40 @@ def test_what_is_sure_before_the_repair_holds_after_it(raw: list[str], enough: i
     lengths = [len(text.repair(each)) for each in raw]
     least, most = (
         length_bounds.shortest(column, enough).tolist(),
-        length_bounds.longest(column).tolist(),
+        length_bounds.longest(column, code_points(raw)).tolist(),
     )
     for low, length, high in zip(least, lengths, most, strict=True):
         assert 0 <= low <= length <= high
 
 
 @settings(deadline=None, derandomize=True, max_examples=300)
-@given(st.integers(17, 28), valid)
+@given(st.integers(22, 33), valid)
 def test_what_follows_the_part_looked_at_takes_nothing_from_it(length: int, rest: str) -> None:
     raw = "a" * length + rest
-    least = length_bounds.shortest(pa.array([raw]), 1)[0]
-    assert least == 14  # of 17 bytes looked at, three may be lost at the ends
+    least = length_bounds.shortest(pa.array([raw]), 6)[0]
+    assert least == 19  # of 22 bytes looked at, three may be lost at the ends
     assert least <= len(text.repair(raw))
+
+
+@settings(deadline=None, derandomize=True, max_examples=300)
+@given(st.integers(0, 5), st.sampled_from(["w", "9", "aZ"]), valid)
+def test_of_a_low_bound_a_word_at_the_start_is_enough(enough: int, word: str, rest: str) -> None:
+    raw = (word * 8)[: enough + 3] + rest
+    least = length_bounds.shortest(pa.array(["", raw, "é"], pa.string()), enough).tolist()
+    assert least == [0, enough, 0]
+    assert enough <= len(text.repair(raw))
+
+
+def test_a_word_that_ends_too_soon_or_is_not_ascii_is_looked_at_as_others_are() -> None:
+    column = pa.array(["abc", "éabc", "ab c", "abc", "&lt;"], pa.string())
+    assert length_bounds.shortest(column, 1).tolist() == [0, 0, 1, 0, 0]
 
 
 def test_plain_texts_are_decided_at_once() -> None:
     column = pa.array(["a" * 99, "a" * 500, "a " * 80, "", "a &amp; b"], pa.string())
     assert length_bounds.shortest(column, 100).tolist() == [96, 113, 113, 0, 0]
-    assert length_bounds.longest(column).tolist() == [99, 500, 160, 0, 9]
+    lengths = code_points(column.to_pylist())
+    assert length_bounds.longest(column, lengths).tolist() == [99, 500, 160, 0, 9]
 
 
 def test_a_slice_of_a_column_is_read_where_it_lies() -> None:
@@ -75,7 +94,9 @@ def test_what_the_first_look_leaves_open_is_looked_at_farther() -> None:
 
 def test_only_texts_that_are_asked_for_are_looked_at() -> None:
     column = pa.array(["a" * 9, "b" * 9, "c" * 9], pa.string())
-    assert length_bounds.shortest(column, 1, np.array([True, False, True])).tolist() == [6, 0, 6]
+    where = np.array([True, False, True])
+    assert length_bounds.shortest(column, 1, where).tolist() == [1, 0, 1]
+    assert length_bounds.shortest(column, 6, where).tolist() == [6, 0, 6]
 
 
 def test_no_reference_is_shorter_than_what_it_stands_for() -> None:
