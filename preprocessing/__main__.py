@@ -6,23 +6,26 @@ from collections.abc import Sequence
 from data.cli import command_line, interrupts
 from data.cli.extras import Need
 from data.cluster import client
-from preprocessing.config import CleanConfig
 
-if __name__ == "__main__":
-    interrupts.catch()  # before the imports that take a while
-
-_LANGUAGES = Need(("pycld2",), lambda config: bool(config.rules.languages))
+_WITHOUT_WORKERS = ("-h", "--help", "--scheduler")
 
 
-def _start_workers(config: CleanConfig) -> None:
-    if not config.scheduler:
+def _start_workers(words: Sequence[str]) -> None:
+    """Start what workers are forked from, unless the words ask for none."""
+    if "clean" in words and not any(word.startswith(_WITHOUT_WORKERS) for word in words):
         client.prepare(["preprocessing.worker"])
 
 
+if __name__ == "__main__":
+    interrupts.catch()
+    # It imports what cleaning needs while this process does: both before what takes a while.
+    _start_workers(sys.argv[1:])
+
+from preprocessing.config import CleanConfig  # noqa: E402
+
+_LANGUAGES = Need(("pycld2",), lambda config: bool(config.rules.languages))
 COMMANDS = {
-    "clean": command_line.Command(
-        CleanConfig, "preprocessing.clean:run", (_LANGUAGES,), ahead=_start_workers
-    ),
+    "clean": command_line.Command(CleanConfig, "preprocessing.clean:run", (_LANGUAGES,)),
 }
 
 

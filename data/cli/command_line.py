@@ -14,7 +14,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -44,8 +44,6 @@ class Command:
     """Modules beyond the base install, checked before the driver is imported."""
     positional: tuple[str, ...] = ()
     """Fields given without a flag."""
-    ahead: Callable[[Any], None] | None = None
-    """Called with the config by programs alone, before the driver is imported."""
 
 
 def main(program: str, commands: Mapping[str, Command], argv: Sequence[str] | None = None) -> int:
@@ -58,8 +56,6 @@ def main(program: str, commands: Mapping[str, Command], argv: Sequence[str] | No
         name, config = _parse(_parser(program, commands, words), commands, words)
         extras.check(f"python -m {program} {name}", commands[name].needs, config)
         with Stopping():
-            if argv is None and (ahead := commands[name].ahead):
-                ahead(config)
             module, function = commands[name].driver.split(":")
             getattr(importlib.import_module(module), function)(config)
     except (Exception, KeyboardInterrupt) as error:

@@ -84,7 +84,7 @@ def shortest(column: pa.StringArray, enough: int, where: np.ndarray | None = Non
 def _begins_with_word(texts: text.Joined, rows: np.ndarray, size: int) -> np.ndarray:
     """Whether texts begin with so many letters and digits of ASCII: bool [rows]."""
     starts = texts.offsets[rows]
-    is_word = texts.offsets[rows + 1] - starts >= size
+    is_word: np.ndarray = texts.offsets[rows + 1] - starts >= size
     last = len(texts.data) - 1
     for step in range(size if last >= 0 else 0):
         is_word &= _IS_WORD[texts.data[np.minimum(starts + step, last)]]
@@ -96,7 +96,7 @@ def _least(begun: pa.BinaryArray) -> np.ndarray:
 
     Most lose nothing but their ends.
     """
-    least = np.maximum(pc.binary_length(begun).to_numpy() - _MOST_LOST_AT_ENDS, 0)
+    least: np.ndarray = np.maximum(pc.binary_length(begun).to_numpy() - _MOST_LOST_AT_ENDS, 0)
     may_lose = np.concatenate([_may_lose(piece) for piece in text.pieces(begun)])
     if may_lose.any():
         pieces = text.pieces(begun.filter(pa.array(may_lose)))

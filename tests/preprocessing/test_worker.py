@@ -5,13 +5,14 @@ from pathlib import Path
 
 import pytest
 
+from data.cluster import client
+from preprocessing import __main__ as program
 from tests.builders import run_python
 
 LOOK = """
 import os, signal, sys
 from data.cluster.client import connect
-from preprocessing.__main__ import COMMANDS
-from preprocessing.config import CleanConfig
+from preprocessing.__main__ import _start_workers
 
 def look():
     import pyarrow as pa
@@ -21,7 +22,7 @@ def look():
     return (imported, "pandas" in sys.modules, "forkserver" in server, os.getpid(),
             pa.default_memory_pool().backend_name, os.environ["CARD"])
 
-COMMANDS["clean"].ahead(CleanConfig())
+_start_workers(["clean"])
 with connect(None, None, env=[{"CARD": "0"}, {"CARD": "1"}]) as client:
     found = list(client.run(look).values())
 print(len({one[3] for one in found}), sorted((*one[:3], *one[4:]) for one in found))
@@ -37,10 +38,9 @@ def test_workers_are_copies_of_one_process_that_needs_no_pandas() -> None:
 
 LONG = """
 from data.cluster.client import connect
-from preprocessing.__main__ import COMMANDS
-from preprocessing.config import CleanConfig
+from preprocessing.__main__ import _start_workers
 
-COMMANDS["clean"].ahead(CleanConfig())
+_start_workers(["clean"])
 with connect(1, None) as client:
     print(sum(client.gather(client.map(abs, [-2, 3]))))
 """
@@ -54,3 +54,23 @@ def test_where_temporary_files_lie_too_deep_for_a_socket_workers_are_spawned(
     folder.mkdir()
     monkeypatch.setenv("TMPDIR", str(folder))
     assert run_python("-c", LONG).stdout == "5\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "starts"),
+    [
+        (["clean", "--workers", "2"], True),
+        (["clean", "--scheduler", "tcp://host:8786"], False),
+        (["clean", "--scheduler=tcp://host:8786"], False),
+        (["clean", "--help"], False),
+        (["--help"], False),
+        ([], False),
+    ],
+)
+def test_workers_are_begun_where_the_words_ask_for_some(
+    words: list[str], starts: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[list[str]] = []
+    monkeypatch.setattr(client, "prepare", begun.append)
+    program._start_workers(words)
+    assert begun == [["preprocessing.worker"]] * starts

@@ -354,13 +354,3 @@ def test_a_table_aligns_its_first_column_left_and_the_others_right() -> None:
 
 def test_a_table_without_rows_is_its_header() -> None:
     assert console.table([], ("name", "n")).splitlines() == ["name  n", "----  -"]
-
-
-def test_what_goes_ahead_is_called_for_programs_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    begun: list[Config] = []
-    commands = {"do": Command(Config, f"{__name__}:drive", ahead=begun.append)}
-    monkeypatch.setattr(sys, "argv", ["things", "do", "--size=4"])
-    assert command_line.main("things", commands, ["do"]) == 0
-    assert begun == []
-    assert command_line.main("things", commands) == 0
-    assert begun == [Config(size=4)]
