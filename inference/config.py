@@ -333,8 +333,8 @@ class EvaluateConfig(BestOf):
     recited_alike: float = 0.9
     """Likeness (0 to 1, of edits) to a training text from which a text counts as recited."""
 
-    shown_rows: int = 500
-    """Rows per side on the page; report.json holds all."""
+    shown_rows: int = 50
+    """Rows per side that the page lists as they come; report.json holds all."""
 
     thresholds: Thresholds = field(default_factory=Thresholds)
     """What a run must reach."""

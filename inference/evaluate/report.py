@@ -1,8 +1,8 @@
 """What an evaluation measured, as plain values: the contents of ``report.json`` and of the page."""
 
-import base64
 import json
 import math
+import time
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,6 +47,7 @@ def collect(
     settings = ("split", "resamples", "seed", "copied_span", "recited_alike")
     return {
         "format": FORMAT,
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
         "verdicts": verdicts,
         "settings": {name: getattr(case.config, name) for name in settings}
         | {"repeats": metrics.REPEATS, "signatures": metrics.signatures(texts)}
@@ -158,10 +159,13 @@ def _rows(side: EvalSet, compared: list[System], measured: Scores) -> list[dict[
 def _run(path: str, record: Manifest) -> dict[str, Any]:
     """Collect what a run's folder says of its training, and why a loss curve is missing."""
     facts = {name: record.facts.get(name) for name in _FACTS}
+    if record.config.get("tiny"):
+        facts["base"] = "a tiny one, made from its rows"
     optimisation = record.config.get("optimisation", {})
     facts |= {name: optimisation.get(name) for name in ("learning_rate", "batch_size")}
     train, validation, why = _curves(Path(path) / "metrics.jsonl")
     return {"name": path.rstrip("/").split("/")[-1], "path": path, "digest": record.digest,
+            "rows": record.counts.kept, "seconds": record.seconds,
             "facts": {name: value for name, value in facts.items() if value is not None},
             "loss": train, "validation_loss": validation, "no_curve": why}  # fmt: skip
 
@@ -184,14 +188,12 @@ def _curves(file: Path) -> tuple[Curve, Curve, str | None]:
 
 
 def _curve(case: "Case") -> dict[str, Any] | None:
-    """Take what the curve says and its picture, in base64; None: none is shown."""
+    """Take what the curve measured and foretells; None: none is shown."""
     if case.curve is None or case.config.curve is None:
         return None
-    picture = Folder(case.config.curve).read("curve.png")
-    return {
-        "path": case.config.curve,
-        "lines": case.curve.facts["lines"],
-        "picture": base64.b64encode(picture).decode(),
+    curve = json.loads(Folder(case.config.curve).read("curve.json"))
+    return {"path": case.config.curve} | {
+        name: curve[name] for name in ("lines", "sizes", "band", "foretold")
     }
 
 
