@@ -1,5 +1,6 @@
 """Commands of the cleaning stage: clean."""
 
+import gc
 import sys
 from collections.abc import Sequence
 
@@ -20,6 +21,7 @@ if __name__ == "__main__":
     interrupts.catch()
     # It imports what cleaning needs while this process does: both before what takes a while.
     _start_workers(sys.argv[1:])
+    gc.disable()  # what is imported stays; on again once it is
 
 from preprocessing.config import CleanConfig  # noqa: E402
 

@@ -51,7 +51,12 @@ FEWER = "use fewer --workers"
 """The hint where workers do not start or stay alive."""
 
 # Ctrl-C reaches the workers too, and each would print a traceback: the driver alone stops them.
-_IGNORE_INTERRUPT = "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+# What a forked one has from its server is never collected: a look at it would copy its memory.
+_BEGIN = """import gc, signal
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+gc.freeze()
+gc.enable()
+"""
 
 
 def cores() -> int:
@@ -74,7 +79,7 @@ def prepare(modules: Sequence[str]) -> None:
     from multiprocessing import forkserver
 
     os.environ.update(_ALLOCATOR)
-    _prepared.extend(["distributed", *modules])
+    _prepared.extend(["data.cluster.server", *modules])
     forkserver.set_forkserver_preload(_prepared)
     try:
         with interrupts.shielded():
@@ -179,7 +184,7 @@ def _local(
         "nthreads": threads,
         "memory_limit": limit,
         "silence_logs": logging.CRITICAL,
-        "preload": [_IGNORE_INTERRUPT],
+        "preload": [_BEGIN],
     }
     dashboard = importlib.util.find_spec("bokeh") is not None
     for _ in range(_ATTEMPTS):

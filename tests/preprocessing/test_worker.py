@@ -10,7 +10,7 @@ from preprocessing import __main__ as program
 from tests.builders import run_python
 
 LOOK = """
-import os, signal, sys
+import gc, os, sys
 from data.cluster.client import connect
 from preprocessing.__main__ import _start_workers
 
@@ -19,7 +19,8 @@ def look():
     imported = {"preprocessing.clean", "distributed"} <= sys.modules.keys()
     pa.array([""])
     server = open(f"/proc/{os.getppid()}/cmdline").read()
-    return (imported, "pandas" in sys.modules, "forkserver" in server, os.getpid(),
+    kept = gc.isenabled() and gc.get_freeze_count() > 50_000
+    return (imported and kept, "pandas" in sys.modules, "forkserver" in server, os.getpid(),
             pa.default_memory_pool().backend_name, os.environ["CARD"])
 
 _start_workers(["clean"])

@@ -1,6 +1,7 @@
 """Commands: recipes and flags, exit codes, one line for every fault, quick help."""
 
 import errno
+import gc
 import os
 import re
 import signal
@@ -354,3 +355,20 @@ def test_a_table_aligns_its_first_column_left_and_the_others_right() -> None:
 
 def test_a_table_without_rows_is_its_header() -> None:
     assert console.table([], ("name", "n")).splitlines() == ["name  n", "----  -"]
+
+
+def test_a_program_collects_no_garbage_until_its_driver_is_imported(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["things", "do"])
+    commands = {"do": Command(Config, f"{__name__}:drive")}
+    gc.disable()
+    try:
+        assert command_line.main("things", commands, ["do"]) == 0
+        assert not gc.isenabled()
+        assert command_line.main("things", commands) == 0
+        assert gc.isenabled()
+        assert gc.get_freeze_count() > 0
+    finally:
+        gc.unfreeze()
+        gc.enable()
