@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from data.cli import command_line, interrupts
 from data.cli.command_line import Command
 from data.cli.extras import MODEL, TRAINING, Need
-from training.config import TRACKERS, ExportConfig, PlanConfig, TrainConfig
+from training.config import TRACKERS, PlanConfig, TrainConfig
 from training.curve.config import CurveConfig
+from training.export.config import ExportConfig
 from training.tune.config import TuneConfig
 
 if __name__ == "__main__":
@@ -29,12 +30,13 @@ _MEASURES = Need(
     ("pydivsufsort", "rapidfuzz", "rouge_score", "sacrebleu"),
     lambda config: config.evaluate,
 )
+_GGUF = Need(("gguf",), lambda config: config.format == "gguf")
 COMMANDS = {
     "plan": Command(PlanConfig, "training.plan.command:run", _NEEDS),
     "tune": Command(TuneConfig, "training.tune.command:run", (*_NEEDS, Need(("optuna",)))),
     "run": Command(TrainConfig, "training.run:run", _NEEDS),
     "curve": Command(CurveConfig, "training.curve.command:run", (*_NEEDS, _MEASURES)),
-    "export": Command(ExportConfig, "training.export:run", (MODEL,)),
+    "export": Command(ExportConfig, "training.export.command:run", (MODEL, _GGUF)),
 }
 
 

@@ -355,23 +355,3 @@ class PlanConfig(TrainConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         at_least("--steps", 2, self.steps)
-
-
-@dataclass(frozen=True)
-class ExportConfig:
-    """Merge an adapter into its base: a model that plain transformers loads.
-
-    Checked by comparing its logits with those of adapter and base.
-    """
-
-    run: str = placement("data/store/runs/all")
-    """Folder of a finished training run; local."""
-
-    out: str = placement("data/store/exported/all")
-    """Folder for the model, its tokenizer and the manifest; local."""
-
-    precision: Literal["bf16", "float16", "float32"] = "bf16"
-    """Of the weights written."""
-
-    overwrite: bool = placement(False)
-    """Replace the output of an earlier export."""

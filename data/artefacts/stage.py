@@ -42,6 +42,7 @@ _WRITES = {
     ),
     "export": (
         "*.json", "*.safetensors", "*.jinja", "*.txt", "tokenizer.model", "neighbours.arrow",
+        "*.gguf", "Modelfile", "base/*",
     ),
     "evaluate": ("report.json", "report.html"),
 }  # fmt: skip

@@ -38,6 +38,7 @@ WITHOUT = {
     ("evaluate", "pydivsufsort"): [EVALUATE],
     ("ui", "gradio"): ["inference serve --run r"],
     ("gpu", "unsloth"): ["training run --subset s --backend unsloth"],
+    ("gguf", "gguf"): ["training export --run r --format gguf"],
     ("track", "tensorboard"): ["training run --report_to [tensorboard]"],
     ("track", "trackio"): ["training run --report_to [trackio]"],
     ("s3", "s3fs"): [

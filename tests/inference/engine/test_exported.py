@@ -18,8 +18,8 @@ from inference.engine.reference import ReferenceEngine
 from inference.engine.requests import Request
 from inference.evaluate.systems import check_run
 from tests.builders import finish_run, greedy, some_titles
-from training import export
-from training.config import ExportConfig
+from training.export import command as export
+from training.export.config import ExportConfig
 
 PROMPTS = [
     Prompt(template, instruction)

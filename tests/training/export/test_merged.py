@@ -79,7 +79,7 @@ def test_merge_that_says_something_else_is_refused(
 
     # As a merge that leaves the adapter out would be.
     monkeypatch.setattr(LoraModel, "merge_and_unload", lambda self, **_: self.unload())
-    monkeypatch.setattr("training.export.TOLERANCE", {"float32": 1e-4})
+    monkeypatch.setattr("training.export.merged.TOLERANCE", {"float32": 1e-4})
     words = ["export", f"--run={finished}", f"--out={tmp_path / 'out'}", "--precision=float32"]
     assert main(words) == 1
     assert "expected logits within" in capsys.readouterr().err
