@@ -7,6 +7,7 @@ from types import ModuleType
 import pyarrow as pa
 
 import preprocessing.clean  # noqa: F401
+from data import text
 
 # With the first array of a process pyarrow imports pandas, where that is installed: as long as all
 # else here, and cleaning needs none. Of an empty module its Python half finds that it is none, and
@@ -16,3 +17,5 @@ with contextlib.suppress(AttributeError):
     pa.array([""])
 pa.array([""])
 del sys.modules["pandas"]
+# What repair makes of ftfy's tables once a process.
+text.repair_column(pa.array(["&amp;\u201c"]))

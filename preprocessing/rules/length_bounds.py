@@ -75,7 +75,7 @@ def shortest(column: pa.StringArray, enough: int, where: np.ndarray | None = Non
     for further in _FURTHER:
         starts, stops = texts.offsets[rows], texts.offsets[rows + 1]
         begun = texts.cut(starts, np.minimum(starts + enough + further, stops))
-        least[rows] = _least(begun)
+        least[rows] = np.concatenate([_shortest(piece) for piece in text.pieces(begun)])
         low = (least[rows] < enough) & (least[rows] != _UNSURE)
         rows = rows[low & (stops - starts > enough + further)]
     return np.maximum(least, 0)
@@ -91,47 +91,29 @@ def _begins_with_word(texts: text.Joined, rows: np.ndarray, size: int) -> np.nda
     return is_word
 
 
-def _least(begun: pa.BinaryArray) -> np.ndarray:
-    """Return the lower bound of texts that begin so, or ``_UNSURE``.
-
-    Most lose nothing but their ends.
-    """
-    least: np.ndarray = np.maximum(pc.binary_length(begun).to_numpy() - _MOST_LOST_AT_ENDS, 0)
-    may_lose = np.concatenate([_may_lose(piece) for piece in text.pieces(begun)])
-    if may_lose.any():
-        pieces = text.pieces(begun.filter(pa.array(may_lose)))
-        least[may_lose] = np.concatenate([_shortest(piece) for piece in pieces])
-    return least
-
-
-def _may_lose(begun: pa.BinaryArray) -> np.ndarray:
-    """Whether texts hold anything but printable ASCII, a ``&``, or two spaces side by side."""
-    texts = text.Joined.of(begun)
-    data = texts.data
-    mask = data - np.uint8(_SPACE) > _TILDE - _SPACE  # what is below a space wraps around
-    mask |= data == _AMPERSAND
-    mask[1:] |= np.maximum(data[1:], data[:-1]) <= _SPACE
-    counts: np.ndarray = texts.count(np.flatnonzero(mask))
-    return counts > 0
-
-
 def _shortest(begun: pa.BinaryArray) -> np.ndarray:
     """Return the lower bound of texts that begin so, or ``_UNSURE``."""
     texts = text.Joined.of(begun)
     data = texts.data
-    is_space = data <= _SPACE
-    doubled = np.flatnonzero(is_space[1:] & is_space[:-1])
-    references, _, lengths = texts.references()
+    places = _may_lose(data)
+    letters = data[places]
+    doubled = places[(letters <= _SPACE) & (data[places - 1] <= _SPACE)]
+    references, _, lengths = texts.references(places[letters == _AMPERSAND])
     lost = texts.count(doubled) + _MOST_LOST_AT_ENDS
     lost += texts.add(references, np.where(lengths, lengths, _MOST_TO_ONE) + _MOST_LOST_BESIDE_ONE)
     least: np.ndarray = np.maximum(np.diff(texts.offsets) - lost, 0)
-    control = np.flatnonzero(data < _SPACE)
-    control = control[(data[control] != _TAB) & (data[control] != _NEWLINE)]
-    least[texts.count(control) > 0] = _UNSURE
-    if data.max(initial=0) > _TILDE:
-        least[texts.count(np.flatnonzero(data > _TILDE)) > 0] = _UNSURE
+    is_odd = (letters > _TILDE) | (letters < _SPACE) & (letters != _TAB) & (letters != _NEWLINE)
+    least[texts.count(places[is_odd]) > 0] = _UNSURE
     referring = np.flatnonzero(texts.count(references))
     if len(referring):
         unbounded = pc.match_substring_regex(begun.take(referring), _NOT_BOUNDED)
         least[referring[unbounded.to_numpy(zero_copy_only=False)]] = _UNSURE
     return least
+
+
+def _may_lose(data: np.ndarray) -> np.ndarray:
+    """Find what is not printable ASCII, each ``&``, and each space behind another one."""
+    mask = data - np.uint8(_SPACE) > _TILDE - _SPACE  # what is below a space wraps around
+    mask |= data == _AMPERSAND
+    mask[1:] |= np.maximum(data[1:], data[:-1]) <= _SPACE
+    return np.flatnonzero(mask)
