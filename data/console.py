@@ -6,7 +6,11 @@ import io
 import os
 import re
 import sys
-from collections.abc import Sequence
+import textwrap
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, TextIO
 
 from data.errors import ConfigError
 
@@ -71,10 +75,10 @@ def drop_output() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def complain(line: str) -> None:
-    """Print a line to standard error, where that can be written."""
+def complain(line: str, lead: str = "", colour: "Colour | None" = None) -> None:
+    """Print a line to standard error, where that can be written, behind a coloured lead."""
     with contextlib.suppress(OSError, ValueError):
-        print(printable(line), file=sys.stderr, flush=True)
+        print(painted(lead, colour, sys.stderr) + printable(line), file=sys.stderr, flush=True)
 
 
 OUTPUT_CLOSED = 128 + 13
@@ -107,36 +111,117 @@ def say(line: str = "", end: str = "\n", is_safe: bool = False) -> None:
         raise SystemExit(OUTPUT_CLOSED) from None
 
 
+Colour = Literal["green", "red", "yellow", "bold"]
+_CODES: dict[str, str] = {"green": "32", "red": "31", "yellow": "33", "bold": "1"}
+
+
+def has_colours(stream: TextIO) -> bool:
+    """Whether a stream is a terminal that takes colours, and nobody forbids them.
+
+    NO_COLOR as https://no-color.org has it: set to anything but nothing.
+    """
+    is_plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    return not is_plain and stream.isatty()
+
+
+def painted(text: str, colour: Colour | None, stream: TextIO | None = None) -> str:
+    """Return a text as it may be shown, in a colour where the stream, standard output, takes one.
+
+    To be printed with ``is_safe``: its control characters are our own.
+    """
+    safe = printable(text)
+    if colour is None or not has_colours(stream or sys.stdout):
+        return safe
+    return f"\033[{_CODES[colour]}m{safe}\033[0m"
+
+
+def item(lead: str, text: str, colour: Colour | None = None) -> None:
+    """Print a text behind its lead, which may be coloured.
+
+    On a terminal a long text is broken, and hangs below its own beginning; in a pipe an item stays
+    one line.
+    """
+    lines = [printable(text)]
+    if sys.stdout.isatty():
+        width = max(min(terminal_width(), _WIDEST) - len(lead), _NARROWEST)
+        lines = textwrap.wrap(lines[0], width, break_on_hyphens=False) or [""]
+    say(painted(lead, colour) + f"\n{' ' * len(lead)}".join(lines), is_safe=True)
+
+
+_WIDEST, _NARROWEST = 100, 24
+# Seconds between the lines of a log, where there is no terminal that redraws.
+_EVERY = 15.0
+# Seconds after which a person asks what is going on.
+_SOON = 1.0
+
+
+class _Ticker:
+    """Calls something every few seconds, in a thread, until it is stopped."""
+
+    def __init__(self, tick: Callable[[], None], every: float) -> None:
+        self._tick, self._every = tick, every
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while not self._over.wait(self._every):
+            self._tick()
+
+    def stop(self) -> None:
+        """Return once the last call has."""
+        self._over.set()
+        self._thread.join()
+
+
 class Progress:
     """A bar with rate and time left on a terminal; a plain line now and then elsewhere.
 
-    Goes to standard error, so that results can be piped.
+    Goes to standard error, so that results can be piped. Moves on where nothing advances.
     """
 
     def __init__(self, what: str, total: float | None, unit: str) -> None:
         from tqdm import tqdm
 
-        # Off a terminal, a bar that redraws would fill a log: one line every 15 seconds there.
-        quiet = not sys.stderr.isatty()
+        self._what, self._unit = printable(what), unit
+        self._is_log = not sys.stderr.isatty()
+        self._figures: dict[str, str] = {}
         self._bar = tqdm(
-            total=total,
-            desc=printable(what),
-            unit=unit,
-            unit_scale=True,
-            dynamic_ncols=True,
-            file=sys.stderr,
-            mininterval=15.0 if quiet else 0.2,
+            total=total, desc=self._what, unit=unit, unit_scale=True, dynamic_ncols=True,
+            file=_Silent() if self._is_log else sys.stderr, mininterval=0.2,
             miniters=0,  # named figures may move before the first amount does
-            delay=15.0 if quiet else 0.0,
-            ascii=quiet,
-        )
+        )  # fmt: skip
+        every = _EVERY if self._is_log else _SOON
+        self._ticker = _Ticker(self._tick, every)
 
     def advance(self, amount: float, **figures: str) -> None:
         """Count an amount as done and show named figures behind the bar."""
         if figures:
-            safe = {name: printable(figure) for name, figure in figures.items()}
-            self._bar.set_postfix(safe, refresh=False)
+            self._figures = {name: printable(figure) for name, figure in figures.items()}
+            self._bar.set_postfix(self._figures, refresh=False)
         self._bar.update(amount)
+
+    def _tick(self) -> None:
+        if self._is_log:
+            complain(self._line())
+        else:
+            self._bar.refresh()
+
+    def _line(self) -> str:
+        """Describe how far it is: ``clean: 45%, 1.20M of 2.67M B, 91.3k B/s, 16 s left``."""
+        from tqdm import tqdm
+
+        state: dict[str, Any] = self._bar.format_dict
+        done, total, spent = state["n"], state["total"], state["elapsed"]
+        whole = f" of {tqdm.format_sizeof(total)}" if total else ""
+        words = [f"{done / total:.0%}"] if total else []
+        words.append(f"{tqdm.format_sizeof(done)}{whole} {self._unit}")
+        if done and spent:
+            words.append(f"{tqdm.format_sizeof(done / spent)} {self._unit}/s")
+            if total:
+                words.append(f"{duration((total - done) * spent / done)} left")
+        words += [f"{name}={figure}" for name, figure in self._figures.items()]
+        return f"{self._what}: {', '.join(words)}"
 
     @property
     def share(self) -> float:
@@ -147,7 +232,50 @@ class Progress:
         return self
 
     def __exit__(self, *exception: object) -> None:
+        self._ticker.stop()
         self._bar.close()
+
+
+class _Silent(io.StringIO):
+    """What a bar draws into where there is no terminal."""
+
+    def write(self, _text: str) -> int:
+        return 0
+
+
+class Waiting:
+    """Says what is waited for, and since when: steps that cannot be counted, such as loading.
+
+    On a terminal in a line that goes away at the end; elsewhere a plain line now and then. Short
+    work says nothing.
+    """
+
+    def __init__(self, what: str) -> None:
+        self._what, self._began = printable(what), time.monotonic()
+        self._is_log, self._is_shown = not sys.stderr.isatty(), False
+
+    def __enter__(self) -> "Waiting":
+        self._ticker = _Ticker(self._tick, _EVERY if self._is_log else _SOON)
+        return self
+
+    def _tick(self) -> None:
+        line = f"{self._what}: {duration(time.monotonic() - self._began)}"
+        if self._is_log:
+            complain(line)
+        else:
+            _draw(f"\r{line}\033[K")
+            self._is_shown = True
+
+    def __exit__(self, *exception: object) -> None:
+        self._ticker.stop()
+        if self._is_shown:
+            _draw("\r\033[K")
+
+
+def _draw(text: str) -> None:
+    with contextlib.suppress(OSError, ValueError):
+        sys.stderr.write(text)
+        sys.stderr.flush()
 
 
 def parse_memory(text: str) -> int:

@@ -1,3 +1,4 @@
+# PYTHON_ARGCOMPLETE_OK
 """Commands of the inference stage: generate, evaluate, ask, serve."""
 
 import itertools
@@ -5,9 +6,12 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 
+from data import next_step
 from data.cli import command_line, interrupts
 from data.cli.command_line import Command
 from data.cli.extras import MODEL, Need
+from data.cli.forgotten import Input
+from data.cli.usage import Guide
 from inference.config import AskConfig, EvaluateConfig, GenerateConfig, ServeConfig
 
 if __name__ == "__main__":
@@ -16,12 +20,67 @@ if __name__ == "__main__":
 _MEASURES = Need(("pydivsufsort", "rapidfuzz", "rouge_score", "sacrebleu"))
 _RUNS = replace(MODEL, when=lambda config: bool(config.runs))
 _PAGE = Need(("gradio", "fastapi", "uvicorn"))
+_RUN = Input(("train", "export"))
+_ASKED = {"run": _RUN, "catalogue": Input(("clean",))}
+_BOTH = "--run data/store/runs/all --catalogue data/store/clean"
 COMMANDS = {
-    "generate": Command(GenerateConfig, "inference.generate.command:run", (MODEL,)),
-    "evaluate": Command(EvaluateConfig, "inference.evaluate.command:run", (_MEASURES, _RUNS)),
-    "ask": Command(AskConfig, "inference.ask.command:run", (MODEL,), positional=("question",)),
-    "serve": Command(ServeConfig, "inference.serve.command:run", (MODEL, _PAGE)),
-}
+    "generate": Command(
+        GenerateConfig, "inference.generate.command:run", (MODEL,), after=next_step.after_generate,
+        inputs={"run": _RUN, "titles": Input(("subset", "clean"))},
+        guide=Guide(
+            examples=(
+                "--run data/store/runs/all --titles data/store/subsets/all --split test",
+                "--run data/store/runs/all --titles titles.csv --title_column name "
+                "--out data/store/generated/mine",
+                "--run data/store/runs/all --titles data/store/subsets/all --limit 100 "
+                "--checks true --out data/store/generated/first",
+            ),
+            flags=("run", "titles", "out", "split", "limit", "title_column", "checks", "best_of",
+                   "temperature", "overwrite"),
+        ),
+    ),
+    "evaluate": Command(
+        EvaluateConfig, "inference.evaluate.command:run", (_MEASURES, _RUNS),
+        after=next_step.after_evaluate,
+        inputs={"run": Input(("train",), unless="generated"), "subset": Input(("subset",))},
+        guide=Guide(
+            examples=(
+                "--run data/store/runs/all --subset data/store/subsets/all",
+                "--run data/store/runs/all --generated data/store/generated/all "
+                "--subset data/store/subsets/all --rows 200",
+                "--run '[data/store/runs/all,data/store/runs/10k]' --gate "
+                "--subset data/store/subsets/all --out data/store/reports/both",
+            ),
+            flags=("run", "generated", "subset", "out", "rows", "split", "held_out", "curve",
+                   "gate", "overwrite"),
+        ),
+    ),
+    "ask": Command(
+        AskConfig, "inference.ask.command:run", (MODEL,), positional=("question",),
+        after=next_step.after_ask, inputs=_ASKED,
+        guide=Guide(
+            examples=(
+                f'{_BOTH} "What is The Wild Harbour, a Tarnside novel, about?"',
+                f'{_BOTH} --compare "O que é The Wild Harbour?"',
+                f"{_BOTH} --json - < questions.txt",
+            ),
+            flags=("question", "run", "catalogue", "title", "compare", "anyway", "json", "ground",
+                   "temperature", "seed"),
+        ),
+    ),
+    "serve": Command(
+        ServeConfig, "inference.serve.command:run", (MODEL, _PAGE), inputs=_ASKED,
+        guide=Guide(
+            examples=(
+                _BOTH,
+                f"{_BOTH} --report data/store/reports/all",
+                f"{_BOTH} --host 0.0.0.0 --port 8000 --allowed_hosts '[shop.example]'",
+            ),
+            flags=("run", "catalogue", "report", "host", "port", "allowed_hosts", "queue",
+                   "ground", "temperature", "device"),
+        ),
+    ),
+}  # fmt: skip
 _SWITCHES = ("--compare", "--anyway", "--json", "--gate")
 
 

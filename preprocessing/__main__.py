@@ -1,3 +1,4 @@
+# PYTHON_ARGCOMPLETE_OK
 """Commands of the cleaning stage: clean."""
 
 import gc
@@ -6,6 +7,8 @@ from collections.abc import Sequence
 
 from data.cli import command_line, interrupts
 from data.cli.extras import Need
+from data.cli.forgotten import RAW, Input
+from data.cli.usage import Guide
 from data.cluster import client
 
 _WITHOUT_WORKERS = ("-h", "--help", "--scheduler")
@@ -23,12 +26,26 @@ if __name__ == "__main__":
     _start_workers(sys.argv[1:])
     gc.disable()  # what is imported stays; on again once it is
 
+from data import next_step  # noqa: E402
 from preprocessing.config import CleanConfig  # noqa: E402
 
 _LANGUAGES = Need(("pycld2",), lambda config: bool(config.rules.languages))
 COMMANDS = {
-    "clean": command_line.Command(CleanConfig, "preprocessing.clean:run", (_LANGUAGES,)),
-}
+    "clean": command_line.Command(
+        CleanConfig, "preprocessing.clean:run", (_LANGUAGES,),
+        after=next_step.after_clean, inputs={"source": Input((RAW,))},
+        guide=Guide(
+            examples=(
+                "--config preprocessing/recipes/sample.yaml",
+                "--source data/store/raw/trn.json.gz --out data/store/clean",
+                "--source data/store/raw/trn.json.gz --rules.content_min 100 "
+                "--rules.content_max 2000 --out data/store/clean-long",
+            ),
+            flags=("source", "out", "rules.content_min", "rules.content_max", "rules.languages",
+                   "attributes", "preset", "workers", "scheduler", "overwrite"),
+        ),
+    ),
+}  # fmt: skip
 
 
 def main(argv: Sequence[str] | None = None) -> int:

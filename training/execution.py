@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from data import neighbours
+from data import console, neighbours
 from data.artefacts import manifest
 from data.artefacts.dataset import Subset
 from data.artefacts.folder import Artefact, Folder, digest_file
@@ -105,7 +105,8 @@ class Lender:
         gc.collect()
         hardware.forget_peak()
         if self._model is None:
-            self._model = load_model(config, job.base, job.backend, job.precision)
+            with console.Waiting("loading the base"):
+                self._model = load_model(config, job.base, job.backend, job.precision)
             self._first = {name: p.detach().clone() for name, p in self._trainable()}
             self._loaded = loaded
         for name, parameter in self._trainable():

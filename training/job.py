@@ -1,7 +1,6 @@
 """What a run starts from: the subset, the base, the backend, the tokenised rows."""
 
 import logging
-import os
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -123,7 +122,8 @@ def prepare(
         base, backend = _build_tiny(_tiny_job(config, subset, out), config, compiled, ranks)
     else:
         base = ranks.in_turn(lambda: locate(config.base))
-        backend = choose_backend(config.backend, compiled)
+        with console.Waiting("loading the libraries"):
+            backend = choose_backend(config.backend, compiled)
     if config.init_adapter:
         check_init_adapter(Path(config.init_adapter), base, config.lora)
     tokenizer = check(config, base, backend)
@@ -227,7 +227,7 @@ def preview(config: TrainConfig) -> None:
         near = cache.prepare_near(subset, encoder, folder)
         find = near.find if near else lambda _title: ()
     rows = subset.dataset("train").select_columns(encoder.columns)[: config.preview]
-    is_colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+    is_colour = console.has_colours(sys.stdout)
     marks = (_GREEN, _PLAIN) if is_colour else ("[[", "]]")
     where = "in green" if is_colour else "between [[ and ]]"
     console.say(f"learned: {where}; special tokens as their names\n")

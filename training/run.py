@@ -61,7 +61,8 @@ def _run(
         work.folder.commit("plan.json", choice.to_json().encode())
     with execution.explained_faults(config, out, ranks):
         ready = job.prepare(config, subset, out, ranks)
-        model = load_model(config, ready.base, ready.backend, ready.precision)
+        with console.Waiting("loading the base"):
+            model = load_model(config, ready.base, ready.backend, ready.precision)
         outcome = execution.train(ready, model)
         assert outcome  # noqa: S101  # nothing halts it
         if not work:

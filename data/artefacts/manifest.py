@@ -19,6 +19,7 @@ import pyarrow as pa
 
 from data.artefacts.folder import Artefact, Folder, check_file, digest_all, digest_bytes
 from data.artefacts.parts import PART
+from data.cli.forgotten import MAKERS
 from data.console import table
 from data.errors import BalanceError, ManifestError, OutputError
 
@@ -242,7 +243,8 @@ def read(folder: Folder, stage: str | None = None) -> Manifest:
     expected = f"the finished output of {stage}" if stage else "a finished output"
     if not folder.exists(NAME):
         state = "an unfinished one" if folder.exists(BEGUN) else "none"
-        raise ManifestError(folder.url, expected, state, "run the command that makes it")
+        maker = MAKERS.get(stage or "", "run the command that makes it")
+        raise ManifestError(folder.url, expected, state, maker)
     try:
         manifest = _parse(json.loads(folder.read(NAME)))
     except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:

@@ -8,6 +8,7 @@ Exit codes: 0 done, 1 a fault of the input or the machine, in one line, 2 usage,
 failed, 130 interrupted (and resumable).
 """
 
+import contextlib
 import difflib
 import gc
 import importlib
@@ -15,14 +16,16 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from data import console
-from data.cli import extras, faults, recipes
+from data.cli import completion, extras, faults, forgotten, recipes, usage
 from data.cli.extras import Need
+from data.cli.forgotten import Input
 from data.cli.interrupts import Stopping
+from data.cli.usage import Guide
 from data.errors import CatalogueError, ConfigError
 
 if TYPE_CHECKING:
@@ -40,11 +43,17 @@ class Command:
     config: type
     """A frozen dataclass; its docstring is the help text, a docstring under each field too."""
     driver: str
-    """``package.module:function``, called with the config; what it returns is ignored."""
+    """``package.module:function``, called with the config."""
     needs: tuple[Need, ...] = ()
     """Modules beyond the base install, checked before the driver is imported."""
     positional: tuple[str, ...] = ()
     """Fields given without a flag."""
+    guide: Guide | None = None
+    """The short help; none: the help is that of all fields."""
+    inputs: Mapping[str, Input] = field(default_factory=dict)
+    """Fields that name what is read."""
+    after: Callable[[Any, Any, Sequence[str]], str | None] | None = None
+    """What to type next, by the config, what the driver returned, and the words."""
 
 
 def main(program: str, commands: Mapping[str, Command], argv: Sequence[str] | None = None) -> int:
@@ -54,15 +63,24 @@ def main(program: str, commands: Mapping[str, Command], argv: Sequence[str] | No
     _log_to_standard_error()
     code = 0
     try:
-        name, config = _parse(_parser(program, commands, words), commands, words)
-        extras.check(f"python -m {program} {name}", commands[name].needs, config)
+        if completion.ASKED in os.environ:
+            fields_of = {name: (one.config, one.positional) for name, one in commands.items()}
+            completion.complete(program, fields_of)
+        _help(program, commands, words)
+        words = usage.without_all(words)
+        name, config, fields = _parse(_parser(program, commands, words), commands, words)
+        command, prefix = commands[name], f"python -m {program} {name}"
+        extras.check(prefix, command.needs, config)
+        forgotten.check(prefix, command.config, command.inputs, fields, words)
         with Stopping():
-            module, function = commands[name].driver.split(":")
+            module, function = command.driver.split(":")
             drive = getattr(importlib.import_module(module), function)
             if argv is None:
                 gc.freeze()  # what is imported stays
                 gc.enable()
-            drive(config)
+            result = drive(config)
+            if command.after and (line := command.after(config, result, words)):
+                console.say(f"\nnext:\n  {line}")
     except (Exception, KeyboardInterrupt) as error:
         code = _end(error)
     finally:
@@ -79,8 +97,19 @@ def _end(error: BaseException) -> int:
         raise error
     line, code = fault
     if line:
-        console.complain(f"error: {line}")
+        console.complain(line, "error: ", "red")
     return code
+
+
+def _help(program: str, commands: Mapping[str, Command], words: Sequence[str]) -> None:
+    """Print the short help and end, where it is asked for; needs no parser, and so is quick."""
+    command = commands.get(words[0]) if words else None
+    if command is None or command.guide is None or not usage.is_short(words):
+        return
+    prefix = f"python -m {program} {words[0]}"
+    with contextlib.suppress(OSError):  # nobody can take it
+        console.say(usage.short(prefix, command.config, command.guide, command.positional))
+    raise SystemExit(0)
 
 
 def _parser(
@@ -100,10 +129,15 @@ def _parser(
             command = chosen.prog.replace(" [options]", "")
             flags = [flag for action in chosen._actions for flag in action.option_strings]
             line = _plain(message) + _suggestion(message, flags)
-            self.exit(2, f"error: {line}; see {command} --help\n")
+            console.complain(f"{line}; see {command} --help", "error: ", "red")
+            self.exit(2)
 
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
-    parser = Parser(prog=f"python -m {program}", allow_abbrev=False)
+    parser = Parser(
+        prog=f"python -m {program}", allow_abbrev=False,
+        epilog=f"python -m {program} COMMAND --help: examples and the flags that matter; "
+        "--help all: every flag",
+    )  # fmt: skip
     subcommands = parser.add_subcommands(dest="command", required=True)
     for name, command in commands.items():
         about = command.config.__doc__ or ""
@@ -116,14 +150,17 @@ def _parser(
 
 def _add_fields(parser: "ArgumentParser", command: Command) -> None:
     parser.add_argument("--config", action="config", help="a recipe: YAML with any of the fields")
-    for field in command.positional:
-        parser.add_argument(field, type=str)
+    for name in command.positional:
+        # One that was left out is refused later, with what there is to name.
+        is_known = name in command.inputs
+        parser.add_argument(name, type=str, nargs="?" if is_known else None)
     parser.add_class_arguments(command.config, as_positional=False, skip=set(command.positional))
 
 
 def _parse(
     parser: "ArgumentParser", commands: Mapping[str, Command], words: list[str]
-) -> tuple[str, Any]:
+) -> tuple[str, Any, dict[str, Any]]:
+    """Return the command, its config, and the fields that were named or have a default."""
     words = recipes.recipes_first(words)
     try:
         _check_names(words)
@@ -132,10 +169,19 @@ def _parse(
         name: str = namespace.command
         fields = parser.instantiate(namespace)[name].as_dict()
         fields.pop("config", None)
-        return name, commands[name].config(**fields)
+        command = commands[name]
+        for left_out in [key for key in command.positional if fields[key] is None]:
+            del fields[left_out]
+        try:
+            return name, command.config(**fields), fields
+        except ConfigError:
+            # It may be refused for what was forgotten.
+            where = f"{parser.prog} {name}"
+            forgotten.check(where, command.config, command.inputs, fields, words)
+            raise
     except (CatalogueError, ValueError) as error:
-        parser.exit(2, f"error: {error}\n")
-        raise AssertionError from error
+        console.complain(str(error), "error: ", "red")
+        raise SystemExit(2) from error
 
 
 def _check_names(words: Sequence[str]) -> None:
@@ -157,6 +203,7 @@ def _check_names(words: Sequence[str]) -> None:
 def _plain(message: str) -> str:
     """Return the parser's message as one line in our words."""
     line = " ".join(message.split()).rstrip(".")
+    line = re.sub(r"(arguments are required: )\w+\.", r"\1", line)
     line = re.sub(r'^Parser key "([\w.]+)":', r"--\1:", line)
     for theirs, ours in _KINDS.items():
         line = line.replace(f"Expected a <class '{theirs}'>", f"expected {ours}")
@@ -179,10 +226,14 @@ def _suggestion(message: str, flags: Sequence[str]) -> str:
 
 
 class _Shown(logging.Formatter):
-    """Writes log lines without control characters."""
+    """Writes log lines without control characters, and marks warnings."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return console.printable(super().format(record))
+        """Write a record."""
+        line = console.printable(super().format(record))
+        if record.levelno < logging.WARNING:
+            return line
+        return console.painted("warning: ", "yellow", sys.stderr) + line
 
 
 def _log_to_standard_error() -> None:

@@ -151,7 +151,8 @@ def choose(index: pa.Table, config: SubsetConfig) -> Choice:
         SubsetError: there are fewer eligible train rows than asked for.
     """
     order = _sorted(index, _BY_SAMPLE if config.order == "sample" else _BY_FILE)
-    family, is_head = (column[order] for column in find_families(index, config.similarity))
+    with console.Waiting("grouping near duplicates"):
+        family, is_head = (column[order] for column in find_families(index, config.similarity))
     # Never of a column of strings, which would be put together in one of 2 GiB at most.
     content, text, part, row, size = (
         index.column(name).take(order).to_numpy()

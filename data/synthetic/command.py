@@ -33,7 +33,7 @@ _BLOCK = 8192
 class SynthesizeConfig:
     """What to invent, and where it goes."""
 
-    out: str = "data/store/raw/trn.json"
+    out: str = "data/store/raw/trn.json.gz"
     """File to write; compressed where the name ends in `.gz`."""
 
     rows: int = records.ROWS

@@ -13,6 +13,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from data import console
 from data.artefacts.run import Run
 from data.errors import ConfigError
 from data.prompt import Neighbour
@@ -305,7 +306,8 @@ class Assistant:
         with self._one_loads:
             if which not in self._answerers:
                 model = self.model if which == "adapter" else self.model.without_adapter()
-                self._answerers[which] = engine.answerer(model, self._settings, self._waiting)
+                with console.Waiting("loading the model"):
+                    self._answerers[which] = engine.answerer(model, self._settings, self._waiting)
             return self._answerers[which]
 
     def health(self) -> dict[str, Any]:

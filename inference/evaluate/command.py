@@ -24,6 +24,7 @@ from inference.evaluate.systems import Ready, System, Writer, Written
 STAGE = "evaluate"
 JSON, HTML = "report.json", "report.html"
 _MARKS = {"met": "met", "missed": "NOT MET", "too_few": "too few"}
+_COLOURS: dict[str, console.Colour] = {"met": "green", "missed": "red", "too_few": "yellow"}
 _SCORERS = ("rouge_score", "sacrebleu")
 """Libraries whose figures another version may change."""
 
@@ -65,7 +66,8 @@ def run(config: EvaluateConfig) -> Manifest:
         console.say(f"\n{item['label']}: {item['headline']}")
         for line in item["lines"]:
             mark = _MARKS.get(line["outcome"], "-")
-            console.say(f"  {mark:<8} {verdict.sentence(line)}")
+            lead, colour = f"  {mark:<8} ", _COLOURS.get(line["outcome"])
+            console.item(lead, verdict.sentence(line), colour)
     if not work.finished:
         console.say(f"\n{config.out}/{HTML} finished in {result.seconds:.1f} s")
     if config.gate:

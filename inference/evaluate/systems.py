@@ -263,7 +263,10 @@ class Writer:
         missing = [place for place in range(len(side)) if place not in ready]
         if not missing:
             return _written(texts)
-        writer = self._engine = self._engine or engine.load(self.model, self.settings)
+        if self._engine is None:
+            with console.Waiting("loading the model"):
+                self._engine = engine.load(self.model, self.settings)
+        writer = self._engine
         step, several = _AT_ONCE[self.settings.device], self._texts_per_title
         with (
             console.Progress(what, len(missing) * several, "texts") as bar,
@@ -286,7 +289,8 @@ class Writer:
         """Score the real descriptions of each side: [rows, 2] nats and tokens."""
         prompts = [prompt for side in sides for prompt in self._prompts(side)]
         replies = [text for side in sides for text in side.references]
-        costs = engine.score(self.model, self.settings, prompts, replies)
+        with console.Waiting(f"scoring {len(replies):,} real descriptions"):
+            costs = engine.score(self.model, self.settings, prompts, replies)
         engine.free_memory(self.settings.device)
         return np.split(costs, np.cumsum([len(side) for side in sides])[:-1])
 

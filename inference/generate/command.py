@@ -144,6 +144,7 @@ def _run_blocks(
             packages=("data", "inference"),
         ) as client,
     ):
+        bar.advance(0, now="loading the model")
         progress = PartsProgress(bar)
         topic = f"generate-{id(client):x}-{time.time_ns():x}"
         client.subscribe_topic(topic, progress.hear)
@@ -353,7 +354,9 @@ def _summarise(config: GenerateConfig, result: Manifest, settings: Settings) -> 
         f"{facts['duplicates']:,} said before"
     )
     if facts["cut_share"] > _WARN_CUT:
-        console.say(
-            f"warning: {facts['cut_share']:.1%} were cut at {settings.max_new_tokens} tokens; "
-            "allow more with --max_new_tokens"
+        console.item(
+            "warning: ",
+            f"{facts['cut_share']:.1%} were cut at {settings.max_new_tokens} tokens; "
+            "allow more with --max_new_tokens",
+            "yellow",
         )

@@ -1,9 +1,12 @@
 """Text of others on a terminal: no control characters, any stream takes it, JSON stays JSON."""
 
+import io
 import json
 import os
+import re
 import subprocess
 import sys
+import time
 from typing import Any
 
 import pytest
@@ -95,3 +98,83 @@ def test_closed_and_full_outputs_end_no_command_in_a_traceback(
     assert told in done.stderr
     assert "Traceback" not in done.stderr
     assert "Exception ignored" not in done.stderr
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def be_terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
+    """Let standard error and output be a terminal of 100 columns that takes colours."""
+    stream = Terminal()
+    for name in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, name, stream)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    return stream
+
+
+def test_colours_are_for_terminals_and_may_be_forbidden(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    be_terminal(monkeypatch)
+    assert console.painted("met", "green") == "\033[32mmet\033[0m"
+    assert console.painted("a\x1b[2J", "red") == "\033[31ma\\u001b[2J\033[0m"
+    assert console.painted("met", None) == "met"
+    monkeypatch.setenv("NO_COLOR", "")  # no-color.org: not set, or empty
+    assert console.painted("met", "green").startswith("\033")
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert console.painted("met", "green") == "met"
+    monkeypatch.delenv("NO_COLOR")
+    monkeypatch.setenv("TERM", "dumb")
+    assert console.painted("met", "green") == "met"
+    monkeypatch.setenv("TERM", "xterm")
+    assert console.painted("met", "green", io.StringIO()) == "met"
+
+
+def test_a_long_item_hangs_on_a_terminal_and_is_one_line_in_a_pipe(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    terminal = be_terminal(monkeypatch)
+    console.item("  met      ", "word " * 40, "green")
+    first, *others = terminal.getvalue().splitlines()
+    assert first.startswith("\033[32m  met      \033[0mword word")
+    assert len(others) >= 2
+    assert all(line.startswith(" " * 11 + "word") and len(line) <= 100 for line in others)
+    monkeypatch.setattr(sys, "stdout", io.StringIO())
+    console.item("  met      ", "word " * 40, "green")
+    assert len(sys.stdout.getvalue().splitlines()) == 1  # type: ignore[attr-defined]
+
+
+def test_off_a_terminal_progress_is_a_plain_line_now_and_then(
+    capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(console, "_EVERY", 0.05)
+    with console.Progress("clean", 200, "rows") as progress:
+        progress.advance(50, broken="3")
+        time.sleep(0.4)
+    with console.Waiting("loading"):
+        time.sleep(0.4)
+    told = capsys.readouterr().err
+    assert "\r" not in told
+    assert "\033" not in told
+    assert re.search(r"^clean: 25%, 50.0 of 200 rows, \S+ rows/s, \d+ s left, broken=3$", told,
+                     re.MULTILINE)  # fmt: skip
+    assert re.search(r"^loading: \d+ s$", told, re.MULTILINE)
+
+
+def test_on_a_terminal_a_bar_moves_on_and_what_is_waited_for_goes_away(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    terminal = be_terminal(monkeypatch)
+    monkeypatch.setattr(console, "_SOON", 0.05)
+    with console.Progress("pre-train", 100, "steps") as progress:
+        progress.advance(25)
+        time.sleep(0.3)
+    assert "25%" in terminal.getvalue()
+    terminal.truncate(0)
+    with console.Waiting("loading \x1b[2J"):
+        time.sleep(0.3)
+    assert r"loading \u001b[2J: 0 s" in terminal.getvalue()
+    assert terminal.getvalue().endswith("\r\033[K")

@@ -36,7 +36,8 @@ def run(config: ExportConfig) -> Manifest:
             return work.finished
         folder = out / f"{TEMPORARY}model-{os.getpid()}"
         folder.mkdir()
-        written = _WRITERS[config.format](config, source, folder)
+        with console.Waiting("writing the model"):
+            written = _WRITERS[config.format](config, source, folder)
         result = work.finish(
             inputs=source.inputs,
             outputs=_move(folder, out),

@@ -64,6 +64,7 @@ class MetricsCallback(TrainerCallback):  # type: ignore[misc]
         left = (state.max_steps - state.global_step) * self._batch_size
         if self._writes:
             self._progress = console.Progress("train", left, "samples")
+            self._progress.advance(0, now="first step")  # which compiles, and takes a while
 
     def on_step_end(
         self, _args: Any, state: Any, _control: Any, optimizer: Any = None, **_: Any

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from data import console
 from data.artefacts.dataset import Subset
 from data.prompt import Prompt
 from training.config import TinyBase
@@ -152,13 +153,15 @@ def pretrain(model: Any, rows: list[list[int]], plan: TinyJob) -> None:
     order = KeyedOrder([len(row) for row in rows], tiny.batch_size, plan.seed, "by_length")
     collate = Collator(model.config.pad_token_id)
     model.train()
-    for places in batches(order, tiny):
-        batch = collate([{"input_ids": rows[place], "labels": rows[place]} for place in places])
-        model(**batch).loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
-        optimizer.zero_grad()
+    with console.Progress("pre-train the tiny base", tiny.steps, "steps") as progress:
+        for places in batches(order, tiny):
+            batch = collate([{"input_ids": rows[place], "labels": rows[place]} for place in places])
+            model(**batch).loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            schedule.step()
+            optimizer.zero_grad()
+            progress.advance(1)
     model.eval()
 
 

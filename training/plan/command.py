@@ -122,7 +122,7 @@ def find_or_make(config: PlanConfig, subset: Subset, devices: int = 1) -> Plan:
                 "predicted_seconds": round(choice.seconds, 1),
             },
         )
-    console.say(f"written: {kept / NAME}; use it with: python -m training run --plan auto …")
+    console.say(f"written: {kept / NAME}")
     return choice
 
 

@@ -95,7 +95,7 @@ def _finite(loss: float | None) -> float | None:
 
 
 def summary(config: TuneConfig, trials: Sequence[Trial], spent: Spent) -> str:
-    """Return the table of the trials, what was spent, and the command that comes next."""
+    """Return the table of the trials, what was spent, and where the best recipe is."""
     best = halving.best(trials)
     assert best  # noqa: S101
     names = list(config.space.dimensions)
@@ -119,11 +119,7 @@ def summary(config: TuneConfig, trials: Sequence[Trial], spent: Spent) -> str:
     if not best.is_finished:
         lines.append("no trial came to its end within the budget: this one led so far")
     recipe = Path(config.out) / RECIPE
-    planned = " --plan auto" if config.plan else ""
-    lines.append(
-        f"{recipe} is the best recipe, validation loss {_interval(best)}; train with: "
-        f"python -m training run --config {recipe} --subset {config.subset} --out …{planned}"
-    )
+    lines.append(f"{recipe} is the best recipe, validation loss {_interval(best)}")
     return "\n".join(lines)
 
 

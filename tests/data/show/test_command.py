@@ -147,7 +147,7 @@ def test_the_picture_lies_in_the_folder_or_where_it_is_asked_for(
     quarantined: Folder, tmp_path: Path, capsys: Any
 ) -> None:
     told = shown(capsys, quarantined.url)
-    assert told.endswith(f"picture: {quarantined.path('show.png')}\n")
+    assert f"\npicture: {quarantined.path('show.png')}\n" in told
     assert quarantined.read("show.png").startswith(b"\x89PNG")
     path = tmp_path / "new" / "lengths.png"
     assert f"picture: {path}" in shown(capsys, quarantined.url, f"--plot={path}")
@@ -163,7 +163,7 @@ def test_a_remote_folder_is_shown_and_drawn_where_asked_for(
     try:
         told = shown(capsys, "memory://test_show")
         assert "raw.json byte 1,000 not_an_object: b'null'" in told
-        assert told.endswith("no picture in a remote folder: name a file with --plot\n")
+        assert "\nno picture in a remote folder: name a file with --plot\n" in told
         shown(capsys, "memory://test_show", f"--plot={tmp_path / 'lengths.png'}")
         assert (tmp_path / "lengths.png").read_bytes().startswith(b"\x89PNG")
     finally:

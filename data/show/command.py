@@ -1,4 +1,4 @@
-"""``show``: any artefact's manifest for a person: rows, drops by reason, lineage, first rows.
+"""The driver of ``show``: any artefact for a person, what is asked most first.
 
 Reads artefacts by their files alone, not by the code that wrote them; writes nothing but the
 picture.
@@ -22,7 +22,9 @@ from data.artefacts.dataset import Subset
 from data.artefacts.folder import QUARANTINE, Folder
 from data.artefacts.manifest import Manifest, Parent
 from data.artefacts.parts import read_batches
+from data.cli import extras
 from data.errors import ConfigError
+from data.show import headline
 from data.sources.location import Location, locate
 
 _HIDDEN_CONFIG = {"overwrite"}
@@ -38,10 +40,11 @@ _TEXT_OF = {"clean": "content", "subset": "content", "generate": "description"}
 
 @dataclass(frozen=True)
 class ShowConfig:
-    """Show what a folder holds: rows, drops by reason, lineage, first rows."""
+    """Show what a folder holds: rows, drops, loss, verdict and speed, then everything else."""
 
     path: str = "data/store/clean"
-    """Folder of any artefact: clean, subset, tokenized, run or generated."""
+    """Folder of any artefact, or a file in it: clean, subset, plan, tune, run, curve, export,
+    generated or report."""
 
     rows: int = 3
     """Rows to show."""
@@ -57,6 +60,8 @@ class ShowConfig:
             value = getattr(self, name)
             if value != "all" and value < 0:
                 raise ConfigError(f"--{name}", "0 or more", str(value))
+        if self.plot and os.path.isdir(self.plot):
+            raise ConfigError("--plot", "a file name", f"the folder {self.plot}")
 
 
 def run(config: ShowConfig) -> Manifest:
@@ -65,13 +70,17 @@ def run(config: ShowConfig) -> Manifest:
     Raises:
         ManifestError: the folder holds no finished artefact.
     """
+    # A report or a plan may be named itself.
+    path = os.path.dirname(config.path) if os.path.isfile(config.path) else config.path
+    config = replace(config, path=path or ".")
     folder = Folder(config.path)
     record = manifest.read(folder)
-    size = sum(output.bytes for output in record.outputs)
-    console.say(f"{config.path}: {record.stage}, {record.seconds:.1f} s, digest {record.digest}")
-    files = len(record.outputs)
-    console.say(f"{files:,} file{'s' if files != 1 else ''}, {_bytes(size)}\n")
-    console.say(manifest.funnel(record))
+    _lead(folder, record)
+    if record.counts.read:
+        console.say("\n" + manifest.funnel(record))
+    _section("Largest families of train rows", _largest_families(folder, record))
+    _section("First rows", _first_rows(folder, record, config.rows))
+    _section("Quarantined lines", _quarantined(folder, record, config.quarantined))
     settings = manifest.flatten(record.config)
     _section("Settings", [
         f"{name}: {value}" for name, value in settings.items()
@@ -79,21 +88,28 @@ def run(config: ShowConfig) -> Manifest:
     ])  # fmt: skip
     facts = {name: value for name, value in record.facts.items() if name != _LENGTHS}
     _section("Facts", _pairs(manifest.flatten(facts)))
-    _section("Lineage", _lineage(record))
+    _section("Lineage", [*_lineage(record), f"digest {record.digest}"])
     _section("Versions", [", ".join(f"{name} {v}" for name, v in record.versions.items())])
-    _section("Quarantined lines", _quarantined(folder, record, config.quarantined))
-    _section("Largest families of train rows", _largest_families(folder, record))
-    _section("First rows", _first_rows(folder, record, config.rows))
     _draw(config, folder, record)
     return record
+
+
+def _lead(folder: Folder, record: Manifest) -> None:
+    """Print what a person asks first."""
+    size, files = sum(output.bytes for output in record.outputs), len(record.outputs)
+    plural = "s" if files != 1 else ""
+    console.say(f"{folder.url}: {record.stage}, {files:,} file{plural}, {_bytes(size)}\n")
+    for name, text, colour in headline.of(record, folder):
+        console.item(f"{name:<9} ", text, colour)
 
 
 def _section(title: str, lines: Iterable[str]) -> None:
     lines = iter(lines)
     for first in lines:
-        console.say(f"\n{title}")
+        console.say()
+        console.say(console.painted(title, "bold"), is_safe=True)
         for line in chain([first], lines):
-            console.say(f"  {line}")
+            console.item("  ", line)
 
 
 def _bytes(size: int) -> str:
@@ -186,11 +202,7 @@ def _first_rows(folder: Folder, record: Manifest, rows: int) -> list[str]:
         lines.append(f"row {number}")
         for name, value in row.items():
             value = ", ".join(map(str, value)) or "none" if isinstance(value, list) else value
-            text = textwrap.shorten(str(value), 240, placeholder=" …")
-            lines += textwrap.wrap(
-                f"{name}: {text}", console.terminal_width() - 4, initial_indent="  ",
-                subsequent_indent="    ",
-            )  # fmt: skip
+            lines.append(f"  {name}: {textwrap.shorten(str(value), 240, placeholder=' …')}")
     return lines
 
 
@@ -211,7 +223,7 @@ def _draw(config: ShowConfig, folder: Folder, record: Manifest) -> None:
     if record.stage not in _TEXT_OF:
         return
     if not charts.available():
-        console.say("\nno picture: it needs matplotlib (pip install -e '.[train]')")
+        console.say(f"\nno picture: it needs matplotlib; {extras.command(['matplotlib'])}")
         return
     if config.plot is None and not folder.is_local:
         console.say("\nno picture in a remote folder: name a file with --plot")
