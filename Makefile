@@ -1,4 +1,5 @@
-# make demo    install, then run every stage on the sample (CPU, five to ten minutes)
+# make demo    install, then run every stage on the sample (two cores, five minutes)
+# make serve   then the web page, on http://127.0.0.1:7860
 # make test    install, then lint, types, import rules and tests: what CI runs
 # make lint    ruff, mypy, the rules of the house (sizes, names, imports)
 # make test-browser  the web page in a headless Chromium, which must be there
@@ -23,7 +24,7 @@ export HF_HUB_OFFLINE ?= 1
 export UNSLOTH_DISABLE_STATISTICS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
 
-.PHONY: install demo test test-browser lint bench bench-ask bench-clean bench-gpu bench-generate bench-quality clean
+.PHONY: install demo serve test test-browser lint bench bench-ask bench-clean bench-gpu bench-generate bench-quality clean
 
 install: $(VENV)/.installed
 
@@ -35,12 +36,11 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@touch $@
 
 demo: install
-	$(BIN)/python -m preprocessing clean --config preprocessing/recipes/sample.yaml
-	$(BIN)/python -m data subset --clean $(STORE)/clean-sample --size 2000 --out $(STORE)/subsets/sample
-	$(BIN)/python -m training run --config training/recipes/cpu.yaml --subset $(STORE)/subsets/sample --out $(STORE)/runs/sample
-	$(BIN)/python -m inference generate --run $(STORE)/runs/sample --titles $(STORE)/subsets/sample --split test --out $(STORE)/generated/sample
 	$(BIN)/python -m tests.demo
-	$(BIN)/python -m inference evaluate --config inference/recipes/sample.yaml --run $(STORE)/runs/sample --generated $(STORE)/generated/sample --subset $(STORE)/subsets/sample --out $(STORE)/reports/sample
+
+# The page, about what `make demo` made.
+serve: install
+	$(BIN)/python -m inference serve --run $(STORE)/runs/sample --catalogue $(STORE)/clean-sample --report $(STORE)/reports/sample
 
 lint: install
 	$(BIN)/ruff check .

@@ -144,7 +144,7 @@ def test_a_folder_is_read_as_the_page_says(library: str, tmp_path: Path) -> None
 def test_both_readmes_give_the_same_commands_in_the_same_sections() -> None:
     english, portuguese = READMES
     assert fenced(english) == fenced(portuguese)
-    assert len(fenced(english)) > 10
+    assert len(fenced(english)) >= 10
     sections = [len(re.findall(r"^## ", prose(readme), re.MULTILINE)) for readme in READMES]
     assert sections[0] == sections[1]
 

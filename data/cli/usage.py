@@ -73,7 +73,8 @@ def short(command: str, config: type, guide: Guide, positional: Sequence[str] = 
     for name, lead in leads.items():
         flag = known[name]
         beginning = re.split(r"[.;:](?:\s|$)", flag.about, maxsplit=1)[0]
-        text = f"{beginning} ({flag.default})" if flag.default else beginning
+        text = f"{beginning} [{'|'.join(flag.choices)}]" if len(flag.choices) > 2 else beginning
+        text += f" ({flag.default})" if flag.default else ""
         lines += textwrap.wrap(text, width, initial_indent=f"  {lead}".ljust(column),
                                subsequent_indent=" " * column, break_on_hyphens=False)  # fmt: skip
     return "\n".join(lines)
