@@ -141,7 +141,7 @@ def item(lead: str, text: str, colour: Colour | None = None) -> None:
     On a terminal a long text is broken, and hangs below its own beginning; in a pipe an item stays
     one line.
     """
-    lines = [printable(text)]
+    lines = [printable(text).replace("\n", " ")]
     if sys.stdout.isatty():
         width = max(min(terminal_width(), _WIDEST) - len(lead), _NARROWEST)
         lines = textwrap.wrap(lines[0], width, break_on_hyphens=False) or [""]

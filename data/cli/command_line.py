@@ -241,3 +241,5 @@ def _log_to_standard_error() -> None:
     handler.setFormatter(_Shown())
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     log.setLevel(logging.INFO)
+    # On a CPU it warns at each import of kernels that only bases of 4 bits use.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)

@@ -143,7 +143,7 @@ def test_a_long_item_hangs_on_a_terminal_and_is_one_line_in_a_pipe(
     assert len(others) >= 2
     assert all(line.startswith(" " * 11 + "word") and len(line) <= 100 for line in others)
     monkeypatch.setattr(sys, "stdout", io.StringIO())
-    console.item("  met      ", "word " * 40, "green")
+    console.item("  met      ", "word\n" * 40, "green")
     assert len(sys.stdout.getvalue().splitlines()) == 1  # type: ignore[attr-defined]
 
 
