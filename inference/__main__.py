@@ -2,6 +2,7 @@
 """Commands of the inference stage: generate, evaluate, ask, serve."""
 
 import itertools
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,10 +13,25 @@ from data.cli.command_line import Command
 from data.cli.extras import MODEL, Need
 from data.cli.forgotten import Input
 from data.cli.usage import Guide
-from inference.config import AskConfig, EvaluateConfig, GenerateConfig, ServeConfig
+from data.cluster import client
+
+# What ``generate``'s workers are forked from imports these, and neither starts CUDA nor computes: a
+# forked process could do neither then.
+_WRITING = (
+    "transformers.models.auto.modeling_auto", "transformers.models.auto.tokenization_auto",
+    "transformers.models.llama.modeling_llama", "inference.engine.slots",
+    "inference.generate.command",
+)  # fmt: skip
 
 if __name__ == "__main__":
-    interrupts.catch()  # before the imports that take a while
+    interrupts.catch()
+    # Torch asks the driver's library, not the driver, whether there is a GPU. Its threads wait as
+    # generate.command has it; both are read once.
+    os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    client.prepare_for("generate", sys.argv[1:], _WRITING)  # before the imports that take a while
+
+from inference.config import AskConfig, EvaluateConfig, GenerateConfig, ServeConfig  # noqa: E402
 
 _MEASURES = Need(("pydivsufsort", "rapidfuzz", "rouge_score", "sacrebleu"))
 _RUNS = replace(MODEL, when=lambda config: bool(config.runs))

@@ -11,23 +11,14 @@ from data.cli.forgotten import RAW, Input
 from data.cli.usage import Guide
 from data.cluster import client
 
-_WITHOUT_WORKERS = ("-h", "--help", "--scheduler")
-
-
-def _start_workers(words: Sequence[str]) -> None:
-    """Start what workers are forked from, unless the words ask for none."""
-    if "clean" in words and not any(word.startswith(_WITHOUT_WORKERS) for word in words):
-        client.prepare(["preprocessing.worker"])
-
-
 if __name__ == "__main__":
     interrupts.catch()
     # It imports what cleaning needs while this process does: both before what takes a while.
-    _start_workers(sys.argv[1:])
+    client.prepare_for("clean", sys.argv[1:], ["preprocessing.worker"])
     gc.disable()  # what is imported stays; on again once it is
 
-from data import next_step  # noqa: E402
-from preprocessing.config import CleanConfig  # noqa: E402
+from data import next_step
+from preprocessing.config import CleanConfig
 
 _LANGUAGES = Need(("pycld2",), lambda config: bool(config.rules.languages))
 COMMANDS = {

@@ -88,6 +88,13 @@ def prepare(modules: Sequence[str]) -> None:
         _prepared.clear()
 
 
+def prepare_for(command: str, words: Sequence[str], modules: Sequence[str]) -> None:
+    """Prepare for a command, unless the words typed are another's or ask for no workers here."""
+    without = ("-h", "--help", "--scheduler")
+    if command in words and not any(word.startswith(without) for word in words):
+        prepare(modules)
+
+
 @contextlib.contextmanager
 def connect(
     workers: int | None,

@@ -1,6 +1,7 @@
 """Prompts in, texts out: weights, decoders, samplers, likelihoods. The commands' only door."""
 
 from inference.engine.batch import choose, load
+from inference.engine.compilation import caches
 from inference.engine.likelihood import score
 from inference.engine.requests import (
     Completion,
@@ -16,5 +17,5 @@ from inference.engine.weights import free_memory, visible_gpus
 
 __all__ = [
     "NOISE", "Answerer", "BusyError", "Completion", "Engine", "Request", "Settings", "answerer",
-    "choose", "choose_device", "free_memory", "heard_by", "load", "score", "visible_gpus",
+    "caches", "choose", "choose_device", "free_memory", "heard_by", "load", "score", "visible_gpus",
 ]  # fmt: skip

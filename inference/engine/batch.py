@@ -57,6 +57,10 @@ class FastEngine:
         self._decoders: dict[int, Decoder] = {}
         self._usual_rest = _USUAL_REST + model.prompt.shown_tokens
         self._most = settings.batch_size or _MOST_SLOTS[self._device.type]
+        self._usual_tokens = min(
+            model.mean_completion_tokens or settings.max_new_tokens, settings.max_new_tokens
+        )
+        self._written = 0
         self._one_at_a_time = threading.Lock()
 
     def room(self, requests: Sequence[Request]) -> list[int]:
@@ -103,7 +107,14 @@ class FastEngine:
 
         while True:
             try:
-                return self._decoder(cap, len(rows)).decode(rows)
+                decoder = self._decoder(cap, len(rows))
+                # Where nobody knows how many come, as many as came so far.
+                ahead = max((self._settings.texts or 0) - self._written, len(rows))
+                ahead += 0 if self._settings.texts else self._written
+                decoder.compile_where_it_pays(ahead * self._usual_tokens)
+                drafts = decoder.decode(rows)
+                self._written += len(rows)
+                return drafts
             except torch.OutOfMemoryError as error:
                 slots = self._decoders[cap].shape.slots if cap in self._decoders else self._most
                 self._decoders.clear()
@@ -123,14 +134,11 @@ class FastEngine:
             return decoder
         most = self._settings.max_new_tokens
         length = round_up(cap + most)
-        # Few rows, as over-long prompts are, are not worth a large cache or a compilation.
-        is_large = rows > _FEW
-        slots = min(self._most, self._fitting(length), *(() if is_large else (_FEW,)))
+        # Few rows, as over-long prompts are, are not worth a large cache.
+        slots = min(self._most, self._fitting(length), *(() if rows > _FEW else (_FEW,)))
         self._decoders.pop(cap, None)
-        self._decoders[cap] = Decoder(
-            self._model, self._sampler, self._texts.eos, SlotShape(slots, length, most),
-            compiled=is_large and self._device.type == "cuda",
-        )  # fmt: skip
+        shape = SlotShape(slots, length, most)
+        self._decoders[cap] = Decoder(self._model, self._sampler, self._texts.eos, shape)
         return self._decoders[cap]
 
     def _fitting(self, length: int) -> int:
@@ -179,11 +187,16 @@ def load(model: Run, settings: Settings) -> Engine:
 
 def unsupported(model: Run) -> str:
     """Say what of a model is not the decoder's, by its ``config.json`` alone; "" for nothing."""
-    from transformers import AutoConfig
-
-    kind = json.loads((Path(model.base) / "config.json").read_text()).get("model_type")
+    raw = json.loads((Path(model.base) / "config.json").read_text())
+    kind = raw.get("model_type")
     if kind not in _FAMILIES:
         return f"the family {kind!r}"
+    if kind == "llama" and not raw.get("rope_scaling") and not raw.get("sliding_window"):
+        rope = raw.get("rope_parameters") or {}
+        if rope.get("rope_type", "default") == "default":
+            return ""  # the usual one: importing transformers takes seconds
+    from transformers import AutoConfig
+
     # The class fills in what the file leaves out: Mistral has a window by default.
     config = AutoConfig.from_pretrained(model.base, trust_remote_code=False)
     window = getattr(config, "sliding_window", None) or math.inf

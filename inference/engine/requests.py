@@ -68,6 +68,8 @@ class Settings(Decoding):
     memory_limit: str | None
     threads: int | None
     """CPU threads of one worker; none: as torch likes."""
+    texts: int | None = None
+    """Texts that are going to be asked for in all, where that is known: what compiling pays for."""
 
     @classmethod
     def of(

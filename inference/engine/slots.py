@@ -10,13 +10,15 @@ chooses the next token, for all slots alike; a finished row waits for its slot t
 
 import itertools
 import math
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from transformers import AttentionInterface
 
+from inference.engine import compilation
 from inference.engine.drafts import Draft, Drafts
 from inference.engine.requests import report
 from inference.engine.sampler import Sampler
@@ -160,10 +162,9 @@ class PrefillCache:
 class Decoder:
     """A model with its slots."""
 
-    def __init__(
-        self, model: Any, sampler: Sampler, eos: int, shape: SlotShape, compiled: bool
-    ) -> None:
+    def __init__(self, model: Any, sampler: Sampler, eos: int, shape: SlotShape) -> None:
         self.shape = shape
+        self.is_compiled = False
         self._model, self._sampler = model, sampler
         model.set_attn_implementation(ATTENTION)
         device, slots = model.device, shape.slots
@@ -174,11 +175,39 @@ class Decoder:
         self._all = torch.arange(shape.length, device=device)
         self._prefix: tuple[list[int], Prefix] | None = None
         self._graph: Any = None
-        self._advance = torch.compile(self._step, dynamic=False) if compiled else self._step
         if device.type == "cuda":
-            self._capture()
+            self._capture(self._write)
 
-    def _step(self) -> None:
+    def compile_where_it_pays(self, tokens: int) -> None:
+        """Compile the step, on a GPU, where so many tokens take less time with it.
+
+        Compiling and all: what it costs and saves was measured by earlier decoders of this shape.
+        """
+        if self._graph is None or self.is_compiled:
+            return
+        config, shape = self._model.config, self.shape
+        key = f"{config.model_type}-{config.hidden_size}x{config.num_hidden_layers}-{shape.slots}"
+        key = f"{torch.cuda.get_device_name()}-{key}x{shape.length}".replace(" ", "-")
+        plain = self._time_step()
+        if not compilation.expected(key).pays(tokens / shape.slots, plain):
+            return
+        began = time.perf_counter()
+        with compilation.compiled_layers(self._model, self._cache):
+            self._capture(torch.compile(self._write, dynamic=False))
+        seconds = time.perf_counter() - began
+        self.is_compiled = True
+        saved = 1 - self._time_step() / plain
+        compilation.note(key, compilation.Gain(round(seconds, 2), round(saved, 3)))
+
+    def _time_step(self) -> float:
+        """Time a step in seconds while no slot is in use: it costs what it does with rows."""
+        torch.cuda.synchronize()
+        began = time.perf_counter()
+        self._run(_STEPS_BETWEEN_LOOKS)
+        torch.cuda.synchronize()
+        return (time.perf_counter() - began) / _STEPS_BETWEEN_LOOKS
+
+    def _step(self, write: Callable[[torch.Tensor], None]) -> None:
         """Advance every slot by one token, in place."""
         positions = self._cache.positions
         seen = self._all[None, :] <= positions[:, None]
@@ -191,27 +220,32 @@ class Decoder:
             past_key_values=self._cache,
             use_cache=True,
         ).logits[:, -1]
+        write(logits)
+
+    def _write(self, logits: torch.Tensor) -> None:
+        """Choose the next token of every slot from its logits [slots, vocabulary]."""
         chosen = self._sampler.next_tokens(logits, self._keys, self._drafts)
         going = self._drafts.append(chosen)
-        positions.add_(going)
+        self._cache.positions.add_(going)
         self._tokens.copy_(torch.where(going, chosen, self._tokens))
 
-    def _capture(self) -> None:
+    def _capture(self, write: Callable[[torch.Tensor], None]) -> None:
         """Record the step once; replaying it costs one launch."""
+        self._graph = None
         with torch.inference_mode():
             side = torch.cuda.Stream()
             side.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(side):
                 for _ in range(3):
-                    self._advance()
+                    self._step(write)
             torch.cuda.current_stream().wait_stream(side)
             self._graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(self._graph):
-                self._advance()
+                self._step(write)
 
     def _run(self, steps: int) -> None:
         for _ in range(steps):
-            self._graph.replay() if self._graph is not None else self._advance()
+            self._graph.replay() if self._graph is not None else self._step(self._write)
 
     def decode(self, rows: Sequence[SlotRow]) -> list[Draft]:
         """Decode rows greedily or by their keyed noise, returned in their order.

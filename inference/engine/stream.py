@@ -107,7 +107,7 @@ class SlotAnswerer:
         self._longest = min(longest, context - 1)
         shape = SlotShape(_SLOTS, length, most)
         sampler = weights.sampler(loaded, self._texts, settings)
-        self._decoder = Decoder(loaded, sampler, self._texts.eos, shape, compiled=False)
+        self._decoder = Decoder(loaded, sampler, self._texts.eos, shape)
         # A tokenizer that two threads call at once may refuse one of them: «Already borrowed».
         self._one_tokenises = threading.Lock()
         self._most_waiting = waiting

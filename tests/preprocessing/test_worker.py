@@ -6,13 +6,11 @@ from pathlib import Path
 import pytest
 
 from data.cluster import client
-from preprocessing import __main__ as program
 from tests.builders import run_python
 
 LOOK = """
 import gc, os, sys
-from data.cluster.client import connect
-from preprocessing.__main__ import _start_workers
+from data.cluster.client import connect, prepare
 
 def look():
     import pyarrow as pa
@@ -23,7 +21,7 @@ def look():
     return (imported and kept, "pandas" in sys.modules, "forkserver" in server, os.getpid(),
             pa.default_memory_pool().backend_name, os.environ["CARD"])
 
-_start_workers(["clean"])
+prepare(["preprocessing.worker"])
 with connect(None, None, env=[{"CARD": "0"}, {"CARD": "1"}]) as client:
     found = list(client.run(look).values())
 print(len({one[3] for one in found}), sorted((*one[:3], *one[4:]) for one in found))
@@ -38,10 +36,9 @@ def test_workers_are_copies_of_one_process_that_needs_no_pandas() -> None:
 
 
 LONG = """
-from data.cluster.client import connect
-from preprocessing.__main__ import _start_workers
+from data.cluster.client import connect, prepare
 
-_start_workers(["clean"])
+prepare(["preprocessing.worker"])
 with connect(1, None) as client:
     print(sum(client.gather(client.map(abs, [-2, 3]))))
 """
@@ -73,5 +70,5 @@ def test_workers_are_begun_where_the_words_ask_for_some(
 ) -> None:
     begun: list[list[str]] = []
     monkeypatch.setattr(client, "prepare", begun.append)
-    program._start_workers(words)
+    client.prepare_for("clean", words, ["preprocessing.worker"])
     assert begun == [["preprocessing.worker"]] * starts

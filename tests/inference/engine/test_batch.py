@@ -184,10 +184,10 @@ def test_a_slot_is_given_away_as_soon_as_its_row_ends(
     steps = 0
     step = Decoder._step
 
-    def counted(self: Decoder) -> None:
+    def counted(self: Decoder, write: Any) -> None:
         nonlocal steps
         steps += 1
-        step(self)
+        step(self, write)
 
     monkeypatch.setattr(Decoder, "_step", counted)
     writer = FastEngine(model, dataclasses.replace(GREEDY, batch_size=8))

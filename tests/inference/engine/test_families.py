@@ -47,8 +47,6 @@ def test_tokens_are_the_models_own(family: str) -> None:
     ]
     expected = [say(model, prompt) for prompt in prompts]
     assert len({tuple(ids) for ids in expected}) > 5
-    decoder = Decoder(
-        model, Sampler(0.0, 1.0, 0.0, 1.0, 0, None), END, SlotShape(4, 64, LIMIT), compiled=False
-    )
+    decoder = Decoder(model, Sampler(0.0, 1.0, 0.0, 1.0, 0, None), END, SlotShape(4, 64, LIMIT))
     rows = [SlotRow(ids, (0, place), LIMIT) for place, ids in enumerate(prompts)]
     assert [draft.ids for draft in decoder.decode(rows)] == expected

@@ -1,0 +1,108 @@
+"""Compile a decoder's step where it pays: one layer for all of them, and the choice of tokens.
+
+What compiling costs and saves is measured by every decoder that compiles and noted beside the
+compiler's own caches, a file a card and shape; a first time goes by what was measured on an H100.
+"""
+
+import contextlib
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+FOLDER = "data/store/compiled"
+"""Where compiled code is kept between runs."""
+
+
+@dataclass(frozen=True)
+class Gain:
+    """What compiling a step costs and saves."""
+
+    seconds: float
+    """It takes."""
+    share: float
+    """Of a step's time that is saved."""
+
+    def pays(self, steps: float, step_seconds: float) -> bool:
+        """Return whether so many steps take less time compiled, compiling included."""
+        return steps * step_seconds * self.share > self.seconds
+
+
+# TinyLlama's shape, 1,024 slots, H100: python -m tests.benchmarks.generate, before any cache.
+_USUAL = Gain(seconds=12.0, share=0.45)
+
+
+def caches() -> dict[str, str]:
+    """Return the environment that keeps compiled code in the store, where nothing else is set."""
+    wanted = {"TORCHINDUCTOR_CACHE_DIR": FOLDER, "TRITON_CACHE_DIR": f"{FOLDER}/triton"}
+    return {name: os.environ.get(name) or os.path.abspath(to) for name, to in wanted.items()}
+
+
+def expected(key: str) -> Gain:
+    """Recall what compiling a step like this cost and saved."""
+    with contextlib.suppress(OSError, ValueError, TypeError):
+        return Gain(**json.loads(_note(key).read_text()))
+    return _USUAL
+
+
+def note(key: str, gain: Gain) -> None:
+    """Remember what compiling cost and saved; a folder that cannot be written is no fault."""
+    with contextlib.suppress(OSError):
+        _note(key).parent.mkdir(parents=True, exist_ok=True)
+        _note(key).write_text(json.dumps(asdict(gain)))
+
+
+def _note(key: str) -> Path:
+    return Path(caches()["TORCHINDUCTOR_CACHE_DIR"]) / "gains" / f"{key}.json"
+
+
+class _LayerCache:
+    """The slots of one layer: every layer's looks alike, so that one compiled layer fits all."""
+
+    def __init__(
+        self, key: "torch.Tensor", value: "torch.Tensor", rows: Any, positions: Any
+    ) -> None:
+        self.key, self.value, self.rows, self.positions = key, value, rows, positions
+
+    def update(
+        self, key: "torch.Tensor", value: "torch.Tensor", *_: Any
+    ) -> "tuple[torch.Tensor, torch.Tensor]":
+        """Write one position of every slot; return all positions."""
+        self.key[self.rows, :, self.positions] = key[:, :, 0]
+        self.value[self.rows, :, self.positions] = value[:, :, 0]
+        return self.key, self.value
+
+
+@contextlib.contextmanager
+def compiled_layers(model: Any, cache: Any) -> Iterator[None]:
+    """Let a model's layers run compiled, on a decoder's slots, within the block."""
+    import torch
+
+    layers = getattr(model, model.base_model_prefix).layers
+    numbered = [module for module in layers.modules() if hasattr(module, "layer_idx")]
+    numbers = [module.layer_idx for module in numbered]
+    run = torch.compile(type(layers[0]).forward, dynamic=False)
+
+    def bound(layer: Any, own: _LayerCache) -> Callable[..., Any]:
+        def forward(*args: Any, **words: Any) -> Any:
+            return run(layer, *args, **(words | {"past_key_values": own}))
+
+        return forward
+
+    try:
+        for module in numbered:
+            module.layer_idx = 0
+        for layer, key, value in zip(layers, cache.keys, cache.values, strict=True):
+            own = _LayerCache(key, value, cache.rows, cache.positions)
+            layer.forward = bound(layer, own)
+        yield
+    finally:
+        for layer in layers:
+            layer.__dict__.pop("forward", None)
+        for module, number in zip(numbered, numbers, strict=True):
+            module.layer_idx = number
