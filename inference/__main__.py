@@ -35,7 +35,7 @@ from inference.config import AskConfig, EvaluateConfig, GenerateConfig, ServeCon
 
 _MEASURES = Need(("pydivsufsort", "rapidfuzz", "rouge_score", "sacrebleu"))
 _RUNS = replace(MODEL, when=lambda config: bool(config.runs))
-_PAGE = Need(("gradio", "fastapi", "uvicorn"))
+_PAGE = Need(("fastapi", "uvicorn"))
 _RUN = Input(("train", "export"))
 _ASKED = {"run": _RUN, "catalogue": Input(("clean",))}
 _BOTH = "--run data/store/runs/all --catalogue data/store/clean"

@@ -217,6 +217,9 @@ class ServeConfig(AssistantConfig):
     report: str | None = None
     """A report.html of `inference evaluate`, or its folder, to show on the page."""
 
+    feedback: str = "data/store/feedback"
+    """Folder for the thumbs up and down of those who ask, as Parquet; local or an fsspec URL."""
+
     queue: int = 64
     """Most questions that may wait for an answer; further ones are refused."""
 

@@ -23,9 +23,13 @@ def serving(
     server = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
     try:
         assert server.stdout is not None
-        line = server.stdout.readline()
-        address = re.search(r"http://[\d.]+:\d+", line)
-        assert address is not None, f"the server said {line!r}"
+        said = []
+        for line in server.stdout:
+            said.append(line)
+            if address := re.search(r"http://[\d.]+:\d+", line):
+                break
+        else:
+            raise AssertionError(f"the server said {said!r}")
         _wait(f"{address[0]}/health", patience)
         yield address[0], server
     finally:

@@ -195,6 +195,33 @@ class Assistant:
         """
         with self._one_computes:
             answer = self._begin(question, title, seed, anyway)
+        yield from self._write(answer, compare)
+
+    def describe(self, title: str, *, seed: int | None = None) -> Generator[Answer, None, None]:
+        """Describe a title in the wording that the model was trained with; yield as ``answer``.
+
+        A title of the catalogue is written about with its record, any other is ``invented``.
+
+        Args:
+            title: as it stands; not looked up in other spellings.
+            seed: of the draw; none: the config's.
+
+        Raises:
+            ConfigError: the title is empty, too long or no text.
+            ManifestError: the catalogue is gone, being made anew or another one by now.
+            ModelError: the prompt is too long, too many wait, or the model fails.
+        """
+        self._check_text("title", title)
+        if not title.strip():
+            raise ConfigError("title", "a title", "an empty one")
+        with self._one_computes, self._shelf.opened() as (db, digest):
+            row = index.row_of(db, title)
+            record = None if row is None else self._record(row, digest)
+            answer = self._open_answer("", record.title if record else title.strip(), record, seed)
+        yield from self._write(dataclasses.replace(answer, catalogue=digest), compare=False)
+
+    def _write(self, answer: Answer, compare: bool) -> Generator[Answer, None, None]:
+        """Write an answer whose record was found; yield it so far, beginning with nothing."""
         yield answer
         if answer.title is None or answer.is_open:
             return
@@ -217,6 +244,7 @@ class Assistant:
                 checks=fidelity.check(whole, answer.title or "", own),
             )
         if compare:
+            yield answer  # to load the base may take a while
             with closing(self._load("base").stream(prompt, uid, answer.seed)) as stream:
                 for text in stream:
                     answer = dataclasses.replace(answer, base_answer=text.text)
@@ -248,39 +276,54 @@ class Assistant:
             row = index.row_of(db, title) if title else None
         if row is None and search.is_sure(matches):
             row = matches[0].row
-        if seed is None:
-            seed = self.config.seed
-        elif not -(2**63) <= seed < 2**63:
-            raise ConfigError("seed", "a signed 64-bit number", f"{seed:.3g}")
         record: Record | None = None
         status: Status = "answered"
         if row is not None:
-            # It may have been cleaned anew since, without them.
-            self._shelf.catalogue.check_attributes(
-                self.config.catalogue, self.model.prompt.attributes
-            )
-            record = self._shelf.record(row, digest)
+            record = self._record(row, digest)
             title = record.title
         elif anyway:
             status, title = "invented", title or query.named_title(question)
         else:
             may_be_meant = matches and matches[0].score >= search.SURE
             status = "which" if may_be_meant else "no_match"
-        return Answer(
-            question=question,
+        return dataclasses.replace(
+            self._open_answer(question, title, record, seed),
             status=status,
-            title=title,
             matches=[
                 {"title": match.title, "score": match.score, "records": match.records}
                 for match in matches
             ],
+            catalogue=digest,
+        )
+
+    def _record(self, row: int, digest: str) -> Record:
+        """Read the record of an indexed title, with the attributes that prompts show."""
+        # It may have been cleaned anew since, without them.
+        self._shelf.catalogue.check_attributes(self.config.catalogue, self.model.prompt.attributes)
+        return self._shelf.record(row, digest)
+
+    def _open_answer(
+        self, question: str, title: str | None, record: Record | None, seed: int | None
+    ) -> Answer:
+        """Return an answer before its first word; without a question it is a description."""
+        if seed is None:
+            seed = self.config.seed
+        elif not -(2**63) <= seed < 2**63:
+            raise ConfigError("seed", "a signed 64-bit number", f"{seed:.3g}")
+        uid = record.uid if record else ""
+        return Answer(
+            question=question,
+            status="answered" if record else "invented",
+            title=title,
+            matches=[],
             seed=seed,
             temperature=self.config.temperature,
-            instruction=self._instruction(question, record),
+            instruction=(
+                self._instruction(question, uid) if question else self.model.prompt.choose(uid)
+            ),
             record=record,
             training=self._training.state(title, record),
             model=self.model.digest,
-            catalogue=digest,
         )
 
     def _check_text(self, name: str, text: str) -> None:
@@ -293,13 +336,17 @@ class Assistant:
         except UnicodeEncodeError as error:
             raise ConfigError(name, "text", f"half a character at {error.start}") from None
 
-    def _instruction(self, question: str, record: Record | None) -> str:
+    def _instruction(self, question: str, uid: str) -> str:
         prompt, wording = self.model.prompt, self.config.wording
         # Only the record of a training says which instructions a model was trained with.
         knows_one = self.model.record is not None and len(prompt.instructions) == 1
         if wording == "trained" or (wording == "auto" and knows_one):
-            return prompt.choose(record.uid if record else "")
+            return prompt.choose(uid)
         return question.strip()
+
+    def has_loaded(self, which: Literal["adapter", "base"]) -> bool:
+        """Whether an answer by it can begin at once."""
+        return which in self._answerers
 
     def _load(self, which: Literal["adapter", "base"]) -> Answerer:
         """Load what answers, once, when it is first needed."""

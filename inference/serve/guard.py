@@ -1,14 +1,13 @@
-"""What may reach the page: one list of doors, trusted hosts, own origins, small and whole bodies.
+"""What may reach the server: a list of doors, trusted hosts, own origins, small and whole bodies.
 
-Stands in front of everything that Gradio serves. What is not on the list, or not as the page's own
-script would send it, is refused in one line before Gradio sees it.
+Stands in front of everything. What is not on the list, or no JSON object where one is due, is
+refused in one line before the app sees it; which fields an object must have, the app says.
 """
 
 import asyncio
 import ipaddress
 import json
 import logging
-import math
 import re
 import socket
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
@@ -31,34 +30,21 @@ LONGEST_HEAD = 16_384
 HEAD_IS_TOO_LONG = f"address and headers: expected at most {LONGEST_HEAD:,} bytes, found more"
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _WILDCARDS = frozenset({"", "0.0.0.0", "::"})  # noqa: S104  # compared with, not bound to
-_NAME = r"[A-Za-z0-9_-][A-Za-z0-9._-]*"
-_TOKEN = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_PAGES = (
-    "/", "/health", "/report", "/theme.css", "/favicon.ico", "/gradio_api/queue/data",
-    f"/assets/{_NAME}", f"/static/(?:js|css|img|fonts)/{_NAME}",
-    "/gradio_api/call/ask/[0-9a-f]{32}",
-)  # fmt: skip
-_READ = re.compile("|".join(_PAGES))
-POSTS: dict[str, tuple[set[str], set[str]]] = {
-    "/gradio_api/queue/join": ({"data", "fn_index", "session_hash"}, {"trigger_id", "event_data"}),
-    "/gradio_api/run/predict": ({"data", "fn_index", "session_hash"}, {"trigger_id", "event_data"}),
-    "/gradio_api/call/ask": ({"data"}, {"session_hash"}),
-    "/gradio_api/cancel": ({"event_id", "session_hash", "fn_index"}, set()),
-    "/gradio_api/reset": ({"event_id"}, set()),
-}
-"""Paths that are posted to: what each post must hold, and what it may hold besides."""
-ASK = "/gradio_api/call/ask"
-"""The door for programs: a question in one post, the answer in one stream."""
 
 
 @dataclass(frozen=True)
-class Call:
-    """A function of the page that may be called."""
+class Door:
+    """A path that may be asked for."""
 
-    fields: int
-    """Values that it takes."""
-    is_queued: bool
-    """Whether it goes through the queue, or is run at once."""
+    path: re.Pattern[str]
+    """Matched whole."""
+    largest: int = 0
+    """Bytes of the JSON object that is posted to it; 0: it is read, without a body."""
+
+    @property
+    def method(self) -> str:
+        """What it is opened by."""
+        return "POST" if self.largest else "GET"
 
 
 @dataclass(frozen=True)
@@ -69,22 +55,26 @@ class Policy:
     """Names that the server goes by, small letters, without ports."""
     any_address: bool
     """Whether every literal IP address is one of its names too."""
-    largest: int
-    """Bytes of a body."""
-    calls: Mapping[int, Call]
-    """Functions of the page by their number."""
-    triggers: frozenset[int]
-    """Numbers of the page's parts that may call them."""
-    asks: int
-    """Number of the function that ``ASK`` calls."""
+    doors: tuple[Door, ...]
+
+    def door(self, path: str) -> Door:
+        """Find the door of a path.
+
+        Raises:
+            Refusal: there is none.
+        """
+        for door in self.doors:
+            if door.path.fullmatch(path):
+                return door
+        raise Refusal(404, "path: expected one that the page uses, found another")
 
 
 class Refusal(Exception):  # noqa: N818  # an answer, not a fault
     """A request that is refused: HTTP status and the reason in one line."""
 
-    def __init__(self, status: int, line: str) -> None:
-        super().__init__(status, line)
-        self.status, self.line = status, line
+    def __init__(self, status: int, line: str, allow: str = "") -> None:
+        super().__init__(status, line, allow)
+        self.status, self.line, self.allow = status, line, allow
 
 
 def names_of(host: str, more: Iterable[str]) -> tuple[frozenset[str], bool]:
@@ -117,8 +107,8 @@ class Guard:
         except Refusal as refusal:
             # What is left of the body is not waited for.
             headers = {"x-content-type-options": "nosniff", "connection": "close"}
-            if refusal.status == 405:
-                headers["allow"] = _method_of(scope["path"])
+            if refusal.allow:
+                headers["allow"] = refusal.allow
             answer = PlainTextResponse(f"{refusal.line}\n", refusal.status, headers)
             await answer(scope, receive, send)
             return
@@ -138,27 +128,20 @@ class Guard:
             raise Refusal(431, HEAD_IS_TOO_LONG)
         check_host(headers, self._policy)
         check_origin(headers)
-        method = _method_of(path)
-        if not method:
-            raise Refusal(404, "path: expected one that the page uses, found another")
-        if scope["method"] != method:
-            raise Refusal(405, f"{path}: expected {method}, found another method")
-        if method == "GET":
-            _check_read(path, scope, headers)
+        door = self._policy.door(path)
+        if scope["method"] != door.method:
+            line = f"{path}: expected {door.method}, found another method"
+            raise Refusal(405, line, door.method)
+        if not door.largest:
+            if headers.get("content-length", "0") != "0" or "transfer-encoding" in headers:
+                raise Refusal(413, f"{path}: expected no body, found one")
             return receive
         kind = headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind != "application/json":
             raise Refusal(415, "content-type: expected application/json, found another")
-        body = await _read(headers, receive, self._policy.largest)
-        check_post(path, body, self._policy)
+        body = await _read(headers, receive, door.largest)
+        check_body(body)
         return _once(body, receive)
-
-
-def _method_of(path: str) -> str:
-    """Return the method that a door is opened by; empty where there is no door."""
-    if path in POSTS:
-        return "POST"
-    return "GET" if _READ.fullmatch(path) else ""
 
 
 def check_host(headers: Mapping[str, str], policy: Policy) -> None:
@@ -192,16 +175,6 @@ def check_origin(headers: Mapping[str, str]) -> None:
         raise Refusal(403, "origin: expected this server's own page, found another")
 
 
-def _check_read(path: str, scope: Scope, headers: Mapping[str, str]) -> None:
-    """Refuse a request with a body, or without the query that its door needs."""
-    if headers.get("content-length", "0") != "0" or "transfer-encoding" in headers:
-        raise Refusal(413, f"{path}: expected no body, found one")
-    if path == "/gradio_api/queue/data":
-        query = bytes(scope.get("query_string", b"")).decode("latin-1")
-        if not re.fullmatch(rf"session_hash={_TOKEN.pattern}", query):
-            raise Refusal(422, "session_hash: expected one, found none or another")
-
-
 async def _read(headers: Mapping[str, str], receive: Receive, largest: int) -> bytes:
     """Read a whole body that is small enough and comes in time."""
     too_large = Refusal(413, f"body: expected at most {largest:,} bytes, found more")
@@ -225,50 +198,18 @@ async def _read(headers: Mapping[str, str], receive: Receive, largest: int) -> b
         raise Refusal(408, line) from None
 
 
-def check_post(path: str, body: bytes, policy: Policy) -> None:
-    """Refuse a post that the page's own script would not send."""
-    post = _parse(body)
-    needed, more = POSTS[path]
-    if not isinstance(post, dict) or not needed <= set(post) <= needed | more:
-        fields = ", ".join(sorted(needed))
-        raise Refusal(422, f"body: expected an object of {fields}, found another")
-    for name in {"session_hash", "event_id"} & set(post):
-        if not isinstance(post[name], str) or not _TOKEN.fullmatch(post[name]):
-            raise Refusal(422, f"{name}: expected up to 64 letters and digits, found another")
-    call = policy.calls.get(policy.asks) if path == ASK else None
-    if "fn_index" in post:
-        call = policy.calls.get(post["fn_index"]) if type(post["fn_index"]) is int else None
-        is_queued = path == "/gradio_api/queue/join"
-        if call is None or (path != "/gradio_api/cancel" and call.is_queued != is_queued):
-            raise Refusal(422, "fn_index: expected a function of the page, found another")
-    trigger = post.get("trigger_id")
-    if trigger is not None and (type(trigger) is not int or trigger not in policy.triggers):
-        raise Refusal(422, "trigger_id: expected a part of the page, found another")
-    if not isinstance(post.get("event_data"), str | None):
-        raise Refusal(422, "event_data: expected a text or none, found another")
-    if "data" in post:
-        _check_data(post["data"], call)
+def check_body(body: bytes) -> None:
+    """Refuse what is no JSON object as other programs would read it.
 
-
-def _check_data(data: Any, call: Call | None) -> None:
-    if not isinstance(data, list) or call is None or len(data) != call.fields:
-        fields = call.fields if call else 0
-        raise Refusal(422, f"data: expected a list of {fields} values, found another")
-    for place, value in enumerate(data):
-        if isinstance(value, float) and not math.isfinite(value):
-            raise Refusal(422, f"data[{place}]: expected a number, found one without end")
-        if not isinstance(value, str | int | float | None):  # bool is an int
-            raise Refusal(422, f"data[{place}]: expected a text, number or switch, found another")
-
-
-def _parse(body: bytes) -> Any:
-    """Read JSON as other programs would: no NaN, no half characters, no endless nesting."""
+    No NaN, no half characters, no endless nesting.
+    """
     try:
         post = json.loads(body.decode(), parse_constant=_no_constant)
-        json.dumps(post, ensure_ascii=False).encode()  # a lone surrogate is no character
+        json.dumps(post, ensure_ascii=False, allow_nan=False).encode()  # half a character is none
     except (ValueError, RecursionError):
         raise Refusal(400, "body: expected JSON in UTF-8, found something else") from None
-    return post
+    if not isinstance(post, dict):
+        raise Refusal(422, "body: expected a JSON object, found another value")
 
 
 def _no_constant(name: str) -> Any:

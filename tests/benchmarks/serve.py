@@ -1,16 +1,14 @@
 """A load on the page: ``python -m tests.benchmarks.serve RUN CLEAN [CLIENTS] [SECONDS]``.
 
-Clients ask through the page's own queue, one question after the other; first one of them, then all
-at once, among people who stop, close, reload, send rubbish or connect and say nothing. Told are
+Clients ask as the page does, one question after the other; first one of them, then all at once,
+among people who close, reload, read nothing, send rubbish or connect and say nothing. Told are
 answers a second, waiting times, errors, answers lost or not the same as alone, the slowest
 ``/health`` and the server's memory along the way. Ends with 1 where one is not as promised.
 """
 
-import base64
 import json
 import random
 import re
-import secrets
 import socket
 import ssl
 import subprocess
@@ -24,6 +22,7 @@ from typing import Any
 import httpx
 
 from inference.ask import index
+from tests import asking
 from tests.phrasings import ask
 from tests.serving import serving
 
@@ -32,9 +31,8 @@ ALONE_SECONDS = 15.0
 WARM_UP_SHARE = 0.25
 RUDE_SHARE = 0.2
 SILENT = 1_000
-SLOWEST_HEALTH = 0.2
+SLOWEST_HEALTH = 0.1
 GROWN = 1.1
-ASK = "/gradio_api/call/ask"
 # Else each client reads all of this machine's certificates, which takes the server's time too.
 TLS = ssl.create_default_context()
 
@@ -61,35 +59,14 @@ class Tally:
             self.errors.append(error)
 
 
-def one_answer(client: httpx.Client, question: str, visitor: str) -> dict[str, Any]:
-    """Ask as the page does, and read the stream to its end."""
-    data = {"data": [question, None, False, True, 7], "session_hash": visitor}
-    event = client.post(ASK, json=data).raise_for_status().json()["event_id"]
-    last, kind = "", ""
-    with client.stream("GET", f"{ASK}/{event}") as stream:
-        for line in stream.iter_lines():
-            if line.startswith("event: "):
-                kind = line.removeprefix("event: ")
-            elif line.startswith("data: ") and kind in ("complete", "error"):
-                last = line.removeprefix("data: ")
-    if kind != "complete":
-        raise ValueError(f"the stream ended with {kind!r}: {last[:200]}")
-    match = re.search('base64,([^"\\\\]+)', json.loads(last)[3])
-    if match is None:
-        raise ValueError(f"no answer: {last[:200]}")
-    answer: dict[str, Any] = json.loads(base64.b64decode(match[1]))
-    return answer
-
-
 def work(address: str, questions: list[str], until: float, tally: Tally) -> None:
-    visitor = secrets.token_hex(8)
     with httpx.Client(base_url=address, timeout=60, verify=TLS) as client:
         for question in questions * 10_000:
             if time.monotonic() > until:
                 return
             began = time.perf_counter()
             try:
-                answer = one_answer(client, question, visitor)
+                answer = asking.answer(client, question, anyway=True, seed=7)
                 tally.add(question, time.perf_counter() - began, answer)
             except (httpx.HTTPError, ValueError, KeyError) as error:
                 tally.fail(f"{type(error).__name__}: {error}")
@@ -110,62 +87,57 @@ def disturb(address: str, questions: list[str], until: float, tally: Tally, seed
         tally.rude += 1
 
 
-def begin(client: httpx.Client, question: str, visitor: str) -> str:
-    data = {"data": [question, None, False, True, 7], "session_hash": visitor}
-    answer = client.post(ASK, json=data)
-    event: str = answer.json()["event_id"] if answer.status_code == 200 else ""
-    return event
+def body(question: str) -> dict[str, Any]:
+    return {"question": question, "anyway": True, "seed": 7}
 
 
 def close_early(client: httpx.Client, draw: random.Random, question: str) -> list[Any]:
-    event = begin(client, question, secrets.token_hex(8))
-    with client.stream("GET", f"{ASK}/{event}") as stream:
+    with client.stream("POST", "/ask", json=body(question)) as stream:
         for _ in zip(range(draw.randrange(12)), stream.iter_lines(), strict=False):
             pass
     return []
 
 
 def press_stop(client: httpx.Client, draw: random.Random, question: str) -> list[Any]:
-    visitor = secrets.token_hex(8)
-    event = begin(client, question, visitor)
-    time.sleep(draw.random() / 2)
-    fields = {"event_id": event, "session_hash": visitor, "fn_index": 1}
-    client.post("/gradio_api/cancel", json=fields)
+    with client.stream("POST", "/ask", json=body(question)):
+        time.sleep(draw.random() / 2)
     return []
 
 
 def reload_page(client: httpx.Client, _: random.Random, question: str) -> list[Any]:
-    begin(client, question, secrets.token_hex(8))
-    client.get("/").raise_for_status()
+    with client.stream("POST", "/ask", json=body(question)):
+        client.get("/").raise_for_status()
     return []
 
 
-def leave_unread(client: httpx.Client, _: random.Random, question: str) -> list[Any]:
-    begin(client, question, secrets.token_hex(8))
+def leave_unread(client: httpx.Client, draw: random.Random, question: str) -> list[Any]:
+    """Ask on a connection of its own, and never read."""
+    post = json.dumps(body(question)).encode()
+    head = "POST /ask HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    with socket.create_connection((client.base_url.host, client.base_url.port or 80)) as one:
+        one.sendall(f"{head}Content-Length: {len(post)}\r\n\r\n".encode() + post)
+        time.sleep(draw.random())
     return []
 
 
 def send_rubbish(client: httpx.Client, draw: random.Random, question: str) -> list[Any]:
     """Send what must be refused; return the place of each request with its status."""
     long = draw.choice(["a", "\u201c", "'", "a b "]) * 15_000
-    data = [[long, None, False, True, 7], [question, long, False, True, 7], [question] * 9, "x"]
-    posts = [client.post(ASK, json={"data": fields}) for fields in data[2:]]
-    posts.append(client.post(ASK, json={"data": data[0]}, headers={"host": "evil.example"}))
-    posts.append(
-        client.post(ASK, json={"data": data[0]}, headers={"origin": "http://evil.example"})
-    )
-    posts.append(client.post("/gradio_api/upload", files={"files": b"x" * 100_000}))
-    posts.append(client.get("/gradio_api/file=/etc/passwd"))
-    posts.append(client.post(ASK, content=b"[" * 10_000))
-    for fields in data[:2]:  # long fields are refused in the stream, or at the door
-        answer = client.post(ASK, json={"data": fields})
-        if answer.status_code == 200:
-            said = client.get(f"{ASK}/{answer.json()['event_id']}").text
-            posts.append(httpx.Response(400 if "expected at most" in said else 200))
-        elif answer.status_code != 503:
+    wrong: list[Any] = [{"question": [question]}, {"data": [question]}, [question], "x"]
+    posts = [client.post("/ask", json=fields) for fields in wrong]
+    evil = ({"host": "evil.example"}, {"origin": "http://evil.example"})
+    posts += [client.post("/ask", json=body(question), headers=headers) for headers in evil]
+    posts.append(client.post("/upload", files={"files": b"x" * 100_000}))
+    posts.append(client.get("/static/../app.py"))
+    posts.append(client.post("/ask", content=b"[" * 10_000))
+    for fields in (body(long), body(question) | {"title": long}):
+        answer = client.post("/ask", json=fields)
+        if answer.status_code == 200:  # refused in the stream
+            posts.append(httpx.Response(400 if '"too_long"' in answer.text else 200))
+        else:
             posts.append(answer)
     if draw.random() < 0.1:
-        posts.append(client.post(ASK, content=b"x" * 100_000_000))
+        posts.append(client.post("/ask", content=b"x" * 100_000_000))
     return [(str(place), post.status_code) for place, post in enumerate(posts)]
 
 

@@ -4,20 +4,33 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from data.artefacts import manifest
+from data.artefacts.folder import Folder
 from tests.builders import CATALOGUE, finish_run, save_adapter, save_base, write_clean
 from tests.serving import serving
 
 LONG = "An Extraordinarily Long Title " + "of Many, Many Words and Donaudampfschifffahrt " * 8
 EVIL = "<script>window.hurt=1</script><img src=x onerror='window.hurt=1'>Bold Kettle"
+REPORT = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Report</title>
+<style>p {color: green}</style><main><h1>Report</h1><p>92 % of the nouns</p></main>
+<script>document.querySelector("p").dataset.ran = "yes"</script></html>"""
 ROWS = [
     *CATALOGUE,
     ("u3", EVIL, "<script>window.hurt=1</script> is all that is known of it." + " word" * 30),
     ("u4", LONG.strip(), "Long as its title. " * 60 + "Unbroken" * 40),
 ]
+
+
+ARGUMENTS = [
+    "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+"""For a Chromium that asks nobody anything."""
 
 
 def find_browser() -> str | None:
@@ -29,7 +42,7 @@ def find_browser() -> str | None:
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Any]:
-    pytest.importorskip("gradio", reason="the extra `ui` is not installed")
+    pytest.importorskip("fastapi", reason="the extra `ui` is not installed")
     playwright = pytest.importorskip(
         "playwright.sync_api", reason="the extra `browser` is not installed"
     )
@@ -37,7 +50,7 @@ def browser() -> Iterator[Any]:
     if path is None:
         pytest.skip("no Chromium or Chrome on this machine; install one, or name it by CHROMIUM")
     with playwright.sync_playwright() as started:
-        opened = started.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        opened = started.chromium.launch(executable_path=path, args=ARGUMENTS)
         yield opened
         opened.close()
 
@@ -58,17 +71,31 @@ def words(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
 
 @pytest.fixture(scope="session")
 def address(
-    browser: Any, words: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory
+    browser: Any, words: tuple[str, ...], votes: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[str]:
     report = tmp_path_factory.mktemp("report") / "report.html"
-    report.write_text("<h1>Report</h1><p>92 % of the nouns</p>")
-    with serving(*words, f"--report={report}") as (url, _):
+    report.write_text(REPORT)
+    verdict = {"candidate": "a", "label": "a", "headline": "Do not ship: it recites"}
+    digest = manifest.read(Folder(words[0].removeprefix("--run=")), "train").digest
+    values = {
+        "verdicts": [verdict | {"passed": False}],
+        "candidates": [{"key": "a", "run": "here"}],
+        "runs": [{"path": "here", "digest": digest}],
+    }
+    report.with_name("report.json").write_text(json.dumps(values))
+    with serving(*words, f"--report={report}", f"--feedback={votes}") as (url, _):
         yield url
 
 
 @pytest.fixture(scope="session")
-def slow_address(browser: Any, words: tuple[str, ...]) -> Iterator[str]:
-    many = ("--max_new_tokens=60", "--temperature=2")
+def votes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that thumbs go to."""
+    return tmp_path_factory.mktemp("votes") / "feedback"
+
+
+@pytest.fixture(scope="session")
+def slow_address(browser: Any, words: tuple[str, ...], votes: Path) -> Iterator[str]:
+    many = ("--max_new_tokens=60", "--temperature=2", f"--feedback={votes}")
     with serving(*words, *many, module="tests.browser.slow") as (url, _):
         yield url
 
@@ -87,27 +114,47 @@ class Visitor:
             lambda said: self.complaints.append(said.text) if said.type == "error" else None,
         )
         page.goto(url)
-        page.wait_for_selector("#question textarea")
-        page.wait_for_load_state("networkidle")
+        page.wait_for_selector("body[data-ready]")
 
     def ask(self, question: str) -> None:
-        # Not to take what the page says of the last answer for what it says of this one.
-        self.page.evaluate("document.querySelector('.tb-status').textContent = ''")
-        self.page.fill("#question textarea", question)
-        self.page.press("#question textarea", "Enter")
+        self.page.fill("#question", question)
+        self.page.press("#question", "Enter")
 
     def status(self, text: str) -> None:
         """Wait until the page says so."""
-        said = f".tb-status:has-text('{text}')"
         try:
-            self.page.wait_for_selector(said, timeout=15_000)
+            self.page.wait_for_function(
+                """text => ['#status', '#alert'].some(
+                    place => document.querySelector(place).textContent.includes(text))""",
+                arg=text, timeout=15_000,
+            )  # fmt: skip
         except Exception as error:
-            found = self.text(".tb-status")
+            found = self.text("#status") + self.text("#alert")
             raise AssertionError(f"the page says {found!r}, not {text!r}") from error
 
+    def answer(self, question: str) -> dict[str, Any]:
+        """Ask, wait for the whole answer and download it."""
+        self.ask(question)
+        self.page.wait_for_selector("[data-action=json]", timeout=15_000)
+        return self.download()
+
+    def download(self) -> dict[str, Any]:
+        """Return the answer that is shown as its file holds it."""
+        with self.page.expect_download() as waiting:
+            self.page.click("[data-action=json]")
+        assert waiting.value.suggested_filename == "answer.json"
+        whole: dict[str, Any] = json.loads(Path(waiting.value.path()).read_text())
+        return whole
+
+    def choose(self, typed: str, title: str) -> None:
+        """Type and choose one of the titles that are suggested."""
+        self.page.fill("#question", "")
+        self.page.type("#question", typed, delay=10)
+        self.page.click(f"#titles li:has-text('{title}')")
+        self.page.wait_for_selector("#chosen:visible")
+
     def text(self, selector: str) -> str:
-        held: str = self.page.inner_text(selector)
-        return held
+        return str(self.page.text_content(selector))
 
     def overflow(self) -> int:
         """How many pixels the page is wider than its window."""
@@ -116,16 +163,35 @@ class Visitor:
         )
         return wider
 
+    def violations(self) -> list[str]:
+        """What axe-core finds serious or critical on the page as it is now."""
+        return serious(self.page)
+
+
+def serious(page: Any) -> list[str]:
+    """Return what axe-core finds serious or critical on a page, a line each."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    found = Axe().run(page).response["violations"]
+    return [
+        f"{rule['id']}: {node['target']} {node['failureSummary']}"
+        for rule in found
+        if rule["impact"] in ("serious", "critical")
+        for node in rule["nodes"]
+    ]
+
 
 @pytest.fixture
 def visit(browser: Any) -> Iterator[Callable[..., Visitor]]:
     opened = []
 
-    def go(url: str, width: int = 1280, height: int = 900) -> Visitor:
-        page = browser.new_page(viewport={"width": width, "height": height})
-        opened.append(page)
-        return Visitor(page, url)
+    def go(url: str, width: int = 1280, height: int = 900, **more: Any) -> Visitor:
+        context = browser.new_context(
+            viewport={"width": width, "height": height}, **{"locale": "en-US"} | more
+        )
+        opened.append(context)
+        return Visitor(context.new_page(), url)
 
     yield go
-    for page in opened:
-        page.close()
+    for context in opened:
+        context.close()

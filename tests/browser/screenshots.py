@@ -1,61 +1,71 @@
 """Pictures of the page: ``python -m tests.browser.screenshots RUN CLEAN [FOLDER] [--report FILE]``.
 
-Every state at desktop and phone width: empty, suggesting, writing, answered, compared, open which
-title, refused, long. Needs a Chromium or Chrome and the extra ``browser``.
+Every state at desktop and phone width, light and dark: empty, suggesting, answered, compared, open
+which title, refused, a list, the report. Needs a Chromium or Chrome and the extra ``browser``.
 """
 
 import argparse
+import tempfile
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from inference.ask import index
-from tests.browser.conftest import find_browser
+from tests.browser.conftest import ARGUMENTS, find_browser
 from tests.serving import serving
 
 SIZES = {"desktop": (1280, 860), "phone": (390, 844)}
+SCHEMES = {"light": "en-US", "dark": "pt-BR"}
 
 
 class Camera:
     """One page and the folder that its pictures go to."""
 
-    def __init__(self, page: Any, folder: Path, size: str) -> None:
-        self.page, self._folder, self._size = page, folder, size
+    def __init__(self, page: Any, folder: Path, kind: str) -> None:
+        self.page, self._folder, self._kind = page, folder, kind
 
     def take(self, name: str) -> None:
-        self.page.wait_for_timeout(500)  # for what moves into its place
-        path = self._folder / f"{name}-{self._size}.png"
+        self.page.wait_for_timeout(300)  # for what moves into its place
+        path = self._folder / f"{name}-{self._kind}.png"
         self.page.screenshot(path=path, full_page=True)
         print(path)
 
-    def ask(self, question: str, said: str) -> None:
-        self.page.evaluate("document.querySelector('.tb-status').textContent = ''")
-        self.page.fill("#question textarea", question)
-        self.page.press("#question textarea", "Enter")
-        self.page.wait_for_selector(f".tb-status:has-text('{said}')", timeout=60_000)
+    def ask(self, question: str, waits_for: str = "[data-action=json]") -> None:
+        self.page.fill("#question", question)
+        self.page.press("#question", "Enter")
+        self.page.wait_for_selector(waits_for, timeout=60_000)
 
 
-def take_all(camera: Camera, title: str, part: str, has_report: bool) -> None:
+def take_all(camera: Camera, title: str, part: str) -> None:
     """Take a picture of every state."""
     page = camera.page
     camera.take("empty")
-    page.type("#question textarea", f"What is {title[:24]}", delay=20)
-    page.wait_for_selector("#titles label")
+    page.type("#question", f"What is {title[:16]}", delay=20)
+    page.wait_for_selector("#titles li")
+    page.keyboard.press("ArrowDown")
     camera.take("typing")
-    camera.ask(f"What is {title} like?", "Done")
+    camera.ask(f"What is {title} like?")
+    page.click("[data-action=up]")
+    page.wait_for_selector("#word")
+    page.click("[data-action=another]")
+    page.wait_for_selector("[data-action=json]", timeout=60_000)
     camera.take("answered")
-    page.check("#compare input")
-    camera.ask(f"O que é {title}?", "Done")
+    page.click("#settings summary")
+    page.check("#compare")
+    camera.ask(f"O que é {title}?")
     camera.take("compared")
-    page.uncheck("#compare input")
-    camera.ask(f"Tell me about {part}", ".")
+    page.click("#settings summary")
+    camera.ask(f"Tell me about {part}", ".choices button")
     camera.take("which")
-    camera.ask("x" * 10_000, "expected at most")
+    camera.ask("x" * 3_000, "#alert:not(:empty)")
     camera.take("refused")
-    page.fill("#question textarea", "")
-    if has_report:
-        page.click("button[role=tab]:has-text('Report')")
-        camera.take("report")
+    page.click("#tab-write")
+    page.fill("#list-titles", f"{title}\n{part}\nZanzibar Teapot 7")
+    page.click("#list-write")
+    page.wait_for_selector("#list-downloads a", timeout=60_000)
+    camera.take("list")
+    page.click("#tab-report")
+    camera.take("report")
 
 
 def main() -> None:
@@ -64,29 +74,33 @@ def main() -> None:
     parser.add_argument("clean")
     parser.add_argument("folder", nargs="?", default="data/store/screenshots")
     parser.add_argument("--report")
-    told = parser.parse_args()
+    words = parser.parse_args()
     path = find_browser()
     if path is None:
         parser.exit(1, "error: browser: expected Chromium or Chrome, found none; install one\n")
-    folder = Path(told.folder)
+    folder = Path(words.folder)
     folder.mkdir(parents=True, exist_ok=True)
-    with closing(index.open_index(index.build(told.clean))) as db:
+    with closing(index.open_index(index.build(words.clean))) as db:
         title = index.short_titles(db, 60, 1)[0]
-    part = " ".join(title.split()[:4])
-    words = [f"--run={told.run}", f"--catalogue={told.clean}"]
-    words += [f"--report={told.report}"] if told.report else []
-
+    part = " ".join(title.split()[:3])
     from playwright.sync_api import sync_playwright
 
-    with serving(*words) as (address, _), sync_playwright() as started:
-        opened = started.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        for size, (width, height) in SIZES.items():
-            page = opened.new_page(viewport={"width": width, "height": height})
-            page.goto(address)
-            page.wait_for_load_state("networkidle")
-            take_all(Camera(page, folder, size), title, part, bool(told.report))
-            page.close()
-        opened.close()
+    with tempfile.TemporaryDirectory() as votes, sync_playwright() as started:
+        flags = [f"--run={words.run}", f"--catalogue={words.clean}", f"--feedback={votes}"]
+        flags += [f"--report={words.report}"] if words.report else []
+        with serving(*flags) as (address, _):
+            opened = started.chromium.launch(executable_path=path, args=ARGUMENTS)
+            for size, (width, height) in SIZES.items():
+                for scheme, locale in SCHEMES.items():
+                    page = opened.new_page(
+                        viewport={"width": width, "height": height}, color_scheme=scheme,
+                        locale=locale,
+                    )  # fmt: skip
+                    page.goto(address)
+                    page.wait_for_selector("body[data-ready]")
+                    take_all(Camera(page, folder, f"{size}-{scheme}"), title, part)
+                    page.close()
+            opened.close()
 
 
 if __name__ == "__main__":

@@ -1,8 +1,6 @@
 """One tiny model goes the whole way through the real commands, as itself and as its export."""
 
-import base64
 import json
-import re
 from pathlib import Path
 
 import httpx
@@ -13,10 +11,9 @@ import inference.__main__ as inference_stage
 from data.artefacts import manifest
 from data.artefacts.folder import Folder
 from data.tokens import TextTokenizer
+from tests import asking
 from tests.contracts.conftest import INSTRUCTIONS, command
 from tests.serving import serving
-
-ANSWER = "/gradio_api/call/ask"
 
 
 def texts(folder: Path) -> dict[str, str]:
@@ -81,12 +78,11 @@ def test_a_question_gets_one_answer_from_command_and_page(
     assert replies[0]["record"]["title"] == title
     assert set(replies[0]["record"]["attributes"]) == {"brand", "colour"}
     words = [f"--{flag}={value}" for flag, value in flags.items()]
-    with serving(f"--run={chain / 'run'}", *words) as (address, _), httpx.Client() as client:
-        body = {"data": [title, None, False, False, replies[0]["seed"]]}
-        event = client.post(f"{address}{ANSWER}", json=body).json()["event_id"]
-        stream = client.get(f"{address}{ANSWER}/{event}", timeout=60).text
-    download = re.findall(r'base64,([^"\\]+)', stream)[-1]
-    assert json.loads(base64.b64decode(download)) == replies[0]
+    with (
+        serving(f"--run={chain / 'run'}", *words) as (address, _),
+        httpx.Client(base_url=address, timeout=60) as client,
+    ):
+        assert asking.answer(client, title, seed=replies[0]["seed"]) == replies[0]
 
 
 def test_the_report_judges_the_texts_that_were_written(chain: Path) -> None:

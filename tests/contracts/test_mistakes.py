@@ -49,7 +49,7 @@ LACKING = {
     "training tune": ("optuna", ""),
     **dict.fromkeys(("training export", "inference generate", "inference ask"), ("peft", "")),
     "inference evaluate": ("sacrebleu", ""),
-    "inference serve": ("gradio", ""),
+    "inference serve": ("fastapi", ""),
 }  # fmt: skip
 """A module that a command needs and that is not installed, and what asks for it."""
 

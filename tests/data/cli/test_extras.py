@@ -36,7 +36,7 @@ WITHOUT = {
     ("train", "matplotlib"): ["data show /no/such --plot a.png"],
     ("evaluate", "sacrebleu"): [EVALUATE],
     ("evaluate", "pydivsufsort"): [EVALUATE],
-    ("ui", "gradio"): ["inference serve --run r"],
+    ("ui", "fastapi"): ["inference serve --run r"],
     ("gpu", "unsloth"): ["training run --subset s --backend unsloth"],
     ("gguf", "gguf"): ["training export --run r --format gguf"],
     ("track", "tensorboard"): ["training run --report_to [tensorboard]"],
