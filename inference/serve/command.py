@@ -34,7 +34,8 @@ def run(config: ServeConfig) -> None:
         console.say(f"reading {config.run} and the titles of {config.catalogue} …")
         with closing(Assistant(config, config.queue)) as assistant:
             built = app.build(config, assistant, report)
-            console.say(f"loading {assistant.model.base} and its adapter, the first time …")
+            model = assistant.model
+            console.say(f"loading {model.base}{' and its adapter' if model.adapter else ''} …")
             assistant.warm_up()
             _keep_the_loop_quick()
             port = listener.getsockname()[1]

@@ -8,7 +8,7 @@ from typing import Any
 from inference.__main__ import main
 from inference.engine.stream import SlotAnswerer
 
-_SECONDS = 0.12
+_SECONDS = 0.3
 
 
 def slowly(self: SlotAnswerer, *told: Any) -> None:

@@ -266,7 +266,8 @@ def test_long_texts_stay_within_the_window(visit: Visit, address: str, width: in
 
 def test_on_a_phone_the_answer_comes_into_sight(visit: Visit, address: str) -> None:
     page = visit(address, width=390, height=600, reduced_motion="reduce")
-    page.answer("The Quiet Violin")
+    page.ask("The Quiet Violin")
+    page.page.wait_for_selector("[data-action=json]")
     page.page.wait_for_function(
         "document.querySelector('.answer').getBoundingClientRect().top < 80"
     )

@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from inference.ask import STATES
 from tests.browser.conftest import LONG, Visitor, serious
 
 Visit = Callable[..., Visitor]
@@ -55,7 +56,7 @@ def test_a_csv_is_read_and_a_wrong_one_refused_in_a_sentence(page: Visitor, tmp_
             page.page.wait_for_selector(f"#list-alert:has-text('{sentence}')")
         else:
             page.page.wait_for_selector("#list-downloads a")
-    page.page.fill("#list-titles", "")
+    page.page.fill("#list-titles", "\n")  # to type takes the file away
     page.page.click("#list-write")
     page.page.wait_for_selector("#list-alert:has-text('Please paste some titles')")
     page.page.fill("#list-titles", "Kettle\n" * 501)
@@ -123,8 +124,8 @@ def test_both_languages_have_the_same_words_and_each_is_used(page: Visitor) -> N
                   for text in (said, words["pt"][name])]  # fmt: skip
         assert values[0] == values[1], name
     files = " ".join(content.decode() for content, _ in _static_files().values())
-    unused = [name for name in words["en"] if files.count(name) < 3]
-    assert unused == []
+    unused = {name for name in words["en"] if files.count(name) < 3}
+    assert unused <= set(STATES)  # are named by the server
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
