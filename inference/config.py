@@ -220,6 +220,10 @@ class ServeConfig(AssistantConfig):
     feedback: str = "data/store/feedback"
     """Folder for the thumbs up and down of those who ask, as Parquet; local or an fsspec URL."""
 
+    api_key: str | None = None
+    """Key that clients of the OpenAI protocol (`/v1`) must send; none: that of the environment
+    variable SERVE_API_KEY, where it is set, which other users of this machine cannot list."""
+
     queue: int = 64
     """Most questions that may wait for an answer; further ones are refused."""
 
@@ -229,6 +233,8 @@ class ServeConfig(AssistantConfig):
             raise ConfigError("--port", "0 to 65535", str(self.port))
         if self.queue < 1:
             raise ConfigError("--queue", "at least 1", str(self.queue))
+        if self.api_key is not None and not (self.api_key.isascii() and self.api_key.strip()):
+            raise ConfigError("--api_key", "a key of ASCII signs", "an empty or another one")
 
 
 # As manifest.placement, for a default that is a new list each time.

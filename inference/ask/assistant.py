@@ -24,9 +24,10 @@ from inference.ask.attribution import Copied, Training
 from inference.ask.index import Record
 from inference.ask.shelf import Shelf
 from inference.config import AssistantConfig, Ground
-from inference.engine import Answerer, Completion, Settings
+from inference.engine import AS_SET, Answerer, Completion, Settings, Wish
 
 Status = Literal["answered", "invented", "which", "no_match"]
+Weights = Literal["adapter", "base"]
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,7 @@ class Answer:
     finish_reason: str | None = None
     """``stop`` at its own end, ``length`` cut at the limit, ``loop`` as it repeated itself."""
     new_tokens: int = 0
+    prompt_tokens: int = 0
     record: Record | None = None
     """The catalogue's own row; ``byte_offset`` of its line in ``source``, uncompressed. In JSON
     without ``attributes`` where the catalogue keeps none."""
@@ -178,6 +180,8 @@ class Assistant:
         seed: int | None = None,
         compare: bool = False,
         anyway: bool = False,
+        wish: Wish = AS_SET,
+        by: Weights = "adapter",
     ) -> Generator[Answer, None, None]:
         """Answer a question: yield what there is so far again and again, the whole of it last.
 
@@ -187,6 +191,8 @@ class Assistant:
             seed: of the draw; none: the config's.
             compare: let the base answer too.
             anyway: answer without a record too.
+            wish: how this answer is to be written.
+            by: what writes it.
 
         Raises:
             ConfigError: question or title is empty, too long or no text; the seed has no 64 bits.
@@ -195,7 +201,9 @@ class Assistant:
         """
         with self._one_computes:
             answer = self._begin(question, title, seed, anyway)
-        yield from self._write(answer, compare)
+        if wish.temperature is not None:
+            answer = dataclasses.replace(answer, temperature=wish.temperature)
+        yield from self._write(answer, compare, wish, by)
 
     def describe(self, title: str, *, seed: int | None = None) -> Generator[Answer, None, None]:
         """Describe a title in the wording that the model was trained with; yield as ``answer``.
@@ -220,18 +228,20 @@ class Assistant:
             answer = self._open_answer("", record.title if record else title.strip(), record, seed)
         yield from self._write(dataclasses.replace(answer, catalogue=digest), compare=False)
 
-    def _write(self, answer: Answer, compare: bool) -> Generator[Answer, None, None]:
+    def _write(
+        self, answer: Answer, compare: bool, wish: Wish = AS_SET, by: Weights = "adapter"
+    ) -> Generator[Answer, None, None]:
         """Write an answer whose record was found; yield it so far, beginning with nothing."""
         yield answer
         if answer.title is None or answer.is_open:
             return
-        answerer = self._load("adapter")
+        answerer = self._load(by)
         with self._one_computes:
             answer = self._show(answer, answerer)
         about = self.model.prompt.about(answer.record.attributes if answer.record else {})
         prompt = self.model.prompt.ask(answer.instruction, answer.title or "", answer.shown, about)
         uid, own = (answer.record.uid, answer.record.support) if answer.record else ("", "")
-        with closing(answerer.stream(prompt, uid, answer.seed)) as stream:
+        with closing(answerer.stream(prompt, uid, answer.seed, wish)) as stream:
             for text in stream:
                 answer = _so_far(answer, text, own, is_whole=False)
                 yield answer
@@ -344,11 +354,11 @@ class Assistant:
             return prompt.choose(uid)
         return question.strip()
 
-    def has_loaded(self, which: Literal["adapter", "base"]) -> bool:
+    def has_loaded(self, which: Weights) -> bool:
         """Whether an answer by it can begin at once."""
         return which in self._answerers
 
-    def _load(self, which: Literal["adapter", "base"]) -> Answerer:
+    def _load(self, which: Weights) -> Answerer:
         """Load what answers, once, when it is first needed."""
         with self._one_loads:
             if which not in self._answerers:
@@ -388,5 +398,5 @@ def _so_far(answer: Answer, text: Completion, own: str, is_whole: bool) -> Answe
         written, left_out = grounding.split(written, answer.title or "", own, is_whole)
     return dataclasses.replace(
         answer, answer=written, left_out=left_out, finish_reason=text.finish_reason,
-        new_tokens=text.new_tokens,
+        new_tokens=text.new_tokens, prompt_tokens=text.prompt_tokens,
     )  # fmt: skip

@@ -2,13 +2,14 @@
 
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from data.artefacts.run import Run
 from data.errors import ModelError
 from inference.engine import weights
 from inference.engine.drafts import Draft, Drafts
-from inference.engine.requests import Completion, Request, Settings, report
+from inference.engine.requests import AS_SET, Completion, Request, Settings, Wish, report
 from inference.engine.sampler import Sampler, row_key
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ class ReferenceEngine:
         """Cut a text behind so many tokens at most."""
         return self._texts.tokens.cut([text], tokens)[0]
 
-    def generate(self, requests: Sequence[Request]) -> list[Completion]:
+    def generate(self, requests: Sequence[Request], wish: Wish = AS_SET) -> list[Completion]:
         """Write the texts, longest prompts first, returned in the order of the requests."""
         ids = self._texts.encode_once(requests)
         order = sorted(range(len(ids)), key=lambda place: (-len(ids[place]), place))
@@ -49,12 +50,12 @@ class ReferenceEngine:
             places = order[start : start + size]
             batch = [ids[place] for place in places]
             with self._one_at_a_time:
-                drafts = self._write(batch, [requests[place] for place in places])
+                drafts = self._write(batch, [requests[place] for place in places], wish)
             written.update(zip(places, drafts, strict=True))
             report(len(places), sum(len(draft.ids) for draft in drafts))
         return [self._texts.completion(ids[place], written[place]) for place in range(len(ids))]
 
-    def _write(self, ids: list[list[int]], requests: Sequence[Request]) -> list[Draft]:
+    def _write(self, ids: list[list[int]], requests: Sequence[Request], wish: Wish) -> list[Draft]:
         import torch
         from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList
 
@@ -68,12 +69,15 @@ class ReferenceEngine:
             pad_token_id=tokenizer.pad_token_id,
             bos_token_id=tokenizer.bos_token_id,
         )
-        most = settings.max_new_tokens
+        most = min(wish.most_tokens or settings.max_new_tokens, settings.max_new_tokens)
         limits = [min(most, self._texts.context - len(prompt)) for prompt in ids]
         drafts = Drafts(len(ids), most, self._texts.eos, device)
         drafts.begin(torch.arange(len(ids), device=device), torch.tensor(limits, device=device))
         keys = [row_key(request.uid, settings.seed, request.draw) for request in requests]
-        choice = _keyed_choice(self._sampler, torch.tensor(keys, device=device), drafts)
+        sampler = self._sampler
+        if wish.temperature is not None:
+            sampler = replace(sampler, temperature=wish.temperature)
+        choice = _keyed_choice(sampler, torch.tensor(keys, device=device), drafts)
         try:
             with torch.inference_mode():
                 self._model.generate(

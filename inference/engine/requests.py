@@ -43,6 +43,19 @@ class Completion:
     """Without the end of sequence."""
 
 
+@dataclass(frozen=True)
+class Wish:
+    """What one answer asks for, where not what the settings of all say."""
+
+    temperature: float | None = None
+    """0, or 0.01 to 100; none: as set."""
+    most_tokens: int | None = None
+    """New tokens at most; none, or more than the settings allow: as set."""
+
+
+AS_SET = Wish()
+
+
 class Engine(Protocol):
     """What the driver needs of an engine; several threads may call it, one of them decodes."""
 

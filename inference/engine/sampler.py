@@ -46,7 +46,11 @@ class Sampler:
     ending: Ending | None = None
 
     def next_tokens(
-        self, logits: "torch.Tensor", keys: "torch.Tensor", drafts: Drafts
+        self,
+        logits: "torch.Tensor",
+        keys: "torch.Tensor",
+        drafts: Drafts,
+        temperatures: "torch.Tensor | None" = None,
     ) -> "torch.Tensor":
         """Choose the next token of each draft; shapes as in ``choose``."""
         scores, so_far = logits, (drafts.tokens, drafts.counts)
@@ -54,11 +58,15 @@ class Sampler:
             scores = penalise(scores.float(), *so_far, self.repetition_penalty)
         if self.no_repeat_ngram:
             scores = forbid_repeats(scores.float(), *so_far, self.no_repeat_ngram)
-        chosen = self.choose(scores, keys, drafts.counts)
+        chosen = self.choose(scores, keys, drafts.counts, temperatures)
         return self.ending.apply(chosen, *so_far) if self.ending else chosen
 
     def choose(
-        self, logits: "torch.Tensor", keys: "torch.Tensor", steps: "torch.Tensor"
+        self,
+        logits: "torch.Tensor",
+        keys: "torch.Tensor",
+        steps: "torch.Tensor",
+        temperatures: "torch.Tensor | None" = None,
     ) -> "torch.Tensor":
         """Choose a token a row.
 
@@ -69,15 +77,36 @@ class Sampler:
             logits: [rows, vocabulary].
             keys: [rows, 2] int64, from ``row_key``.
             steps: [rows] int64, new tokens before this one.
+            temperatures: [rows] float32, of each row its own; none: the sampler's for all.
 
         Returns:
             [rows] int64.
         """
         import torch
 
-        if not self.temperature:
-            return logits.argmax(-1)
-        scores = _scale(logits.float(), self.temperature)
+        if temperatures is None:
+            if not self.temperature:
+                return logits.argmax(-1)
+            return self._draw(logits.float(), keys, steps, self.temperature)
+        likeliest = logits.argmax(-1)
+        # A graph on a GPU has one shape for all steps.
+        if not logits.is_cuda and not temperatures.any():
+            return likeliest
+        least = torch.finfo(torch.float32).tiny
+        drawn = self._draw(logits.float(), keys, steps, temperatures[:, None].clamp_min(least))
+        return torch.where(temperatures > 0, drawn, likeliest)
+
+    def _draw(
+        self,
+        logits: "torch.Tensor",
+        keys: "torch.Tensor",
+        steps: "torch.Tensor",
+        temperature: "float | torch.Tensor",
+    ) -> "torch.Tensor":
+        """Draw a token a row; shapes as in ``choose``, the temperature one or [rows, 1]."""
+        import torch
+
+        scores = _scale(logits, temperature)
         if self.top_p < 1:
             scores = _likeliest(scores, self.top_p)
         if self.min_p:
@@ -127,7 +156,7 @@ def _mix(word: "torch.Tensor") -> "torch.Tensor":
     return word ^ (word >> 16)
 
 
-def _scale(logits: "torch.Tensor", temperature: float) -> "torch.Tensor":
+def _scale(logits: "torch.Tensor", temperature: "float | torch.Tensor") -> "torch.Tensor":
     """Divide by the temperature, measured from the likeliest token, which is at 0.
 
     However small the temperature, nothing but the others' distance can become infinite.
@@ -136,7 +165,9 @@ def _scale(logits: "torch.Tensor", temperature: float) -> "torch.Tensor":
 
     highest = logits.amax(-1, keepdim=True)
     # A GPU multiplies by the inverse, which is infinite below the smallest normal number.
-    apart = (logits - highest) / max(temperature, torch.finfo(torch.float32).tiny)
+    if isinstance(temperature, float | int):
+        temperature = max(temperature, torch.finfo(torch.float32).tiny)
+    apart = (logits - highest) / temperature
     return torch.where(logits == highest, 0.0, apart)
 
 

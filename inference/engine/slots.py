@@ -41,6 +41,8 @@ class SlotRow:
     """Keys its noise."""
     limit: int
     """New tokens at most."""
+    temperature: float = 0.0
+    """Where rows have temperatures of their own."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,8 @@ class SlotShape:
     """Positions of a slot: prompt and new tokens."""
     limit: int
     """New tokens a row at most."""
+    own_temperatures: bool = False
+    """Whether each row has a temperature of its own; else all have the sampler's."""
 
 
 def unexpanded_attention(
@@ -172,6 +176,7 @@ class Decoder:
         self._drafts = Drafts(slots, shape.limit, eos, device)
         self._tokens = torch.zeros(slots, dtype=torch.int64, device=device)
         self._keys = torch.zeros((slots, 2), dtype=torch.int64, device=device)
+        self._temperatures = torch.zeros(slots, device=device) if shape.own_temperatures else None
         self._all = torch.arange(shape.length, device=device)
         self._prefix: tuple[list[int], Prefix] | None = None
         self._graph: Any = None
@@ -224,7 +229,7 @@ class Decoder:
 
     def _write(self, logits: torch.Tensor) -> None:
         """Choose the next token of every slot from its logits [slots, vocabulary]."""
-        chosen = self._sampler.next_tokens(logits, self._keys, self._drafts)
+        chosen = self._sampler.next_tokens(logits, self._keys, self._drafts, self._temperatures)
         going = self._drafts.append(chosen)
         self._cache.positions.add_(going)
         self._tokens.copy_(torch.where(going, chosen, self._tokens))
@@ -342,6 +347,9 @@ class Decoder:
         self._cache.positions[index] = torch.tensor([len(r.ids) - 1 for r in rows], device=device)
         self._tokens[index] = torch.tensor([row.ids[-1] for row in rows], device=device)
         self._keys[index] = torch.tensor([row.key for row in rows], device=device)
+        if self._temperatures is not None:
+            own = torch.tensor([row.temperature for row in rows], device=device)
+            self._temperatures[index] = own
         self._drafts.begin(index, torch.tensor([row.limit for row in rows], device=device))
 
 

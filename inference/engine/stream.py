@@ -17,7 +17,7 @@ from data.artefacts.run import Run
 from data.errors import ModelError
 from inference.engine import batch, reference, weights
 from inference.engine.drafts import Draft
-from inference.engine.requests import Completion, Request, Settings
+from inference.engine.requests import AS_SET, Completion, Request, Settings, Wish
 from inference.engine.sampler import row_key
 
 if TYPE_CHECKING:
@@ -44,7 +44,9 @@ class BusyError(ModelError):
 class Answerer(Protocol):
     """What writes answers; called by any number of threads."""
 
-    def stream(self, prompt: str, uid: str, seed: int) -> Generator[Completion, None, None]:
+    def stream(
+        self, prompt: str, uid: str, seed: int, wish: Wish = AS_SET
+    ) -> Generator[Completion, None, None]:
         """Write an answer: yield it so far again and again, the whole of it last.
 
         Closing the iterator ends the writing.
@@ -105,7 +107,8 @@ class SlotAnswerer:
         longest = _LONGEST_PROMPT + max(model.prompt.shown_tokens, self._longest_record)
         length = min(round_up(longest + most), context)
         self._longest = min(longest, context - 1)
-        shape = SlotShape(_SLOTS, length, most)
+        shape = SlotShape(_SLOTS, length, most, own_temperatures=True)
+        self._temperature = settings.temperature
         sampler = weights.sampler(loaded, self._texts, settings)
         self._decoder = Decoder(loaded, sampler, self._texts.eos, shape)
         # A tokenizer that two threads call at once may refuse one of them: «Already borrowed».
@@ -120,7 +123,9 @@ class SlotAnswerer:
         self._thread: threading.Thread | None = None
         self._ensure_thread()
 
-    def stream(self, prompt: str, uid: str, seed: int) -> Generator[Completion, None, None]:
+    def stream(
+        self, prompt: str, uid: str, seed: int, wish: Wish = AS_SET
+    ) -> Generator[Completion, None, None]:
         """Write an answer, yield it so far again and again; closing the iterator stops it.
 
         Raises:
@@ -135,8 +140,9 @@ class SlotAnswerer:
             expected = f"at most {self._longest} tokens"
             raise ModelError(_ASKED, expected, str(len(ids)), _SHORTEN)
         shape = self._decoder.shape
-        limit = min(shape.limit, shape.length - len(ids))
-        job = _Job(SlotRow(ids, row_key(uid, seed), limit))
+        limit = min(wish.most_tokens or shape.limit, shape.limit, shape.length - len(ids))
+        heat = self._temperature if wish.temperature is None else wish.temperature
+        job = _Job(SlotRow(ids, row_key(uid, seed), limit, heat))
         self._put(job)
         draft = Draft([], False, 0)
         try:
@@ -291,7 +297,9 @@ class WholeAnswerer:
         context, most = self._engine.context, settings.max_new_tokens
         self._longest_record = _record_tokens(model, context, most)
 
-    def stream(self, prompt: str, uid: str, seed: int) -> Generator[Completion, None, None]:
+    def stream(
+        self, prompt: str, uid: str, seed: int, wish: Wish = AS_SET
+    ) -> Generator[Completion, None, None]:
         """Write an answer and yield it whole.
 
         Raises:
@@ -303,7 +311,7 @@ class WholeAnswerer:
             expected, excess = "a prompt that fits the model", f"{1 - room} tokens too many"
             raise ModelError(_ASKED, expected, excess, _SHORTEN)
         try:
-            written = self._engine.generate([request])[0]
+            written = self._engine.generate([request], wish)[0]
         except (RuntimeError, ValueError) as error:
             raise error if isinstance(error, ModelError) else _fault_of_model(error) from error
         yield written

@@ -25,6 +25,7 @@ from inference.serve.bulk import Write, Written
 from inference.serve.feedback import Ballot, Vote
 from inference.serve.guard import Door
 from inference.serve.line import Line, Lines
+from inference.serve.openai import Door as ApiDoor
 
 _AT_ONCE = 24
 """Questions in work: those in the batch, and a few whose records and evidence are looked up."""
@@ -65,9 +66,11 @@ def build(config: ServeConfig, assistant: Assistant, report: Path | None = None)
     app.add_exception_handler(RequestValidationError, _refuse_fields)
     files = _static_files()
     _serve_page(app, files, report)
-    _serve_answers(app, config, assistant, about(assistant, report, bulk.MOST_TITLES))
+    line = Line(_AT_ONCE, config.queue)
+    _serve_answers(app, config, assistant, about(assistant, report, bulk.MOST_TITLES), line)
     _serve_lists(app, assistant)
-    return guard.Guard(_Headers(app), policy(config, list(files), report is not None))
+    rules = policy(config, list(files), report is not None)
+    return ApiDoor(guard.Guard(_Headers(app), rules), assistant, rules, config, line)
 
 
 def policy(config: ServeConfig, files: list[str], has_report: bool) -> guard.Policy:
@@ -118,9 +121,9 @@ def _serve_page(app: FastAPI, files: dict[str, tuple[bytes, str]], report: Path 
 
 
 def _serve_answers(
-    app: FastAPI, config: ServeConfig, assistant: Assistant, facts: dict[str, Any]
+    app: FastAPI, config: ServeConfig, assistant: Assistant, facts: dict[str, Any], line: Line
 ) -> None:
-    line, given, ballot = Line(_AT_ONCE, config.queue), Given(), Ballot(config.feedback)
+    given, ballot = Given(), Ballot(config.feedback)
 
     # In the loop itself, as answers may fill all threads.
     @app.get("/health")

@@ -139,7 +139,7 @@ class Guard:
         kind = headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind != "application/json":
             raise Refusal(415, "content-type: expected application/json, found another")
-        body = await _read(headers, receive, door.largest)
+        body = await read_body(headers, receive, door.largest)
         check_body(body)
         return _once(body, receive)
 
@@ -175,7 +175,7 @@ def check_origin(headers: Mapping[str, str]) -> None:
         raise Refusal(403, "origin: expected this server's own page, found another")
 
 
-async def _read(headers: Mapping[str, str], receive: Receive, largest: int) -> bytes:
+async def read_body(headers: Mapping[str, str], receive: Receive, largest: int) -> bytes:
     """Read a whole body that is small enough and comes in time."""
     too_large = Refusal(413, f"body: expected at most {largest:,} bytes, found more")
     length = headers.get("content-length", "0")

@@ -12,7 +12,7 @@ import pytest
 from data.artefacts.run import Run
 from data.errors import ModelError
 from inference.engine.reference import ReferenceEngine
-from inference.engine.requests import Completion, Request
+from inference.engine.requests import Completion, Request, Wish
 from inference.engine.slots import Decoder
 from inference.engine.stream import _WAIT, BusyError, SlotAnswerer, WholeAnswerer, answerer
 from inference.engine.weights import Texts
@@ -84,6 +84,43 @@ def test_the_seed_and_the_record_draw_the_text(model: Run, drawn: SlotAnswerer) 
     assert last(drawn.stream(prompt, "u", 3)).text == texts[3]
     assert len(set(texts.values())) > 1
     assert len({last(drawn.stream(prompt, f"u{i}", 3)).text for i in range(6)}) > 1
+
+
+def test_answers_of_one_batch_have_temperatures_and_lengths_of_their_own(
+    model: Run, greedy: SlotAnswerer, drawn: SlotAnswerer
+) -> None:
+    prompts = [model.prompt.ask("What is it like?", title) for title in some_titles(12)]
+    wishes = [Wish(0.0), Wish(), Wish(0.8), Wish(0.8, 3)]
+    expected = [
+        last((greedy if i % 4 == 0 else drawn).stream(prompt, f"u{i}", 7))
+        for i, prompt in enumerate(prompts)
+    ]
+    together: dict[int, Completion] = {}
+
+    def ask(i: int) -> None:
+        together[i] = last(drawn.stream(prompts[i], f"u{i}", 7, wishes[i % 4]))
+
+    threads = [threading.Thread(target=ask, args=(i,)) for i in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    for i, whole in enumerate(expected):
+        if i % 4 < 3:
+            assert together[i] == whole
+        else:
+            assert together[i].new_tokens <= 3
+            assert whole.text.startswith(together[i].text)
+    hotter = [last(drawn.stream(prompt, "u", 7, Wish(5.0))) for prompt in prompts]
+    assert hotter != [last(drawn.stream(prompt, "u", 7)) for prompt in prompts]
+
+
+def test_the_reference_engine_writes_as_wished(model: Run) -> None:
+    prompt = model.prompt.ask("What is it like?", "Green kettle No. 0")
+    whole = WholeAnswerer(model, DRAWN)
+    cold = last(WholeAnswerer(model, GREEDY).stream(prompt, "u", 7))
+    assert last(whole.stream(prompt, "u", 7, Wish(0.0))) == cold
+    assert last(whole.stream(prompt, "u", 7, Wish(most_tokens=2))).new_tokens <= 2
 
 
 def test_closing_a_stream_gives_its_slot_back(model: Run, long_prompt: str) -> None:
