@@ -1,5 +1,5 @@
 # PYTHON_ARGCOMPLETE_OK
-"""Commands of the inference stage: generate, evaluate, ask, serve."""
+"""Commands of the inference stage: generate, evaluate, rate, ask, serve."""
 
 import itertools
 import os
@@ -32,9 +32,12 @@ if __name__ == "__main__":
     client.prepare_for("generate", sys.argv[1:], _WRITING)  # before the imports that take a while
 
 from inference.config import AskConfig, EvaluateConfig, GenerateConfig, ServeConfig  # noqa: E402
+from inference.judges import RateConfig  # noqa: E402
 
 _MEASURES = Need(("pydivsufsort", "rapidfuzz", "rouge_score", "sacrebleu"))
 _RUNS = replace(MODEL, when=lambda config: bool(config.runs))
+_JUDGE = Need(("openai",), when=lambda config: bool(config.judge))
+_MEANING = Need(("model2vec",), when=lambda config: bool(config.semantic))
 _PAGE = Need(("fastapi", "uvicorn"))
 _RUN = Input(("train", "export"))
 _ASKED = {"run": _RUN, "catalogue": Input(("clean",))}
@@ -56,7 +59,7 @@ COMMANDS = {
         ),
     ),
     "evaluate": Command(
-        EvaluateConfig, "inference.evaluate.command:run", (_MEASURES, _RUNS),
+        EvaluateConfig, "inference.evaluate.command:run", (_MEASURES, _RUNS, _JUDGE, _MEANING),
         after=next_step.after_evaluate,
         inputs={"run": Input(("train",), unless="generated"), "subset": Input(("subset",))},
         guide=Guide(
@@ -69,6 +72,19 @@ COMMANDS = {
             ),
             flags=("run", "generated", "subset", "out", "rows", "split", "held_out", "curve",
                    "gate", "overwrite"),
+        ),
+    ),
+    "rate": Command(
+        RateConfig, "inference.rate.command:run", (_PAGE,),
+        inputs={"report": Input(("evaluate",))},
+        guide=Guide(
+            examples=(
+                "--report data/store/reports/all",
+                "--report data/store/reports/all --other reference --pairs 20 "
+                "--out data/store/votes/real",
+                "--report data/store/reports/all --host 0.0.0.0 --port 8001",
+            ),
+            flags=("report", "out", "one", "other", "pairs", "repeats", "host", "port"),
         ),
     ),
     "ask": Command(
@@ -92,8 +108,8 @@ COMMANDS = {
                 f"{_BOTH} --report data/store/reports/all",
                 f"{_BOTH} --host 0.0.0.0 --port 8000 --allowed_hosts '[shop.example]'",
             ),
-            flags=("run", "catalogue", "report", "host", "port", "allowed_hosts", "queue",
-                   "ground", "temperature", "device"),
+            flags=("run", "catalogue", "report", "host", "port", "allowed_hosts", "api_key",
+                   "queue", "ground", "temperature"),
         ),
     ),
 }  # fmt: skip

@@ -9,6 +9,7 @@ from data.artefacts.manifest import placement
 from data.console import parse_memory
 from data.errors import ConfigError
 from inference.decoding import BestOf, Decoding
+from inference.judges import Judges
 
 
 def _check(config: "GenerateConfig | AssistantConfig | EvaluateConfig", *counts: str) -> None:
@@ -294,7 +295,7 @@ class Thresholds:
 
 
 @dataclass(frozen=True)
-class EvaluateConfig(BestOf):
+class EvaluateConfig(Judges, BestOf):
     """Judge whether a run learned, recites or invents: one page and one JSON file.
 
     Compares adapter, base, the title itself and the trained row of the nearest title, on rows

@@ -367,3 +367,19 @@ def greedy(**changes: Any) -> Settings:
         "batch_size": None, "engine": "fast", "device": "cpu", "memory_limit": None, "threads": 1,
     }  # fmt: skip
     return Settings(**plain | changes)
+
+
+def save_meaning(folder: Path, words: list[str]) -> str:
+    """Save a model2vec model of some words: each in a direction of its own, all others nowhere."""
+    import numpy as np
+    from model2vec import StaticModel
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from tokenizers.pre_tokenizers import Whitespace
+
+    names = ["[UNK]", *dict.fromkeys(words)]
+    tokenizer = Tokenizer(WordLevel({name: i for i, name in enumerate(names)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = Whitespace()
+    vectors = np.eye(len(names), dtype=np.float32)
+    StaticModel(vectors, tokenizer).save_pretrained(str(folder))
+    return str(folder)

@@ -53,7 +53,7 @@ _WRITES = {
 _TELLING = (
     "noise", "checks", "best_of", "curve", "similarity", "neighbours", "attributes", "columns",
     "encoding", "delimiter", "strip_html", "drop_markup", "drop_boilerplate", "drop_shouting",
-    "languages",
+    "languages", "judge", "judge_model", "judge_pairs", "judging", "votes", "semantic",
 )  # fmt: skip
 
 

@@ -20,6 +20,7 @@ _EXTRA_OF = {
     ),
     **dict.fromkeys(("unsloth", "unsloth_zoo", "bitsandbytes"), "gpu"),
     **dict.fromkeys(("pydivsufsort", "rouge_score", "sacrebleu"), "evaluate"),
+    **dict.fromkeys(("openai", "model2vec"), "judge"),
     **dict.fromkeys(("fastapi", "uvicorn"), "ui"),
     "gguf": "gguf",
     **dict.fromkeys(("tensorboard", "trackio"), "track"),

@@ -24,6 +24,7 @@ MAKERS = {
     "train": "python -m training run",
     "curve": "python -m training curve",
     "generate": "python -m inference generate",
+    "evaluate": "python -m inference evaluate",
 }
 """What makes the artefacts that commands read, by stage."""
 

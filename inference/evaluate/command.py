@@ -17,7 +17,8 @@ from data.errors import GateError, ManifestError, SourceError
 from data.prompt import Prompt
 from inference import engine
 from inference.config import EvaluateConfig
-from inference.evaluate import page, report, samples, scores, systems, verdict
+from inference.evaluate import judging, page, report, samples, scores, systems, verdict
+from inference.evaluate.judging import semantic
 from inference.evaluate.samples import EvalSet, Trained
 from inference.evaluate.systems import Ready, System, Writer, Written
 
@@ -106,7 +107,20 @@ def identify(case: Case) -> dict[str, Any]:
         verdict=verdict.VERSION,
         **written,
         **({"curve": case.curve.digest} if case.curve else {}),
+        **_beside(case.config),
     )
+
+
+def _beside(config: EvaluateConfig) -> dict[str, Any]:
+    """Identify what is asked besides the metrics, where it is asked."""
+    identity: dict[str, Any] = {}
+    if config.judge:
+        identity["judging"] = judging.VERSION
+    if config.votes:
+        identity["votes"] = _digest(sorted(map(dataclasses.astuple, judging.read(config.votes))))
+    if config.semantic:
+        identity["semantic"] = semantic.identify(config.semantic)
+    return identity
 
 
 def _digest(value: Any) -> str:
@@ -260,13 +274,14 @@ def _write(work: Work, case: Case) -> Manifest:
     """Write all texts, measure and judge them, and commit the report."""
     config = case.config
     compared = _compare(case)
+    opinions = _ask_others(case, compared)
     measured = scores.measure(config, case.sides, compared)
     verdicts = [
         verdict.judge(measured.samples, system.key, system.label, system.others, config.thresholds)
         for system in compared
         if system.is_judged
     ]
-    values = report.collect(case, compared, measured, verdicts)
+    values = report.collect(case, compared, measured, verdicts) | opinions
     as_json = json.dumps(values, ensure_ascii=False, allow_nan=False, indent=1)
     outputs = []
     rows = sum(len(side) for side in case.sides)
@@ -286,6 +301,15 @@ def _write(work: Work, case: Case) -> Manifest:
         made_from=tuple(parents),
         facts={"verdicts": verdicts},
     )
+
+
+def _ask_others(case: Case, compared: list[System]) -> dict[str, Any]:
+    """Collect what another model and people say of the texts for unseen titles."""
+    config, side = case.config, case.sides[0]
+    return {
+        "judge": judging.ask(config, config.out, side, compared) if config.judge else None,
+        "votes": judging.rated(config.votes, side, compared) if config.votes else None,
+    }
 
 
 def _check_gate(config: EvaluateConfig, verdicts: list[dict[str, Any]]) -> None:

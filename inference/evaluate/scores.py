@@ -11,6 +11,7 @@ from data import console
 from inference import overlap
 from inference.config import EvaluateConfig
 from inference.evaluate import metrics
+from inference.evaluate.judging.semantic import Meaning
 from inference.evaluate.metrics import Floats, Sample, resample
 from inference.evaluate.samples import EvalSet, Trained
 from inference.evaluate.systems import System
@@ -64,13 +65,17 @@ class Scores:
 def measure(config: EvaluateConfig, sides: list[EvalSet], compared: list[System]) -> Scores:
     """Score every system on every side."""
     measured = Scores()
+    meaning = Meaning(config.semantic) if config.semantic else None
     with console.Progress("measure", len(sides) * len(compared), "texts") as progress:
         for side in sides:
             recalled = measured.recalled[side.name] = _recall_all(config, side, compared)
             tables = measured.rows[side.name] = {}
             for system in compared:
                 texts_recalled = recalled.get(system.key)
-                tables[system.key] = _count(config, side, system, texts_recalled)
+                own = tables[system.key] = _count(config, side, system, texts_recalled)
+                texts = system.sides[side.name].texts
+                if meaning and texts and system.kind != "reference":
+                    own["semantic"] = meaning.closeness(texts, side.references)
                 progress.advance(1)
             measured.samples[side.name] = _resampled(config, tables)
             nearest = next((s.sides[side.name] for s in compared if s.kind == "nearest"), None)

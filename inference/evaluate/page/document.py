@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from inference.evaluate.page import charts, dots, provenance, tables, texts
+from inference.evaluate.page import charts, dots, judges, provenance, tables, texts
 from inference.evaluate.page.charts import Series
 from inference.evaluate.page.markup import document, fold, section, text
 
@@ -43,6 +43,7 @@ def build(report: dict[str, Any], shown_rows: int) -> str:
         ("worst", "Worst", _worst(report)),
         ("figures", "Figures", section("figures", "Five figures", "", _five(report))),
         ("slices", "Slices", _slices(report)),
+        ("judges", judges.NAME, judges.section(report)),
         ("curve", "Curve", _curve(report)),
         ("more", "All the rest", _more(report, shown_rows)),
     ]

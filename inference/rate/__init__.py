@@ -1,0 +1,1 @@
+"""``inference rate``: people vote between two texts of a title, without knowing whose."""
