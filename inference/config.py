@@ -120,6 +120,7 @@ class GenerateConfig(BestOf):
 
 
 Ground = Literal["record", "neighbours", "none"]
+Weights = Literal["adapter", "base"]
 
 
 @dataclass(frozen=True)

@@ -23,11 +23,10 @@ from inference.ask import grounding, index, query, search
 from inference.ask.attribution import Copied, Training
 from inference.ask.index import Record
 from inference.ask.shelf import Shelf
-from inference.config import AssistantConfig, Ground
+from inference.config import AssistantConfig, Ground, Weights
 from inference.engine import AS_SET, Answerer, Completion, Settings, Wish
 
 Status = Literal["answered", "invented", "which", "no_match"]
-Weights = Literal["adapter", "base"]
 
 
 @dataclass(frozen=True)
@@ -201,9 +200,8 @@ class Assistant:
         """
         with self._one_computes:
             answer = self._begin(question, title, seed, anyway)
-        if wish.temperature is not None:
-            answer = dataclasses.replace(answer, temperature=wish.temperature)
-        yield from self._write(answer, compare, wish, by)
+        heat = self.config.temperature if wish.temperature is None else wish.temperature
+        yield from self._write(dataclasses.replace(answer, temperature=heat), compare, wish, by)
 
     def describe(self, title: str, *, seed: int | None = None) -> Generator[Answer, None, None]:
         """Describe a title in the wording that the model was trained with; yield as ``answer``.

@@ -31,8 +31,9 @@ def run(config: ServeConfig) -> None:
 
     report = find_report(config)
     with closing(_listen(config)) as listener:
-        console.say(f"reading {config.run} and the titles of {config.catalogue} …")
-        with closing(Assistant(config, config.queue)) as assistant:
+        with console.Waiting(f"reading {config.run} and the titles of {config.catalogue}"):
+            assistant = Assistant(config, config.queue)
+        with closing(assistant):
             built = app.build(config, assistant, report)
             model = assistant.model
             console.say(f"loading {model.base}{' and its adapter' if model.adapter else ''} …")
