@@ -283,7 +283,8 @@ def test_a_second_run_finds_it_finished_and_changes_nothing(
     before = {file: file.stat().st_mtime_ns for file in copied.rglob("*")}
     assert gen(source, copied, f"--part_rows={PART_ROWS}", "--device=auto") == 0
     told = capsys.readouterr().out
-    assert told == (f"{copied} is already finished for these titles, weights and settings\n")
+    first = f"{copied} is already finished for these titles, weights and settings"
+    assert told.splitlines()[0] == first
     assert {file: file.stat().st_mtime_ns for file in copied.rglob("*")} == before
 
 
