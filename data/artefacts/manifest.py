@@ -243,8 +243,9 @@ def read(folder: Folder, stage: str | None = None) -> Manifest:
     expected = f"the finished output of {stage}" if stage else "a finished output"
     if not folder.exists(NAME):
         state = "an unfinished one" if folder.exists(BEGUN) else "none"
-        maker = MAKERS.get(stage or "", "run the command that makes it")
-        raise ManifestError(folder.url, expected, state, maker)
+        maker = MAKERS.get(stage or "")
+        hint = f"{maker} makes one" if maker else "run the command that makes it"
+        raise ManifestError(folder.url, expected, state, hint)
     try:
         manifest = _parse(json.loads(folder.read(NAME)))
     except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:

@@ -14,6 +14,7 @@ from data.artefacts import manifest
 from data.artefacts.folder import Artefact, Folder, digest_all, digest_bytes, digest_file
 from data.artefacts.manifest import Manifest
 from data.artefacts.weights import ADAPTER
+from data.cli.forgotten import MAKERS
 from data.errors import ModelError
 from data.neighbours import Neighbours
 from data.prompt import Chat, Neighbour, Prompt
@@ -141,7 +142,8 @@ class Run:
         """
         folder, record = Path(path), None
         if not folder.is_dir():
-            raise ModelError(path, "the folder of a run or of a model", "none")
+            hint = f"{MAKERS['train']} makes one"
+            raise ModelError(path, "the folder of a run or of a model", "none", hint)
         is_merged = (folder / "config.json").is_file()
         if not is_merged or Folder(path).exists(manifest.NAME):
             record = manifest.read(Folder(path), "export" if is_merged else "train")

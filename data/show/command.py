@@ -76,7 +76,7 @@ def run(config: ShowConfig) -> Manifest:
     folder = Folder(config.path)
     record = manifest.read(folder)
     _lead(folder, record)
-    if record.counts.read:
+    if record.counts.dropped or record.counts.quarantined or record.stage in ("clean", "subset"):
         console.say("\n" + manifest.funnel(record))
     _section("Largest families of train rows", _largest_families(folder, record))
     _section("First rows", _first_rows(folder, record, config.rows))
@@ -109,7 +109,8 @@ def _section(title: str, lines: Iterable[str]) -> None:
         console.say()
         console.say(console.painted(title, "bold"), is_safe=True)
         for line in chain([first], lines):
-            console.item("  ", line)
+            text = line.lstrip(" ")
+            console.item("  " + " " * (len(line) - len(text)), text)
 
 
 def _bytes(size: int) -> str:

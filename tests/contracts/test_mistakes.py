@@ -91,6 +91,7 @@ def test_a_wrong_path_is_named(command: str, refuse: Refuse) -> None:
     assert code == 1
     assert "new/no" in line
     assert "expected" in line
+    assert "python -m" in line or command == "data show"  # what makes one
 
 
 @pytest.mark.parametrize("command", RIGHT)
