@@ -37,17 +37,20 @@ class Step:
     words: str
     """Behind ``python -m``."""
     seconds: int
-    """What it took on two cores that had nothing else to do (docs/measured.md)."""
+    """What it takes on two cores that have nothing else to do (docs/measured.md)."""
 
 
 STEPS = (
-    Step(f"preprocessing clean --config preprocessing/recipes/sample.yaml --out {CLEAN}", 5),
+    Step(f"preprocessing clean --config preprocessing/recipes/sample.yaml --out {CLEAN}", 4),
     Step(f"data subset --clean {CLEAN} --size 2000 --out {SUBSET}", 3),
     Step(f"training run --config training/recipes/cpu.yaml --subset {SUBSET} --out {RUN}", 150),
-    Step(f"inference generate --run {RUN} --titles {SUBSET} --split test --out {GENERATED}", 30),
+    Step(
+        f"inference generate --run {RUN} --titles {SUBSET} --split test --limit 150 "
+        f"--out {GENERATED}", 40,
+    ),
     Step(
         f"inference evaluate --config inference/recipes/sample.yaml --run {RUN} "
-        f"--generated {GENERATED} --subset {SUBSET} --out {REPORT}", 60,
+        f"--generated {GENERATED} --subset {SUBSET} --out {REPORT}", 70,
     ),
 )  # fmt: skip
 
