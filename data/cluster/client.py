@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from data.cli import interrupts
+from data.cluster import secret
 from data.errors import CatalogueError
 
 if TYPE_CHECKING:
@@ -179,7 +180,7 @@ def _start(
 def _local(
     loop: Any, envs: list[dict[str, str]], threads: int, memory_limit: str | int
 ) -> contextlib.AbstractContextManager[object]:
-    from distributed import Nanny, Scheduler, Security, SpecCluster
+    from distributed import Nanny, Scheduler, SpecCluster
     from distributed.worker_memory import parse_memory_limit
 
     cores = threads * len(envs)
@@ -199,7 +200,7 @@ def _local(
         with contextlib.suppress(RuntimeError):
             # Ports of this machine are open to all who work on it, and a task is any code: only
             # who holds this key, which stays in memory, may speak to them.
-            key = Security.temporary()
+            key = secret.make()
             cluster: contextlib.AbstractContextManager[object] = SpecCluster(
                 workers={
                     index: {"cls": Nanny, "options": options | {"env": env, "security": key}}

@@ -23,7 +23,7 @@ _NOT_BOUNDED = r"&(?i:(?:amp|#0*38|#x0*26)(?:[^; \t\n]|;[^ \t\n]|;?$)|#[0-9a-fx]
 _MOST_LOST_AT_ENDS = 3
 # Bytes beyond ``enough`` that are looked at: nearly all texts lose fewer than the first to
 # references and doubled spaces; those where that does not tell are looked at farther.
-_FURTHER = 16, 128
+_FURTHER = 48, 128
 _TAB, _NEWLINE, _SPACE, _AMPERSAND, _TILDE = b"\t\n &~"
 _IS_WORD = np.array([chr(byte).isalnum() for byte in range(128)] + 128 * [False])
 # Of a bound this low, a look at so many first bytes tells most.
