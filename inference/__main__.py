@@ -1,5 +1,5 @@
 # PYTHON_ARGCOMPLETE_OK
-"""Commands of the inference stage: generate, evaluate, rate, ask, serve."""
+"""Commands of the inference stage: generate, evaluate, rate, compare, ask, serve."""
 
 import itertools
 import os
@@ -31,6 +31,7 @@ if __name__ == "__main__":
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     client.prepare_for("generate", sys.argv[1:], _WRITING)  # before the imports that take a while
 
+from inference.compare.config import CompareConfig  # noqa: E402
 from inference.config import AskConfig, EvaluateConfig, GenerateConfig, ServeConfig  # noqa: E402
 from inference.judges import RateConfig  # noqa: E402
 
@@ -85,6 +86,18 @@ COMMANDS = {
                 "--report data/store/reports/all --host 0.0.0.0 --port 8001",
             ),
             flags=("report", "out", "one", "other", "pairs", "repeats", "host", "port"),
+        ),
+    ),
+    "compare": Command(
+        CompareConfig, "inference.compare.command:run",
+        guide=Guide(
+            examples=(
+                "--reports '[data/store/reports/1k,data/store/reports/10k]'",
+                "--reports '[data/store/reports/1k,data/store/reports/10k,data/store/reports/all]' "
+                "--out data/store/reports/sizes",
+                "--reports '[data/store/reports/1k,data/store/reports/10k]' --overwrite true",
+            ),
+            flags=("reports", "out", "overwrite"),
         ),
     ),
     "ask": Command(

@@ -45,6 +45,7 @@ _WRITES = {
         "*.gguf", "Modelfile", "base/*",
     ),
     "evaluate": ("report.json", "report.html"),
+    "compare": ("compare.json", "compare.html"),
 }  # fmt: skip
 # Where these keys are absent, the output has other noise, no checks, no curve, no families, prompts
 # without neighbours or attributes, texts that nothing kept from looping, no rules of content, or a

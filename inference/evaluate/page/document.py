@@ -20,7 +20,7 @@ _GROUPS = {
 }
 _MARKS = {"met": ("met", "✓"), "missed": ("missed", "✕"), "too_few": ("too few rows", "?")}
 _SLICED = ("rougeL", "title_words", "repeating")
-_FIVE = ("perplexity", "rougeL", "copied", "title_words", "inventing")
+FIVE = ("perplexity", "rougeL", "copied", "title_words", "inventing")
 """What the verdict rests on most, two questions of it and more."""
 _LOGARITHMIC = ("perplexity",)
 SHADES = {"adapter": "adapter", "generated": "adapter", "base": "base", "reference": "reference"}
@@ -105,13 +105,13 @@ def _five(report: dict[str, Any]) -> str:
     """Draw the five figures of every system, on unseen titles and on trained ones."""
     drawn = ""
     by_key = {metric["key"]: metric for metric in report["metrics"]}
-    for key in _FIVE:
-        metric = by_key[key] | {"is_log": key in _LOGARITHMIC}
+    for key in FIVE:
+        metric = scaled(by_key[key])
         rows = [
             dots.Row(system["label"], "", _by_side(report, system, key))
             for system in report["candidates"]
         ]
-        drawn += _figure(metric["label"], _about(metric), dots.draw(rows, metric))
+        drawn += figure(metric["label"], about(metric), dots.draw(rows, metric))
     return f'<div class="figures">{drawn}</div>' if drawn else ""
 
 
@@ -131,9 +131,16 @@ def shade_of(system: dict[str, Any]) -> str:
     return SHADES.get(system["kind"], "other")
 
 
-def _about(metric: dict[str, Any]) -> str:
+def scaled(metric: dict[str, Any]) -> dict[str, Any]:
+    """Return a metric with whether its scale is logarithmic."""
+    return metric | {"is_log": metric["key"] in _LOGARITHMIC}
+
+
+def about(metric: dict[str, Any]) -> str:
+    """Say what a metric is and which way is better."""
     better = {"higher": "; higher is better", "lower": "; lower is better"}
-    return f"{metric['about']}{better.get(metric['better'], '')}"
+    scale = "; logarithmic scale" if metric["key"] in _LOGARITHMIC else ""
+    return f"{metric['about']}{better.get(metric['better'], '')}{scale}"
 
 
 def _slices(report: dict[str, Any]) -> str:
@@ -168,7 +175,7 @@ def _sliced(report: dict[str, Any], side: str, metric: dict[str, Any], judged: s
             if metric["key"] in own
         ]
         rows.append(dots.Row(part["name"], f"{part['rows']:,} rows", row))
-    return _figure(metric["label"], _about(metric), dots.draw(rows, metric))
+    return figure(metric["label"], about(metric), dots.draw(rows, metric))
 
 
 def _curve(report: dict[str, Any]) -> str:
@@ -177,13 +184,13 @@ def _curve(report: dict[str, Any]) -> str:
     if not curve:
         return ""
     said = "".join(f"<p>{text(line)}</p>" for line in curve["lines"])
-    drawn = _figure("Loss", "on validation rows, by train rows", charts.sizes(curve))
+    drawn = figure("Loss", "on validation rows, by train rows", charts.sizes(curve))
     scores = [size for size in curve["sizes"] if (size.get("quality") or {}).get("rougeL")]
     if len(scores) > 1:
         own = np.array([size["rows"] for size in scores], np.float64)
         points = charts.measured("ROUGE-L", own, [size["quality"]["rougeL"] for size in scores])
         picture = charts.lines([points], "train rows", "ROUGE-L", "ROUGE-L by rows", is_log=True)
-        drawn += _figure("ROUGE-L", "on unseen titles, by train rows", picture)
+        drawn += figure("ROUGE-L", "on unseen titles, by train rows", picture)
     inside = f'{said}<div class="figures">{drawn}</div>'
     return section("curve", "How many rows are enough", curve["path"], inside)
 
@@ -230,11 +237,11 @@ def _pictures(report: dict[str, Any]) -> str:
              charts.histogram(spans, "characters that also stand in a training text",
                               "Copied spans")),
         ):  # fmt: skip
-            figures.append(_figure(title, tables.SIDES[side].lower(), drawn))
+            figures.append(figure(title, tables.SIDES[side].lower(), drawn))
     return f'<div class="figures">{"".join(figures)}</div>'
 
 
-def _figure(title: str, about: str, drawn: str) -> str:
+def figure(title: str, about: str, drawn: str) -> str:
     """Return a drawing with its heading; empty where there is none."""
     head = f"<figcaption>{text(title)}<small>{text(about)}</small></figcaption>"
     return f"<figure>{head}{drawn}</figure>" if drawn else ""
@@ -242,7 +249,7 @@ def _figure(title: str, about: str, drawn: str) -> str:
 
 def _loss(run: dict[str, Any]) -> str:
     if run["no_curve"]:
-        return _figure("Loss", run["name"], f'<p class="missing">{text(run["no_curve"])}</p>')
+        return figure("Loss", run["name"], f'<p class="missing">{text(run["no_curve"])}</p>')
     series = []
     for label, key, shade in (
         ("training", "loss", "adapter"), ("validation", "validation_loss", "base"),
@@ -250,4 +257,4 @@ def _loss(run: dict[str, Any]) -> str:
         points = np.array(run[key], dtype=np.float64).reshape(-1, 2)
         series.append(Series(label, shade, points[:, 0], points[:, 1]))
     drawn = charts.lines(series, "step", "nats a token", f"Loss of {run['name']}")
-    return _figure("Loss", run["name"], drawn)
+    return figure("Loss", run["name"], drawn)

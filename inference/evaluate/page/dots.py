@@ -59,10 +59,7 @@ def draw(
         f"</small></div><div>{''.join(_lines(row, metric, sign, place, zero))}</div></div>"
         for row in rows
     )
-    kind = ", logarithmic" if metric.get("is_log") else ""
-    ends = (
-        f"<span>{number(low, metric, sign)}</span><span>{number(high, metric, sign)}{kind}</span>"
-    )
+    ends = "".join(f"<span>{number(end, metric, sign)}</span>" for end in (low, high))
     return f'<div class="dots">{body}<div class="dot-scale" aria-hidden="true">{ends}</div></div>'
 
 

@@ -19,7 +19,7 @@ def scores(report: dict[str, Any], side: str) -> str:
     for metric in report["metrics"]:
         cells = [own["scores"][system["key"]].get(metric["key"]) for system in systems]
         if any(cells):
-            rows.append((_heading(metric), [_cell(cell, metric, own["rows"]) for cell in cells]))
+            rows.append((_heading(metric), [cell(score, metric, own["rows"]) for score in cells]))
     left = "".join(f", {count:,} left out ({reason})" for reason, count in own["left_out"].items())
     head = ["Metric", *(system["label"] for system in systems)]
     name = f"Scores, {SIDES[side].lower()}"
@@ -34,17 +34,19 @@ def differences(report: dict[str, Any], side: str) -> str:
     rows = []
     for metric in report["metrics"]:
         cells = [pair["scores"].get(metric["key"]) for pair in pairs]
-        if any(cell and cell["value"] is not None for cell in cells):
-            coloured = [
-                Cell(_cell(cell, metric, sign="+").inside, verdict_of(cell, metric))
-                for cell in cells
-            ]
-            rows.append((text(metric["label"]), coloured))
+        if any(own and own["value"] is not None for own in cells):
+            rows.append((text(metric["label"]), [difference(own, metric) for own in cells]))
     if not rows:
         return ""
     head = ["Metric", *(f"{labels[pair['one']]} − {labels[pair['other']]}" for pair in pairs)]
     name = f"Paired differences, {SIDES[side].lower()}"
     return f"<h3>{SIDES[side]}</h3>{table(name, head, rows)}"
+
+
+def difference(estimate: dict[str, Any] | None, metric: dict[str, Any]) -> Cell:
+    """Lay out a difference, coloured where its interval leaves 0 out."""
+    plain = cell(estimate, metric, sign="+")
+    return Cell(plain.inside, verdict_of(estimate, metric) or plain.kind)
 
 
 def verdict_of(difference: dict[str, Any] | None, metric: dict[str, Any]) -> str:
@@ -62,14 +64,14 @@ def _heading(metric: dict[str, Any]) -> str:
     return f"{text(metric['label'])}{mark}<small>{text(metric['about'])}</small>"
 
 
-def _cell(
-    cell: dict[str, Any] | None, metric: dict[str, Any], rows: int = 0, sign: str = ""
+def cell(
+    score: dict[str, Any] | None, metric: dict[str, Any], rows: int = 0, sign: str = ""
 ) -> Cell:
     """Lay out a score, and of how many rows it is where those are fewer than ``rows``."""
-    if not cell:
+    if not score:
         return Cell("–", "empty")
-    if cell["value"] is None:
+    if score["value"] is None:
         return Cell(f"–<small>no {text(metric['needs'].removeprefix('a '))}</small>", "empty")
-    some = f"<small>of {cell['rows']:,} rows</small>" if cell.get("rows", rows) < rows else ""
-    interval = span(cell, metric, sign) or "no interval"
-    return Cell(f"{number(cell['value'], metric, sign)}<small>{interval}</small>{some}")
+    some = f"<small>of {score['rows']:,} rows</small>" if score.get("rows", rows) < rows else ""
+    interval = span(score, metric, sign) or "no interval"
+    return Cell(f"{number(score['value'], metric, sign)}<small>{interval}</small>{some}")

@@ -41,7 +41,7 @@ def card(
     texts = "".join(_column(row, system, report) for system in columns)
     remark = f'<p class="note">{text(note)}</p>' if note else ""
     return (
-        f'<article class="row"><h4>{text(row["title"])} <small>{text(row["uid"])}</small></h4>'
+        f'<article class="row"><h3>{text(row["title"])} <small>{text(row["uid"])}</small></h3>'
         f'{remark}<div class="texts">{texts}</div></article>'
     )
 
@@ -63,7 +63,7 @@ def _column(row: Row, system: dict[str, Any], report: dict[str, Any]) -> str:
         share = f"Most alike training text, {own['alike']:.0%}"
         nearest = fold(share, "", f"<p>{text(own['nearest'])}</p>")
     return (
-        f"<div><h5>{text(system['label'])}</h5><p>{marked(written, own.get('spans', ()), numbers)}"
+        f"<div><h4>{text(system['label'])}</h4><p>{marked(written, own.get('spans', ()), numbers)}"
         f'</p><p class="figures-of">{below}</p>{nearest}</div>'
     )
 

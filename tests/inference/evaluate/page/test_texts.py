@@ -12,7 +12,7 @@ from tests.reports import make_report, make_row
 def _worst(report: dict[str, Any]) -> list[tuple[str, list[str]]]:
     """Of each missed line its key and the uids that are shown."""
     return [
-        (line["key"], re.findall(r"<small>(u\d+)</small></h4>", cards))
+        (line["key"], re.findall(r"<small>(u\d+)</small></h3>", cards))
         for line, cards in texts.worst(report, report["verdicts"][0])
     ]
 

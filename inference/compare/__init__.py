@@ -1,0 +1,1 @@
+"""The command compare: reports side by side."""
