@@ -25,7 +25,7 @@ def run(config: CompareConfig) -> Manifest:
         ManifestError: a folder holds no report, or its files are not those that it lists.
         SourceError: the reports judge fewer than two systems.
     """
-    records = {path: manifest.read(Folder(path), "evaluate") for path in config.reports}
+    records = {path: manifest.read(Folder(path), "evaluate") for path in config.paths}
     identity = manifest.identify(config, reports=[record.digest for record in records.values()])
     with stage(STAGE, config, config.out, identity) as work:
         result = work.finished or _write(work, records)

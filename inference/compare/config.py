@@ -14,7 +14,7 @@ class CompareConfig:
     differences are paired. Writes compare.html and compare.json.
     """
 
-    reports: list[str] = field(default_factory=list, metadata={"identity": False})
+    reports: list[str] | str = field(default_factory=list, metadata={"identity": False})
     """Folders of reports, two or more, '[a,b]'; the others are compared with the first."""
 
     out: str = placement("data/store/reports/compared")
@@ -24,9 +24,14 @@ class CompareConfig:
     """Replace an earlier comparison."""
 
     def __post_init__(self) -> None:
-        paths = [path.rstrip("/") for path in self.reports]
+        paths = [path.rstrip("/") for path in self.paths]
         if len(paths) < 2:
             actual = ", ".join(paths) or "none"
             raise ConfigError("--reports", "two reports or more, '[a,b]'", actual)
         if len(set(paths)) < len(paths):
             raise ConfigError("--reports", "each path once", ", ".join(paths))
+
+    @property
+    def paths(self) -> list[str]:
+        """The reports' folders."""
+        return [self.reports] if isinstance(self.reports, str) else list(self.reports)

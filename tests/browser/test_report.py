@@ -9,6 +9,7 @@ import pytest
 from inference.compare import differences
 from inference.compare import page as comparison
 from inference.evaluate import page as evaluation
+from tests.browser import picture
 from tests.reports import make_report
 
 LONG = "An unbroken Donaudampfschifffahrtsgesellschaftskapitänswitwenversicherung of 7 litres. "
@@ -70,3 +71,12 @@ def test_the_dots_of_a_figure_share_one_scale(opened: Any) -> None:
       new Set([...figure.querySelectorAll('.dot-line svg, .dot-scale')]
         .map(own => Math.round(own.getBoundingClientRect().width))).size)"""
     assert set(opened.evaluate(widths)) == {1}
+
+
+def test_the_picture_of_a_report_is_small(browser: Any, pages: dict[str, Path]) -> None:
+    folder = pages["report"].parent
+    shot = picture.take_report(browser, str(folder))
+    whole = picture.compose([shot, shot])
+    whole.save(folder / "picture.png", optimize=True)
+    assert whole.size == (1354, 766)
+    assert (folder / "picture.png").stat().st_size < 200_000

@@ -90,7 +90,7 @@ def test_other_rows_are_told(reports: list[str], tmp_path: Path) -> None:
 
 def test_what_is_no_report_is_refused(reports: list[str], tmp_path: Path) -> None:
     out = str(tmp_path / "out")
-    for given in ([], reports[:1], [reports[0], reports[0] + "/"]):
+    for given in ([], reports[:1], reports[0], [reports[0], reports[0] + "/"]):
         with pytest.raises(ConfigError, match="--reports"):
             CompareConfig(reports=given, out=out)
     with pytest.raises(ManifestError):
