@@ -49,10 +49,11 @@ def test_every_cell_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     tags = [cell.metadata.get("tags", []) for cell in notebook.cells]
     store = tmp_path / "store"
     training = (
-        "--config training/recipes/cpu.yaml --backend transformers --tiny.steps 20"
-        f" --optimisation.max_steps 6 --tokenized {tmp_path / 'tokenized'}"
+        "--config training/recipes/cpu.yaml --backend transformers --tiny.vocabulary 400"
+        " --tiny.hidden 32 --tiny.layers 1 --tiny.steps 5 --optimisation.max_steps 3"
+        f" --tokenized {tmp_path / 'tokenized'}"
     )
-    small = f"SIZE, ROWS, TRAINING, STORE = 200, 3, {training!r}, {str(store)!r}"
+    small = f"SIZE, ROWS, LONGEST, TRAINING, STORE = 100, 2, 8, {training!r}, {str(store)!r}"
     notebook.cells.insert(tags.index(["parameters"]) + 1, nbformat.v4.new_code_cell(small))
     where = {"metadata": {"path": str(TOUR.parent)}}
     NotebookClient(notebook, timeout=250, kernel_name="python3", resources=where).execute()
