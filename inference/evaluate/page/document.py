@@ -185,10 +185,14 @@ def _curve(report: dict[str, Any]) -> str:
         return ""
     said = "".join(f"<p>{text(line)}</p>" for line in curve["lines"])
     drawn = figure("Loss", "on validation rows, by train rows", charts.sizes(curve))
-    scores = [size for size in curve["sizes"] if (size.get("quality") or {}).get("rougeL")]
-    if len(scores) > 1:
-        own = np.array([size["rows"] for size in scores], np.float64)
-        points = charts.measured("ROUGE-L", own, [size["quality"]["rougeL"] for size in scores])
+    judged = [
+        (size["rows"], own)
+        for size in curve["sizes"]
+        if (own := size.get("quality", {}).get("rougeL")) and own["value"] is not None
+    ]
+    if len(judged) > 1:
+        rows = np.array([count for count, _ in judged], np.float64)
+        points = charts.measured("ROUGE-L", rows, [own for _, own in judged])
         picture = charts.lines([points], "train rows", "ROUGE-L", "ROUGE-L by rows", is_log=True)
         drawn += figure("ROUGE-L", "on unseen titles, by train rows", picture)
     inside = f'{said}<div class="figures">{drawn}</div>'

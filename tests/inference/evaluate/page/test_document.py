@@ -56,6 +56,16 @@ def test_a_missing_curve_and_missing_slices_leave_no_heading() -> None:
     assert 'href="#curve"' not in html
 
 
+def test_a_curve_shows_quality_where_it_was_measured() -> None:
+    report = make_report()
+    assert "ROUGE-L by rows" in page.build(report, 5)
+    for size in report["curve"]["sizes"][1:]:
+        size["quality"]["rougeL"] = {"value": None, "low": None, "high": None}
+    html = page.build(report, 5)
+    assert "ROUGE-L by rows" not in html
+    assert "Loss by rows" in html
+
+
 @pytest.mark.parametrize("asked", [50, 5_000])
 def test_five_thousand_rows_stay_below_two_megabytes(asked: int) -> None:
     report: dict[str, Any] = make_report(texts=[f"{LOREM} No. {n}." for n in range(2_500)])
