@@ -48,7 +48,8 @@ def make_report(
 ) -> dict[str, Any]:  # fmt: skip
     """A whole report of one run; its texts are written for unseen and for trained titles."""
     systems = [
-        {"key": key, "label": name, "kind": kind, "run": run if key == "adapter" else None,
+        {"key": key, "label": name, "kind": kind,
+         "run": f"runs/{run}" if key == "adapter" else None,
          "against": "base" if key == "adapter" else None}
         for key, name, kind in _SYSTEMS
     ]  # fmt: skip

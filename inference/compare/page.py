@@ -135,9 +135,11 @@ def _texts(judged: list[Judged]) -> str:
         if None not in scores:
             gains.append((scores[0] - scores[1], key))
     gains.sort()
+    gained = [pair for pair in gains[::-1] if pair[0] > 0][:_TEXTS]
+    lost = [pair for pair in gains if pair[0] < 0][:_TEXTS]
     parts = ""
-    for name, chosen in (("Gained most", gains[::-1][:_TEXTS]), ("Lost most", gains[:_TEXTS])):
-        cards = "".join(_card(judged, key, gain) for gain, key in chosen if gain)
+    for name, chosen in (("Gained most", gained), ("Lost most", lost)):
+        cards = "".join(_card(judged, key, gain) for gain, key in chosen)
         parts += page.fold(name, f"{last.name} against {first.name}, by ROUGE-L", cards, True)
     return page.section("texts", "Texts side by side", "unseen titles", parts)
 
