@@ -26,7 +26,7 @@ STAGES = ("data", "preprocessing", "training", "inference")
 FOLDERS = (*STAGES, "tests", "docs")
 EVERYWHERE = {"config", "help"}
 
-FENCE = re.compile(r"^```\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+FENCE = re.compile(r"^```\w*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]+))?\)")
 TICKED = re.compile(r"`([^`\n]+)`")
 

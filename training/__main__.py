@@ -1,5 +1,5 @@
 # PYTHON_ARGCOMPLETE_OK
-"""Commands of the training stage: plan, tune, run, curve, export."""
+"""Commands of the training stage: plan, tune, run, curve, export, publish."""
 
 import os
 import sys
@@ -14,6 +14,7 @@ from data.cli.usage import Guide
 from training.config import TRACKERS, PlanConfig, TrainConfig
 from training.curve.config import CurveConfig
 from training.export.config import ExportConfig
+from training.publish.config import PublishConfig
 from training.tune.config import TuneConfig
 
 if __name__ == "__main__":
@@ -35,6 +36,7 @@ _MEASURES = Need(
     lambda config: config.evaluate,
 )
 _GGUF = Need(("gguf",), lambda config: config.format == "gguf")
+_HUB = Need(("huggingface_hub",))
 _RUN = {"run": Input(("train", "export"))}
 _SUBSET = {"subset": Input(("subset",))}
 _LEARNING = ("optimisation.epochs", "optimisation.learning_rate", "optimisation.batch_size")
@@ -99,6 +101,18 @@ COMMANDS = {
                 "--run data/store/runs/all --format adapter --out data/store/exported/adapter",
             ),
             flags=("run", "out", "format", "precision", "overwrite"),
+        ),
+    ),
+    "publish": Command(
+        PublishConfig, "training.publish.command:run", (_HUB,),
+        inputs={"model": Input(("export",), unless="subset")},
+        guide=Guide(
+            examples=(
+                "--to user/name --model data/store/exported/all --dry_run true",
+                "--to user/name --model data/store/exported/all --report data/store/reports/all",
+                "--to user/name --subset data/store/subsets/all",
+            ),
+            flags=("to", "model", "report", "subset", "license", "dry_run", "out", "overwrite"),
         ),
     ),
 }  # fmt: skip

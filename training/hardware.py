@@ -68,7 +68,7 @@ def _look_at_card() -> Hardware:
 
 
 def _processor() -> str:
-    text = _PROCESSORS.read_text() if _PROCESSORS.exists() else ""
+    text = _PROCESSORS.read_text(encoding="utf-8") if _PROCESSORS.exists() else ""
     match = re.search(r"model name\s*:\s*(.+)", text)
     return match[1] if match else platform.processor() or platform.machine()
 
@@ -168,7 +168,7 @@ def forget_peak() -> None:
         torch.cuda.reset_peak_memory_stats()
         return
     with contextlib.suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")
+        Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
 
 
 def peak_bytes() -> int:
@@ -177,7 +177,7 @@ def peak_bytes() -> int:
 
     if torch.cuda.is_available():
         return int(torch.cuda.max_memory_reserved())
-    text = _STATUS.read_text() if _STATUS.exists() else ""
+    text = _STATUS.read_text(encoding="utf-8") if _STATUS.exists() else ""
     if match := re.search(r"VmHWM:\s+(\d+) kB", text):
         return int(match[1]) * 1024
     if sys.platform == "win32":

@@ -134,7 +134,7 @@ class Folder:
             for name in names:
                 path = os.path.join(folder, name)
                 with contextlib.suppress(FileNotFoundError):  # removed meanwhile
-                    sizes[posixpath.relpath(path, root)] = os.stat(path).st_size
+                    sizes[Path(path).relative_to(root).as_posix()] = os.stat(path).st_size
         return dict(sorted(sizes.items()))
 
     def exists(self, name: str) -> bool:

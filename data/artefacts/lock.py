@@ -51,20 +51,28 @@ def locked(folder: Folder, wait: bool = False) -> Iterator[None]:
     try:
         started = time.strftime("%Y-%m-%d %H:%M:%S")
         holder = {"process": os.getpid(), "host": platform.node(), "since": started}
-        path.write_text(json.dumps(holder))
+        _sign(path).write_text(json.dumps(holder), encoding="utf-8")
         yield
     finally:
+        _sign(path).unlink(missing_ok=True)
         # While it is still held: who opened the file meanwhile finds it gone and opens a new one.
-        path.unlink(missing_ok=True)
+        # Windows removes no open file, nor needs it: there the lock itself does, once released.
+        with contextlib.suppress(PermissionError):
+            path.unlink(missing_ok=True)
         lock.release()
         if not os.path.islink(folder.path()):
             with contextlib.suppress(OSError):  # of a folder that holds something, as it should
                 os.rmdir(folder.path())
 
 
+def _sign(path: Path) -> Path:
+    """Name the file that says who holds a lock: Windows lets nobody write into a locked one."""
+    return path if os.name == "posix" else path.with_name(f"{NAME}-holder")
+
+
 def _holder(path: Path) -> str:
     try:
-        holder = json.loads(path.read_text())
+        holder = json.loads(_sign(path).read_text(encoding="utf-8"))
         return f"in work by process {holder['process']} on {holder['host']} since {holder['since']}"
     except (OSError, ValueError, KeyError, TypeError):  # it has just begun or just ended
         return "in work by another process"

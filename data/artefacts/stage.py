@@ -44,6 +44,7 @@ _WRITES = {
         "*.json", "*.safetensors", "*.jinja", "*.txt", "tokenizer.model", "neighbours.arrow",
         "*.gguf", "Modelfile", "base/*",
     ),
+    "publish": ("repository/*", "repository/*/*", "repository/*/*/*"),
     "evaluate": ("report.json", "report.html"),
     "compare": ("compare.json", "compare.html"),
 }  # fmt: skip

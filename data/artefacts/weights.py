@@ -55,7 +55,7 @@ def _check_settings(folder: Path) -> None:
     """Refuse what config.json alone shows to be unusable, before a library fails on it."""
     where = str(folder)
     try:
-        settings = json.loads((folder / "config.json").read_text())
+        settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         kind, quantised = settings.get("model_type"), settings.get("quantization_config")
     except (OSError, ValueError, AttributeError) as error:
         raise ModelError(where, "a config.json", _reason(error)) from error

@@ -25,6 +25,7 @@ MAKERS = {
     "curve": "python -m training curve",
     "generate": "python -m inference generate",
     "evaluate": "python -m inference evaluate",
+    "export": "python -m training export",
 }
 """What makes the artefacts that commands read, by stage."""
 

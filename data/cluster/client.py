@@ -75,7 +75,7 @@ def prepare(modules: Sequence[str]) -> None:
     Args:
         modules: to import there, besides Dask.
     """
-    if sys.platform != "linux":
+    if sys.platform != "linux" or not hasattr(os, "fork"):
         return
     from multiprocessing import forkserver
 

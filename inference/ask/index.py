@@ -163,7 +163,7 @@ def _find(folder: Folder) -> Manifest | None:
     Raises:
         OutputError: the folder holds something else.
     """
-    names = [name for name in folder.names() if name != lock.NAME]
+    names = [name for name in folder.names() if not name.startswith(lock.NAME)]
     hint = "name another --index"
     if manifest.NAME not in names:
         if names and not any(name.startswith((_FILE, TEMPORARY)) for name in names):

@@ -187,7 +187,7 @@ def load(model: Run, settings: Settings) -> Engine:
 
 def unsupported(model: Run) -> str:
     """Say what of a model is not the decoder's, by its ``config.json`` alone; "" for nothing."""
-    raw = json.loads((Path(model.base) / "config.json").read_text())
+    raw = json.loads((Path(model.base) / "config.json").read_text(encoding="utf-8"))
     kind = raw.get("model_type")
     if kind not in _FAMILIES:
         return f"the family {kind!r}"

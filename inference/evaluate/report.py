@@ -174,7 +174,7 @@ def _curves(file: Path) -> tuple[Curve, Curve, str | None]:
     if not file.is_file():
         return [], [], f"{file}: none, so no loss is drawn"
     curves: dict[str, Curve] = {"loss": [], "validation_loss": []}
-    for line in file.read_text().splitlines():
+    for line in file.read_text(encoding="utf-8").splitlines():
         try:
             event = json.loads(line)
         except ValueError:  # the last line of a run that was killed

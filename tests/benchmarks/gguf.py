@@ -7,7 +7,6 @@ float32. Needs llama-cpp-python, which is built from source. Ends with 1 where f
 
 import argparse
 import contextlib
-import os
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -28,6 +27,7 @@ from training.export.config import ExportConfig
 from training.model.backend import hush, load_tokenizer
 
 _PRECISIONS = ("float32", "float16", "bf16", "q8_0")
+_BATCH = 25
 
 
 def titles(number: int) -> list[str]:
@@ -63,19 +63,49 @@ def make_run(base: Path, run: Path) -> Path:
     return run
 
 
-def by_transformers(folder: Path, prompts: list[list[int]], end: int, new: int) -> list[list[int]]:
-    """The likeliest tokens after each prompt, and how near the closest rival ever came."""
-    import torch
-    from transformers import AutoModelForCausalLM
+def by_transformers(model: Any, prompts: list[list[int]], end: int, new: int) -> list[list[int]]:
+    """The likeliest tokens after each prompt, one prompt at a time as far as rounding goes.
 
-    model = AutoModelForCausalLM.from_pretrained(str(folder), dtype=torch.float32).eval()
+    Many are written at once; those whose tokens are not the likeliest alone are written again.
+    """
+    import torch
+
     rows = []
-    for ids in prompts:
-        made = model.generate(
-            torch.tensor([ids]), max_new_tokens=new, do_sample=False, eos_token_id=end
-        )
-        rows.append(made[0, len(ids) :].tolist())
-    return rows
+    for at in range(0, len(prompts), _BATCH):
+        batch = prompts[at : at + _BATCH]
+        width = max(map(len, batch))
+        ids = torch.tensor([[end] * (width - len(row)) + row for row in batch])
+        mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in batch])
+        written = model.generate(
+            ids, attention_mask=mask, max_new_tokens=new, do_sample=False, eos_token_id=end,
+            pad_token_id=end,
+        )  # fmt: skip
+        rows += [_until(row, end) for row in written[:, width:].tolist()]
+    return [
+        row if likeliest(model, ids, row) == row else _alone(model, ids, end, new)
+        for ids, row in zip(prompts, rows, strict=True)
+    ]
+
+
+def _until(row: list[int], end: int) -> list[int]:
+    return row[: row.index(end) + 1] if end in row else row
+
+
+def _alone(model: Any, ids: list[int], end: int, new: int) -> list[int]:
+    import torch
+
+    one = torch.tensor([ids])
+    row = model.generate(one, max_new_tokens=new, do_sample=False, eos_token_id=end)[0, len(ids) :]
+    return list(row.tolist())
+
+
+def likeliest(model: Any, ids: list[int], row: list[int]) -> list[int]:
+    """The token that transformers finds likeliest in each place of a text after its prompt."""
+    import torch
+
+    with torch.inference_mode():
+        logits = model(torch.tensor([ids + row])).logits[0, len(ids) - 1 : -1]
+    return list(logits.argmax(-1).tolist())
 
 
 @contextlib.contextmanager
@@ -84,24 +114,21 @@ def opened(file: Path, context: int) -> Iterator[Any]:
     from llama_cpp import GGML_TYPE_F32, Llama
 
     model = Llama(
-        str(file), n_ctx=context, logits_all=True, verbose=False, n_threads=os.cpu_count(),
+        str(file), n_ctx=context, logits_all=True, verbose=False, n_threads=1,
         type_k=GGML_TYPE_F32, type_v=GGML_TYPE_F32,
     )  # fmt: skip
     yield model
     model.close()
 
 
-def greedy(model: Any, ids: list[int], end: int, new: int) -> list[int]:
-    """The likeliest tokens after a prompt, by llama.cpp."""
+def by_llama_cpp(model: Any, ids: list[int], row: list[int]) -> list[int]:
+    """The token that llama.cpp finds likeliest in each place of a text after its prompt.
+
+    Where they are the text's own, it would have written it greedily.
+    """
     model.reset()
-    model.eval(ids)
-    row: list[int] = []
-    while len(row) < new:
-        row.append(int(np.argmax(model.scores[model.n_tokens - 1])))
-        if row[-1] == end:
-            break
-        model.eval(row[-1:])
-    return row
+    model.eval(ids + row[:-1])
+    return [int(np.argmax(model.scores[at])) for at in range(len(ids) - 1, len(ids) + len(row) - 1)]
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -110,6 +137,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--titles", type=int, default=100)
     parser.add_argument("--tokens", type=int, default=32)
     flags = parser.parse_args(argv)
+    import torch
+    from transformers import AutoModelForCausalLM
+
     hush()
     with tempfile.TemporaryDirectory() as work:
         root = Path(work)
@@ -120,7 +150,10 @@ def main(argv: list[str] | None = None) -> int:
             Run.open(str(root / "merged")).render(title, "") for title in titles(flags.titles)
         ]
         ids = tokenizer.encode(prompts)
-        expected = by_transformers(root / "merged", ids, tokenizer.eos, flags.tokens)
+        merged = AutoModelForCausalLM.from_pretrained(str(root / "merged"), dtype=torch.float32)
+        merged.eval()
+        rows = by_transformers(merged, ids, tokenizer.eos, flags.tokens)
+        texts = list(zip(ids, rows, strict=True))
         shares = {}
         for precision in _PRECISIONS:
             out = root / precision
@@ -133,8 +166,7 @@ def main(argv: list[str] | None = None) -> int:
                     model.tokenize(prompt.encode(), add_bos=begins, special=False) == row
                     for prompt, row in zip(prompts, ids, strict=True)
                 )
-                rows = [greedy(model, row, tokenizer.eos, flags.tokens) for row in ids]
-            same = sum(one == other for one, other in zip(rows, expected, strict=True))
+                same = sum(by_llama_cpp(model, *pair) == pair[1] for pair in texts)
             shares[precision] = same
             console.say(f"{precision}: {encoded} of {len(ids)} prompts encoded alike, {same} of "
                         f"{len(ids)} titles the same {flags.tokens} greedy tokens")  # fmt: skip

@@ -28,6 +28,7 @@ RIGHT = {
     "training run": CPU + " --subset {store}/subset --out {new}",
     "training curve": CPU + " --subset {store}/subset --sizes [10,20,40] --out {new}",
     "training export": "--run {store}/run --out {new}",
+    "training publish": "--to u/n --model {store}/export --dry_run true --out {new}",
     "inference generate": "--run {store}/run --titles {store}/subset --out {new}",
     "inference evaluate": "--run {store}/run --subset {store}/subset --out {new}",
     "inference ask": "--run {store}/run --catalogue {store}/clean --index {new} What?",
@@ -37,8 +38,8 @@ RIGHT = {
 READ = {
     "preprocessing clean": "source", "data subset": "clean", "training plan": "subset",
     "training tune": "subset", "training run": "subset", "training curve": "subset",
-    "training export": "run", "inference generate": "run", "inference evaluate": "run",
-    "inference ask": "run", "inference serve": "run",
+    "training export": "run", "training publish": "model", "inference generate": "run",
+    "inference evaluate": "run", "inference ask": "run", "inference serve": "run",
 }  # fmt: skip
 """The flag of what a command reads first."""
 LACKING = {
@@ -48,6 +49,7 @@ LACKING = {
     **dict.fromkeys(("training plan", "training run", "training curve"), ("trl", "")),
     "training tune": ("optuna", ""),
     **dict.fromkeys(("training export", "inference generate", "inference ask"), ("peft", "")),
+    "training publish": ("huggingface_hub", ""),
     "inference evaluate": ("sacrebleu", ""),
     "inference serve": ("fastapi", ""),
 }  # fmt: skip
@@ -125,11 +127,13 @@ def test_a_forgotten_input_is_named_with_what_there_is(
     assert line.startswith(f"error: python -m {command}: {named}; there is none in data/store yet")
     store = tmp_path / "data" / "store"
     store.mkdir(parents=True)
-    for folder in ("clean", "subset", "run"):
+    for folder in ("export",) if flag == "model" else ("clean", "subset", "run"):
         (store / f"the-{folder}").symlink_to(chain / folder)
     (store / "raw").mkdir()
     (store / "raw" / "my.json.gz").touch()
-    there = {"source": "raw/my.json.gz", "path": "the-"}.get(flag, f"the-{flag}")
+    there = {"source": "raw/my.json.gz", "path": "the-", "model": "the-export"}.get(
+        flag, f"the-{flag}"
+    )
     code, line = refuse(command, words)
     assert code == 2
     assert f"; there is data/store/{there}" in line

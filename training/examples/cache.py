@@ -186,7 +186,7 @@ def _remove_unfinished(tokenized: Path) -> None:
         with contextlib.suppress(OutputError, OSError), lock.locked(Folder(str(folder))):
             if _is_unfinished(folder):
                 for path in folder.iterdir():
-                    if path.name != lock.NAME:
+                    if not path.name.startswith(lock.NAME):
                         path.unlink()
 
 

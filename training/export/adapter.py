@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 from data.artefacts.run import BASE
-from data.artefacts.weights import ADAPTER, with_adapter
+from data.artefacts.weights import ADAPTER, load, with_adapter
 from training.export.config import ExportConfig
 from training.export.merged import Written, copy_neighbours, without_ending
 from training.export.source import Source
@@ -40,6 +40,6 @@ def write(_config: ExportConfig, source: Source, work: Path) -> Written:
         shutil.copytree(base.folder, work / BASE)
     with quietly():
         # Names, shapes and finiteness: the weights are the run's own bytes.
-        loaded = AutoModelForCausalLM.from_pretrained(str(base.folder), dtype=torch.float32)
+        loaded = load(base.folder, AutoModelForCausalLM, dtype=torch.float32)
         with_adapter(loaded, work, peft)
     return Written({"base": source.facts.base}, f"the adapter of {base.name}, for PEFT")

@@ -13,7 +13,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from data.artefacts.folder import digest_file
+from data.artefacts.folder import digest_file, flush_names
 
 log = logging.getLogger("catalogue")
 
@@ -41,26 +41,24 @@ def mark(folder: Path) -> None:
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MARKER)
     for path in files:
         _flush(path)
-    digests = {str(path.relative_to(folder)): digest_file(path) for path in files}
+    digests = {path.relative_to(folder).as_posix(): digest_file(path) for path in files}
     temporary = folder / f".tmp-{MARKER}"
-    temporary.write_text(json.dumps(digests, indent=2, sort_keys=True) + "\n")
+    temporary.write_text(json.dumps(digests, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     _flush(temporary)
     os.replace(temporary, folder / MARKER)
-    _flush(folder)
+    flush_names(str(folder))
 
 
 def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    # Windows flushes only what is open for writing.
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
 
 
 def fault(folder: Path) -> str | None:
     """Return why a checkpoint does not count; None: it is whole."""
     try:
-        digests = json.loads((folder / MARKER).read_text())
+        digests = json.loads((folder / MARKER).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return "it was not finished"
     except (OSError, ValueError):

@@ -19,7 +19,7 @@ def read(path: Path) -> list[Line]:
     lines: list[Line] = []
     if not path.exists():
         return lines
-    for text in path.read_text().splitlines():
+    for text in path.read_text(encoding="utf-8").splitlines():
         try:
             lines.append(json.loads(text))
         except json.JSONDecodeError:
@@ -31,14 +31,14 @@ def trim(path: Path, step: int) -> list[Line]:
     """Drop the lines after a step, which a resumed run will write again; return those left."""
     lines = [line for line in read(path) if line["step"] <= step]
     temporary = path.with_name(f".tmp-{path.name}")
-    temporary.write_text("".join(_text(line) for line in lines))
+    temporary.write_text("".join(_text(line) for line in lines), encoding="utf-8")
     os.replace(temporary, path)
     return lines
 
 
 def append(path: Path, line: Line) -> None:
     """Add a line."""
-    with path.open("a") as file:
+    with path.open("a", encoding="utf-8") as file:
         file.write(_text(line))
 
 

@@ -34,7 +34,7 @@ def check_init_adapter(path: Path, base: Base, lora: LoraSettings) -> None:
     """
     if not (path / SETTINGS).is_file() or not (path / WEIGHTS).is_file():
         raise ModelError(str(path), f"an adapter: {SETTINGS} and {WEIGHTS}", "none")
-    saved = json.loads((path / SETTINGS).read_text())
+    saved = json.loads((path / SETTINGS).read_text(encoding="utf-8"))
     own_base = _base_of(path, saved)
     if own_base not in {base.digest, base.name, str(base.folder)}:
         raise ModelError(str(path), f"an adapter of {base.name}", f"one of {own_base}")
@@ -110,11 +110,12 @@ def save_adapter(model: Any, tokenizer: Any, folder: Path, base_name: str) -> No
     tokenizer.save_pretrained(str(work))
     # PEFT writes a card that names the base by this machine's path.
     (work / "README.md").unlink(missing_ok=True)
-    settings = json.loads((work / SETTINGS).read_text())
+    settings = json.loads((work / SETTINGS).read_text(encoding="utf-8"))
     settings["base_model_name_or_path"] = base_name
     # PEFT lists these in the random order of a set.
     if isinstance(settings["target_modules"], list):
         settings["target_modules"] = sorted(settings["target_modules"])
-    (work / SETTINGS).write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n")
+    text = json.dumps(settings, indent=2, sort_keys=True) + "\n"
+    (work / SETTINGS).write_text(text, encoding="utf-8")
     shutil.rmtree(folder, ignore_errors=True)
     os.replace(work, folder)

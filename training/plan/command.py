@@ -64,7 +64,7 @@ def resolve(config: TrainConfig, subset: Subset, ranks: Ranks) -> tuple[TrainCon
 
 def _read(path: Path) -> Plan:
     try:
-        return Plan.from_json(path.read_text())
+        return Plan.from_json(path.read_text(encoding="utf-8"))
     except (OSError, KeyError, TypeError, ValueError, StopIteration) as error:
         hint = "make one: python -m training plan"
         raise ModelError(str(path), "a plan of ours", type(error).__name__, hint) from error
