@@ -78,5 +78,5 @@ def test_the_picture_of_a_report_is_small(browser: Any, pages: dict[str, Path]) 
     shot = picture.take_report(browser, str(folder))
     whole = picture.compose([shot, shot])
     whole.save(folder / "picture.png", optimize=True)
-    assert whole.size == (1354, 766)
+    assert whole.size == (1354, 617)
     assert (folder / "picture.png").stat().st_size < 200_000
