@@ -126,7 +126,7 @@ class Visitor:
             self.page.wait_for_function(
                 """text => ['#status', '#alert'].some(
                     place => document.querySelector(place).textContent.includes(text))""",
-                arg=text, timeout=15_000,
+                arg=text, timeout=30_000,
             )  # fmt: skip
         except Exception as error:
             found = self.text("#status") + self.text("#alert")

@@ -111,7 +111,7 @@ def test_an_answer_grows_and_is_stopped(visit: Visit, slow_address: str) -> None
     page.ask("The Quiet Violin")
     page.status("Writing")
     length = "document.querySelector('.answer .text').textContent.length"
-    page.page.wait_for_function(length)
+    page.page.wait_for_function(f"() => {length} > 0")
     first = page.page.evaluate(length)
     page.page.wait_for_function(f"n => {length} > n", arg=first)
     page.page.click("#stop")
@@ -268,10 +268,9 @@ def test_on_a_phone_the_answer_comes_into_sight(visit: Visit, address: str) -> N
     page = visit(address, width=390, height=600, reduced_motion="reduce")
     page.ask("The Quiet Violin")
     page.page.wait_for_selector("[data-action=json]")
-    page.page.wait_for_function(
-        "document.querySelector('.answer').getBoundingClientRect().top < 80"
-    )
-    assert page.page.evaluate("document.querySelector('.answer').getBoundingClientRect().top") >= 0
+    top = "() => document.querySelector('.answer').getBoundingClientRect().top"
+    page.page.wait_for_function(f"{top} < 80")
+    assert page.page.evaluate(top) >= 0
 
 
 def test_a_link_brings_the_same_answer_back(visit: Visit, address: str) -> None:
