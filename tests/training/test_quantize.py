@@ -1,6 +1,7 @@
 """``--quantize nf4``: the base in 4 bits while training, as it is afterwards."""
 
 import importlib.util
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,19 @@ needs_bitsandbytes = pytest.mark.skipif(
 def losses(out: Path) -> list[float]:
     lines = metrics.read(out / "metrics.jsonl")
     return [line["validation_loss"] for line in lines if "validation_loss" in line]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def plain_kernels() -> Iterator[None]:
+    """Do without bf16 of the CPU's own: bitsandbytes packs rows of 64 weights, here are 32."""
+    if importlib.util.find_spec("bitsandbytes") is None:
+        yield
+        return
+    from bitsandbytes.nn import modules
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(modules, "has_avx512bf16", lambda: False)
+        yield
 
 
 @pytest.fixture(scope="module")
