@@ -55,7 +55,7 @@ def test_base_is_in_4_bits_and_the_adapter_in_32(quantised: Path, finished: Path
     own, exact = losses(quantised), losses(finished)
     # Near what the exact base ends with, and not the same.
     assert own != exact
-    assert own == pytest.approx(exact, rel=0.02)
+    assert own[-1] == pytest.approx(exact[-1], rel=0.02)
     weights = load_file(quantised / "adapter" / "adapter_model.safetensors")
     assert {weight.dtype for weight in weights.values()} == {torch.float32}
     # What bf16 would have rounded away.
