@@ -73,6 +73,16 @@ def test_suggestions_float_and_are_chosen_by_keys(page: Visitor) -> None:
     assert page.download()["record"]["uid"] == "u1"
 
 
+def test_enter_after_more_was_typed_asks_and_chooses_nothing(page: Visitor) -> None:
+    page.page.type("#question", "green copper", delay=10)
+    page.page.wait_for_selector("#titles li")
+    page.page.keyboard.press("ArrowDown")
+    page.page.fill("#question", "The Quiet Violin")
+    page.page.keyboard.press("Enter")
+    page.page.wait_for_selector("[data-action=json]")
+    assert page.download()["record"]["uid"] == "u2"
+
+
 def test_the_question_is_one_stop_of_the_tab_key(page: Visitor) -> None:
     page.page.type("#question", "green copper", delay=10)
     page.page.wait_for_selector("#titles li")

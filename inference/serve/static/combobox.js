@@ -41,6 +41,7 @@ export class Combobox {
   get isOpen() { return !this.list.hidden; }
 
   typed() {
+    this.move(-1); // what was pointed at was for another text
     clearTimeout(this.timer);
     this.request?.abort();
     if (this.input.value.trim().length < LEAST_TYPED) return this.show([]);
