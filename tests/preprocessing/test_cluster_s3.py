@@ -108,11 +108,11 @@ def parts(request: Request) -> list[str]:
 def cluster(
     s3: tuple[Request, dict[str, str]], root: Path, tmp_path: Path
 ) -> Iterator[tuple[str, list[Process]]]:
-    """A scheduler and two workers by the README's lines, but for this machine's address."""
+    """A scheduler and two workers by docs/cluster.md, but for this machine's address."""
     port = free_port()
-    readme = (root / "README.md").read_text().replace("10.0.0.1", "127.0.0.1")
-    readme = readme.replace(":8786", f":{port}").replace("--nworkers 16", "--nworkers 1")
-    scheduler, worker, *_ = re.findall(r"^dask [^#\n]+", readme, re.MULTILINE)
+    page = (root / "docs/cluster.md").read_text().replace("10.0.0.1", "127.0.0.1")
+    page = page.replace(":8786", f":{port}").replace("--nworkers 16", "--nworkers 1")
+    scheduler, worker, *_ = re.findall(r"^dask [^#\n]+", page, re.MULTILINE)
     bin_folder = Path(sys.executable).parent
     with ExitStack() as stack:
 

@@ -17,6 +17,7 @@ def given(monkeypatch: pytest.MonkeyPatch) -> list[CleanConfig]:
     """The configs that the driver is called with, in place of the driver."""
     configs: list[CleanConfig] = []
     monkeypatch.setattr("preprocessing.clean.run", configs.append)
+    monkeypatch.setattr("data.cli.forgotten.check", lambda *_: None)  # no raw file is there
     return configs
 
 

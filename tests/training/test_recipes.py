@@ -15,6 +15,7 @@ RECIPES = sorted((Path(__file__).parents[2] / "training" / "recipes").glob("*.ya
 def load(monkeypatch: pytest.MonkeyPatch, *words: str) -> TrainConfig:
     seen: list[TrainConfig] = []
     monkeypatch.setattr("training.run.run", seen.append)
+    monkeypatch.setattr("data.cli.forgotten.check", lambda *_: None)  # no subset is there
     assert main(["run", *words]) == 0
     return seen[0]
 
