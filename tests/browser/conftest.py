@@ -40,8 +40,9 @@ def find_browser() -> str | None:
     return named or next(filter(None, found), None)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
+    """A browser for one module: while it is open, no other event loop can run in this thread."""
     pytest.importorskip("fastapi", reason="the extra `ui` is not installed")
     playwright = pytest.importorskip(
         "playwright.sync_api", reason="the extra `browser` is not installed"
@@ -69,7 +70,7 @@ def words(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
     return (f"--run={folder / 'run'}", f"--catalogue={clean}", "--device=cpu")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def address(
     browser: Any, words: tuple[str, ...], votes: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[str]:
@@ -93,7 +94,7 @@ def votes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("votes") / "feedback"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def slow_address(browser: Any, words: tuple[str, ...], votes: Path) -> Iterator[str]:
     many = ("--max_new_tokens=60", "--temperature=2", f"--feedback={votes}")
     with serving(*words, *many, module="tests.browser.slow") as (url, _):
