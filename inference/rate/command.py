@@ -1,7 +1,6 @@
 """The driver of ``rate``: the texts of a report in, a page to vote on, votes out."""
 
 import json
-import socket
 from contextlib import closing
 from typing import Any
 
@@ -24,8 +23,10 @@ def run(config: RateConfig) -> None:
     """
     import uvicorn
 
+    from inference.serve.connections import listen
+
     poll, names = find(config)
-    with closing(_listen(config)) as listener:
+    with closing(listen(config.host, config.port)) as listener:
         port = listener.getsockname()[1]
         console.say(f"{len(poll.pairs)} pairs: {names}; votes go to {config.out}")
         console.say(f"voting on http://{config.host}:{port} (end with Ctrl-C)")
@@ -92,15 +93,3 @@ def standing(config: RateConfig, poll: Poll) -> str:
         f"{sums['votes']} votes of {sums['people']} people on {sums['pairs']} pairs: "
         f"{sums['win_rate']:.1%} won ({sums['low']:.1%} to {sums['high']:.1%}){''.join(agreed)}"
     )
-
-
-def _listen(config: RateConfig) -> socket.socket:
-    listener = socket.socket(socket.AF_INET6 if ":" in config.host else socket.AF_INET)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((config.host, config.port))
-    except OSError as error:
-        listener.close()
-        where, reason = f"{config.host}:{config.port}", str(error.strerror or error)
-        raise ConfigError(where, "a free port", reason, "name another --port") from error
-    return listener

@@ -2,12 +2,10 @@
 
 import gc
 import os
-import socket
 import sys
 from contextlib import closing
 
 from data import console
-from data.errors import ConfigError
 from inference.ask import Assistant
 from inference.config import ServeConfig
 from inference.serve import guard
@@ -30,7 +28,7 @@ def run(config: ServeConfig) -> None:
     from inference.serve import app, connections
 
     report = find_report(config)
-    with closing(_listen(config)) as listener:
+    with closing(connections.listen(config.host, config.port)) as listener:
         with console.Waiting(f"reading {config.run} and the titles of {config.catalogue}"):
             assistant = Assistant(config, config.queue)
         with closing(assistant):
@@ -59,15 +57,3 @@ def _keep_the_loop_quick() -> None:
     # a second; frozen ones are left out.
     gc.collect()
     gc.freeze()
-
-
-def _listen(config: ServeConfig) -> socket.socket:
-    listener = socket.socket(socket.AF_INET6 if ":" in config.host else socket.AF_INET)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((config.host, config.port))
-    except OSError as error:
-        listener.close()
-        where, reason = f"{config.host}:{config.port}", str(error.strerror or error)
-        raise ConfigError(where, "a free port", reason, "name another --port") from error
-    return listener

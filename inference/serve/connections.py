@@ -15,6 +15,7 @@ import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from data.errors import ConfigError
 from inference.serve.guard import HEAD_IS_TOO_LONG
 
 MOST = 512
@@ -28,6 +29,23 @@ _DRAIN_SECONDS = 2.0
 _QUEUED = 2_048
 # A page opens six; who asks at once is not among the oldest of so many.
 _MOST_SILENT = 128
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Bind a port; 0 takes one that is free.
+
+    Raises:
+        ConfigError: it is taken, or the host is none of this machine's.
+    """
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        reason = str(error.strerror or error)
+        raise ConfigError(f"{host}:{port}", "a free port", reason, "name another --port") from error
+    return listener
 
 
 class Server(uvicorn.Server):
