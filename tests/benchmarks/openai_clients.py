@@ -9,19 +9,15 @@ or clients get less than 90 % of the page's answers a second.
 import contextlib
 import io
 import json
-import random
 import sys
 import threading
 import time
-from contextlib import closing
 from typing import Any
 
 import openai
 
 from inference.__main__ import main as inference
-from inference.ask import index
-from tests.benchmarks.serve import QUESTIONS, TLS, Tally, settle, work
-from tests.phrasings import ask
+from tests.benchmarks.serve import QUESTIONS, TLS, Tally, draw_questions, settle, work
 from tests.serving import serving
 
 LEAST_SHARE = 0.9
@@ -89,12 +85,7 @@ def load(tally: Tally, questions: list[str], clients: int, seconds: float, clien
 
 
 def main(run: str, clean: str, clients: int = 20, seconds: float = 60.0) -> int:
-    draw = random.Random(5)  # noqa: S311
-    with closing(index.open_index(index.build(clean))) as db:
-        titles = [row[0] for row in db.execute("SELECT title FROM titles ORDER BY id")]
-    questions = [
-        ask(title, draw, slips=i % 3 == 0) for i, title in enumerate(draw.sample(titles, QUESTIONS))
-    ]
+    questions = draw_questions(clean)
     words = (f"--run={run}", f"--catalogue={clean}", "--device=cpu")
     expected = texts_of_ask(questions, words)
     page, api = Tally(), Tally()

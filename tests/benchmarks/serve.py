@@ -239,13 +239,18 @@ def settle(address: str) -> None:
         time.sleep(0.1)
 
 
-def main(run: str, clean: str, clients: int = 50, seconds: float = 60.0) -> int:
+def draw_questions(clean: str) -> list[str]:
+    """Draw titles of a catalogue and ask about each, some of them with slips of the keys."""
     draw = random.Random(5)  # noqa: S311
     with closing(index.open_index(index.build(clean))) as db:
         titles = [row[0] for row in db.execute("SELECT title FROM titles ORDER BY id")]
-    questions = [
+    return [
         ask(title, draw, slips=i % 3 == 0) for i, title in enumerate(draw.sample(titles, QUESTIONS))
     ]
+
+
+def main(run: str, clean: str, clients: int = 50, seconds: float = 60.0) -> int:
+    questions = draw_questions(clean)
     with serving(f"--run={run}", f"--catalogue={clean}", "--device=cpu") as (address, server):
         alone = load(address, questions, 1, ALONE_SECONDS, server.pid)
         together = load(address, questions, clients, seconds, server.pid, int(clients * RUDE_SHARE))
