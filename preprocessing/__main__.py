@@ -5,10 +5,7 @@ import gc
 import sys
 from collections.abc import Sequence
 
-from data.cli import command_line, interrupts
-from data.cli.extras import Need
-from data.cli.forgotten import RAW, Input
-from data.cli.usage import Guide
+from data.cli import interrupts
 from data.cluster import client
 
 if __name__ == "__main__":
@@ -18,6 +15,10 @@ if __name__ == "__main__":
     gc.disable()  # what is imported stays; on again once it is
 
 from data import next_step
+from data.cli import command_line
+from data.cli.extras import Need
+from data.cli.forgotten import RAW, Input
+from data.cli.usage import Guide
 from preprocessing.config import CleanConfig
 
 _LANGUAGES = Need(("pycld2",), lambda config: bool(config.rules.languages))

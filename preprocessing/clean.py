@@ -144,7 +144,10 @@ def _run_blocks(config: CleanConfig, files: list[SourceFile]) -> list[CleanPart]
             return dataclasses.replace(block, lines=None), lines, settings
 
         tasks, blocks = (clean_part, verify_part), _blocks(config, files)
-        for block, part in run_parts(client, Folder(config.out), blocks, tasks, arguments, _AHEAD):
+        made = run_parts(
+            client, Folder(config.out), blocks, tasks, arguments, _AHEAD, _count(config, files)
+        )
+        for block, part in made:
             parts.append(part)
             counts += part.counts
             unread -= part.size
@@ -153,6 +156,13 @@ def _run_blocks(config: CleanConfig, files: list[SourceFile]) -> list[CleanPart]
             if is_too_broken(config, counts, unread // shortest):
                 raise _too_broken(config, files, parts, counts)
     return sorted(parts, key=lambda part: part.index)
+
+
+def _count(config: CleanConfig, files: list[SourceFile]) -> int:
+    """Count the blocks where all are byte ranges; 0 where data is sent along with some."""
+    if Fields.of(config).uid is None or not all(file.is_ranged for file in files):
+        return 0
+    return sum(len(source.ranges(file.size, config.block_bytes)) for file in files)
 
 
 def _blocks(config: CleanConfig, files: list[SourceFile]) -> Iterator[RawBlock]:

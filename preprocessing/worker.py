@@ -8,6 +8,7 @@ import pyarrow as pa
 
 import preprocessing.clean  # noqa: F401
 from data import text
+from data.sources import streams
 
 # With the first array of a process pyarrow imports pandas, where that is installed: as long as all
 # else here, and cleaning needs none. Of an empty module its Python half finds that it is none, and
@@ -17,5 +18,8 @@ with contextlib.suppress(AttributeError):
     pa.array([""])
 pa.array([""])
 del sys.modules["pandas"]
+# What opening the first file imports.
+with streams.open_url(__file__):
+    pass
 # What repair makes of ftfy's tables once a process.
 text.repair_column(pa.array(["&amp;\u201c"]))

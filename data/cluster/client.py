@@ -159,8 +159,11 @@ def _start(
 ) -> "Client":
     """Start a cluster here; the stack stops it."""
     from distributed import Client
+    from distributed.nanny import WorkerProcess
     from distributed.utils import LoopRunner
 
+    # Every so many seconds a nanny looks whether its worker has started; 0.05 as it comes.
+    WorkerProcess._init_msg_interval = 0.005
     runner = LoopRunner()
     with interrupts.shielded():  # what its thread starts is shielded as well
         runner.start()

@@ -1,10 +1,16 @@
 """The first that the process imports which workers are forked from: Dask, and no collections.
 
-Each worker begins them again.
+Also what each worker would import as it starts. Each begins collections again.
 """
 
 import gc
 
 gc.disable()
 
-import distributed  # noqa: E402, F401
+import distributed  # noqa: E402
+import distributed.http.worker  # noqa: E402, F401
+import numpy.random  # noqa: E402, F401
+import tornado.platform.asyncio  # noqa: E402, F401
+from distributed.versions import get_versions  # noqa: E402
+
+get_versions()  # what it imports

@@ -38,24 +38,26 @@ def verify(block: Numbers, folder: Folder) -> str:
     return "verified"
 
 
+@pytest.mark.parametrize("count", [0, 20])
 def test_parts_that_are_there_are_verified_and_all_others_made(
-    scheduler: str, tmp_path: Path
+    scheduler: str, tmp_path: Path, count: int
 ) -> None:
     folder = Folder(str(tmp_path))
     for index in (1, 4):
         make(Numbers(index), folder)
 
     def run() -> dict[int, str]:
-        blocks = (Numbers(index) for index in range(7))
+        blocks = (Numbers(index) for index in range(20))
+        tasks = (make, verify)
         with connect(None, scheduler) as client:
             outcome = run_parts(
-                client, folder, blocks, (make, verify), lambda block: (block, folder)
+                client, folder, blocks, tasks, lambda block: (block, folder), count=count
             )
             return {block.index: part for block, part in outcome}
 
-    assert run() == {i: "verified" if i in (1, 4) else "made" for i in range(7)}
-    assert list_parts(folder) == [part_name(index) for index in range(7)]
-    assert run() == dict.fromkeys(range(7), "verified")
+    assert run() == {i: "verified" if i in (1, 4) else "made" for i in range(20)}
+    assert list_parts(folder) == [part_name(index) for index in range(20)]
+    assert run() == dict.fromkeys(range(20), "verified")
 
 
 def die_once(block: Numbers, mark: Path) -> int:
@@ -68,20 +70,49 @@ def die_once(block: Numbers, mark: Path) -> int:
     return block.index
 
 
-def test_what_a_worker_had_that_died_is_made_by_another(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("number", "count"), [(5, 0), (20, 20)])
+def test_what_a_worker_had_that_died_is_made_by_another(
+    tmp_path: Path, number: int, count: int
+) -> None:
     mark, handed_out = tmp_path / "died", []
 
     def arguments(block: Numbers) -> tuple[Numbers, Path]:
         handed_out.append(block.index)
         return block, mark
 
-    blocks = (Numbers(index) for index in range(5))
-    tasks = (die_once, die_once)
+    blocks = (Numbers(index) for index in range(number))
+    tasks, folder = (die_once, die_once), Folder(str(tmp_path / "out"))
     with connect(2, None) as client:
-        outcome = run_parts(client, Folder(str(tmp_path / "out")), blocks, tasks, arguments)
-        assert sorted(part for _, part in outcome) == [0, 1, 2, 3, 4]
+        outcome = run_parts(client, folder, blocks, tasks, arguments, count=count)
+        assert sorted(part for _, part in outcome) == list(range(number))
     assert mark.exists()
-    assert set(handed_out) == set(range(5))
+    assert set(handed_out) == set(range(number))
+
+
+def pass_on(block: Numbers) -> int:
+    return block.index
+
+
+def test_blocks_are_handed_out_together_and_one_by_one_near_the_end(
+    scheduler: str, tmp_path: Path
+) -> None:
+    sizes: list[int] = []
+    handed_out: list[int] = []
+
+    def arguments(block: Numbers) -> tuple[Numbers]:
+        handed_out.append(block.index)
+        return (block,)
+
+    blocks = (Numbers(index) for index in range(40))
+    with connect(None, scheduler) as client:
+        tasks = (pass_on, pass_on)
+        parts = run_parts(client, Folder(str(tmp_path)), blocks, tasks, arguments, 0, count=40)
+        next(parts)
+        for _ in parts:
+            if len(handed_out) > sum(sizes):
+                sizes.append(len(handed_out) - sum(sizes))
+    assert handed_out == list(range(40))
+    assert sizes == [8, 4, 4, 4, 4, 4, 3, 2, *7 * [1]]
 
 
 def note_slowly(block: Numbers, path: Path) -> None:
