@@ -29,6 +29,8 @@ from preprocessing.parse import Parsed, Records
 _ROWS = 1_024
 _BYTES = 2**23
 _ARROW_FILE = b"ARROW1"
+# Behind the footer: its length and the magic bytes.
+_FOOTER_END = 4 + len(_ARROW_FILE)
 # Bytes of a batch where a file cannot be mapped.
 _LARGEST_BATCH = 2**28
 _SHOWN_TYPE = 60
@@ -87,10 +89,12 @@ def _batches(stream: Any, file: SourceFile, fields: Fields) -> Iterator[pa.Recor
         for group in range(parquet.num_row_groups):
             rows = _rows_at_once(parquet, stream, group, names)
             for batch in parquet.iter_batches(rows, [group], names, use_threads=False):
-                yield _plain(batch)
+                yield _plain(_sound(batch))
         return
     is_mapped = isinstance(stream, mmap.mmap)
-    reader = _arrow(pa.py_buffer(stream) if is_mapped else _Bounded(stream, file.url), file, names)
+    reader, source = _arrow(
+        pa.py_buffer(stream) if is_mapped else _Bounded(stream, file.url), file, names
+    )
     _check(file.url, reader.schema, fields)
     several = (
         reader
@@ -98,12 +102,32 @@ def _batches(stream: Any, file: SourceFile, fields: Fields) -> Iterator[pa.Recor
         else (reader.get_batch(i) for i in range(reader.num_record_batches))
     )
     for batch in several:
-        chosen = batch.select(names)
+        chosen = _sound(batch.select(names))
         rows = min(max(_BYTES * batch.num_rows // max(chosen.nbytes, 1), 1), _ROWS)
         for start in range(0, batch.num_rows, rows):
             yield _plain(chosen.slice(start, rows))
             if is_mapped and hasattr(stream, "madvise"):  # what was read may go
                 stream.madvise(mmap.MADV_DONTNEED)
+    if isinstance(reader, pa.RecordBatchStreamReader):
+        _check_end(source, file)
+
+
+def _check_end(source: Any, file: SourceFile) -> None:
+    """Read on behind the last batch, which nothing but a file's footer may follow.
+
+    What is packed is read to its end with that, where a checksum stands.
+
+    Raises:
+        SourceError: something follows, such as a second stream.
+    """
+    left, tail = 0, b""
+    while piece := source.read(2**20):
+        left += len(piece) if piece.strip(b"\0") else 0
+        tail = (tail + piece)[-_FOOTER_END:]
+    footer = 0 if file.is_arrow_stream else int.from_bytes(tail[:4], "little") + _FOOTER_END
+    if left != footer:
+        hint = "give each file or stream a file of its own"
+        raise SourceError(file.where, "one Arrow file or stream", "more behind its end", hint)
 
 
 def _map(file: SourceFile) -> mmap.mmap | None:
@@ -158,6 +182,38 @@ def _rows_at_once(parquet: pq.ParquetFile, stream: IO[bytes], group: int, names:
     return min(max(_BYTES // longest, 1), _ROWS)
 
 
+def _sound(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Check all offsets of a batch, as Arrow trusts those of a file and reads beyond its memory.
+
+    Texts that are no UTF-8 pass: they cost their row alone.
+    """
+    batch.validate()
+    for column in batch.columns:
+        if pa.types.is_dictionary(column.type):
+            values = column.dictionary
+            values.view(_binary(values.type)).validate(full=True)
+            pa.DictionaryArray.from_arrays(column.indices, values)  # checks the indices
+        else:
+            column.view(_binary(column.type)).validate(full=True)
+    return batch
+
+
+def _binary(kind: pa.DataType) -> pa.DataType:
+    """Return the type of the same buffers whose texts are bytes."""
+    if pa.types.is_struct(kind):
+        return pa.struct([field.with_type(_binary(field.type)) for field in kind])
+    if pa.types.is_list(kind):
+        return pa.list_(kind.value_field.with_type(_binary(kind.value_type)))
+    if pa.types.is_large_list(kind):
+        return pa.large_list(kind.value_field.with_type(_binary(kind.value_type)))
+    texts = {
+        pa.string(): pa.binary(),
+        pa.large_string(): pa.large_binary(),
+        pa.string_view(): pa.binary_view(),
+    }
+    return texts.get(kind, kind)
+
+
 def _plain(batch: pa.RecordBatch) -> pa.RecordBatch:
     """Write values of types that Arrow hardly computes with in others."""
     columns = [pc.run_end_decode(column) if pa.types.is_run_end_encoded(column.type) else column
@@ -172,25 +228,29 @@ def _plain_type(kind: pa.DataType) -> pa.DataType:
     return {pa.string_view(): pa.string(), pa.binary_view(): pa.binary()}.get(kind, kind)
 
 
-def _arrow(stored: Any, file: SourceFile, names: list[str]) -> Any:
+def _arrow(stored: Any, file: SourceFile, names: list[str]) -> tuple[Any, Any]:
+    """Return what reads the batches, and the bytes that it reads."""
     is_mapped = isinstance(stored, pa.Buffer)
     source = pa.BufferReader(stored) if is_mapped else pa.PythonFile(stored, mode="r")
     if file.is_arrow_stream:
-        return pa.ipc.open_stream(source)
+        return pa.ipc.open_stream(source), source
     if file.packing:
         # The stream inside a file of batches: what is packed cannot be read from its end.
         stored.read(len(_ARROW_FILE) + 2)
-        return pa.ipc.open_stream(source)
+        return pa.ipc.open_stream(source), source
     if is_mapped and not _is_compressed(pa.ipc.open_file(stored)):
-        return pa.ipc.open_file(stored)
+        return pa.ipc.open_file(stored), source
     places = [place for place, name in enumerate(file.columns) if name in names]
-    return pa.ipc.open_file(source, options=pa.ipc.IpcReadOptions(included_fields=places))
+    options = pa.ipc.IpcReadOptions(included_fields=places)
+    return pa.ipc.open_file(source, options=options), source
 
 
 def _is_compressed(reader: pa.RecordBatchFileReader) -> bool:
     """Whether batches take memory of their own, beside that which is mapped."""
     before = pa.total_allocated_bytes()
     batch = reader.get_batch(0) if reader.num_record_batches else None
+    if batch is not None:
+        batch.validate()
     return batch is not None and pa.total_allocated_bytes() - before > batch.nbytes // 2
 
 

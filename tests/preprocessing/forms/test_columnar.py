@@ -1,0 +1,77 @@
+"""Damaged files of columns: an error each, never the end of the process or rows left out."""
+
+import gzip
+import io
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from data.errors import SourceError
+from preprocessing import forms
+from preprocessing.fields import Fields
+from preprocessing.files import find
+
+TEXTS = [f"word {i}" for i in range(20)]
+ROWS = pa.table({"uid": TEXTS, "title": TEXTS, "content": TEXTS})
+
+
+def written(rows: pa.Table, opening: Any = pa.ipc.new_stream) -> bytes:
+    sink = io.BytesIO()
+    with opening(sink, rows.schema) as writer:
+        writer.write_table(rows)
+    return sink.getvalue()
+
+
+def count(path: Path, fields: Fields | None = None) -> int:
+    (file,) = find(str(path))
+    return sum(len(block.starts) for block, _ in forms.records(file, fields or Fields(), 2**20, 99))
+
+
+@pytest.mark.parametrize("kind", ["text", "dictionary", "list"])
+@pytest.mark.parametrize("opening", [pa.ipc.new_stream, pa.ipc.new_file], ids=["stream", "file"])
+def test_offsets_that_lead_out_of_a_batch_are_an_error(
+    tmp_path: Path, kind: str, opening: Any
+) -> None:
+    titles = pa.array(TEXTS)
+    if kind == "dictionary":
+        titles = titles.dictionary_encode()
+    if kind == "list":
+        titles = pa.array([[text] for text in TEXTS])
+    rows = ROWS.set_column(1, "title", titles)
+    payload = written(rows, opening)
+    offsets = pa.array(TEXTS).buffers()[1].to_pybytes()[:84]
+    if kind == "list":
+        offsets = bytes(titles.buffers()[1])[:84]
+    at = payload.index(offsets, payload.index(offsets) + 1 if kind == "text" else 0)
+    damaged = bytearray(payload)
+    damaged[at + 42] ^= 0x40  # of the tenth offset, the third byte
+    path = tmp_path / "a.arrow"
+    path.write_bytes(bytes(damaged))
+    with pytest.raises(SourceError, match=r"expected readable rows.*fetch it again"):
+        count(path, Fields(is_strict=False))
+
+
+def test_text_that_is_no_utf8_costs_its_row_alone(tmp_path: Path) -> None:
+    titles = pa.array([b"\xff", *(text.encode() for text in TEXTS[1:])]).view(pa.string())
+    for column in (titles, titles.dictionary_encode(), pa.array([[b"\xff"]] * 20).view(
+        pa.list_(pa.string()))):  # fmt: skip
+        path = tmp_path / "a.arrow"
+        path.write_bytes(written(ROWS.set_column(1, "title", column)))
+        assert count(path, Fields(is_strict=False)) == 20
+
+
+@pytest.mark.parametrize("opening", [pa.ipc.new_stream, pa.ipc.new_file], ids=["stream", "file"])
+def test_rows_behind_the_end_are_an_error(tmp_path: Path, opening: Any) -> None:
+    payload = written(ROWS, opening)
+    path = tmp_path / "a.arrow.gz"
+    path.write_bytes(gzip.compress(payload))
+    assert count(path) == 20
+    path.write_bytes(gzip.compress(payload + payload))
+    with pytest.raises(SourceError, match=r"one Arrow file or stream, found more behind its end"):
+        count(path)
+    if opening is pa.ipc.new_stream:
+        path.write_bytes(payload + payload)
+        with pytest.raises(SourceError, match="more behind its end"):
+            count(path)
