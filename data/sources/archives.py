@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import logging
 import re
 import tarfile
 import zipfile
@@ -12,6 +13,8 @@ from typing import IO, Any, Protocol
 
 from data.console import first_line
 from data.errors import SourceError
+
+log = logging.getLogger("catalogue")
 
 ZIP, TAR = "zip", "tar"
 _ZIP_MAGIC = (b"PK\x03\x04", b"PK\x05\x06")
@@ -72,38 +75,49 @@ def members(stream: IO[bytes], url: str, kind: str, start_bytes: int) -> Iterato
         SourceError: it is damaged, or needs a password.
     """
     with _sound(url, kind):
-        if kind == TAR:
-            with tarfile.open(fileobj=stream, mode="r|") as opened:
-                for held in opened:
-                    if held.issparse():
-                        hole = f"{held.name}, a file with holes"
-                        raise SourceError(url, "a tar archive of whole files", hole, "unpack it")
-                    # tar writes a file that is named twice as a link to itself.
-                    if held.isdir() or (held.islnk() and held.linkname == held.name):
-                        continue
-                    file = opened.extractfile(held) if held.isfile() else None
-                    name = member_name(held.name)
-                    step = f"{TAR}@{held.offset}/{name}"
-                    start = file.read(start_bytes) if file else b""
-                    yield Member(step, name, held.size if file else 0, start, held.name)
-            return
-        with zipfile.ZipFile(stream) as packed:
-            _check_kind(url, packed.namelist())
-            for info in packed.infolist():
-                if info.is_dir():
-                    continue
-                if info.flag_bits & _ENCRYPTED:
-                    hint = "unpack it first: unzip asks for the password"
-                    raise SourceError(url, "a catalogue", "a zip archive with a password", hint)
-                if info.compress_type not in _BOUNDED:
-                    # zipfile unpacks all that some stored bytes hold at once, of any size.
-                    other = f"{info.filename} packed in another way"
-                    raise SourceError(url, "a zip archive with deflate", other, "unpack it first")
-                with packed.open(info) as file:
-                    start = file.read(start_bytes)
-                name = member_name(info.filename)
-                step = f"{ZIP}/{info.filename}"
-                yield Member(step, name, info.file_size, start, info.filename)
+        yield from (_of_tar if kind == TAR else _of_zip)(stream, url, start_bytes)
+
+
+def _of_tar(stream: IO[bytes], url: str, start_bytes: int) -> Iterator[Member]:
+    with tarfile.open(fileobj=stream, mode="r|") as opened:
+        for held in opened:
+            if held.issparse():
+                hole = f"{held.name}, a file with holes"
+                raise SourceError(url, "a tar archive of whole files", hole, "unpack it")
+            # tar writes a file that is named twice as a link to itself.
+            if held.isdir() or (held.islnk() and held.linkname == held.name):
+                continue
+            file = opened.extractfile(held) if held.isfile() else None
+            name = member_name(held.name)
+            step = f"{TAR}@{held.offset}/{name}"
+            start = file.read(start_bytes) if file else b""
+            yield Member(step, name, held.size if file else 0, start, held.name)
+    # To the end, where what is compressed has its checksum.
+    pieces = iter(lambda: stream.read(_STEP), b"")
+    if sum(len(piece.strip(b"\0")) for piece in pieces):
+        hint = "tar --ignore-zeros -x unpacks it where it is another archive"
+        log.warning("%s: left out what follows its tar archive; %s", url, hint)
+
+
+def _of_zip(stream: IO[bytes], url: str, start_bytes: int) -> Iterator[Member]:
+    with zipfile.ZipFile(stream) as packed:
+        _check_kind(url, packed.namelist())
+        if min((info.header_offset for info in packed.infolist()), default=0):
+            log.warning("%s: left out what stands before its first member, maybe an archive", url)
+        for info in packed.infolist():
+            if info.is_dir():
+                continue
+            if info.flag_bits & _ENCRYPTED:
+                hint = "unpack it first: unzip asks for the password"
+                raise SourceError(url, "a catalogue", "a zip archive with a password", hint)
+            if info.compress_type not in _BOUNDED:
+                # zipfile unpacks all that some stored bytes hold at once, of any size.
+                other = f"{info.filename} packed in another way"
+                raise SourceError(url, "a zip archive with deflate", other, "unpack it first")
+            with packed.open(info) as file:
+                start = file.read(start_bytes)
+            name = member_name(info.filename)
+            yield Member(f"{ZIP}/{info.filename}", name, info.file_size, start, info.filename)
 
 
 def _check_kind(url: str, names: list[str]) -> None:
@@ -129,14 +143,13 @@ def open_member(stream: IO[bytes], url: str, step: str, limits: Limits) -> Itera
         SourceError: the archive is damaged, or the member expands beyond the limits.
     """
     layer, _, name = step.partition("/")
-    kind = layer.partition("@")[0]
+    if layer == ZIP:
+        yield Directory(stream, url, limits).member(step)
+        return
     with contextlib.ExitStack() as stack:
-        with _sound(url, kind):
-            if kind == TAR:
-                file = _tar_member(stream, url, name, tar_offset(step), stack)
-            else:
-                file = _zip_member(stream, url, name, limits, stack)
-        yield _Sound(file, url, kind)
+        with _sound(url, TAR):
+            file = _tar_member(stream, url, name, tar_offset(step), stack)
+        yield _Sound(file, url, TAR)
 
 
 def _tar_member(
@@ -167,7 +180,7 @@ class Walk:
         with _sound(url, TAR):
             self._opened = tarfile.open(fileobj=stream, mode="r|")  # noqa: SIM115 - has no file
 
-    def is_before(self, step: str) -> bool:
+    def reaches(self, step: str) -> bool:
         """Whether a member is further on."""
         return tar_offset(step) > self._at
 
@@ -188,16 +201,34 @@ def tar_offset(step: str) -> int:
     return int(offset) if kind == TAR else -1
 
 
-def _zip_member(
-    stream: IO[bytes], url: str, name: str, limits: Limits, stack: contextlib.ExitStack
-) -> IO[bytes]:
-    packed = stack.enter_context(zipfile.ZipFile(stream))
-    info = packed.getinfo(name)
-    if info.file_size > limits.free + limits.max_ratio * info.compress_size:
-        expected = f"a zip archive that expands at most {limits.max_ratio}-fold"
-        size = f"{info.file_size:,} bytes from {info.compress_size:,} in {name}"
-        raise SourceError(url, expected, size, limits.hint)
-    return stack.enter_context(packed.open(info))
+class Directory:
+    """A zip archive, of which the list of members is read once."""
+
+    def __init__(self, stream: IO[bytes], url: str, limits: Limits) -> None:
+        self._url, self._limits = url, limits
+        with _sound(url, ZIP):
+            self._packed = zipfile.ZipFile(stream)
+
+    def reaches(self, step: str) -> bool:
+        """Whether a member can be read: any."""
+        return bool(step)
+
+    def member(self, step: str) -> io.RawIOBase:
+        """Open a member.
+
+        Raises:
+            SourceError: the archive is damaged or another one, or the member expands too far.
+        """
+        name = step.partition("/")[2]
+        with _sound(self._url, ZIP):
+            if name not in self._packed.NameToInfo:
+                raise SourceError(self._url, f"a member {name}", "none: the archive was changed")
+            info, most = self._packed.getinfo(name), self._limits
+            if info.file_size > most.free + most.max_ratio * info.compress_size:
+                expected = f"a zip archive that expands at most {most.max_ratio}-fold"
+                size = f"{info.file_size:,} bytes from {info.compress_size:,} in {name}"
+                raise SourceError(self._url, expected, size, most.hint)
+            return _Sound(self._packed.open(info), self._url, ZIP)
 
 
 @contextlib.contextmanager

@@ -130,11 +130,11 @@ def open_packed(
     Raises:
         SourceError: a layer is damaged or expands beyond the limits.
     """
-    kept, tar = _KEPT.get(), _packed_tar(packing)
+    kept, layers = _KEPT.get(), _layers_kept(packing)
     with contextlib.ExitStack() as stack:
-        if kept and tar:
-            stream = stack.enter_context(kept.member(url, packing[: tar + 1], limits))
-            tell, packing = stream.tell, packing[tar + 1 :]
+        if kept and layers:
+            stream = stack.enter_context(kept.member(url, packing[:layers], limits))
+            tell, packing = stream.tell, packing[layers:]
         else:
             stream = stack.enter_context(open_url(url))
             tell = stream.tell
@@ -170,16 +170,23 @@ def unpack(
     return layers, start
 
 
-def _packed_tar(packing: Sequence[str]) -> int:
-    """Return which layer is a member of a tar archive in another layer; 0: none is."""
-    return next((i for i, step in enumerate(packing) if archives.tar_offset(step) >= 0), 0)
+def _layers_kept(packing: Sequence[str]) -> int:
+    """Return how many layers, the last a member, are those of an archive to be kept open.
+
+    Those are a zip, and a tar in another layer.
+    """
+    if packing and packing[0].partition("/")[0] == archives.ZIP:
+        return 1
+    tar = next((i for i, step in enumerate(packing) if archives.tar_offset(step) >= 0), 0)
+    return tar and tar + 1
 
 
 @contextlib.contextmanager
 def in_one_pass() -> Iterator[None]:
-    """Keep compressed tar archives open between members that are read in order.
+    """Keep archives open between members, those of compressed tar where they are read in order.
 
-    Without it, what stands before a member is unpacked anew for each.
+    Without it, what stands before a member of tar is unpacked anew for each, and the list of a
+    zip's members is read anew.
     """
     kept = _Kept()
     before = _KEPT.set(kept)
@@ -191,11 +198,11 @@ def in_one_pass() -> Iterator[None]:
 
 
 class _Kept:
-    """The archive that was read last, where its last member ends."""
+    """The archive that was read last; one of tar where its last member ends."""
 
     def __init__(self) -> None:
         self._key: tuple[Any, ...] = ()
-        self._walk: archives.Walk
+        self._archive: archives.Walk | archives.Directory
         self._stack = contextlib.ExitStack()
 
     def close(self) -> None:
@@ -209,13 +216,19 @@ class _Kept:
         *layers, step = packing
         key = url, layers, limits
         try:
-            if self._key != key or not self._walk.is_before(step):
+            if self._key != key or not self._archive.reaches(step):
                 self.close()
                 stream: Any = self._stack.enter_context(open_url(url))
                 for layer in layers:
                     stream = Unpacked(stream, url, layer, limits)
-                self._key, self._walk = key, archives.Walk(stream, url)
-            yield self._walk.member(step)
+                is_tar = archives.tar_offset(step) >= 0
+                self._archive = (
+                    archives.Walk(stream, url)
+                    if is_tar
+                    else archives.Directory(stream, url, limits)
+                )
+                self._key = key
+            yield self._archive.member(step)
         except Exception:
             self._key = ()
             with self._stack.pop_all():  # a fault of the network is reported as such

@@ -1,5 +1,6 @@
 """Members of archives: which are listed, and which archives are refused."""
 
+import gzip
 import io
 import tarfile
 import zipfile
@@ -7,7 +8,7 @@ import zipfile
 import pytest
 
 from data.errors import SourceError
-from data.sources import archives
+from data.sources import archives, streams
 
 
 def listed(payload: bytes, kind: str) -> list[archives.Member]:
@@ -39,3 +40,41 @@ def test_sparse_files_in_a_tar_are_refused() -> None:
     assert str(caught.value) == (
         "raw: expected a tar archive of whole files, found a.json, a file with holes; unpack it"
     )
+
+
+def tarred(name: str) -> bytes:
+    sink = io.BytesIO()
+    with tarfile.open(fileobj=sink, mode="w") as file:
+        about = tarfile.TarInfo(name)
+        about.size = 1
+        file.addfile(about, io.BytesIO(b"\n"))
+    return sink.getvalue()
+
+
+def zipped(name: str) -> bytes:
+    sink = io.BytesIO()
+    with zipfile.ZipFile(sink, "w") as file:
+        file.writestr(name, b"\n")
+    return sink.getvalue()
+
+
+def test_an_archive_before_or_behind_the_one_that_is_read_is_told(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    assert [member.name for member in listed(tarred("a") + bytes(20_000), archives.TAR)] == ["a"]
+    assert not caplog.messages
+    assert [member.name for member in listed(tarred("a") + tarred("b"), archives.TAR)] == ["a"]
+    assert [member.name for member in listed(zipped("a") + zipped("b"), archives.ZIP)] == ["b"]
+    assert caplog.messages == [
+        "raw: left out what follows its tar archive;"
+        " tar --ignore-zeros -x unpacks it where it is another archive",
+        "raw: left out what stands before its first member, maybe an archive",
+    ]
+
+
+def test_a_compressed_tar_is_read_to_its_checksum() -> None:
+    payload = bytearray(gzip.compress(tarred("a")))
+    payload[-5] ^= 1  # of the length of all bytes
+    stream = streams.gunzip(io.BytesIO(payload), "raw", 200, "")
+    with pytest.raises(SourceError, match="expected a whole gzip stream"):
+        list(archives.members(stream, "raw", archives.TAR, 100))

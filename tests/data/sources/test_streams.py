@@ -2,13 +2,15 @@
 
 import bz2
 import lzma
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import IO
 
 import pytest
 
 from data.errors import SourceError
-from data.sources import streams
+from data.sources import archives, streams
 
 Pack = Callable[[bytes], bytes]
 
@@ -30,3 +32,31 @@ def test_streams_behind_the_first_are_read_or_an_error(
         path.write_bytes(pack(b"one\n") + damaged)
         with pytest.raises(SourceError, match=r"expected a whole (bzip2|xz) stream"):
             unpack(path, kind)
+
+
+def test_the_members_of_a_zip_are_listed_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w") as file:
+        for name in "abc":
+            file.writestr(name, name)
+    opened = list[IO[bytes]]()
+    directory = archives.Directory
+
+    def counted(stream: IO[bytes], url: str, limits: archives.Limits) -> archives.Directory:
+        opened.append(stream)
+        return directory(stream, url, limits)
+
+    monkeypatch.setattr(archives, "Directory", counted)
+    limits = streams.Limits(200, "")
+    with streams.in_one_pass():
+        for name in "bca":
+            with streams.open_packed(str(path), (f"zip/{name}",), limits) as (stream, _):
+                assert stream.read() == name.encode()
+        with (
+            pytest.raises(SourceError, match="a member d, found none: the archive was changed"),
+            streams.open_packed(str(path), ("zip/d",), limits),
+        ):
+            pass
+    assert len(opened) == 1
