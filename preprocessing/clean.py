@@ -11,11 +11,11 @@ import posixpath
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from data import console, sampling, text
+from data import console, sampling
 from data.artefacts import manifest, schema
 from data.artefacts.folder import Artefact, Folder, digest_all
 from data.artefacts.manifest import Counts, Manifest
@@ -25,12 +25,14 @@ from data.cluster.client import connect
 from data.cluster.parts import run_parts
 from data.errors import OutputError, QuarantineError, SourceError
 from data.sources import streams
-from preprocessing import forms, hints, rules, source
-from preprocessing.config import CleanConfig
+from preprocessing import hints, source
+from preprocessing.config import LENGTH_EDGES, CleanConfig
 from preprocessing.fields import Fields
 from preprocessing.files import SourceFile, file_facts, modified
-from preprocessing.parse import Records, line_bounds
 from preprocessing.source import Lines
+
+if TYPE_CHECKING:  # what workers alone need is imported where they do: a driver starts sooner
+    from preprocessing.parse import Records
 
 STAGE = "clean"
 _SHOWN_LINES = 3
@@ -49,7 +51,7 @@ class RawBlock:
     file: SourceFile
     start: int
     stop: int
-    lines: Lines | Records | None = None
+    lines: "Lines | Records | None" = None
     read: int = 0
     """Stored bytes of the file that are read once this block is: for the progress bar."""
 
@@ -66,7 +68,7 @@ class CleanPart:
     """xxh3-128 of those bytes."""
     counts: Counts
     lengths: dict[str, list[int]]
-    """Descriptions by length, in the bins of ``rules.LENGTH_EDGES``: those ``read``, as the file
+    """Descriptions by length, in the bins of ``LENGTH_EDGES``: those ``read``, as the file
     has them, and those ``kept``, repaired."""
     outputs: tuple[Artefact, ...]
     first_broken: tuple[str, ...] = ()
@@ -181,14 +183,18 @@ def _blocks(config: CleanConfig, files: list[SourceFile]) -> Iterator[RawBlock]:
         if file.is_lines and fields.uid is not None:
             blocks = source.read_packed(file, *limits)
         else:
+            from preprocessing import forms
+
             blocks = forms.records(file, fields, *limits)
         for lines, at in blocks:
             yield RawBlock(index, file, start, start + lines.size, lines, at - read)
             index, start, read = index + 1, start + lines.size, at
 
 
-def clean_part(block: RawBlock, lines: Lines | Records | None, config: CleanConfig) -> CleanPart:
+def clean_part(block: RawBlock, lines: "Lines | Records | None", config: CleanConfig) -> CleanPart:
     """Clean one block and commit its part; runs on a worker."""
+    from preprocessing import forms, rules
+
     lines = lines or _read(block, config)
     records = _split(lines) if isinstance(lines, Lines) else lines
     parsed = forms.parse(records, block.file, Fields.of(config), config.max_line_bytes)
@@ -218,12 +224,14 @@ def clean_part(block: RawBlock, lines: Lines | Records | None, config: CleanConf
     return _part(block, lines, facts, outputs)
 
 
-def _split(lines: Lines) -> Records:
+def _split(lines: Lines) -> "Records":
+    from preprocessing.parse import Records, line_bounds
+
     starts, stops = line_bounds(lines.data)
     return Records(lines.data, starts, stops, starts + lines.offset, lines.size, lines.digest)
 
 
-def verify_part(block: RawBlock, lines: Lines | Records | None, config: CleanConfig) -> CleanPart:
+def verify_part(block: RawBlock, lines: "Lines | Records | None", config: CleanConfig) -> CleanPart:
     """Describe a part that an earlier run committed; clean it again where it does not hold.
 
     Raises:
@@ -241,7 +249,7 @@ def verify_part(block: RawBlock, lines: Lines | Records | None, config: CleanCon
 
 
 def _part(
-    block: RawBlock, lines: Lines | Records, facts: dict[str, Any], outputs: tuple[Artefact, ...]
+    block: RawBlock, lines: "Lines | Records", facts: dict[str, Any], outputs: tuple[Artefact, ...]
 ) -> CleanPart:
     return CleanPart(
         index=block.index,
@@ -261,6 +269,8 @@ def _read(block: RawBlock, config: CleanConfig) -> Lines:
 
 
 def _repair_attributes(table: pa.Table, names: list[str]) -> pa.Table:
+    from data import text
+
     for name in names:
         place = table.schema.get_field_index(name)
         repaired = text.repair_column(table.column(name).combine_chunks())
@@ -367,4 +377,4 @@ def _lengths(parts: list[CleanPart]) -> dict[str, list[int]]:
         name: [sum(column) for column in zip(*(part.lengths[name] for part in parts), strict=True)]
         for name in ("read", "kept")
     }
-    return {"edges": rules.LENGTH_EDGES, **sums}
+    return {"edges": LENGTH_EDGES, **sums}

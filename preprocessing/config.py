@@ -15,6 +15,8 @@ MIB = 2**20
 _LARGEST = 1_000 * MIB
 _OF_CONTENT = {"strip_html", "drop_markup", "drop_boilerplate", "drop_shouting", "languages"}
 COLUMNS = ("uid", "title", "content")
+LENGTH_EDGES = [0, *sorted({round(10 ** (step / 10)) for step in range(54)})]
+"""Where the bins begin by which descriptions are counted, in code points; the last has no end."""
 _AMAZON = {"uid": "asin", "title": "title", "content": "description"}
 PRESETS: dict[str, dict[str, str | None]] = {
     "amazon-titles": {"uid": "uid", "title": "title", "content": "content"},

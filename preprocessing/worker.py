@@ -6,9 +6,9 @@ from types import ModuleType
 
 import pyarrow as pa
 
-import preprocessing.clean  # noqa: F401
 from data import text
 from data.sources import streams
+from preprocessing import clean, forms, rules  # noqa: F401
 
 # With the first array of a process pyarrow imports pandas, where that is installed: as long as all
 # else here, and cleaning needs none. Of an empty module its Python half finds that it is none, and

@@ -14,11 +14,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data import text
-from preprocessing.config import RowRules
+from preprocessing.config import LENGTH_EDGES, RowRules
 from preprocessing.rules import length_bounds, wording
 
-LENGTH_EDGES = [0, *sorted({round(10 ** (step / 10)) for step in range(54)})]
-"""Where the bins of ``count_lengths`` begin, in code points; the last one has no end."""
 Drops = dict[str, int]
 """Rows dropped by reason; reasons without a row are left out."""
 _Column = Literal["title", "content"]
@@ -43,13 +41,13 @@ def clean_rows(
         lengths = None
     if rules.measure == "raw":
         table = _keep_contents(_keep_titles(table, rules, drops), rules, drops)
-        return _repair(_repair(table, "title", rules), "content", rules), drops
+        return _repair(table, rules), drops
     # Removed characters and excluded words are those of the repaired text, whatever its length.
     if not (rules.content_excludes or rules.remove_characters or rules.strip_html):
         lengths = code_points(table.column("content")) if lengths is None else lengths
         table = _drop_unrepaired(table, rules, lengths, drops)
-    table = _keep_titles(_repair(table, "title", rules), rules, drops)
-    return _keep_contents(_repair(table, "content", rules), rules, drops), drops
+    table = _keep_titles(_repair(table, rules), rules, drops)
+    return _keep_contents(table, rules, drops), drops
 
 
 def code_points(column: pa.ChunkedArray) -> np.ndarray:
@@ -64,13 +62,20 @@ def count_lengths(lengths: np.ndarray) -> np.ndarray:
     return np.bincount(places, minlength=len(LENGTH_EDGES))
 
 
-def _repair(table: pa.Table, name: _Column, rules: RowRules) -> pa.Table:
-    repaired = text.repair_column(table.column(name).combine_chunks())
+def _repair(table: pa.Table, rules: RowRules) -> pa.Table:
+    """Repair titles and descriptions, both at once: to read the expressions takes 2 ms a time."""
+    names: tuple[_Column, ...] = ("title", "content")
+    chunks = [chunk for name in names for chunk in table.column(name).chunks]
+    both = pa.chunked_array(chunks, pa.string())
+    repaired = text.repair_column(both.combine_chunks())
     if rules.strip_html:
         repaired = wording.strip_html(repaired)
     repaired = text.remove_characters(repaired, rules.remove_characters)
-    place = table.schema.get_field_index(name)
-    return table.set_column(place, table.schema.field(name), repaired)
+    for start, name in zip((0, table.num_rows), names, strict=True):
+        place = table.schema.get_field_index(name)
+        column = repaired.slice(start, table.num_rows)
+        table = table.set_column(place, table.schema.field(name), column)
+    return table
 
 
 def _drop_unrepaired(
