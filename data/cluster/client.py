@@ -162,6 +162,7 @@ def _start(
     from distributed.nanny import WorkerProcess
     from distributed.utils import LoopRunner
 
+    secret.trust_no_store()
     # Every so many seconds a nanny looks whether its worker has started; 0.05 as it comes.
     WorkerProcess._init_msg_interval = 0.005
     runner = LoopRunner()

@@ -1,6 +1,30 @@
 """The key of a cluster here: a new one each time, for all that speak with it, in memory."""
 
+from pathlib import Path
+
 from data.cluster import secret
+from tests.builders import run_python
+
+STARTED = """
+from data.cluster import client
+
+def loaded():
+    from tornado import netutil
+
+    return netutil._client_ssl_defaults.cache_info().misses
+
+if __name__ == "__main__":
+    client.prepare([])
+    with client.connect(1, None) as connected:
+        # The first result is fetched from the worker, which accepts a stream for that.
+        print([connected.submit(loaded, pure=False).result() for _ in range(2)], loaded())
+"""
+
+
+def test_neither_driver_nor_worker_loads_the_certificates_of_the_system(tmp_path: Path) -> None:
+    script = tmp_path / "started.py"
+    script.write_text(STARTED)
+    assert run_python(str(script)).stdout.split() == ["[0,", "0]", "0"]
 
 
 def test_every_key_is_another_one() -> None:
