@@ -318,7 +318,7 @@ def _too_broken(
 ) -> QuarantineError:
     broken = f"{sum(counts.quarantined.values()):,} of {counts.read:,} lines read so far"
     expected = f"at most {config.max_quarantined_share:.2%} broken lines"
-    hint = _hint(files, parts)
+    hint = _hint(config, files, parts)
     if not hint:
         in_order = sorted(parts, key=lambda part: part.index)
         lines = [line for part in in_order for line in part.first_broken][:_SHOWN_LINES]
@@ -327,14 +327,14 @@ def _too_broken(
     return QuarantineError(config.source, expected, broken, hint)
 
 
-def _hint(files: list[SourceFile], parts: list[CleanPart]) -> str:
+def _hint(config: CleanConfig, files: list[SourceFile], parts: list[CleanPart]) -> str:
     """Describe what helps with the file that holds the most broken lines."""
     worst: tuple[SourceFile, dict[str, int]] = (files[0], {})
     for file in files:
         broken = sum((part.counts for part in parts if part.file == file.name), Counts())
         if sum(broken.quarantined.values()) > sum(worst[1].values()):
             worst = file, broken.quarantined
-    return hints.hint(*worst) if worst[1] else ""
+    return hints.hint(config, *worst) if worst[1] else ""
 
 
 def _check_outcome(config: CleanConfig, files: list[SourceFile], parts: list[CleanPart]) -> None:
@@ -342,7 +342,7 @@ def _check_outcome(config: CleanConfig, files: list[SourceFile], parts: list[Cle
     if is_too_broken(config, counts, 0):
         raise _too_broken(config, files, parts, counts)
     if counts.read == 0:
-        raise SourceError(config.source, "records", "none")
+        raise SourceError(config.source, "records", "none", "fetch it again")
     if counts.kept == 0:
         fallen = counts.dropped | {
             f"quarantined as {why}": n for why, n in counts.quarantined.items()
@@ -352,7 +352,10 @@ def _check_outcome(config: CleanConfig, files: list[SourceFile], parts: list[Cle
         if most == "blank_line":
             hint = "fetch it again"
         elif most not in counts.dropped:
-            hint = _hint(files, parts) or "python -m data synthesize shows what lines look like"
+            hint = (
+                _hint(config, files, parts)
+                or "python -m data synthesize shows what lines look like"
+            )
         fate = f"none of {counts.read:,}, most of them {most}"
         raise SourceError(config.source, "rows that pass the rules", fate, hint)
 

@@ -19,6 +19,7 @@ from typing import IO, Any
 from data.artefacts.folder import Folder, digest_all, digest_bytes
 from data.errors import SourceError
 from data.sources import archives, encodings, header, kinds, streams
+from data.sources.kind import Form, Kind
 from preprocessing.fields import Fields
 
 log = logging.getLogger("catalogue")
@@ -54,7 +55,7 @@ class SourceFile:
     """Digest of evenly spaced samples: most other files have another, but it proves nothing."""
     packing: tuple[str, ...] = ()
     """Layers around the records, from the outside in; see ``streams.open_packed``."""
-    form: kinds.Form = "lines"
+    form: Form = "lines"
     separator: str = ""
     """Of the cells of a table."""
     encoding: str = "utf-8"
@@ -365,7 +366,7 @@ def without_labels(source: str, files: list[SourceFile], fields: Fields) -> list
 
 def field_names(file: SourceFile) -> tuple[str, ...]:
     """Return the names of the fields in the first 2 MiB of a file of text: some are rare."""
-    kind = kinds.Kind("", form=file.form, separator="\r" if file.is_cr else "")
+    kind = Kind("", form=file.form, separator="\r" if file.is_cr else "")
     return header.of_text(read_start(file, _FURTHER).removeprefix(BOM_UTF8), kind, file.where)
 
 

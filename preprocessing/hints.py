@@ -3,17 +3,21 @@
 import dataclasses
 import json
 import posixpath
+import re
 import shlex
 
 from data import console
 from data.errors import SourceError
-from data.sources import foreign, header, kinds
+from data.sources import foreign, header, kinds, wrapped
+from data.sources.kind import Kind, to_columns
 from preprocessing import files
 from preprocessing.config import COLUMNS, PRESETS, CleanConfig
-from preprocessing.fields import Fields
+from preprocessing.fields import Fields, Number
 from preprocessing.files import SourceFile
 
-_SHOWN_FIELDS, _SHOWN_RECORD = 12, 200
+_SHOWN_FIELDS, _SHOWN_NAME, _SHOWN_RECORD = 12, 40, 200
+# Take control characters out of lines, but for their ends.
+_NO_CONTROLS = r"tr '\000-\011\013\014\016-\037' ' '"
 
 
 def find(config: CleanConfig) -> list[SourceFile]:
@@ -38,11 +42,12 @@ def find(config: CleanConfig) -> list[SourceFile]:
 def _other_columns(config: CleanConfig, file: SourceFile, missing: list[str]) -> SourceError:
     """Build the error for a file without columns that are read, with the flag that helps."""
     more = ", …" if len(file.columns) > _SHOWN_FIELDS else ""
-    columns = ", ".join(file.columns[:_SHOWN_FIELDS]) + more
+    shown = [" ".join(name.split())[:_SHOWN_NAME] for name in file.columns if name.strip()]
+    columns = ", ".join(shown[:_SHOWN_FIELDS]) + more
     expected = f"the column{'s' if len(missing) > 1 else ''} {', '.join(missing)}"
     start = files.read_start(file) if file.form == "objects" or file.form == "lines" else b""
     asked = Fields.of(config)
-    if holder := kinds.nested(start, (asked.title, asked.content)) or kinds.holder(start):
+    if holder := wrapped.nested(start, (asked.title, asked.content)) or wrapped.holder(start):
         return SourceError(file.where, expected, holder.name, _conversion(holder, file))
     kind = kinds.recognise(start)
     if kind.record and "$schema" in kind.record:
@@ -58,10 +63,10 @@ def _other_columns(config: CleanConfig, file: SourceFile, missing: list[str]) ->
             f"p.read_table(sys.argv[1]).flatten(), 'flat.parquet')\" {name}"
         )
         return SourceError(file.where, expected, f"{columns}, with columns inside", hint)
-    fitting = kinds.to_columns(file.columns)
+    fitting = to_columns(file.columns)
     stated = {name for name, theirs in Fields.of(config).attributes if theirs in missing}
     if fitting and not stated:
-        flag = ", ".join(f"{ours}: {theirs}" for ours, theirs in fitting.items())
+        flag = ", ".join(f"{ours}: {_in_yaml(theirs)}" for ours, theirs in fitting.items())
         hint = f"name them with --columns '{{{flag}}}'"
     elif stated:
         hint = "name those that are there with --attributes"
@@ -74,7 +79,12 @@ def _other_columns(config: CleanConfig, file: SourceFile, missing: list[str]) ->
     return SourceError(file.where, expected, columns, hint)
 
 
-def _conversion(kind: kinds.Kind, file: SourceFile) -> str:
+def _in_yaml(name: str) -> str:
+    """Return a name as it stands in --columns, in quotes where it needs them."""
+    return name if re.fullmatch(r"[^\W\d]([\w .-]*\w)?", name) else json.dumps(name)
+
+
+def _conversion(kind: Kind, file: SourceFile) -> str:
     """Name the command that converts a file, which may have to be unpacked before."""
     if file.packing not in ((), ("gz",)):
         return f"unpack it, then {kind.hint(posixpath.basename(file.where))}"
@@ -111,7 +121,7 @@ def _described(file: SourceFile) -> str:
     if file.form == "table":
         separators = {"\t": "tabs", ",": "commas", ";": "semicolons", "|": "bars"}
         separator = separators.get(file.separator, file.separator)
-        form = f"a table with {separator}, columns {', '.join(file.columns)}"
+        form = f"a table with {separator}, columns {', '.join(filter(None, file.columns))}"
     encoding = {"cp1252": "windows-1252", "iso8859-1": "latin-1"}.get(file.encoding, file.encoding)
     notes = [f"in {encoding}"] if encoding != "utf-8" else []
     notes += ["with a comma behind each line"] if file.has_commas else []
@@ -120,32 +130,73 @@ def _described(file: SourceFile) -> str:
     return "" if described == "JSON lines" else described
 
 
-def hint(file: SourceFile, reasons: dict[str, int]) -> str:
+def hint(config: CleanConfig, file: SourceFile, reasons: dict[str, int]) -> str:
     """Describe what a file is and name what helps; empty where neither is sure.
 
     Args:
+        config: with the columns that are read.
         file: to look into.
         reasons: how many of its records were quarantined, by reason; at least one.
     """
-    most = max(reasons, key=lambda reason: reasons[reason])
+    most, fields = max(reasons, key=lambda reason: reasons[reason]), Fields.of(config)
+    start = files.read_start(file)
     if most == "invalid_utf8":
         other = "windows-1252" if file.encoding == "utf-8" else "utf-8"
+        if b"\0" in start:
+            return "they look like binary data: fetch the file itself again"
         return f"they are no {file.encoding.upper()}; state what they are: --encoding {other}"
-    if most == "wrong_columns":
-        return "state what is between the cells: --delimiter"
-    start = files.read_start(file)
-    if holder := kinds.holder(start):
+    if file.form == "table":
+        return _of_table(file, start, most)
+    ours = fields.title, fields.content
+    is_ours = kinds.recognise(start).form == "objects" or most == "missing_field"
+    if holder := (is_ours and wrapped.nested(start, ours)) or wrapped.holder(start):
         return f"it is {holder.name}; {_conversion(holder, file)}"
+    return _of_records(file, start, most, fields)
+
+
+def _of_table(file: SourceFile, start: bytes, most: str) -> str:
+    if most == "wrong_columns":
+        names = f"the header names {len(file.columns)} columns, these rows hold more or fewer cells"
+        return f"{names}: write each row whole, or state what is between the cells: --delimiter"
+    if most == "invalid_csv" and b'\\"' in start:
+        code = "w(sys.stdout).writerows(r(sys.stdin, escapechar=chr(92), doublequote=False))"
+        mark = f", delimiter={file.separator!r}" if file.separator != "," else ""
+        code = code.replace("w(sys.stdout", f"csv.writer(sys.stdout{mark}")
+        code = code.replace("r(sys.stdin", f"csv.reader(sys.stdin{mark}")
+        doubled = Kind("", f'python3 -c "import sys, csv; {code}"')
+        return f"quotes in its cells follow a backslash; {doubled.hint(file.where, to='table.csv')}"
+    return ""
+
+
+def _of_records(file: SourceFile, start: bytes, most: str, fields: Fields) -> str:
     record = kinds.recognise(start).record
     if not record and foreign.begins_with_comment(start):
-        without = kinds.Kind("", foreign.NO_COMMENTS)
+        without = Kind("", foreign.NO_COMMENTS)
         return f"it begins with a comment; {_conversion(without, file)}"
+    if most == "invalid_json" and foreign.has_controls(start):
+        without = Kind("", _NO_CONTROLS)
+        return f"control characters, such as tabs, stand in them; {_conversion(without, file)}"
+    if most == "invalid_json" and (mixed := kinds.mixed(start)):
+        return f"they are {mixed.name}; {_conversion(mixed, file)}"
+    if most == "invalid_dict" and not record:
+        return "they are no Python dictionaries, one a line, of texts, numbers and lists alone"
     if not record and most in ("invalid_json", "not_an_object"):
         return "they are none of what is read: JSON, Python dictionaries, CSV, Parquet, Arrow"
     if most not in ("missing_field", "wrong_type") or not record:
         return ""
-    if most == "wrong_type" and set(COLUMNS) <= set(record):
+    if most == "wrong_type" and fields.is_strict and _is_read_loosely(record):
         kept = ", ".join(f"{name}: {name}" for name in COLUMNS)
         return f"numbers for uid and lists of texts are read with --columns '{{{kept}}}'"
-    fields = ", ".join(list(record)[:_SHOWN_FIELDS])
-    return f"accept them with --max_quarantined_share; the first one has the fields {fields}"
+    if most == "wrong_type":
+        texts = ", ".join(dict.fromkeys(fields.required))
+        return f"{texts} have to be texts; accept the others with --max_quarantined_share"
+    named = ", ".join(list(record)[:_SHOWN_FIELDS])
+    return f"accept them with --max_quarantined_share; the first one has the fields {named}"
+
+
+def _is_read_loosely(record: dict[str, object]) -> bool:
+    """Whether a record is one where columns are stated, though none where they are not."""
+    loose = dataclasses.replace(Fields(), is_strict=False)
+    numbers = {name: Number(value) if type(value) in (int, float) else value
+               for name, value in record.items()}  # fmt: skip
+    return type(loose.texts(numbers, 0)) is tuple

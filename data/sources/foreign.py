@@ -12,7 +12,7 @@ _PICKLE = ("a Python pickle", "write it as Parquet with the program that made it
 _WRITTEN = "write it as Parquet with the program that made it"
 _PICTURE = ("a picture, not a catalogue", "give the file with titles and descriptions")
 _FETCH = "fetch the file itself again"
-_ORC = b"ORC"
+_ORC, _FEATHER = b"ORC", b"FEA1"
 _MAGIC = (
     (b"SQLite format 3\0", "an SQLite database",
      "write a table of it as CSV: sqlite3 -csv -header FILE 'select * from TABLE'"),
@@ -26,6 +26,9 @@ _MAGIC = (
     (_ORC, "ORC", "write it as Parquet: "
      "python3 -c \"import pyarrow.orc as o, pyarrow.parquet as p; "
      "p.write_table(o.read_table('FILE'), 'catalogue.parquet')\""),
+    (_FEATHER, "Feather of version 1", "write it anew: "
+     "python3 -c \"import pyarrow.feather as f; "
+     "f.write_feather(f.read_table('FILE'), 'catalogue.arrow')\""),
     (b"PARE", "Parquet that is encrypted", "write it without encryption, where its keys are"),
     (b"\x89HDF\r\n", "HDF5", _WRITTEN),
     (b"\x93NUMPY", "a NumPy array", _WRITTEN),
@@ -36,13 +39,17 @@ _MAGIC = (
     *((start, *_PICTURE) for start in (b"\x89PNG", b"\xff\xd8\xff", b"GIF87a", b"GIF89a")),
 )  # fmt: skip
 _POINTER = b"version https://git-lfs.github.com/spec/"
+_ANNEX = re.compile(rb"(\.\./)*(\.git)?/annex/objects/|(\.\./)*\.git/annex/objects/")
 _PAGE = re.compile(rb"<(!doctype|html|head|body|\?xml|error)\b", re.IGNORECASE)
 _TAG = re.compile(r"<(!--|[a-z][\w:.-]*[\s/>])", re.IGNORECASE)
 _OBJECT = re.compile(rb"^\s*\{", re.MULTILINE)
+_IN_TEXT = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f]")
 _CONTROLS = bytes([*range(9), 11, *range(14, 27), *range(28, 32)])
 # Of the bytes of text, at most.
 _MOST_CONTROLS = 0.05
-_YAML = re.compile(r"(---[ \t]*\r?\n|(- )?[\w .-]+:([ \t][^\n]*)?\r?\n\s*(- )?[\w .-]+:[ \t\r\n])")
+_YAML = re.compile(
+    r"(%YAML \d|---[ \t]*\r?\n|(- )?[\w .-]+:([ \t][^\n]*)?\r?\n\s*(- )?[\w .-]+:[ \t\r\n])"
+)
 _TO_JSON = (
     'python3 -c "import sys, json, yaml; '
     'json.dump(list(yaml.safe_load_all(sys.stdin)), sys.stdout, default=str)"'
@@ -79,11 +86,15 @@ def of_bytes(start: bytes, separator: str | None = None) -> Foreign | None:
     """
     for magic, name, advice in _MAGIC:
         # A text may well begin with ORC.
-        if start.startswith(magic) and (magic != _ORC or b"\0" in start):
+        if start.startswith(magic) and (magic not in (_ORC, _FEATHER) or b"\0" in start):
             return Foreign(name, advice)
     begun = start.lstrip()
     if begun.startswith(_POINTER):
         return Foreign("a pointer to a large file, not the file", "fetch it with git lfs pull")
+    if _ANNEX.match(begun):
+        return Foreign("a pointer to a large file, not the file", "fetch it with git annex get")
+    if start and not start.strip(b"\0"):
+        return Foreign("nothing but zeros", _FETCH)
     if _PAGE.match(begun):
         return Foreign("a web page or XML", _FETCH)
     own = bytes(set(_CONTROLS) - set((separator or "").encode()))
@@ -104,8 +115,6 @@ def of_text(text: str) -> Foreign | None:
     lines = [line.strip() for line in text.split("\n") if line.strip()]
     if not text or any(line.startswith(("{", "[")) or _is_json(line) for line in lines):
         return None
-    if _TAG.match(text):
-        return Foreign("a web page or XML", _FETCH)
     if _MAILBOX.match(text):
         return Foreign("a mailbox, not a catalogue", "give the file with titles and descriptions")
     if _YAML.match(text):
@@ -120,6 +129,28 @@ def of_text(text: str) -> Foreign | None:
         return Foreign(name, "give the file with titles and descriptions")
     advice = "write its records as CSV, JSON lines or Parquet"
     return Foreign(f"plain text, no records, from {shown} on", advice)
+
+
+def markup(text: str) -> Foreign | None:
+    """Recognise text that begins with a tag, as a web page does; None where records may follow."""
+    is_page = _TAG.match(text) and not _OBJECT.search(text.encode())
+    return Foreign("a web page or XML", _FETCH) if is_page else None
+
+
+def is_loose_json(line: str) -> bool:
+    """Whether a line is an object of JSON but for control characters inside its texts."""
+    try:
+        return isinstance(json.loads(line, strict=False), dict)
+    except (ValueError, RecursionError):
+        return False
+
+
+def has_controls(start: bytes) -> bool:
+    """Whether control characters stand among objects of JSON, or inside their texts."""
+    lines = start.decode("utf-8", "replace").split("\n")
+    return bool(_IN_TEXT.search(start)) or any(
+        is_loose_json(line) for line in lines if "\t" in line and not _is_json(line)
+    )
 
 
 def with_comments(text: str) -> Foreign | None:

@@ -14,7 +14,7 @@ from typing import IO, Any
 
 from data.console import first_line
 from data.errors import SourceError
-from data.sources.kinds import Kind
+from data.sources.kind import Kind
 
 _ARROW_FILE = b"ARROW1"
 
@@ -34,7 +34,7 @@ def of_text(start: bytes, kind: Kind, where: str) -> tuple[str, ...]:
     if kind.form == "table":
         rows = csv.reader(io.StringIO(text, newline=None), delimiter=kind.separator)
         names = next((row for row in rows if row), [])
-        if twice := [name for place, name in enumerate(names) if name in names[:place]]:
+        if twice := [name for i, name in enumerate(names) if name and name in names[:i]]:
             hint = "give each column a name of its own"
             raise SourceError(where, "a header with each name once", f"{twice[0]!r} twice", hint)
         return tuple(names)

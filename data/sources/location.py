@@ -15,6 +15,7 @@ from data.artefacts.folder import Folder
 from data.artefacts.manifest import Manifest
 from data.errors import SourceError
 from data.sources import archives, encodings, kinds, streams
+from data.sources.kind import Kind
 
 _START = 2**16
 # A member that starts further on in a compressed tar is not looked into.
@@ -56,7 +57,7 @@ class _Stored:
 
     reads: tuple[str, ...]
     """Programs that write them uncompressed, one into the next."""
-    kind: kinds.Kind
+    kind: Kind
     encoding: str = "utf-8"
     is_arrow_stream: bool = False
 
@@ -155,12 +156,12 @@ def _member(url: str, layers: tuple[str, ...], kind: str, name: str) -> archives
     return last or archives.Member("", name, 0, b"", before + name)
 
 
-def _by_name(path: str) -> kinds.Kind:
+def _by_name(path: str) -> Kind:
     """Guess what a file is that cannot be looked into."""
     name = re.sub(r"\.(gz|bz2|xz|zstd?)$", "", path.lower())
     if name.endswith((".arrow", ".feather")):
-        return kinds.Kind("", form="arrow")
-    return kinds.Kind("", form="parquet" if name.endswith(".parquet") else "lines")
+        return Kind("", form="arrow")
+    return Kind("", form="parquet" if name.endswith(".parquet") else "lines")
 
 
 def _command(stored: _Stored, offset: int, line: bytes | None, limit: int) -> str:

@@ -25,7 +25,8 @@ from data.artefacts.folder import Folder, digest_all
 from data.artefacts.manifest import Manifest, Parent
 from data.artefacts.parts import inspect_part, open_part, read_batches
 from data.errors import ConfigError, ManifestError, SourceError
-from data.sources import kinds, streams
+from data.sources import kinds, streams, tables
+from data.sources.kind import LINES
 from inference.config import GenerateConfig
 from inference.tables import columnar, json_lines, text_files
 from inference.tables.text_files import ATTRIBUTE, Row, Selection
@@ -189,10 +190,10 @@ def _check_start(where: str, file: IO[bytes], ending: str) -> None:
         if ending not in columnar.ENDINGS:
             is_json = READERS[ending] is _JSON
             kind = kinds.recognise(start) if is_json else kinds.no_text(start)
-            if ending == ".csv" and (table := kinds.other_table(start)):
+            if ending == ".csv" and (table := tables.other(start)):
                 kind = table
-            if kind is not None and kind.name != kinds.LINES:
-                expected = _FORMS.get(ending, kinds.LINES)
+            if kind is not None and kind.name != LINES:
+                expected = _FORMS.get(ending, LINES)
                 to = "titles.jsonl" if kind.record else f"titles{ending}"
                 raise SourceError(where, expected, kind.name, kind.hint(where, is_gzip, to=to))
         while is_gzip and unpacked.read(2**22):

@@ -57,7 +57,11 @@ def _line_by_line(text: Text, quick: Text | None, fields: Fields) -> Text:
     """Write lines of Python dictionaries as JSON; leave those that are none as they stand."""
     theirs = quick.lines if quick else [b""] * len(text.starts)
     pairs = zip(text.lines, theirs, strict=True)
-    return Text.of([ours if _loads(ours) else _by_ast(line, fields) for line, ours in pairs])
+    # JSON as such: in Python a backslash before a slash, say, stays.
+    return Text.of(
+        [line if _loads(line) else ours if _loads(ours) else _by_ast(line, fields)
+         for line, ours in pairs]
+    )  # fmt: skip
 
 
 def _convert(text: Text) -> Text | None:

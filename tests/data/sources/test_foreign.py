@@ -123,7 +123,7 @@ def test_lines_of_records_behind_any_first_line_are_read(first: str, tmp_path: P
     (file,) = hints.find(CleanConfig(source=str(path)))
     assert file.form == "lines"
     if first.startswith(("#", "//")):
-        hint = hints.hint(file, {"invalid_json": 1})
+        hint = hints.hint(CleanConfig(), file, {"invalid_json": 1})
         assert hint.startswith("it begins with a comment; convert it: sed -E")
         subprocess.run(["bash", "-c", hint.partition("convert it: ")[2]], cwd=tmp_path, check=True)
         assert rows_of(tmp_path / "lines.jsonl") == ROWS

@@ -20,7 +20,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data.sources import kinds
+from data.sources import kind, kinds
 
 RECORDS = [{"uid": str(i), "title": f"Lamp {i}, caf\u00e9", "content": "Bright."} for i in range(9)]
 LINES = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in RECORDS)
@@ -172,7 +172,7 @@ GOOD = '{"uid": "1", "title": "t", "content": "c"}'
     ],
 )  # fmt: skip
 def test_what_is_or_may_be_json_lines_is_left_to_the_parser(text: str) -> None:
-    assert kinds.recognise(text.encode()[: 2**16]).name == kinds.LINES
+    assert kinds.recognise(text.encode()[: 2**16]).name == kind.LINES
 
 
 @settings(max_examples=150)
@@ -180,7 +180,7 @@ def test_what_is_or_may_be_json_lines_is_left_to_the_parser(text: str) -> None:
 def test_any_bytes_are_some_kind(payload: bytes, start: bytes) -> None:
     found = kinds.recognise(start + payload)
     assert found.name
-    assert found.name == kinds.LINES or found.hint("x")
+    assert found.name == kind.LINES or found.hint("x")
 
 
 @settings(max_examples=100)
@@ -196,21 +196,56 @@ def test_good_json_lines_are_never_another_kind_wherever_they_are_cut(
     rows: list[dict[str, str]], cut: int
 ) -> None:
     payload = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
-    assert kinds.recognise(payload).name == kinds.LINES
-    assert kinds.recognise(payload[:cut]).name == kinds.LINES
+    assert kinds.recognise(payload).name == kind.LINES
+    assert kinds.recognise(payload[:cut]).name == kind.LINES
 
 
 def test_the_fields_of_others_are_named_as_ours() -> None:
-    assert kinds.to_fields(RECORDS[0]) == ""
-    assert kinds.to_fields({"a": 1}) is None
-    command = kinds.to_fields(THEIRS[0])
-    assert command == (
-        "jq -c '{uid: .asin, title: .title, content: (.description | join(\" \"))}'"
-    )  # fmt: skip
-    assert kinds.to_fields({"id": 7, "Product Name": "x", "name": "y", "text": "z"}) == (
-        "jq -c '{uid: (.id // \"\" | tostring), title: .name, content: .text}'"
-    )
-    if shutil.which("jq"):
-        lines = "".join(json.dumps(row) + "\n" for row in THEIRS).encode()
-        made = subprocess.run(["bash", "-c", command], input=lines, capture_output=True).stdout
-        assert [json.loads(line) for line in made.splitlines()] == RECORDS
+    assert kind.to_columns({"a": 1}) is None
+    assert kind.to_columns(["id", "Product Name", " Name", "text"]) == {
+        "uid": "id", "title": " Name", "content": "text",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("order", ["le", "be"])
+def test_utf_32_without_its_mark_is_named(order: str) -> None:
+    assert kinds.recognise(LINES.encode(f"utf-32-{order}")).encoding == f"utf-32-{order}"
+
+
+@pytest.mark.parametrize(
+    ("payload", "name"),
+    [
+        (b"[]\n", "an empty JSON array"), (b'["a", "b"]', "a JSON array of values, not of objects"),
+        (bytes(50), "nothing but zeros"), (b"FEA1\0\0\0\0", "Feather of version 1"),
+        (b"../.git/annex/objects/a/b", "a pointer to a large file, not the file"),
+        (b"<div>\n<p>a, b</p>\n<p>c, d</p>", "a web page or XML"),
+        (b"{'a': 1},\n{'a': 2},\n", "Python dictionaries with a comma behind each line"),
+        (b"{'a': 1}\r{'a': 2}", "Python dictionaries that end in a bare CR"),
+    ],
+)  # fmt: skip
+def test_more_that_is_not_read_is_named(payload: bytes, name: str) -> None:
+    found = kinds.recognise(payload)
+    assert (found.name, found.form) == (name, "")
+    assert found.hint("x")
+
+
+def test_json_with_bare_controls_in_its_texts_is_no_python() -> None:
+    assert kinds.recognise(LINES.replace("Lamp ", "Lamp\t").encode()).form == "lines"
+
+
+def test_python_dictionaries_of_which_none_is_seen_whole_are_read_as_such() -> None:
+    assert kinds.recognise(b"{'uid': '1', 'title': '" + b"x" * 2**16).form == "dicts"
+
+
+def test_objects_on_one_line_may_have_commas_between_them() -> None:
+    assert kinds.recognise(LINES.strip().replace("\n", ", ").encode()).form == "objects"
+
+
+def test_arrow_streams_of_before_its_marks_are_known() -> None:
+    sink = io.BytesIO()
+    rows = pa.table({"uid": ["1"]})
+    options = pa.ipc.IpcWriteOptions(use_legacy_format=True)
+    with pa.ipc.new_stream(sink, rows.schema, options=options) as writer:
+        writer.write_table(rows)
+    assert kinds.is_columnar(sink.getvalue())
+    assert kinds.recognise(sink.getvalue()).form == "arrow"
