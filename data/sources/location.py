@@ -197,7 +197,9 @@ def _row_command(stored: _Stored, row: int, path: str) -> str:
         file = f"pa.memory_map({file})" if path else file
         table = f"pa.ipc.{opens}({file}).read_all().slice({row}, 1)"
     elif not path:
-        module, table = "pyarrow.parquet as pq", f"pq.read_table({file}).slice({row}, 1)"
+        # Its threads may end the process by a signal when it exits (pyarrow 26.0.1).
+        whole = f"pq.ParquetFile({file}).read(use_threads=False)"
+        module, table = "pyarrow.parquet as pq", f"{whole}.slice({row}, 1)"
     code = f"import sys, pyarrow as pa, {module}; print({table}.to_pylist()[0])"
     program = f'{_PYTHON} -c "{code}"'
     return f"{program} {path}" if path else " | ".join([*stored.reads, program])
