@@ -11,7 +11,6 @@ import itertools
 import json
 import re
 import warnings
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -21,8 +20,9 @@ from preprocessing.fields import Fields
 from preprocessing.objects import Text, is_regular
 from preprocessing.parse import Parsed, Records, line_bounds, parse_records
 
-# Escapes that JSON has not, once those of quotes and backslashes are out of the way.
-_OTHER_ESCAPE = re.compile(rb"\\[^nrtbfux]")
+# Escapes that JSON has not, once those of quotes and backslashes are out of the way; and those of
+# them that have no counterpart in JSON.
+_OTHER_ESCAPE, _NO_ESCAPE = re.compile(rb"\\[^nrtbfu]"), re.compile(rb"\\[^nrtbfux]")
 _WORDS = ((b"None", b"null"), (b"True", b"true"), (b"False", b"false"))
 _NEWLINE, _SINGLE_QUOTE, _DOUBLE_QUOTE, _SPACE = 10, 39, 34, 32
 # What is converted together: small enough for a processor's cache.
@@ -84,48 +84,68 @@ def _converted(data: bytes) -> bytes | None:
     if any(mark in data for mark in (_PAIR, _SINGLE, _DOUBLE, _BETWEEN)):
         return None
     hidden = _ESCAPED.sub(lambda match: _HIDDEN[match[0]], data)
-    if _OTHER_ESCAPE.search(hidden):
+    other = _OTHER_ESCAPE.search(hidden)
+    if other and _NO_ESCAPE.search(hidden):
         return None
+    hidden = hidden.removesuffix(b"\n")
     view = np.frombuffer(hidden, dtype=np.uint8)
-    ends = np.flatnonzero(view[:-1] == _NEWLINE)
-    singles, doubles = (np.flatnonzero(view == q) for q in (_SINGLE_QUOTE, _DOUBLE_QUOTE))
-    count = np.bincount(np.searchsorted(ends, singles), minlength=len(ends) + 1)
-    is_plain = (count & 1) == 0
-    is_plain[np.searchsorted(ends, doubles)] = False
-    lines = hidden.removesuffix(b"\n").split(b"\n")
-    plain = iter(_requote((b"\n".join(itertools.compress(lines, is_plain)),))[0].split(b"\n"))
-    runs, texts = list[bytes](), list[bytes]()
-    for line in itertools.compress(lines, ~is_plain):
-        _part(line, runs, texts)
-    pieces = zip(_requote(runs) if runs else [], map(_quote, texts), strict=True)
-    quoted = iter(b"".join(itertools.chain.from_iterable(pieces)).split(b"\n"))
-    joined = b"\n".join([next(plain if alone else quoted) for alone in is_plain.tolist()])
-    for code, escape in ((b"\\x", b"\\u00"), *((code, own) for own, code in _HIDDEN.items())):
+    ends, singles, doubles = (
+        np.flatnonzero(view == mark) for mark in (_NEWLINE, _SINGLE_QUOTE, _DOUBLE_QUOTE)
+    )
+    starts, stops = np.append(0, ends + 1), np.append(ends, len(view))
+    odd = np.diff(np.searchsorted(singles, stops), prepend=0) & 1
+    quoted = np.flatnonzero(odd | (np.diff(np.searchsorted(doubles, stops), prepend=0) > 0))
+    runs, texts, at = list[bytes](), list[bytes](), 0
+    for start, stop in zip(starts[quoted].tolist(), stops[quoted].tolist(), strict=True):
+        at = _part(hidden, (start, stop), at, runs, texts)
+    runs.append(hidden[at:])
+    pieces = itertools.zip_longest(_requote(runs), texts, fillvalue=b"")
+    joined = b"".join(itertools.chain.from_iterable(pieces))
+    if other:
+        joined = joined.replace(b"\\x", b"\\u00")
+    for code, own in ((_PAIR, b"\\\\"), (_SINGLE, b"'"), (_DOUBLE, b'\\"')):
         if code in joined:
-            joined = joined.replace(code, b"'" if code == _SINGLE else escape)
+            joined = joined.replace(code, own)
     return joined
 
 
-def _part(line: bytes, runs: list[bytes], texts: list[bytes]) -> None:
-    """Part a line at its texts with double quotes around or in them, each behind its run."""
-    at, before = 0, len(runs)
-    while (quote := line.find(b'"', at)) >= 0:
+def _part(
+    data: bytes, line: tuple[int, int], at: int, runs: list[bytes], texts: list[bytes]
+) -> int:
+    """Part a line at its texts with double quotes around or in them, each behind its run.
+
+    Args:
+        data: with the line.
+        line: where it starts and stops.
+        at: where the run begins that reaches into it.
+        runs: gets those that end in it.
+        texts: gets its own, with JSON's quotes.
+
+    Returns:
+        Where the last run begins, that reaches beyond it.
+    """
+    place, stop = line
+    begun, before = at, len(runs)
+    while (quote := data.find(b'"', place, stop)) >= 0:
         # An odd number of single quotes: the double one stands inside a text.
-        is_inside = line.count(b"'", at, quote) & 1
-        start = line.rfind(b"'", at, quote) if is_inside else quote
-        stop = line.find(b"'" if is_inside else b'"', quote + 1) + 1
-        if not stop:
+        is_inside = data.count(b"'", place, quote) & 1
+        start = data.rfind(b"'", place, quote) if is_inside else quote
+        place = data.find(b"'" if is_inside else b'"', quote + 1, stop) + 1
+        if not place:
             break
-        runs.append(line[at:start])
-        texts.append(line[start:stop])
-        at = stop
-    if quote >= 0 or line.count(b"'", at) & 1:  # some quote is alone: no dictionary
-        runs[before:], texts[before:], at = [b""], [b" " + line], len(line)
-    runs.append(line[at:])
-    texts.append(b"\n")
+        text = data[start:place]
+        if is_inside:
+            text = b'"%b"' % text[1:-1].replace(b'"', b'\\"')
+        runs.append(data[at:start])
+        texts.append(text)
+        at = place
+    if quote >= 0 or data.count(b"'", place, stop) & 1:  # some quote is alone: no dictionary
+        runs[before:], texts[before:] = [data[begun : line[0]]], [b" " + data[slice(*line)]]
+        return stop
+    return at
 
 
-def _requote(runs: Iterable[bytes]) -> list[bytes]:
+def _requote(runs: list[bytes]) -> list[bytes]:
     """Write JSON's quotes and words in runs whose single quotes all stand around texts."""
     view = np.frombuffer(bytearray(_BETWEEN.join(runs)), dtype=np.uint8)
     quotes = np.flatnonzero(view == _SINGLE_QUOTE)
@@ -147,13 +167,6 @@ def _requote(runs: Iterable[bytes]) -> list[bytes]:
     view[outside(prefixes[(following == _SINGLE_QUOTE) | (following == 0)])] = _SPACE
     view[quotes] = _DOUBLE_QUOTE
     return view.tobytes().split(_BETWEEN)
-
-
-def _quote(text: bytes) -> bytes:
-    """Write a text with JSON's quotes around it."""
-    if text[:1] != b"'" or text[-1:] != b"'":
-        return text
-    return b'"%b"' % text[1:-1].replace(b'"', b'\\"')
 
 
 def _loads(line: bytes) -> bool:
