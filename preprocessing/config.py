@@ -123,7 +123,8 @@ class CleanConfig:
     of a file counts for more."""
 
     delimiter: str | None = field(default=None, metadata=OPTIONAL)
-    """Between the cells of CSV; none: a comma, semicolon, tab or bar, as the first rows have it."""
+    """Between the cells of CSV; none: a comma, semicolon, tab or bar, as the first rows have it.
+    Two marks that mean nothing in YAML need quotes of their own: '"~"' and '"#"'."""
 
     out: str = placement("data/store/clean")
     """Folder for the shards; local or an fsspec URL."""
@@ -197,7 +198,9 @@ class CleanConfig:
         except LookupError as error:
             raise ConfigError("--encoding", "one that Python knows", self.encoding) from error
         object.__setattr__(self, "encoding", "utf-8" if name.startswith("utf-8") else name)
-        separator = "\t" if self.delimiter in ("\\t", "tab") else self.delimiter
+        # A bare ~ or # is nothing to YAML, and in quotes these stay.
+        unquoted = self.delimiter and re.sub(r'^"([~#])"$', r"\1", self.delimiter)
+        separator = "\t" if unquoted in ("\\t", "tab") else unquoted
         if separator is not None and not re.fullmatch(r'[^"\w\r\n]', separator, re.ASCII):
             raise ConfigError("--delimiter", "one mark, or tab", repr(separator))
         object.__setattr__(self, "delimiter", separator)

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import IO, Any
 
 from data.artefacts.folder import Folder, digest_all, digest_bytes
+from data.console import first_line
 from data.errors import SourceError
 from data.sources import archives, encodings, header, kinds, streams
 from data.sources.kind import Form, Kind
@@ -176,7 +177,7 @@ def _glob(source: str) -> list[tuple[str, str]]:
     names = sorted(
         name
         for file, about in fs.glob(path, detail=True).items()
-        if about["type"] == "file" and (name := file[len(root) :].lstrip("/"))
+        if not _is_folder(about) and (name := file[len(root) :].lstrip("/"))
         and not any(part.startswith(".") for part in name.split("/"))
     )  # fmt: skip
     if not names:
@@ -184,11 +185,21 @@ def _glob(source: str) -> list[tuple[str, str]]:
     return [(fs.unstrip_protocol(f"{root}/{name}").removeprefix("file://"), name) for name in names]
 
 
+def _is_folder(about: dict[str, Any]) -> bool:
+    """Whether what fsspec says of a path is a folder, or a link to one."""
+    is_link = about["type"] == "link" or about.get("islink")
+    return about["type"] == "directory" or (bool(is_link) and os.path.isdir(about["name"]))
+
+
 def _type(url: str) -> str | None:
     """Return what is at a path or URL, as fsspec names it; None where there is nothing."""
     import fsspec
 
-    fs, path = fsspec.core.url_to_fs(url)
+    try:
+        fs, path = fsspec.core.url_to_fs(url)
+    except ValueError as error:
+        expected = "a local path or a URL of a known kind, such as s3://"
+        raise SourceError(url, expected, first_line(error)) from error
     try:
         return str(fs.info(path)["type"])
     except FileNotFoundError:

@@ -30,8 +30,10 @@ GZIP = b"\x1f\x8b"
 _COMPRESSED = (
     (GZIP, "gz"),
     *((b"BZh%d1AY&SY" % level, "bz2") for level in range(1, 10)),
+    *((b"BZh%d\x17rE8P\x90" % level, "bz2") for level in range(1, 10)),  # of nothing
     (b"\xfd7zXZ\x00", "xz"),
     (b"\x28\xb5\x2f\xfd", "zst"),
+    *((bytes([first]) + b"\x2a\x4d\x18", "zst") for first in range(0x50, 0x60)),  # to be skipped
 )
 _NAMES = {"gz": "gzip", "bz2": "bzip2", "xz": "xz", "zst": "Zstandard"}
 _UNPACKERS: dict[str, Callable[[], Any]] = {

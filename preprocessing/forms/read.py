@@ -4,11 +4,13 @@ JSON lines and Python dictionaries that lie plain on a disk are cut by byte rang
 (``source``); both ways a block and its rows depend on the file and the settings alone.
 """
 
+import dataclasses
 from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator
 from typing import IO
 
 import numpy as np
+import pyarrow as pa
 
 from data.artefacts.folder import digest_bytes
 from data.errors import SourceError
@@ -22,6 +24,8 @@ from preprocessing.parse import Parsed, Records, parse_records
 
 # An object that is not whole after so many bytes holds more than one record.
 _LARGEST_OBJECT = 16
+# Parsed at once: as many as lines of 128 bytes in a block of the usual size.
+_MOST_RECORDS = 2**17
 
 
 def records(
@@ -150,9 +154,36 @@ class _Text:
 
 
 def parse(records: Records, file: SourceFile, fields: Fields, max_line_bytes: int) -> Parsed:
-    """Parse one block of a file."""
+    """Parse one block of a file; one of very many records, such as blank lines, in pieces."""
     if file.form in ("parquet", "arrow"):
         return columnar.parse(records, file.name, fields, max_line_bytes)
+    if len(records.starts) <= _MOST_RECORDS:
+        return _parse(records, file, fields, max_line_bytes)
+    pieces = (_piece(records, at) for at in range(0, len(records.starts), _MOST_RECORDS))
+    parsed = [_parse(piece, file, fields, max_line_bytes) for piece in pieces]
+    return Parsed(
+        pa.concat_tables([piece.rows for piece in parsed]).combine_chunks(),
+        pa.concat_tables([piece.quarantine for piece in parsed]).combine_chunks(),
+        sum(piece.lines for piece in parsed),
+        sum(piece.blank for piece in parsed),
+    )
+
+
+def _piece(records: Records, at: int) -> Records:
+    """Cut some records out of a block, from one on."""
+    starts, stops = (bounds[at : at + _MOST_RECORDS] for bounds in (records.starts, records.stops))
+    begin, end = int(starts[0]), int(stops[-1])
+    return dataclasses.replace(
+        records,
+        data=records.data[begin:end],
+        starts=starts - begin,
+        stops=stops - begin,
+        offsets=records.offsets[at : at + _MOST_RECORDS],
+        first=records.first + at,
+    )
+
+
+def _parse(records: Records, file: SourceFile, fields: Fields, max_line_bytes: int) -> Parsed:
     if file.form == "table":
         parsed = separated.parse(records, file, fields, max_line_bytes)
     elif file.form == "dicts":

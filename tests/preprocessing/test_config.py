@@ -68,3 +68,8 @@ def test_rules_of_content_are_recorded_only_where_they_are_on() -> None:
     assert RowRules().recorded == before
     on = RowRules(strip_html=True, languages=["en"])
     assert on.recorded == before | {"strip_html": True, "languages": ["en"]}
+
+
+@pytest.mark.parametrize("mark", "~#")
+def test_marks_that_mean_nothing_in_yaml_may_stand_between_cells(mark: str) -> None:
+    assert CleanConfig(delimiter=f'"{mark}"').delimiter == mark

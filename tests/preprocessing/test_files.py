@@ -325,3 +325,21 @@ def test_a_fault_of_the_network_between_members_is_told_as_such(
         )
         with pytest.raises(NetworkError, match="run the same command again"):
             file_read(about)
+
+
+def test_a_pattern_over_folders_finds_links_and_what_cannot_be_read_as_a_folder_does(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "a.json").write_bytes(LINE)
+    (tmp_path / "b.json").symlink_to("a.json")
+    (tmp_path / "loop.json").symlink_to(tmp_path)
+    assert [file.name for file in find(f"{tmp_path}/**/*.json")] == ["a.json", "b.json"]
+    (tmp_path / "c.json").symlink_to("none.json")
+    with pytest.raises(SourceError, match="a link to a file that is not there"):
+        find(f"{tmp_path}/**/*.json")
+
+
+@pytest.mark.parametrize("source", ["foo://a/b.json", "foo://a/*.json", "foo://a/**/b.json"])
+def test_a_url_of_an_unknown_kind_is_a_fault_of_input(source: str) -> None:
+    with pytest.raises(SourceError, match="a URL of a known kind, such as s3://, found Protocol"):
+        find(source)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
+import pyarrow as pa
 import pytest
 
 from data.errors import SourceError
@@ -60,3 +61,15 @@ def test_the_members_of_a_zip_are_listed_once(
         ):
             pass
     assert len(opened) == 1
+
+
+def test_streams_that_begin_with_nothing_are_known(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    skipped = b"\x50\x2a\x4d\x18\x04\0\0\0abcd"
+    path.write_bytes(skipped + pa.compress(b"one\n", codec="zstd", asbytes=True))
+    assert streams.unpack(str(path), (), path.read_bytes()[:99], streams.Limits(200, "")) == (
+        ("zst",), b"one\n",
+    )  # fmt: skip
+    path.write_bytes(bz2.compress(b"") + bz2.compress(b"one\n"))
+    assert streams.compression(path.read_bytes()) == "bz2"
+    assert unpack(path, "bz2") == b"one\n"

@@ -107,3 +107,11 @@ def test_no_line_is_read_otherwise_than_python_reads_it(lines: list[str]) -> Non
                 expected.append(tuple(value[name] for name in names))
     rows, _ = parse(lines)
     assert [(row["uid"], row["title"], row["content"]) for row in rows] == expected
+
+
+def test_json_between_dictionaries_is_read_as_json() -> None:
+    lines = ["{'asin': '1', 'title': 'a', 'description': {1}}",
+             r'{"asin": "2", "title": "b\/c \ud83d\ude00", "description": "d"}']  # fmt: skip
+    rows, reasons = parse(lines)
+    assert [row["title"] for row in rows] == ["b/c \U0001f600"]
+    assert reasons == ["wrong_type"]
