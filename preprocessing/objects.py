@@ -23,6 +23,8 @@ _LOOKED_AT = 20
 _LIST = pa.list_(pa.string())
 _NUMBER = rb"(-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?)(?=[ \t\r\n]*[,}])"
 _OPEN, _CLOSE = 123, 125
+# What pyarrow parses at a time: what it makes of more leaves the processor's cache.
+_TOGETHER_BYTES = 2**20
 
 
 class Text(NamedTuple):
@@ -106,7 +108,8 @@ def _bulk(
         key = re.escape(json.dumps(name).encode())
         data = re.sub(rb"(%b[ \t\r\n]*:[ \t\r\n]*)" % key + _NUMBER, rb'\1"\2"', data)
     types = [(name, _LIST if kind is list else pa.string()) for name, kind in kinds.items()]
-    table = records(data, count, pa.schema(types))
+    longest = int((text.stops - text.starts).max())
+    table = records(data, count, longest + len(data) - len(text.data), pa.schema(types))
     if table is None:
         return None
     joined, doubtful = {}, np.zeros(count, dtype=bool)
@@ -162,9 +165,17 @@ def is_utf8(data: bytes) -> bool:
     return True
 
 
-def records(data: bytes, count: int, types: pa.Schema) -> pa.Table | None:
-    """Let pyarrow parse objects; None unless as many records as that come of it."""
-    reading = pj.ReadOptions(use_threads=False, block_size=len(data) + 1)
+def records(data: bytes, count: int, longest: int, types: pa.Schema) -> pa.Table | None:
+    """Let pyarrow parse objects; None unless as many records as that come of it.
+
+    Args:
+        data: lines.
+        count: of the objects.
+        longest: bytes of a line at most.
+        types: of the fields that are read.
+    """
+    # A block holds the longest line and its end, or pyarrow gives up.
+    reading = pj.ReadOptions(use_threads=False, block_size=max(_TOGETHER_BYTES, longest + 2))
     options = pj.ParseOptions(explicit_schema=types, unexpected_field_behavior="ignore")
     try:
         table = pj.read_json(pa.BufferReader(data), read_options=reading, parse_options=options)
@@ -259,7 +270,8 @@ def _refused(lines: list[bytes], indices: list[int]) -> list[int]:
     if not indices:
         return []
     joined = b"\n".join(lines[i] for i in indices)
-    if records(joined, len(indices), pa.schema([])) is not None:
+    longest = max(len(lines[i]) for i in indices)
+    if records(joined, len(indices), longest, pa.schema([])) is not None:
         return []
     if len(indices) == 1:
         return indices

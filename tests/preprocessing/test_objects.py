@@ -3,12 +3,14 @@
 import json
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data.errors import ConfigError
-from preprocessing import hints
+from preprocessing import hints, objects
 from preprocessing.config import CleanConfig
 from preprocessing.fields import Fields
 from preprocessing.objects import Text
@@ -142,3 +144,13 @@ def test_columns_stand_in_for_those_of_a_preset(capsys: pytest.CaptureFixture[st
     assert capsys.readouterr().out == (
         "columns of amazon-2018, with uid: None for asin, content: text for description\n"
     )
+
+
+def test_lines_of_any_length_are_parsed_at_once() -> None:
+    sizes = [900_000, 10, 1_100_000, 2**20, 2_500_000, 10]
+    lines = [json.dumps({"content": "x" * size}).encode() + b"\r" for size in sizes]
+    table = objects.records(
+        b"\n".join(lines), 6, max(map(len, lines)), pa.schema([("content", pa.string())])
+    )
+    assert table is not None
+    assert pc.utf8_length(table["content"]).to_pylist() == sizes
