@@ -14,6 +14,9 @@ from torch.utils.data import Sampler
 
 from training.guards import IGNORED
 
+WIDTH = 16
+"""Of which a micro-batch's width is a multiple where its shape should come again (CUDA graphs)."""
+
 # Rows are sorted by length within chunks of so many batches: long enough that a batch holds rows
 # of one length, short enough that every epoch mixes anew.
 _BATCHES_SORTED_TOGETHER = 50
@@ -75,10 +78,13 @@ class Collator:
 
     pad: int
     """Id of the padding token; it is neither attended to nor learned."""
+    multiple: int = 1
+    """Of which the width is one."""
 
     def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
         """Pad rows to ``input_ids``, ``labels`` and ``attention_mask``, int64 [rows, longest]."""
-        width = max(len(row["input_ids"]) for row in rows)
+        longest = max(len(row["input_ids"]) for row in rows)
+        width = -(-longest // self.multiple) * self.multiple
         ids = np.full((len(rows), width), self.pad, np.int64)
         labels = np.full((len(rows), width), IGNORED, np.int64)
         mask = np.zeros((len(rows), width), np.int64)

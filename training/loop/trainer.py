@@ -4,6 +4,7 @@ Imports trl and transformers at once, so it is imported only after ``choose_back
 the backend.
 """
 
+import functools
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from transformers import PrinterCallback, ProgressCallback, TrainerState
 from trl import SFTTrainer
 
 from training import guards
-from training.examples.batches import Collator, KeyedOrder, pieces
+from training.examples.batches import WIDTH, Collator, KeyedOrder, pieces
 from training.guards import IGNORED
 from training.job import Job
 from training.loop import arguments, checkpoints, metrics, trackers
@@ -29,6 +30,7 @@ from training.loop.callbacks import (
     losses_of,
     stalled,
 )
+from training.loop.graphs import Graphs
 from training.model.adapter import take_weights
 from training.model.backend import quietly
 
@@ -72,6 +74,7 @@ class Trainer(SFTTrainer):  # type: ignore[misc]
     order: Any
     keep: int = 2
     max_tokens: int | None = None
+    graphs: Graphs | None = None
     is_plain: bool = False
     is_masked: bool = True
     """Whether the model is told of padding where nothing is learned of it: experts are balanced
@@ -121,8 +124,14 @@ class Trainer(SFTTrainer):  # type: ignore[misc]
         for piece in early:
             # Several processes add up their gradients once a micro-batch, at its last piece.
             with self.accelerator.no_sync(model):
-                loss = loss + super().training_step(model, piece, *more, **named)
-        return loss + super().training_step(model, last, *more, **named)
+                loss = loss + self._train(model, piece, tokens)
+        return loss + self._train(model, last, tokens)
+
+    def _train(self, model: Any, inputs: dict[str, Any], tokens: Any) -> Any:
+        step = functools.partial(super().training_step, model)
+        if self.graphs is None:
+            return step(inputs, tokens)
+        return self.graphs.train(step, self._prepare_inputs(inputs), tokens)
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], *more: Any, **named: Any) -> Any:
         """Compute the loss; without Unsloth, TRL would add the entropy of every token to it.
@@ -322,13 +331,14 @@ def make_trainer(job: Job, model: Any, callbacks: list[Any], order: Any = None) 
     """
     config, how, rows = job.config, job.config.optimisation, job.train.rows
     weights = [(p, p.data) for p in model.parameters() if p.requires_grad]
+    recorded = _is_recorded(job, model)
     trainer = Trainer(
         model=model,
         args=arguments.trainer_settings(job, model),
         train_dataset=rows,
         eval_dataset=job.validation.rows if job.validation else None,
         processing_class=job.tokenizer,
-        data_collator=Collator(job.tokenizer.pad_token_id),
+        data_collator=Collator(job.tokenizer.pad_token_id, WIDTH if recorded else 1),
         callbacks=[*callbacks, KeepLayers(how.keep_layers)],
     )
     # On a base of 4 bits TRL rounds them to bf16, which no scaler takes and small steps vanish in.
@@ -339,6 +349,7 @@ def make_trainer(job: Job, model: Any, callbacks: list[Any], order: Any = None) 
     trainer.order = order or KeyedOrder(lengths, how.batch_size, config.seed, how.order)
     trainer.add_callback(Epochs(trainer.order))
     trainer.max_tokens = how.max_tokens
+    trainer.graphs = Graphs([parameter for parameter, _ in weights]) if recorded else None
     trainer.keep = config.checkpoints.save_total_limit
     trainer.is_plain = job.backend.name == "transformers" or job.ranks.count > 1
     has_experts = arguments.sets(model.get_base_model().config, "router_aux_loss_coef")
@@ -346,3 +357,15 @@ def make_trainer(job: Job, model: Any, callbacks: list[Any], order: Any = None) 
     for callback in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(callback)
     return trainer
+
+
+def _is_recorded(job: Job, model: Any) -> bool:
+    """Tell whether micro-batches may run as CUDA graphs.
+
+    Not where recomputing asks for random states, a scaler for its scale, dropout for new numbers,
+    or several processes for each other; 4 bits were not tried.
+    """
+    config, how = job.config, job.config.optimisation
+    kept = how.gradient_checkpointing == "none" or how.keep_layers >= model.config.num_hidden_layers
+    is_exact = job.precision != "fp16" and not config.lora.dropout and config.quantize is None
+    return torch.cuda.is_available() and job.ranks.count == 1 and kept and is_exact
