@@ -15,7 +15,8 @@ from torch.utils.data import Sampler
 from training.guards import IGNORED
 
 WIDTH = 16
-"""Of which a micro-batch's width is a multiple where its shape should come again (CUDA graphs)."""
+"""Of which a micro-batch's width is a multiple on a GPU: shapes come again, for which CUDA graphs and
+attention's plans were made, and products of such sizes are quicker."""
 
 # Rows are sorted by length within chunks of so many batches: long enough that a batch holds rows
 # of one length, short enough that every epoch mixes anew.

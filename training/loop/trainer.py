@@ -128,10 +128,8 @@ class Trainer(SFTTrainer):  # type: ignore[misc]
         return loss + self._train(model, last, tokens)
 
     def _train(self, model: Any, inputs: dict[str, Any], tokens: Any) -> Any:
-        step = functools.partial(super().training_step, model)
-        if self.graphs is None:
-            return step(inputs, tokens)
-        return self.graphs.train(step, self._prepare_inputs(inputs), tokens)
+        step = functools.partial(super().training_step, model, inputs, tokens)
+        return self.graphs.train(step) if self.graphs else step()
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], *more: Any, **named: Any) -> Any:
         """Compute the loss; without Unsloth, TRL would add the entropy of every token to it.
@@ -331,14 +329,13 @@ def make_trainer(job: Job, model: Any, callbacks: list[Any], order: Any = None) 
     """
     config, how, rows = job.config, job.config.optimisation, job.train.rows
     weights = [(p, p.data) for p in model.parameters() if p.requires_grad]
-    recorded = _is_recorded(job, model)
     trainer = Trainer(
         model=model,
         args=arguments.trainer_settings(job, model),
         train_dataset=rows,
         eval_dataset=job.validation.rows if job.validation else None,
         processing_class=job.tokenizer,
-        data_collator=Collator(job.tokenizer.pad_token_id, WIDTH if recorded else 1),
+        data_collator=Collator(job.tokenizer.pad_token_id, WIDTH if torch.cuda.is_available() else 1),
         callbacks=[*callbacks, KeepLayers(how.keep_layers)],
     )
     # On a base of 4 bits TRL rounds them to bf16, which no scaler takes and small steps vanish in.
@@ -349,7 +346,7 @@ def make_trainer(job: Job, model: Any, callbacks: list[Any], order: Any = None) 
     trainer.order = order or KeyedOrder(lengths, how.batch_size, config.seed, how.order)
     trainer.add_callback(Epochs(trainer.order))
     trainer.max_tokens = how.max_tokens
-    trainer.graphs = Graphs([parameter for parameter, _ in weights]) if recorded else None
+    trainer.graphs = Graphs(model) if _is_recorded(job, model) else None
     trainer.keep = config.checkpoints.save_total_limit
     trainer.is_plain = job.backend.name == "transformers" or job.ranks.count > 1
     has_experts = arguments.sets(model.get_base_model().config, "router_aux_loss_coef")

@@ -82,6 +82,8 @@ def _try_unsloth(name: str, compiled: Path) -> Backend:
     # It reports every start to its makers unless this is set.
     os.environ.setdefault("UNSLOTH_DISABLE_STATISTICS", "1")
     os.environ.setdefault("UNSLOTH_DISABLE_AUTO_UPDATES", "1")
+    # It pads to 128 tokens where cuDNN attends, which plans anew for every length; ours are few.
+    os.environ.setdefault("UNSLOTH_SDPA_CUDNN_BUCKET", "0")
     try:
         with quietly():
             importlib.import_module("unsloth")
