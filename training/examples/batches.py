@@ -15,8 +15,8 @@ from torch.utils.data import Sampler
 from training.guards import IGNORED
 
 WIDTH = 16
-"""Of which a micro-batch's width is a multiple on a GPU: shapes come again, for which CUDA graphs and
-attention's plans were made, and products of such sizes are quicker."""
+"""On a GPU a micro-batch's width is a multiple of it: products of such sizes are quicker, and the
+shapes come again that CUDA graphs were recorded of and cuDNN has plans for."""
 
 # Rows are sorted by length within chunks of so many batches: long enough that a batch holds rows
 # of one length, short enough that every epoch mixes anew.

@@ -41,17 +41,17 @@ class _Graph:
     backward: torch.cuda.CUDAGraph
 
 
-class _Replay(torch.autograd.Function):
+class _Replay(torch.autograd.Function):  # type: ignore[misc]
     """Replays a graph's two passes where autograd comes to them."""
 
     @staticmethod
-    def forward(ctx: Any, graph: _Graph, _is_differentiable: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+    def forward(ctx: Any, graph: _Graph, _is_differentiable: torch.Tensor) -> torch.Tensor:
         ctx.graph = graph
         graph.forward.replay()
         return graph.hidden.detach()
 
     @staticmethod
-    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[None, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[None, None]:
         ctx.graph.gradient.copy_(gradient)
         ctx.graph.backward.replay()
         return None, None

@@ -329,13 +329,14 @@ def make_trainer(job: Job, model: Any, callbacks: list[Any], order: Any = None) 
     """
     config, how, rows = job.config, job.config.optimisation, job.train.rows
     weights = [(p, p.data) for p in model.parameters() if p.requires_grad]
+    width = WIDTH if torch.cuda.is_available() else 1
     trainer = Trainer(
         model=model,
         args=arguments.trainer_settings(job, model),
         train_dataset=rows,
         eval_dataset=job.validation.rows if job.validation else None,
         processing_class=job.tokenizer,
-        data_collator=Collator(job.tokenizer.pad_token_id, WIDTH if torch.cuda.is_available() else 1),
+        data_collator=Collator(job.tokenizer.pad_token_id, width),
         callbacks=[*callbacks, KeepLayers(how.keep_layers)],
     )
     # On a base of 4 bits TRL rounds them to bf16, which no scaler takes and small steps vanish in.
