@@ -18,9 +18,9 @@ from data.cluster import client
 # What ``generate``'s workers are forked from imports these, and neither starts CUDA nor computes: a
 # forked process could do neither then.
 _WRITING = (
-    "transformers.models.auto.modeling_auto", "transformers.models.auto.tokenization_auto",
-    "transformers.models.llama.modeling_llama", "inference.engine.slots",
-    "inference.generate.command",
+    "inference.generate.server", "transformers.models.auto.modeling_auto",
+    "transformers.models.auto.tokenization_auto", "transformers.models.llama.modeling_llama",
+    "inference.engine.slots", "inference.generate.command",
 )  # fmt: skip
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ https://docs.pytorch.org/docs/stable/notes/cuda.html#whole-network-capture
 """
 
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -15,17 +16,31 @@ import torch
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
 from data.console import first_line
+from training.job import Job
 
 log = logging.getLogger("catalogue")
 
-# Micro-batches that run as they are first: their kernels compile, and choose their settings.
-_WARM_UP = 3
+WARM_UP = 3
+"""Micro-batches that run as they are first: their kernels compile, and choose their settings."""
+
 # A graph keeps its kernels' arguments, some megabytes; the one not needed for longest makes room.
 _MOST = 64
 # What compiles in a recording spoils it. Not for ever: it has compiled then.
 _FAILURES = 3
 # How far the first graph's gradients may be from those as they are: rounding, summed otherwise.
 _APART = 0.02
+
+
+def are_for(job: Job, layers: int) -> bool:
+    """Tell whether a job's layers may be recorded.
+
+    Not where recomputing asks for random states, a scaler for its scale, dropout for new numbers,
+    or several processes for each other; 4 bits were not tried.
+    """
+    config, how = job.config, job.config.optimisation
+    kept = how.gradient_checkpointing == "none" or how.keep_layers >= layers
+    is_exact = job.precision != "fp16" and not config.lora.dropout and config.quantize is None
+    return torch.cuda.is_available() and job.ranks.count == 1 and kept and is_exact
 
 
 @dataclass(frozen=True)
@@ -75,6 +90,8 @@ class Graphs:
         # One for all, as they run one after the other.
         self._pool = torch.cuda.graph_pool_handle()
         self._warm = self._failures = 0
+        self.seconds: list[float] = []
+        """That each recording took."""
 
     def train(self, step: Callable[[], torch.Tensor]) -> torch.Tensor:
         """Train on a micro-batch.
@@ -85,10 +102,10 @@ class Graphs:
         if self._failures == _FAILURES:
             return step()
         self._attach()
-        if self._warm == _WARM_UP:
+        if self._warm == WARM_UP:
             return self._with_graphs(step)
         self._warm += 1
-        if self._warm < _WARM_UP:
+        if self._warm < WARM_UP:
             return step()
         return self._checked(step)
 
@@ -158,8 +175,12 @@ class Graphs:
         if len(self._graphs) == _MOST:
             self._graphs.pop(next(iter(self._graphs)))
         stream = torch.cuda.current_stream()
+        stream.synchronize()
+        began = time.perf_counter()
         try:
-            return _record(forward, words, tensors, self._pool)
+            graph = _record(forward, words, tensors, self._pool)
+            self.seconds.append(time.perf_counter() - began)
+            return graph
         # Whatever waits for the GPU cannot be recorded, and libraries say so in their own words.
         except Exception as error:
             torch.cuda.set_stream(stream)

@@ -19,7 +19,7 @@ from training import guards
 from training.examples.batches import WIDTH, Collator, KeyedOrder, pieces
 from training.guards import IGNORED
 from training.job import Job
-from training.loop import arguments, checkpoints, metrics, trackers
+from training.loop import arguments, checkpoints, graphs, metrics, trackers
 from training.loop.callbacks import (
     Halt,
     KeepLayers,
@@ -30,7 +30,6 @@ from training.loop.callbacks import (
     losses_of,
     stalled,
 )
-from training.loop.graphs import Graphs
 from training.model.adapter import take_weights
 from training.model.backend import quietly
 
@@ -74,7 +73,7 @@ class Trainer(SFTTrainer):  # type: ignore[misc]
     order: Any
     keep: int = 2
     max_tokens: int | None = None
-    graphs: Graphs | None = None
+    recorded: graphs.Graphs | None = None
     is_plain: bool = False
     is_masked: bool = True
     """Whether the model is told of padding where nothing is learned of it: experts are balanced
@@ -129,7 +128,7 @@ class Trainer(SFTTrainer):  # type: ignore[misc]
 
     def _train(self, model: Any, inputs: dict[str, Any], tokens: Any) -> Any:
         step = functools.partial(super().training_step, model, inputs, tokens)
-        return self.graphs.train(step) if self.graphs else step()
+        return self.recorded.train(step) if self.recorded else step()
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], *more: Any, **named: Any) -> Any:
         """Compute the loss; without Unsloth, TRL would add the entropy of every token to it.
@@ -347,7 +346,8 @@ def make_trainer(job: Job, model: Any, callbacks: list[Any], order: Any = None) 
     trainer.order = order or KeyedOrder(lengths, how.batch_size, config.seed, how.order)
     trainer.add_callback(Epochs(trainer.order))
     trainer.max_tokens = how.max_tokens
-    trainer.graphs = Graphs(model) if _is_recorded(job, model) else None
+    is_recorded = graphs.are_for(job, model.config.num_hidden_layers)
+    trainer.recorded = graphs.Graphs(model) if is_recorded else None
     trainer.keep = config.checkpoints.save_total_limit
     trainer.is_plain = job.backend.name == "transformers" or job.ranks.count > 1
     has_experts = arguments.sets(model.get_base_model().config, "router_aux_loss_coef")
@@ -355,15 +355,3 @@ def make_trainer(job: Job, model: Any, callbacks: list[Any], order: Any = None) 
     for callback in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(callback)
     return trainer
-
-
-def _is_recorded(job: Job, model: Any) -> bool:
-    """Tell whether micro-batches may run as CUDA graphs.
-
-    Not where recomputing asks for random states, a scaler for its scale, dropout for new numbers,
-    or several processes for each other; 4 bits were not tried.
-    """
-    config, how = job.config, job.config.optimisation
-    kept = how.gradient_checkpointing == "none" or how.keep_layers >= model.config.num_hidden_layers
-    is_exact = job.precision != "fp16" and not config.lora.dropout and config.quantize is None
-    return torch.cuda.is_available() and job.ranks.count == 1 and kept and is_exact

@@ -122,6 +122,8 @@ class Measured:
     """Whether it was left after that batch, as another is surely faster."""
     cold_seconds: float = 0.0
     """What its process compiled and allocated, over all its first steps."""
+    recording_seconds: float = 0.0
+    """Of CUDA graphs, for all the shapes of a run; no part of its steps."""
     evaluation_seconds: float = 0.0
     """A validation row."""
     saving_seconds: float = 0.0

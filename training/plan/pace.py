@@ -1,7 +1,7 @@
 """How far a candidate is looked at: fewer batches on a slow card, and none once it is behind. Pure.
 
-Its batches are one of middling length, twice (the first time compiles), then the longest rows, then
-some of all lengths, and these once more where that takes little time.
+Its batches are one of middling length, twice or more (the first times compile), then the longest
+rows, then some of all lengths, and these once more where that takes little time.
 """
 
 import math
@@ -9,9 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Literal
-
-FIRST = 3
-"""Batches before those of all lengths."""
 
 # Seconds that both passes over the batches of all lengths may take; beyond, one pass is enough, as
 # compiling and allocating vanish in steps so long.
@@ -32,22 +29,24 @@ class Pace:
     """Batches of all lengths."""
     rival: float = math.inf
     """Seconds of the batch of middling length by the fastest candidate so far."""
+    first: int = 3
+    """Batches before those: all but the last are that of middling length."""
     seconds: list[float] = field(default_factory=list)
 
     def after(self, seconds: float) -> Literal["go on", "behind", "enough"]:
         """Take a step's seconds and say how to go on."""
         self.seconds.append(seconds)
         done = len(self.seconds)
-        if done < FIRST - 1:
+        if done < self.first - 1:
             return "go on"
-        if done == FIRST - 1 and self.glance > _BEHIND * self.rival:
+        if done == self.first - 1 and self.glance > _BEHIND * self.rival:
             return "behind"
-        return "enough" if done >= FIRST + self._looked_at() else "go on"
+        return "enough" if done >= self.first + self._looked_at() else "go on"
 
     @property
     def glance(self) -> float:
-        """Seconds of the batch of middling length, the second time."""
-        return self.seconds[FIRST - 2]
+        """Seconds of the batch of middling length, the last time."""
+        return self.seconds[self.first - 2]
 
     @property
     def is_quick(self) -> bool:
@@ -58,9 +57,9 @@ class Pace:
     def counted(self) -> range:
         """Places of the steps that count: of a candidate that was left, its glance alone."""
         done = len(self.seconds)
-        if done < FIRST:
-            return range(FIRST - 2, done)
-        return range(FIRST + self.steps if self.is_quick else FIRST, done)
+        if done < self.first:
+            return range(self.first - 2, done)
+        return range(self.first + (self.steps if self.is_quick else 0), done)
 
     def mean(self, tokens: Sequence[int], run_tokens: float) -> float:
         """Return the seconds of a run's step, by the tokens of these.

@@ -123,6 +123,7 @@ def predict(
     start = median(starts)
     rest = length.evaluated_rows * chosen.evaluation_seconds
     rest += length.checkpoints * chosen.saving_seconds
+    rest += chosen.recording_seconds
     seconds = start + length.steps * mean + rest
     steps_apart = length.steps * 2 * _unexplained(chosen) / math.sqrt(len(steps))
     start_apart = max(_START_SPREAD * start, 2 * pstdev(starts))

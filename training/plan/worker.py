@@ -26,7 +26,7 @@ from training.examples.cache import Tokenised
 from training.job import open_subset, prepare
 from training.model.backend import count_frozen, count_trainable, load_model, quietly
 from training.plan.candidates import Candidate, Measured, ModelShape, Speed, micro_batches
-from training.plan.pace import FIRST, Pace
+from training.plan.pace import Pace
 from training.processes import Ranks
 
 # Batches whose tokens are counted to know the padding of each micro-batch.
@@ -114,7 +114,7 @@ class Worker:
         self._whole = self._whole_batches()
         # A micro-batch with a row longer than that of this batch goes through in pieces.
         longest = self._whole[int((len(self._whole) - 1) * _WHOLE_SHARE)]
-        self._longest_whole = int(self._lengths[longest].max())
+        self._longest_whole = int(self._widths(self._lengths[longest]).max())
         self.host = self._describe(free)
 
     def _describe(self, free: int) -> Host:
@@ -167,7 +167,7 @@ class Worker:
         """
         began = time.perf_counter()
         try:
-            result = self._measure(candidate, Pace(self._steps, rival))
+            result = self._measure(candidate, rival)
         except (RuntimeError, MemoryError) as error:
             if faults.fills_disk(error):
                 raise
@@ -176,35 +176,48 @@ class Worker:
             result = Measured(candidate, fault=fault)
         return replace(result, measuring_seconds=round(time.perf_counter() - began, 2))
 
-    def _measure(self, candidate: Candidate, pace: Pace) -> Measured:
+    def _measure(self, candidate: Candidate, rival: float) -> Measured:
+        from training.loop import graphs
         from training.loop.trainer import make_trainer
 
         config, shape = self._job.config, self.host.shape
-        batches = self._batches(candidate)
         keeps_all = candidate.checkpointing == "none"
         how = replace(
             config.optimisation,
             micro_batch_size=candidate.micro_batch,
             max_tokens=candidate.micro_batch * shape.longest,
             keep_layers=shape.layers if keeps_all else candidate.keep_layers,
-            max_steps=len(batches),
         )
-        kept = replace(
-            config.checkpoints, eval_steps=len(batches) + 1, save_steps=len(batches) + 1,
-            keep_best=False, patience=None,
-        )  # fmt: skip
+        kept = replace(config.checkpoints, keep_best=False, patience=None)
         config = replace(config, optimisation=how, checkpoints=kept, logging_steps=1)
         job = replace(self._job, config=config, validation=self._longest_validation(candidate))
+        warm = graphs.WARM_UP if graphs.are_for(job, shape.layers) else 1
+        pace = Pace(self._steps, rival, math.ceil(warm / candidate.accumulation) + 2)
+        batches = self._batches(candidate, pace.first)
+        count = len(batches)
+        job = replace(
+            job,
+            config=replace(
+                config,
+                optimisation=replace(how, max_steps=count),
+                checkpoints=replace(kept, eval_steps=count + 1, save_steps=count + 1),
+            ),
+        )
         clock = _clock(self._on_gpu, pace)
         gc.collect()
         hardware.forget_peak()
         with quietly():
             trainer = make_trainer(job, self._model, [clock], Order(itertools.chain(*batches)))
+            recorded = trainer.recorded
+            clock.recordings = recordings = recorded.seconds if recorded else []
             trainer.train()
         del trainer
         self._model.zero_grad(set_to_none=True)
         shutil.rmtree(job.checkpoints, ignore_errors=True)
         measured = self._result(candidate, clock, batches)
+        if recordings:
+            seconds = self._shapes(candidate.micro_batch) * sum(recordings) / len(recordings)
+            measured = replace(measured, recording_seconds=seconds)
         if not job.validation or not self._job.validation or measured.is_left:
             return measured
         # By tokens, as these rows are longer than most.
@@ -247,9 +260,24 @@ class Worker:
 
         total, most = 0, micro_batch * self._longest_whole
         for start in range(0, len(lengths), micro_batch):
-            widths = sorted(lengths[start : start + micro_batch].tolist(), reverse=True)
+            widths = sorted(self._widths(lengths[start : start + micro_batch]).tolist())[::-1]
             total += sum((last - first) * widths[first] for first, last in cuts(widths, most))
         return total
+
+    def _widths(self, lengths: np.ndarray) -> np.ndarray:
+        """Return the lengths of rows as a GPU's collator rounds them up."""
+        from training.examples.batches import WIDTH
+
+        return -(-lengths // WIDTH) * WIDTH if self._on_gpu else lengths
+
+    def _shapes(self, micro_batch: int) -> int:
+        """Count the widths of the run's micro-batches, each of which is recorded once."""
+        steps = self._job.config.optimisation.max_steps or len(self._whole)
+        batches = self._whole[:: max(1, len(self._whole) // steps)]
+        return len({
+            int(self._widths(self._lengths[batch[start : start + micro_batch]]).max())
+            for batch in batches for start in range(0, len(batch), micro_batch)
+        })  # fmt: skip
 
     def _whole_batches(self) -> list[list[int]]:
         """List the whole batches of the first epoch, sorted by their longest rows."""
@@ -261,7 +289,7 @@ class Worker:
         whole = [places[i : i + size] for i in range(0, len(places) - size + 1, size)] or [places]
         return sorted(whole, key=lambda batch: int(self._lengths[batch].max()))
 
-    def _batches(self, candidate: Candidate) -> list[list[int]]:
+    def _batches(self, candidate: Candidate, first: int) -> list[list[int]]:
         """Choose the batches of ``pace``; those of all lengths in a run's order.
 
         As far as a few batches have one: what compiles for the first batches does so anew once rare
@@ -276,7 +304,7 @@ class Worker:
         # The first ones are of all lengths too.
         spread = [whole[place] for place in [*places[1::2], *places[::2]]]
         middle = whole[len(whole) // 2]
-        return [*[middle] * (FIRST - 1), longest + shortest, *spread, *spread]
+        return [*[middle] * (first - 1), longest + shortest, *spread, *spread]
 
     def _longest_validation(self, candidate: Candidate) -> Tokenised | None:
         """Choose a micro-batch of the longest rows, for memory, and the first one, for time."""
@@ -304,7 +332,9 @@ def _clock(on_gpu: bool, pace: Pace) -> Any:
             self.pace = pace
             self.is_left = False
             self.evaluation = self.saving = 0.0
+            self.recordings: list[float] = []
             self._since = 0.0
+            self._seen = 0
 
         def _now(self) -> float:
             if on_gpu:
@@ -316,8 +346,9 @@ def _clock(on_gpu: bool, pace: Pace) -> Any:
 
         def on_step_end(self, args: Any, _state: Any, control: Any, **_: Any) -> None:
             now = self._now()
-            verdict = pace.after(now - self._since)
-            self._since = now
+            recording = sum(self.recordings[self._seen :])
+            verdict = pace.after(now - self._since - recording)
+            self._since, self._seen = now, len(self.recordings)
             if verdict != "go on":
                 self.is_left = verdict == "behind"
                 control.should_save = not self.is_left

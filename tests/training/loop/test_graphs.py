@@ -1,0 +1,166 @@
+"""CUDA graphs of a model's layers train as the layers do; without a GPU a stand-in is recorded."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from training.config import LoraSettings, Optimisation
+from training.loop import graphs
+from training.loop.graphs import WARM_UP, Graphs
+
+WIDTHS = (8, 16, 24)
+
+
+def make_model(device: str = "cpu") -> Any:
+    torch.manual_seed(0)
+    shape = LlamaConfig(
+        vocab_size=99, hidden_size=32, intermediate_size=64, num_hidden_layers=2,
+        num_attention_heads=4, num_key_value_heads=2,
+    )  # fmt: skip
+    lora = LoraConfig(r=4, target_modules=["q_proj", "up_proj"], init_lora_weights=False)
+    return get_peft_model(LlamaForCausalLM(shape), lora).to(device).train()
+
+
+def train(model: Any, recorded: Graphs | None, steps: int = 5) -> list[float]:
+    """Train with a micro-batch of each width a step; return the losses, and the weights' norm."""
+    trained = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=1e-2)
+    draw, losses = torch.Generator().manual_seed(1), []
+    for _ in range(steps):
+        for width in WIDTHS:
+            ids = torch.randint(0, 99, (2, width), generator=draw).to(model.device)
+
+            def step(ids: torch.Tensor = ids) -> torch.Tensor:
+                loss = model(input_ids=ids, labels=ids, use_cache=False).loss / len(WIDTHS)
+                loss.backward()
+                return loss.detach()
+
+            losses.append(float(recorded.train(step) if recorded else step()))
+        optimizer.step()
+        model.zero_grad()
+    return [*losses, float(torch.stack([p.detach().norm() for p in trained]).norm())]
+
+
+class Pass:
+    """A graph whose replay is the function that it was made of."""
+
+    def __init__(self, replay: Any) -> None:
+        self.replay = replay
+
+
+def record(scale: float = 1.0) -> Any:
+    """Return what records a stand-in; its gradients are ``scale`` times what they should be."""
+
+    def recorded(forward: Any, words: dict[str, Any], tensors: Any, _pool: Any) -> graphs._Graph:
+        inputs = {name: values.clone() for name, values in tensors.items()}
+        said: list[torch.Tensor] = []
+
+        def run() -> None:
+            with torch.enable_grad():
+                said[:] = [forward(**words | inputs)[0]]
+            hidden.copy_(said[0].detach())
+
+        hidden = forward(**words | inputs)[0].detach().clone()
+        gradient = torch.empty_like(hidden)
+        back = Pass(lambda: torch.autograd.backward(said[0], scale * gradient))
+        return graphs._Graph(inputs, Pass(run), hidden, gradient, back)  # type: ignore[arg-type]
+
+    return recorded
+
+
+@pytest.fixture(autouse=True)
+def without_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    if torch.cuda.is_available():
+        return
+    stream = SimpleNamespace(synchronize=lambda: None)
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: None)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda: stream)
+    monkeypatch.setattr(torch.cuda, "set_stream", lambda _: None)
+
+
+def test_trains_as_without_graphs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(graphs, "_record", record())
+    model = make_model()
+    recorded = Graphs(model)
+    assert train(model, recorded) == train(make_model(), None)
+    assert len(recorded.seconds) == len(WIDTHS)
+    assert "forward" not in vars(model.get_base_model().model)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_trains_on_a_gpu_as_without_graphs() -> None:
+    model = make_model("cuda")
+    recorded = Graphs(model)
+    losses = train(model, recorded)
+    assert losses == pytest.approx(train(make_model("cuda"), None), rel=1e-4)
+    assert len(recorded.seconds) == len(WIDTHS)
+
+
+def test_the_graph_not_needed_for_longest_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(graphs, "_record", record())
+    monkeypatch.setattr(graphs, "_MOST", 2)
+    model = make_model()
+    recorded = Graphs(model)
+    assert train(model, recorded) == train(make_model(), None)
+    # The widths come in turn, so each finds its own gone.
+    assert len(recorded.seconds) == 5 * len(WIDTHS) - WARM_UP + 1
+
+
+@pytest.mark.parametrize("failures", [1, 9])
+def test_what_cannot_be_recorded_runs_as_it_is(
+    failures: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[int] = []
+
+    def fails(*arguments: Any) -> graphs._Graph:
+        calls.append(1)
+        if len(calls) <= failures:
+            raise RuntimeError("operation not permitted when stream is capturing")
+        return record()(*arguments)
+
+    monkeypatch.setattr(graphs, "_record", fails)
+    model = make_model()
+    recorded = Graphs(model)
+    assert train(model, recorded) == train(make_model(), None)
+    assert len(calls) == (3 if failures > 3 else failures + len(WIDTHS))
+
+
+def test_gives_up_where_the_first_graph_has_other_gradients(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(graphs, "_record", record(scale=1.1))
+    model = make_model()
+    recorded = Graphs(model)
+    assert train(model, recorded) == train(make_model(), None)
+    assert len(recorded.seconds) == 1
+
+
+@pytest.mark.parametrize(
+    ("how", "more", "expected"),
+    [
+        ({}, {}, True),
+        ({"gradient_checkpointing": "every", "keep_layers": 2}, {}, True),
+        ({"gradient_checkpointing": "every", "keep_layers": 1}, {}, False),
+        ({"gradient_checkpointing": "unsloth"}, {}, False),
+        ({}, {"precision": "fp16"}, False),
+        ({}, {"quantize": "nf4"}, False),
+        ({}, {"lora": LoraSettings(dropout=0.1)}, False),
+        ({}, {"processes": 2}, False),
+    ],
+)
+def test_jobs_that_are_recorded(
+    how: dict[str, Any], more: dict[str, Any], expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    config = SimpleNamespace(
+        optimisation=Optimisation(**how), lora=more.get("lora", LoraSettings()),
+        quantize=more.get("quantize"),
+    )  # fmt: skip
+    ranks = SimpleNamespace(count=more.get("processes", 1))
+    precision = more.get("precision", "bf16")
+    job: Any = SimpleNamespace(config=config, ranks=ranks, precision=precision)
+    assert graphs.are_for(job, layers=2) is expected
