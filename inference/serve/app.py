@@ -37,10 +37,8 @@ _POLICY = _NOTHING_ELSE + (
     "script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "frame-src 'self'"
 )
-# The report is one file that holds its own script, style and pictures.
-_REPORT_POLICY = _NOTHING_ELSE + (
-    "script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; font-src data:"
-)
+# The report is one file that holds its own style and pictures, and no script.
+_REPORT_POLICY = _NOTHING_ELSE + ("style-src 'unsafe-inline'; img-src data: blob:; font-src data:")
 
 
 class Typed(BaseModel):

@@ -24,7 +24,7 @@ from training import execution, hardware, job, processes
 from training.config import TrainConfig
 from training.curve import fit, losses, picture, quality, runs, summary
 from training.curve.config import CurveConfig
-from training.curve.runs import Pace, Planned
+from training.curve.runs import Planned, RunTime
 from training.curve.summary import Point
 from training.execution import Lender
 from training.job import Job
@@ -103,7 +103,7 @@ class _Study:
         self._points: list[Point] = []
         self._left_out: list[dict[str, Any]] = []
         self._records: list[Manifest] = []
-        self._pace: Pace | None = None
+        self._pace: RunTime | None = None
 
     def finish(self, work: Work) -> Manifest:
         """Train all runs, fit the law through them and write what it says."""
@@ -185,7 +185,7 @@ class _Study:
             self._left_out.append(why)
             return
         seconds = runs.seconds_of(own.out)
-        self._pace = Pace.of(record, seconds)
+        self._pace = RunTime.of(record, seconds)
         self._records.append(record)
         steps = record.facts["steps"]
         self._points.append(Point(planned, str(own.out.resolve()), loss, steps, seconds, blocks))

@@ -27,7 +27,7 @@ class Planned:
 
 
 @dataclass(frozen=True)
-class Pace:
+class RunTime:
     """How long a run of some steps takes."""
 
     step: float
@@ -36,7 +36,7 @@ class Pace:
     """Seconds of the evaluations and checkpoints, the same for all sizes."""
 
     @classmethod
-    def of(cls, record: Manifest, seconds: float) -> "Pace":
+    def of(cls, record: Manifest, seconds: float) -> "RunTime":
         """Measure a finished run that took so many seconds from its first step to its last."""
         facts, trained = record.facts, seconds
         if speed := facts["samples_per_second"]:
@@ -85,7 +85,7 @@ def seconds_of(run: Path) -> float:
 
 
 def predict(
-    config: TrainConfig, rows: int, validation: int, choice: Plan | None, pace: Pace | None
+    config: TrainConfig, rows: int, validation: int, choice: Plan | None, pace: RunTime | None
 ) -> float | None:
     """Predict the seconds of a run, from a plan or from runs; None: neither says."""
     length = plan.length(config, rows, validation)

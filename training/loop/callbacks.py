@@ -12,6 +12,7 @@ from typing import Any
 
 from transformers import TrainerCallback
 from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.trainer_callback import ExportableState
 
 from data import console
 from training import guards
@@ -21,7 +22,7 @@ from training.processes import Ranks
 log = logging.getLogger("catalogue")
 
 
-class MetricsCallback(TrainerCallback):  # type: ignore[misc]
+class MetricsCallback(TrainerCallback, ExportableState):  # type: ignore[misc]
     """Writes the metrics, shows the progress and stops where figures are at fault.
 
     Args:
@@ -53,6 +54,10 @@ class MetricsCallback(TrainerCallback):  # type: ignore[misc]
         trained = [line for line in lines if "tokens" in line]
         self._earlier = trained[-1] if trained else {}
 
+    def state(self) -> dict[str, dict[str, Any]]:
+        """Return what checkpoints hold: steps are skipped between two lines of metrics, too."""
+        return {"args": {}, "attributes": {"skipped_steps": self.skipped}}
+
     @property
     def skipped(self) -> int:
         """Steps that a gradient scaler skipped, those before an interruption too."""
@@ -61,6 +66,8 @@ class MetricsCallback(TrainerCallback):  # type: ignore[misc]
     def on_train_begin(self, _args: Any, state: Any, _control: Any, **_: Any) -> None:
         """Open the progress bar at the step that training begins with."""
         self._began = self._since = time.perf_counter()
+        if saved := state.stateful_callbacks.get(type(self).__name__):
+            self._earlier = self._earlier | saved["attributes"]
         left = (state.max_steps - state.global_step) * self._batch_size
         if self._writes:
             self._progress = console.Progress("train", left, "samples")

@@ -84,6 +84,7 @@ def test_the_page_names_nothing_elsewhere_and_holds_no_script_or_style(
     report = client.get("/report")
     assert report.text == "<p>92 % of the nouns</p>"
     assert "default-src 'none'" in report.headers["content-security-policy"]
+    assert "script" not in report.headers["content-security-policy"]
 
 
 def test_the_page_and_the_command_give_the_same_json(

@@ -256,7 +256,7 @@ def test_the_picture_has_a_label_for_sizes_that_have_room() -> None:
 def test_pace_leaves_evaluations_out_of_the_steps(curve: Path) -> None:
     folder = curve / "runs" / "80-3407"
     record, seconds = manifest.read(Folder(str(folder)), "train"), runs.seconds_of(folder)
-    pace = runs.Pace.of(record, seconds)
+    pace = runs.RunTime.of(record, seconds)
     assert pace.step > 0
     assert pace.rest >= 0
     assert pace.step * 3 + pace.rest == pytest.approx(seconds)

@@ -9,7 +9,7 @@ from data.errors import ConfigError
 from training.config import Checkpoints, Optimisation, TinyBase
 from training.curve import runs
 from training.curve.config import CurveConfig
-from training.curve.runs import Pace, Planned
+from training.curve.runs import Planned, RunTime
 
 SIZES = [500, 1_000, 2_000, 4_000]
 
@@ -57,7 +57,7 @@ def test_a_run_is_evaluated_at_each_third(rows: int, third: int) -> None:
 
 
 def test_time_is_foretold_from_the_pace_of_a_run() -> None:
-    pace = Pace(step=0.5, rest=10)
+    pace = RunTime(step=0.5, rest=10)
     assert runs.predict(config(), 4_000, 100, None, pace) == 800 * 0.5 + 10
     assert runs.predict(config(), 4_000, 100, None, None) is None
 

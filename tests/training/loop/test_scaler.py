@@ -70,6 +70,31 @@ def test_overflows_are_skipped_and_a_resumed_run_has_the_same(
     assert adapter(parts) == adapter(whole)
 
 
+def test_steps_skipped_between_two_lines_of_metrics_are_counted_after_an_interruption(
+    half: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, begin = tmp_path / "run", MetricsCallback.on_step_end
+    counted = dict[int, int]()
+
+    def stop(self: Any, args: Any, state: Any, control: Any, **named: Any) -> None:
+        begin(self, args, state, control, **named)
+        counted[state.global_step] = self.skipped
+        if state.global_step == 9:
+            raise KeyboardInterrupt
+
+    words = [*half, "--logging_steps=5", f"--out={out}"]  # checkpoints are at 2, 4, 6, 8
+    with monkeypatch.context() as patched:
+        patched.setattr(MetricsCallback, "on_step_end", stop)
+        assert main(words) == 130
+    assert counted[8] > counted[5]
+    assert main(words) == 0
+    whole = tmp_path / "whole"
+    assert main([*words[:-1], f"--out={whole}"]) == 0
+    counts = [[line.get("skipped_steps") for line in metrics.read(folder / "metrics.jsonl")]
+              for folder in (out, whole)]  # fmt: skip
+    assert counts[0] == counts[1]
+
+
 def test_endless_skipping_is_a_fault() -> None:
     guards.check_skipped(23, 2.0**-7, 23)
     with pytest.raises(BatchError, match="24 steps skipped in a row, down to"):
