@@ -31,10 +31,14 @@ RIGHT = {
     "training publish": "--to u/n --model {store}/export --dry_run true --out {new}",
     "inference generate": "--run {store}/run --titles {store}/subset --out {new}",
     "inference evaluate": "--run {store}/run --subset {store}/subset --out {new}",
+    "inference rate": "--report {store}/report --out {new}",
+    "inference compare": "--reports [{store}/report,{store}/other] --out {new}",
     "inference ask": "--run {store}/run --catalogue {store}/clean --index {new} What?",
     "inference serve": "--run {store}/run --catalogue {store}/clean --index {new}",
 }
 """Words that are right; a mistake changes one of them."""
+OF_REPORTS = ("inference rate", "inference compare")
+"""Commands that read reports, which no test here makes: a report takes long."""
 READ = {
     "preprocessing clean": "source", "data subset": "clean", "training plan": "subset",
     "training tune": "subset", "training run": "subset", "training curve": "subset",
@@ -51,7 +55,7 @@ LACKING = {
     **dict.fromkeys(("training export", "inference generate", "inference ask"), ("peft", "")),
     "training publish": ("huggingface_hub", ""),
     "inference evaluate": ("sacrebleu", ""),
-    "inference serve": ("fastapi", ""),
+    **dict.fromkeys(("inference serve", "inference rate"), ("fastapi", "")),
 }  # fmt: skip
 """A module that a command needs and that is not installed, and what asks for it."""
 
@@ -86,7 +90,7 @@ Refuse = Callable[[str, str], tuple[int, str]]
 
 @pytest.mark.parametrize("command", [name for name in RIGHT if name != "data synthesize"])
 def test_a_wrong_path_is_named(command: str, refuse: Refuse) -> None:
-    words = RIGHT[command].replace("{store}/clean", "{new}/no", 1)
+    words = re.sub(r"\{store\}/(clean|report)", "{new}/no", RIGHT[command], count=1)
     if flag := READ.get(command):
         words = re.sub(rf"--{flag} \S+", f"--{flag} {{new}}/no", RIGHT[command])
     code, line = refuse(command, words)
@@ -139,7 +143,7 @@ def test_a_forgotten_input_is_named_with_what_there_is(
     assert f"; there is data/store/{there}" in line
 
 
-@pytest.mark.parametrize("command", RIGHT)
+@pytest.mark.parametrize("command", [name for name in RIGHT if name not in OF_REPORTS])
 def test_an_output_that_exists_is_left_alone(command: str, refuse: Refuse, tmp_path: Path) -> None:
     words, kept = RIGHT[command], tmp_path / "new" / "mine.txt"
     kept.parent.mkdir()
