@@ -90,7 +90,7 @@ REASONS = (
 )
 """Why a line went to quarantine."""
 
-FORM_REASONS = ("wrong_columns", "invalid_csv", "invalid_dict")
+FORM_REASONS = ("wrong_columns", "invalid_csv", "repeated_header", "invalid_dict")
 """Why a row of a table or a Python dictionary did, besides."""
 
 

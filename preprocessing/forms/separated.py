@@ -1,14 +1,16 @@
 """Rows of CSV and other tables of text: a block of whole rows in, a RAW table and quarantine out.
 
 pyarrow reads a block at once. A row with another number of cells than the header is quarantined
-as ``wrong_columns``, one whose quotes do not pair as ``invalid_csv``. An empty cell is empty text.
+as ``wrong_columns``, one whose quotes do not pair as ``invalid_csv``, and the header once more, as
+where tables were put one behind the other, as ``repeated_header``. An empty cell is empty text.
 """
 
 import re
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv as pc
+import pyarrow.compute as pc
+import pyarrow.csv as pa_csv
 
 from preprocessing.fields import Fields
 from preprocessing.files import SourceFile
@@ -38,6 +40,12 @@ def parse(records: Records, file: SourceFile, fields: Fields, max_line_bytes: in
     table, wrong = rows
     bad |= {likely[place]: "wrong_columns" for place in wrong}
     good = np.array([i for i in likely if i not in bad], dtype=np.int64)
+    is_header = np.ones(len(good), dtype=bool)
+    for name in fields.required:
+        cells = table.column(file.columns.index(name))
+        is_header &= pc.equal(cells, name).to_numpy(zero_copy_only=False)
+    bad |= {int(i): "repeated_header" for i in good[is_header]}
+    good, table = good[~is_header], table.filter(pa.array(~is_header))
     columns = {name: table.column(file.columns.index(name)) for name in fields.names}
     numbers = pa.array(good + records.first, pa.int64()).cast(pa.string())
     ours = {
@@ -74,18 +82,18 @@ def _bulk(data: bytes, count: int, file: SourceFile) -> tuple[pa.Table, list[int
         return None
     wrong: list[int] = []
 
-    def skip(row: pc.InvalidRow) -> str:
+    def skip(row: pa_csv.InvalidRow) -> str:
         wrong.append(row.number - 1)
         return "skip"
 
     try:
-        table = pc.read_csv(
+        table = pa_csv.read_csv(
             pa.BufferReader(data),
-            pc.ReadOptions(use_threads=False, column_names=names, block_size=len(data) + 1),
-            pc.ParseOptions(
+            pa_csv.ReadOptions(use_threads=False, column_names=names, block_size=len(data) + 1),
+            pa_csv.ParseOptions(
                 delimiter=file.separator, newlines_in_values=True, invalid_row_handler=skip
             ),
-            pc.ConvertOptions(column_types=dict.fromkeys(names, pa.string()), null_values=[]),
+            pa_csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()), null_values=[]),
         )
     except pa.ArrowInvalid:
         return None
