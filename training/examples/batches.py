@@ -14,7 +14,7 @@ from torch.utils.data import Sampler
 
 from training.guards import IGNORED
 
-WIDTH = 16
+WIDTH = 8
 """On a GPU a micro-batch's width is a multiple of it: products of such sizes are quicker, and the
 shapes come again that CUDA graphs were recorded of and cuDNN has plans for."""
 

@@ -24,7 +24,7 @@ WARM_UP = 3
 """Micro-batches that run as they are first: their kernels compile, and choose their settings."""
 
 # A graph keeps its kernels' arguments, some megabytes; the one not needed for longest makes room.
-_MOST = 64
+_MOST = 128
 # What compiles in a recording spoils it. Not for ever: it has compiled then.
 _FAILURES = 3
 # How far the first graph's gradients may be from those as they are: rounding, summed otherwise.

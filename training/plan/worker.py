@@ -111,7 +111,9 @@ class Worker:
         job = self._job
         self._model = load_model(config, job.base, job.backend, job.precision)
         self._lengths = _lengths(job.train)
-        self._whole = self._whole_batches()
+        batches = self._whole_batches()
+        self._run = batches[: config.optimisation.max_steps]
+        self._whole = sorted(batches, key=lambda batch: int(self._lengths[batch].max()))
         # A micro-batch with a row longer than that of this batch goes through in pieces.
         longest = self._whole[int((len(self._whole) - 1) * _WHOLE_SHARE)]
         self._longest_whole = int(self._widths(self._lengths[longest]).max())
@@ -151,7 +153,7 @@ class Worker:
         """Measure what the machine multiplies, and count the tokens of the run's batches."""
         batch = self._job.config.optimisation.batch_size
         sizes = micro_batches(batch)
-        few = self._whole[:: max(1, len(self._whole) // _BATCHES_COUNTED)]
+        few = self._run[:: max(1, len(self._run) // _BATCHES_COUNTED)]
         tokens = {
             size: sum(self._padded(self._lengths[rows], size) for rows in few) / sum(map(len, few))
             for size in sizes
@@ -272,22 +274,19 @@ class Worker:
 
     def _shapes(self, micro_batch: int) -> int:
         """Count the widths of the run's micro-batches, each of which is recorded once."""
-        steps = self._job.config.optimisation.max_steps or len(self._whole)
-        batches = self._whole[:: max(1, len(self._whole) // steps)]
         return len({
             int(self._widths(self._lengths[batch[start : start + micro_batch]]).max())
-            for batch in batches for start in range(0, len(batch), micro_batch)
+            for batch in self._run for start in range(0, len(batch), micro_batch)
         })  # fmt: skip
 
     def _whole_batches(self) -> list[list[int]]:
-        """List the whole batches of the first epoch, sorted by their longest rows."""
+        """List the whole batches of the first epoch, in a run's order."""
         from training.examples.batches import KeyedOrder
 
         config = self._job.config
         size, order = config.optimisation.batch_size, config.optimisation.order
         places = list(KeyedOrder(self._lengths, size, config.seed, order))
-        whole = [places[i : i + size] for i in range(0, len(places) - size + 1, size)] or [places]
-        return sorted(whole, key=lambda batch: int(self._lengths[batch].max()))
+        return [places[i : i + size] for i in range(0, len(places) - size + 1, size)] or [places]
 
     def _batches(self, candidate: Candidate, first: int) -> list[list[int]]:
         """Choose the batches of ``pace``; those of all lengths in a run's order.

@@ -40,6 +40,12 @@ def test_what_is_behind_is_left_after_the_batch_of_middling_length(
     assert walk(Pace(6, rival), 9.0, 2.45) == (steps, verdict)
 
 
+def test_glances_once_all_is_recorded() -> None:
+    pace = Pace(6, rival=1.0, first=5)
+    assert walk(pace, 9.0, 4.0, 3.0, 2.0) == (4, "behind")
+    assert pace.glance == 2.0
+
+
 def test_of_quick_steps_the_second_pass_counts_by_its_mean() -> None:
     pace = Pace(2)
     walk(pace, 9.0, 0.5, 3.0, 1.0, 1.0, 0.4, 0.6)

@@ -95,6 +95,12 @@ def test_spread_that_tokens_do_not_explain_widens_the_interval() -> None:
     assert high > 1.3 * seconds
 
 
+def test_recording_is_predicted_once() -> None:
+    recorded = replace(MEASURED, recording_seconds=6.0)
+    seconds = [plan.predict(m, Length(100, 0, 0), [5.0])[1] for m in (MEASURED, recorded)]
+    assert seconds[1] - seconds[0] == pytest.approx(6.0)
+
+
 def test_start_is_predicted_by_the_middle_one() -> None:
     _, seconds, _ = plan.predict(MEASURED, Length(100, 0, 0), [9.0, 30.0, 10.0])
     assert seconds == pytest.approx(110.0)
