@@ -82,10 +82,14 @@ class FastEngine:
             key = row_key(request.uid, self._settings.seed, request.draw)
             rows.append(SlotRow(prompt, key, limit))
         written: dict[int, Draft] = {}
+        # Where nobody knows how many come, as many as came so far.
+        ahead = max((self._settings.texts or 2 * self._written) - self._written, len(ids))
         for cap, places in self._buckets(ids).items():
             with self._one_at_a_time:
-                drafts = self._decode([rows[place] for place in places], cap)
+                like = ahead * len(places) // len(ids)
+                drafts = self._decode([rows[place] for place in places], cap, like)
             written.update(zip(places, drafts, strict=True))
+        self._written += len(ids)
         return [self._texts.completion(ids[place], written[place]) for place in range(len(ids))]
 
     def _buckets(self, ids: list[list[int]]) -> dict[int, list[int]]:
@@ -101,20 +105,15 @@ class FastEngine:
             buckets.setdefault(min(cap, self._texts.context), []).append(place)
         return buckets
 
-    def _decode(self, rows: "list[SlotRow]", cap: int) -> list[Draft]:
-        """Decode rows, with half as many slots whenever memory runs out."""
+    def _decode(self, rows: "list[SlotRow]", cap: int, ahead: int) -> list[Draft]:
+        """Decode rows, of ``ahead`` like them, with half as many slots when memory runs out."""
         import torch
 
         while True:
             try:
                 decoder = self._decoder(cap, len(rows))
-                # Where nobody knows how many come, as many as came so far.
-                ahead = max((self._settings.texts or 0) - self._written, len(rows))
-                ahead += 0 if self._settings.texts else self._written
                 decoder.compile_where_it_pays(ahead * self._usual_tokens)
-                drafts = decoder.decode(rows)
-                self._written += len(rows)
-                return drafts
+                return decoder.decode(rows)
             except torch.OutOfMemoryError as error:
                 slots = self._decoders[cap].shape.slots if cap in self._decoders else self._most
                 self._decoders.clear()

@@ -113,6 +113,24 @@ def test_prompts_that_share_nothing_or_are_one_another_s_beginning(model: Run) -
     assert writer.generate(same) == reference.generate(same)
 
 
+@pytest.mark.parametrize(("texts", "ahead"), [(1_000, (1_000, 950)), (None, (50, 50))])
+def test_few_long_prompts_do_not_count_as_all_that_come(
+    texts: int | None, ahead: tuple[int, int], model: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a decoder may pay to compile is by the share of the prompts that go through it."""
+    expected: list[int] = []
+    monkeypatch.setattr(
+        Decoder, "compile_where_it_pays", lambda _self, tokens: expected.append(tokens)
+    )
+    monkeypatch.setattr(batch, "_USUAL_REST", 16)
+    asked = [Request(str(i), "b" * (2 if i % 5 else 90)) for i in range(50)]
+    writer = FastEngine(model, dataclasses.replace(GREEDY, texts=texts))
+    for _ in ahead:
+        writer.generate(asked)
+    usual = writer._usual_tokens
+    assert expected == [usual * n * k // 5 for n in ahead for k in (1, 4)]
+
+
 def test_where_memory_runs_out_half_as_many_rows_go_on(
     model: Run,
     requests: list[Request],
