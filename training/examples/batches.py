@@ -98,12 +98,15 @@ class Collator:
         return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 
-def pieces(batch: dict[str, torch.Tensor], max_tokens: int | None) -> list[dict[str, torch.Tensor]]:
+def pieces(
+    batch: dict[str, torch.Tensor], max_tokens: int | None, multiple: int = 1
+) -> list[dict[str, torch.Tensor]]:
     """Part a micro-batch of more than ``max_tokens``, so that a few long rows take no more memory.
 
     Args:
         batch: ``input_ids``, ``labels`` and ``attention_mask``, [rows, longest].
-        max_tokens: of a piece, its rows times its longest; None: any number.
+        max_tokens: of a piece, its rows times its width; None: any number.
+        multiple: of which each width is one, as that of the batch is.
 
     Returns:
         The batch as it is where it is small enough; else its rows, longest first, in pieces of two
@@ -114,7 +117,7 @@ def pieces(batch: dict[str, torch.Tensor], max_tokens: int | None) -> list[dict[
     if max_tokens is None or mask.numel() <= max_tokens:
         return [batch]
     lengths, order = mask.sum(1).sort(descending=True, stable=True)
-    widths = lengths.tolist()
+    widths = (-(-lengths // multiple) * multiple).tolist()
     return [
         {name: rows[order[first:last], : widths[first]] for name, rows in batch.items()}
         for first, last in cuts(widths, max_tokens)

@@ -24,6 +24,7 @@ WARM_UP = 3
 """Micro-batches that run as they are first: their kernels compile, and choose their settings."""
 
 # A graph keeps its kernels' arguments, some megabytes; the one not needed for longest makes room.
+# Its activations lie where those of all others do, and so do its output and that one's gradient.
 _MOST = 128
 # What compiles in a recording spoils it. Not for ever: it has compiled then.
 _FAILURES = 3
@@ -32,7 +33,7 @@ _APART = 0.02
 
 
 def are_for(job: Job, layers: int) -> bool:
-    """Tell whether a job's layers may be recorded.
+    """Return whether a job's layers may be recorded.
 
     Not where recomputing asks for random states, a scaler for its scale, dropout for new numbers,
     or several processes for each other; 4 bits were not tried.
@@ -50,10 +51,12 @@ class _Graph:
     inputs: dict[str, torch.Tensor]
     forward: torch.cuda.CUDAGraph
     hidden: torch.Tensor
-    """What the layers say, [rows, longest, hidden]."""
+    """What the layers say, [rows, longest, hidden]; other graphs write to the same memory."""
     gradient: torch.Tensor
-    """Of ``hidden``."""
+    """Of ``hidden``; as that, shared."""
     backward: torch.cuda.CUDAGraph
+    output: type[Any] = BaseModelOutputWithPast
+    """Class of what the layers return."""
 
 
 class _Replay(torch.autograd.Function):  # type: ignore[misc]
@@ -89,7 +92,9 @@ class Graphs:
         self._graphs: dict[tuple[Any, ...], _Graph] = {}
         # One for all, as they run one after the other.
         self._pool = torch.cuda.graph_pool_handle()
+        self._shared: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
         self._warm = self._failures = 0
+        self._is_checked = False
         self.seconds: list[float] = []
         """That each recording took."""
 
@@ -102,12 +107,10 @@ class Graphs:
         if self._failures == _FAILURES:
             return step()
         self._attach()
-        if self._warm == WARM_UP:
+        if self._is_checked:
             return self._with_graphs(step)
         self._warm += 1
-        if self._warm < WARM_UP:
-            return step()
-        return self._checked(step)
+        return step() if self._warm < WARM_UP else self._checked(step)
 
     def _attach(self) -> None:
         """Give the parameters their gradients again, cleared: an optimizer's step drops them."""
@@ -119,7 +122,7 @@ class Graphs:
 
     def _checked(self, step: Callable[[], torch.Tensor]) -> torch.Tensor:
         """Train as it is and, to compare, by the first graph; what the former did counts."""
-        gradients = [gradient for _, gradient in self._gradients]
+        gradients, failures = [gradient for _, gradient in self._gradients], self._failures
         before = [gradient.clone() for gradient in gradients]
         loss = step()
         after = [gradient.clone() for gradient in gradients]
@@ -128,12 +131,22 @@ class Graphs:
         self._with_graphs(step)
         others = torch._foreach_sub(gradients, before)
         torch._foreach_copy_(gradients, after)
-        apart = _norm(torch._foreach_sub(others, own)) / _norm(own)
-        if self._graphs and not apart <= _APART:
-            log.debug("no CUDA graphs: gradients are %.1f %% apart", 100 * apart)
-            self._graphs.clear()
+        norm, apart = _norm(own), _norm(torch._foreach_sub(others, own))
+        self._is_checked = bool(self._graphs) and norm > 0
+        if self._graphs and not apart <= _APART * norm:
+            log.debug("no CUDA graphs: gradients of norm %.3g are %.3g apart", norm, apart)
+            self._forget()
+            self._failures = _FAILURES
+        elif not self._graphs and self._failures == failures:
+            log.debug("no CUDA graphs: the layers are called in another way")
             self._failures = _FAILURES
         return loss
+
+    def _forget(self) -> None:
+        """Give the graphs' memory back, to what runs as it is."""
+        self._graphs.clear()
+        self._shared.clear()
+        self._pool = torch.cuda.graph_pool_handle()
 
     def _with_graphs(self, step: Callable[[], torch.Tensor]) -> torch.Tensor:
         plain, own = self._body.forward, self._body.__dict__.get("forward")
@@ -150,10 +163,10 @@ class Graphs:
             if own is not None:
                 self._body.forward = own
 
-    def _replayed(self, graph: _Graph, words: dict[str, Any]) -> BaseModelOutputWithPast:
+    def _replayed(self, graph: _Graph, words: dict[str, Any]) -> Any:
         for name, values in graph.inputs.items():
             values.copy_(words[name])
-        return BaseModelOutputWithPast(last_hidden_state=_Replay.apply(graph, self._one))
+        return graph.output(last_hidden_state=_Replay.apply(graph, self._one))
 
     def _graph(self, forward: Callable[..., Any], words: dict[str, Any]) -> _Graph | None:
         """Return the graph for these arguments, recorded now where there is none; None: as it is.
@@ -178,7 +191,7 @@ class Graphs:
         stream.synchronize()
         began = time.perf_counter()
         try:
-            graph = _record(forward, words, tensors, self._pool)
+            graph = _record(forward, words, tensors, self._pool, self._share)
             self.seconds.append(time.perf_counter() - began)
             return graph
         # Whatever waits for the GPU cannot be recorded, and libraries say so in their own words.
@@ -186,24 +199,55 @@ class Graphs:
             torch.cuda.set_stream(stream)
             log.debug("no CUDA graph: %s", first_line(error))
             self._failures += 1
-            self._graphs.clear()  # and with them their memory, for what runs as it is
-            self._pool = torch.cuda.graph_pool_handle()
+            self._forget()
             return None
+
+    def _share(self, hidden: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return memory for the layers' output and for its gradient.
+
+        Only one graph at a time has something there: between its two passes. Of their own they
+        would take twice the output a shape, which for a hundred shapes is more than all layers do.
+        """
+        count = hidden.numel()
+        size = 1 << (count - 1).bit_length()
+        if size not in self._shared:
+            self._shared[size] = hidden.new_empty(size), hidden.new_empty(size)
+        said, gradient = self._shared[size]
+        return said[:count].view(hidden.shape), gradient[:count].view(hidden.shape)
 
 
 def _record(
-    forward: Callable[..., Any], words: dict[str, Any], tensors: dict[str, torch.Tensor], pool: Any
+    forward: Callable[..., Any],
+    words: dict[str, Any],
+    tensors: dict[str, torch.Tensor],
+    pool: Any,
+    share: Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]],
 ) -> _Graph:
     inputs = {name: values.clone() for name, values in tensors.items()}
     passes = torch.cuda.CUDAGraph(), torch.cuda.CUDAGraph()
     # Relaxed: kernels are loaded by their first launch, which stricter modes forbid.
     how = {"pool": pool, "capture_error_mode": "relaxed"}
     with torch.cuda.graph(passes[0], **how):
-        hidden = forward(**words | inputs)[0]
-    gradient = torch.empty_like(hidden)
+        output = forward(**words | inputs)
+        said = only_hidden(output)
+        hidden, gradient = share(said.detach())
+        hidden.copy_(said.detach())
     with torch.cuda.graph(passes[1], **how):
-        torch.autograd.backward(hidden, gradient)
-    return _Graph(inputs, passes[0], hidden.detach(), gradient, passes[1])
+        torch.autograd.backward(said, gradient)
+    return _Graph(inputs, passes[0], hidden, gradient, passes[1], type(output))
+
+
+def only_hidden(output: Any) -> torch.Tensor:
+    """Return what layers say, [rows, longest, hidden].
+
+    Raises:
+        ValueError: they say more, such as where experts were asked, of which a loss is made too.
+    """
+    more = [name for name in output if name not in ("last_hidden_state", "past_key_values")]
+    if more or "last_hidden_state" not in output:
+        raise ValueError(f"layers that return more than their hidden states: {', '.join(more)}")
+    hidden: torch.Tensor = output["last_hidden_state"]
+    return hidden
 
 
 def _norm(tensors: Any) -> float:

@@ -73,6 +73,8 @@ class Trainer(SFTTrainer):  # type: ignore[misc]
     order: Any
     keep: int = 2
     max_tokens: int | None = None
+    width: int = 1
+    """Of which that of each micro-batch, and of each of its pieces, is a multiple."""
     recorded: graphs.Graphs | None = None
     is_plain: bool = False
     is_masked: bool = True
@@ -118,7 +120,7 @@ class Trainer(SFTTrainer):  # type: ignore[misc]
         """Train on a micro-batch, in pieces if it is long."""
         # Without the step's tokens the loss is a mean of the piece: pieces would count too much.
         tokens = more[0] if more else named.get("num_items_in_batch")
-        *early, last = pieces(inputs, None if tokens is None else self.max_tokens)
+        *early, last = pieces(inputs, None if tokens is None else self.max_tokens, self.width)
         loss = 0.0
         for piece in early:
             # Several processes add up their gradients once a micro-batch, at its last piece.
@@ -156,7 +158,7 @@ class Trainer(SFTTrainer):  # type: ignore[misc]
         # All processes evaluate something, as the Trainer gathers their losses.
         inputs = {name: values[: max(rows, 1)] for name, values in inputs.items()}
         with torch.no_grad(), self.compute_loss_context_manager():
-            for piece in pieces(inputs, self.max_tokens):
+            for piece in pieces(inputs, self.max_tokens, self.width):
                 loss = model(**self._seen(piece), use_cache=False)["loss"].mean()
                 learned = (piece["labels"][:, 1:] != IGNORED).sum() * min(rows, 1)
                 self._evaluated.append(torch.stack([loss.double() * learned, learned.double()]))
@@ -345,7 +347,7 @@ def make_trainer(job: Job, model: Any, callbacks: list[Any], order: Any = None) 
     lengths = rows.with_format("arrow")["length"].to_numpy()
     trainer.order = order or KeyedOrder(lengths, how.batch_size, config.seed, how.order)
     trainer.add_callback(Epochs(trainer.order))
-    trainer.max_tokens = how.max_tokens
+    trainer.max_tokens, trainer.width = how.max_tokens, width
     is_recorded = graphs.are_for(job, model.config.num_hidden_layers)
     trainer.recorded = graphs.Graphs(model) if is_recorded else None
     trainer.keep = config.checkpoints.save_total_limit

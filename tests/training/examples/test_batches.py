@@ -77,6 +77,12 @@ def test_pieces_hold_every_row_once_within_the_limit(max_tokens: int) -> None:
     assert (len(parts) == 1) == (max_tokens >= 32 * lengths.max())
 
 
+def test_pieces_are_as_wide_as_whole_micro_batches_are() -> None:
+    rows = [{"input_ids": np.full(n, 7), "labels": np.full(n, 7)} for n in (30, 5, 9, 17)]
+    parts = pieces(Collator(pad=9, multiple=8)(rows), 64, multiple=8)
+    assert [tuple(part["input_ids"].shape) for part in parts] == [(2, 32), (2, 16)]
+
+
 def test_small_micro_batch_stays_as_it_is() -> None:
     batch = Collator(pad=9)([{"input_ids": [5, 6], "labels": [5, 6]}])
     for limit in (None, 2):

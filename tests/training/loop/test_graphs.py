@@ -1,15 +1,19 @@
 """CUDA graphs of a model's layers train as the layers do; without a GPU a stand-in is recorded."""
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM, MixtralConfig, MixtralForCausalLM
 
+from tests.training.test_run import adapter, figures
+from training.__main__ import main
 from training.config import LoraSettings, Optimisation
 from training.loop import graphs
+from training.loop.callbacks import MetricsCallback
 from training.loop.graphs import WARM_UP, Graphs
 
 WIDTHS = (8, 16, 24)
@@ -55,7 +59,9 @@ class Pass:
 def record(scale: float = 1.0) -> Any:
     """Return what records a stand-in; its gradients are ``scale`` times what they should be."""
 
-    def recorded(forward: Any, words: dict[str, Any], tensors: Any, _pool: Any) -> graphs._Graph:
+    def recorded(
+        forward: Any, words: dict[str, Any], tensors: Any, _pool: Any, share: Any
+    ) -> graphs._Graph:
         inputs = {name: values.clone() for name, values in tensors.items()}
         said: list[torch.Tensor] = []
 
@@ -64,10 +70,11 @@ def record(scale: float = 1.0) -> Any:
                 said[:] = [forward(**words | inputs)[0]]
             hidden.copy_(said[0].detach())
 
-        hidden = forward(**words | inputs)[0].detach().clone()
-        gradient = torch.empty_like(hidden)
+        output = forward(**words | inputs)
+        hidden, gradient = share(graphs.only_hidden(output).detach())
         back = Pass(lambda: torch.autograd.backward(said[0], scale * gradient))
-        return graphs._Graph(inputs, Pass(run), hidden, gradient, back)  # type: ignore[arg-type]
+        passes: Any = Pass(run), back
+        return graphs._Graph(inputs, passes[0], hidden, gradient, passes[1], type(output))
 
     return recorded
 
@@ -137,6 +144,101 @@ def test_gives_up_where_the_first_graph_has_other_gradients(
     recorded = Graphs(model)
     assert train(model, recorded) == train(make_model(), None)
     assert len(recorded.seconds) == 1
+
+
+def test_checks_the_first_graph_that_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[int] = []
+
+    def fails_once(*arguments: Any) -> graphs._Graph:
+        calls.append(1)
+        if len(calls) == 1:
+            raise RuntimeError("operation not permitted when stream is capturing")
+        return record(scale=1.1)(*arguments)
+
+    monkeypatch.setattr(graphs, "_record", fails_once)
+    model = make_model()
+    assert train(model, Graphs(model)) == train(make_model(), None)
+    assert len(calls) == 2
+
+
+def test_layers_that_are_called_in_another_way_run_as_they_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(graphs, "_record", record())
+    model = make_model()
+    recorded = Graphs(model)
+    recorded._body = SimpleNamespace(forward=None)  # nobody asks it
+    assert train(model, recorded) == train(make_model(), None)
+    assert (recorded.seconds, recorded._warm) == ([], WARM_UP)
+
+
+def test_experts_whose_loss_needs_more_than_hidden_states_are_not_recorded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def make_experts(with_loss: bool) -> Any:
+        torch.manual_seed(0)
+        shape = MixtralConfig(
+            vocab_size=99, hidden_size=32, intermediate_size=64, num_hidden_layers=2,
+            num_attention_heads=4, num_key_value_heads=2, num_local_experts=4,
+            output_router_logits=with_loss, router_aux_loss_coef=0.1,
+        )  # fmt: skip
+        lora = LoraConfig(r=4, target_modules=["q_proj"], init_lora_weights=False)
+        return get_peft_model(MixtralForCausalLM(shape), lora).train()
+
+    monkeypatch.setattr(graphs, "_record", record())
+    for with_loss in (True, False):
+        model = make_experts(with_loss)
+        recorded = Graphs(model)
+        assert train(model, recorded) == train(make_experts(with_loss), None)
+        assert len(recorded.seconds) == (0 if with_loss else len(WIDTHS))
+
+
+def test_outputs_of_all_graphs_share_their_memory() -> None:
+    recorded = Graphs(make_model())
+    shapes = [(2, width, 32) for width in range(1, 65)]
+    pairs = [recorded._share(torch.empty(shape)) for shape in shapes]
+    assert [tuple(tensor.shape) for pair in pairs for tensor in pair] == [
+        shape for shape in shapes for _ in range(2)
+    ]
+    stored = {t.untyped_storage().data_ptr(): t.untyped_storage() for p in pairs for t in p}
+    # All together at most four times what the largest takes.
+    assert sum(memory.nbytes() for memory in stored.values()) <= 4 * 2 * 2 * 64 * 32 * 4
+
+
+def test_a_run_that_was_interrupted_is_the_same_with_graphs(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Pieces of long micro-batches, several a step, clipped, evaluated between steps.
+    words = [
+        *words, "--optimisation.batch_size=6", "--optimisation.micro_batch_size=3",
+        "--optimisation.max_tokens=600", "--optimisation.max_grad_norm=0.1",
+        "--checkpoints.eval_steps=2",
+    ]  # fmt: skip
+    plain, out = tmp_path / "plain", tmp_path / "graphs"
+    assert main([*words, f"--out={plain}"]) == 0
+    recordings: list[int] = []
+
+    def counted(*arguments: Any) -> graphs._Graph:
+        recordings.append(1)
+        return record()(*arguments)
+
+    monkeypatch.setattr(graphs, "_record", counted)
+    monkeypatch.setattr(graphs, "are_for", lambda *_: True)
+    count = MetricsCallback.on_step_end
+
+    def stop(self: Any, args: Any, state: Any, control: Any, **named: Any) -> None:
+        count(self, args, state, control, **named)
+        if state.global_step == 3:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(MetricsCallback, "on_step_end", stop)
+        assert main([*words, f"--out={out}"]) == 130
+    done = len(recordings)
+    assert main([*words, f"--out={out}"]) == 0
+    assert 0 < done < len(recordings)
+    assert figures(out) == figures(plain)
+    assert adapter(out) == adapter(plain)
 
 
 @pytest.mark.parametrize(
