@@ -1,6 +1,7 @@
 """The model to write with: base and adapter merged, and its tokenizer."""
 
 import functools
+import logging
 import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -109,6 +110,8 @@ def round_weights(loaded: Any) -> Any:
 
 def _with_adapter(loaded: Any, adapter: str) -> Any:
     """Merge an adapter into its base; the merged model must say what both together said."""
+    # A worker is told nothing by the command line: of kernels for 4 bits on a CPU, for one.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     import peft
 
     both = weights.with_adapter(loaded, adapter, peft)
