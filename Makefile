@@ -48,8 +48,9 @@ lint: install
 	$(BIN)/mypy
 	$(BIN)/python -m tests.house
 
+# Files with few long tests first, or one processor ends minutes after the other.
 test: lint
-	$(BIN)/pytest -n 2 --dist loadfile
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder tests/training tests/inference tests
 
 test-browser: install
 	$(BIN)/pip install -q -c constraints.txt -e '.[browser]'
