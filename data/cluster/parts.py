@@ -80,7 +80,9 @@ def run_parts(
         inputs = [list(arguments(block)) for block in group]
         return client.submit(_in_turn, chosen, inputs, key=key, pure=False)
 
-    groups = _groups(blocks, count, sum(client.nthreads().values()))
+    # None where the only worker has just died, and comes again.
+    threads = sum(client.nthreads().values()) or 1
+    groups = _groups(blocks, count, threads)
     for group, made in results(client, groups, submit, ahead):
         yield from zip(group, made, strict=True)
 

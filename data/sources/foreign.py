@@ -55,7 +55,10 @@ _TO_JSON = (
     'json.dump(list(yaml.safe_load_all(sys.stdin)), sys.stdout, default=str)"'
 )
 _MAILBOX = re.compile(r"From \S+ [^\n]*\d\d\d\d\r?\n[\w-]+:")
-_SQL = re.compile(r"(-- |/\*!|(insert into|create table|drop table)\b)", re.IGNORECASE)
+_SQL = re.compile(
+    r"(--[^\n]*\n\s*)*(/\*!|(insert into|(create|drop) (table|database)|pragma|set) [^,\n])",
+    re.IGNORECASE,
+)
 _COMMENT = re.compile(r"\s*(//|#|/\*)")
 # Whole lines, those behind a bracket or a comma, and /* … */ on a line; never inside a text.
 NO_COMMENTS = (
@@ -119,8 +122,6 @@ def of_text(text: str) -> Foreign | None:
         return Foreign("a mailbox, not a catalogue", "give the file with titles and descriptions")
     if _YAML.match(text):
         return Foreign("YAML", filter=_TO_JSON)
-    if _SQL.match(text):
-        return Foreign("a dump of an SQL database", "export its table as CSV in UTF-8")
     if len(text) > _WHOLE:  # there may be records behind broken lines
         return None
     shown = repr(lines[0][:_SHOWN])
@@ -131,10 +132,19 @@ def of_text(text: str) -> Foreign | None:
     return Foreign(f"plain text, no records, from {shown} on", advice)
 
 
-def markup(text: str) -> Foreign | None:
-    """Recognise text that begins with a tag, as a web page does; None where records may follow."""
-    is_page = _TAG.match(text) and not _OBJECT.search(text.encode())
-    return Foreign("a web page or XML", _FETCH) if is_page else None
+def code(text: str) -> Foreign | None:
+    """Recognise a web page and statements of SQL, whose commas are no table's.
+
+    Returns:
+        None for anything else, and where records may follow.
+    """
+    if _OBJECT.search(text.encode()):
+        return None
+    if _TAG.match(text):
+        return Foreign("a web page or XML", _FETCH)
+    if _SQL.match(text):
+        return Foreign("a dump of an SQL database", "export its table as CSV in UTF-8")
+    return None
 
 
 def is_loose_json(line: str) -> bool:

@@ -121,7 +121,7 @@ def _text(text: str, separator: str | None) -> Kind:
         if other := foreign.with_comments(begun):
             return Kind(other.name, other.filter, other.advice)
         return wrapped.lines(begun) or _array(begun)
-    if other := foreign.markup(begun):
+    if other := foreign.code(begun):
         return Kind(other.name, other.filter, other.advice)
     if holder := wrapped.lines(begun):
         return holder

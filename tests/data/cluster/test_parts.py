@@ -60,6 +60,17 @@ def test_parts_that_are_there_are_verified_and_all_others_made(
     assert run() == dict.fromkeys(range(20), "verified")
 
 
+def test_parts_are_made_where_no_worker_is_there_just_then(scheduler: str, tmp_path: Path) -> None:
+    folder = Folder(str(tmp_path))
+    blocks = (Numbers(index) for index in range(5))
+    with connect(None, scheduler) as client, pytest.MonkeyPatch.context() as patched:
+        patched.setattr(client, "nthreads", dict)
+        made = run_parts(
+            client, folder, blocks, (make, verify), lambda block: (block, folder), count=5
+        )
+        assert sorted(block.index for block, _ in made) == [0, 1, 2, 3, 4]
+
+
 def die_once(block: Numbers, mark: Path) -> int:
     """Take the worker down with the first attempt at a block."""
     import os

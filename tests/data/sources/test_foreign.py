@@ -89,6 +89,8 @@ def test_the_command_that_converts_a_file_makes_it_one_that_is_read(
         (b"Just some text.\nNo more.\n", "plain text, no records, from 'Just some text.' on"),
         (b"From a@b Thu Jan  1 00:00:00 2026\nFrom: a@b\nSubject: x, y\n\nHi\n", "a mailbox"),
         (b"-- dump\nINSERT INTO `p` VALUES (1,'a');\n", "a dump of an SQL database; export its"),
+        (b"INSERT INTO p VALUES (1,'a');\n" * 9, "a dump of an SQL database; export its"),
+        (b"--\n-- dump, of 5\n--\n\nSET a = 0;\nCREATE TABLE p (a, b);\n", "a dump of an SQL"),
         (b"<p>moved</p>\n", "a web page or XML; fetch the file itself again"),
         (b"(lp0\nS'a'\np1\n", "a Python pickle; write it as Parquet"),
         (b"\x89HDF\r\n\x1a\n" + b"\0" * 99, "HDF5; write it as Parquet"),
