@@ -1,12 +1,14 @@
 """``make bench-clean``: ours and other tools on the same rows and cores, side by side.
 
 Invented rows, or with ``--records`` real ones over and over. Whole processes, start-up included, in
-turn, medians of ``--rounds``; every tool's texts are checked against ours. Prints the table and
-saves it as JSON with the machine named.
+turn, medians of ``--rounds``; every tool's texts are checked against ours. Memory is measured in a
+round before those, untimed, as each look takes a processor from the tool, the longer the more
+processes it has. Prints the table and saves it as JSON with the machine named.
 """
 
 import argparse
 import contextlib
+import dataclasses
 import gzip
 import importlib.util
 import json
@@ -18,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -42,22 +45,34 @@ def command(tool: str, source: Path, out: Path, bounds: tuple[int, int], workers
     ]  # fmt: skip
 
 
-def timed(words: list[str]) -> tuple[float, float]:
-    """Run a command; return its seconds, and GiB at most of all its processes together."""
+def timed(words: list[str]) -> float:
+    """Run a command; return its seconds."""
     began = time.perf_counter()
+    with running(words) as process:
+        process.wait()
+    return time.perf_counter() - began
+
+
+def peak(words: list[str]) -> float:
+    """Run a command; return GiB at most of all its processes together."""
+    most = 0
+    with running(words) as process:
+        while process.poll() is None:
+            most = max(most, memory_of(process.pid))
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(0.1)
+    return most / 2**30
+
+
+@contextlib.contextmanager
+def running(words: list[str]) -> Iterator[subprocess.Popen[bytes]]:
+    """Start a command, to be waited for inside; show what it said where it fails."""
     with tempfile.TemporaryFile() as said:
         process = subprocess.Popen(words, stdout=said, stderr=subprocess.STDOUT)
-        peak = 0
-        while process.poll() is None:
-            peak = max(peak, memory_of(process.pid))
-            # To look takes a processor from what is timed, so seldom where it takes long.
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(max(0.1, (time.perf_counter() - began) / 5))
-        seconds = time.perf_counter() - began
+        yield process
         if process.returncode:
             said.seek(0)
             raise SystemExit(f"{' '.join(words)}\n{said.read().decode()}")
-    return seconds, peak / 2**30
 
 
 def memory_of(pid: int) -> int:
@@ -97,21 +112,30 @@ def repeat(records: Path, out: Path, size: int) -> int:
     return times * lines.count(b"\n")
 
 
-Figures = dict[str, list[tuple[float, float]]]
-"""Seconds and peak GiB of each round, by tool."""
+@dataclasses.dataclass
+class Figures:
+    """What was measured of one tool."""
+
+    seconds: list[float] = dataclasses.field(default_factory=list)
+    """Of each round."""
+    gib: float = 0.0
+    """Memory at its peak."""
 
 
-def measure(tools: list[str], options: argparse.Namespace, work: Path) -> Figures:
-    figures: Figures = {tool: [] for tool in tools}
+def measure(tools: list[str], options: argparse.Namespace, work: Path) -> dict[str, Figures]:
+    figures = {tool: Figures() for tool in tools}
     expected: set[tuple[str, str, str]] = set()
-    for number in range(options.rounds):
+    for number in range(options.rounds + 1):
         for tool in tools:
             out = work / tool.split()[0]
             shutil.rmtree(out, ignore_errors=True)
             words = command(tool, options.source, out, tuple(options.bounds), options.workers)
-            figures[tool].append(timed(words))
-            seconds, peak = figures[tool][-1]
-            console.say(f"round {number + 1}  {tool:<20} {seconds:8.2f} s  {peak:5.2f} GiB")
+            if number == 0:
+                figures[tool].gib = peak(words)
+                console.say(f"memory   {tool:<20} {figures[tool].gib:8.2f} GiB")
+            else:
+                figures[tool].seconds.append(timed(words))
+                console.say(f"round {number}  {tool:<20} {figures[tool].seconds[-1]:8.2f} s")
             if number == 0 and tool == OURS:
                 expected = rows(out)
             elif number == 0 and expected and "no repair" not in tool and rows(out) != expected:
@@ -120,21 +144,22 @@ def measure(tools: list[str], options: argparse.Namespace, work: Path) -> Figure
     return figures
 
 
-def report(figures: Figures, options: argparse.Namespace) -> None:
-    ours = statistics.median(seconds for seconds, _ in figures[OURS])
+def report(figures: dict[str, Figures], options: argparse.Namespace) -> None:
+    ours = statistics.median(figures[OURS].seconds)
     lines = []
-    for tool, rounds in figures.items():
-        seconds = [took for took, _ in rounds]
+    for tool, measured in figures.items():
+        seconds = measured.seconds
         median = statistics.median(seconds)
         spread = f"{min(seconds):.2f} to {max(seconds):.2f}"
-        peak = f"{max(gib for _, gib in rounds):.2f}"
-        lines.append([tool, f"{median:.2f}", spread, f"{median / ours:.2f}", peak])
+        times = f"{median / ours:.2f}"
+        lines.append([tool, f"{median:.2f}", spread, times, f"{measured.gib:.2f}"])
     machine = f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"
     console.say(f"\n{options.rows:,} lines, {options.source.stat().st_size / 1e6:,.0f} MB, "
             f"{options.bounds[0]} to {options.bounds[1]} characters, {options.workers} workers, "
             f"{machine}, medians of {options.rounds}\n")  # fmt: skip
     console.say(console.table(lines, ("tool", "seconds", "range", "times ours", "peak GiB")))
-    saved = vars(options) | {"source": str(options.source), "machine": machine, "figures": figures}
+    saved = vars(options) | {"source": str(options.source), "machine": machine}
+    saved["figures"] = {tool: dataclasses.asdict(measured) for tool, measured in figures.items()}
     options.report.parent.mkdir(parents=True, exist_ok=True)
     options.report.write_text(json.dumps(saved, indent=2, default=str))
     console.say(f"\nsaved as {options.report}")
