@@ -19,15 +19,25 @@ _MOST_FROM_ONE = 3
 _MOST_TO_ONE, _MOST_LOST_BESIDE_ONE = 34, 2
 # A ``&`` that may leave a ``&`` behind which refers to something, or that may be of any length.
 _NOT_BOUNDED = r"&(?i:(?:amp|#0*38|#x0*26)(?:[^; \t\n]|;[^ \t\n]|;?$)|#[0-9a-fx]{8,})"
+# What begins so: ``&a``, ``&#`` and one of these, or so many bytes in all.
+_A, _LOWER = ord("a"), 32
+_IS_38_OR_HEX = np.isin(np.arange(256), list(b"03xX"))
+_LONG_NUMBER = 10
 # White space at either end, and the last letter, which may join a combining mark behind it.
 _MOST_LOST_AT_ENDS = 3
 # Bytes beyond ``enough`` that are looked at: nearly all texts lose fewer than the first to
 # references and doubled spaces; those where that does not tell are looked at farther.
 _FURTHER = 48, 128
-_TAB, _NEWLINE, _SPACE, _AMPERSAND, _TILDE = b"\t\n &~"
-_IS_WORD = np.array([chr(byte).isalnum() for byte in range(128)] + 128 * [False])
-# Of a bound this low, a look at so many first bytes tells most.
-_MOST_BY_WORDS = 5
+_TAB, _NEWLINE, _SPACE, _AMPERSAND, _HASH, _TILDE = b"\t\n &#~"
+# Of a bound this low, a look at the first eight bytes tells most.
+_MOST_BY_BEGINNING = 5
+# Of each byte: 1 where repair keeps it, but for the ends; 0 for white space; or ``_MAY_TAKE``.
+_MAY_TAKE = 128
+_KEPT = np.full(256, _MAY_TAKE, np.uint8)
+_KEPT[_SPACE + 1 : _TILDE + 1], _KEPT[[_TAB, _NEWLINE, _SPACE]], _KEPT[_AMPERSAND] = 1, 0, _MAY_TAKE
+# Of eight bytes that are read as one number: 1 of each; all bits up to each length of a text.
+_EACH = np.uint64(0x0101010101010101)
+_UP_TO = np.array([(1 << 8 * size) - 1 for size in range(9)], np.uint64)
 # A text that holds what may become anything, however far it is looked at.
 _UNSURE = -1
 
@@ -68,10 +78,10 @@ def shortest(column: pa.StringArray, enough: int, where: np.ndarray | None = Non
     texts = text.Joined.of(column)
     least = np.zeros(len(column), dtype=np.int64)
     rows = np.arange(len(column)) if where is None else np.flatnonzero(where)
-    if enough <= _MOST_BY_WORDS:
-        is_word = _begins_with_word(texts, rows, enough + _MOST_LOST_AT_ENDS)
-        least[rows[is_word]] = enough
-        rows = rows[~is_word]
+    if enough <= _MOST_BY_BEGINNING:
+        is_sure = _kept_at_beginning(texts, rows) >= enough + _MOST_LOST_AT_ENDS
+        least[rows[is_sure]] = enough
+        rows = rows[~is_sure]
     for further in _FURTHER:
         starts, stops = texts.offsets[rows], texts.offsets[rows + 1]
         begun = texts.cut(starts, np.minimum(starts + enough + further, stops))
@@ -81,14 +91,28 @@ def shortest(column: pa.StringArray, enough: int, where: np.ndarray | None = Non
     return np.maximum(least, 0)
 
 
-def _begins_with_word(texts: text.Joined, rows: np.ndarray, size: int) -> np.ndarray:
-    """Whether texts begin with so many letters and digits of ASCII: bool [rows]."""
-    starts = texts.offsets[rows]
-    is_word: np.ndarray = texts.offsets[rows + 1] - starts >= size
-    last = len(texts.data) - 1
-    for step in range(size if last >= 0 else 0):
-        is_word &= _IS_WORD[texts.data[np.minimum(starts + step, last)]]
-    return is_word
+def _kept_at_beginning(texts: text.Joined, rows: np.ndarray) -> np.ndarray:
+    """Count what repair keeps, but for the ends, of the first eight bytes of texts: int [rows].
+
+    That is each letter, digit and sign of ASCII before the first ``&`` or what is none of these.
+    """
+    if not len(rows):
+        return np.zeros(0, np.uint64)
+    data = texts.data
+    if len(data) < 8:
+        data = np.append(data, np.zeros(8, np.uint8))
+    eights = np.ndarray(len(data) - 7, "<u8", data, strides=(1,))
+    starts = texts.offsets[rows].astype(np.int64)
+    # The last ones are read sooner, and what is before them taken off.
+    places = np.minimum(starts, len(eights) - 1)
+    firsts = eights[places] >> (8 * (starts - places)).astype(np.uint64)
+    kept = _KEPT[firsts.astype("<u8").view(np.uint8)].view("<u8")
+    kept &= _UP_TO[np.minimum(texts.offsets[rows + 1] - starts, 8)]
+    beyond = kept & (_EACH * np.uint64(_MAY_TAKE))
+    kept &= (beyond & (~beyond + np.uint64(1))) - np.uint64(1)  # all below the lowest bit
+    # The product's last byte is the sum of all.
+    counts: np.ndarray = (kept * _EACH) >> np.uint64(56)
+    return counts
 
 
 def _shortest(begun: pa.BinaryArray) -> np.ndarray:
@@ -104,11 +128,26 @@ def _shortest(begun: pa.BinaryArray) -> np.ndarray:
     least: np.ndarray = np.maximum(np.diff(texts.offsets) - lost, 0)
     is_odd = (letters > _TILDE) | (letters < _SPACE) & (letters != _TAB) & (letters != _NEWLINE)
     least[texts.count(places[is_odd]) > 0] = _UNSURE
-    referring = np.flatnonzero(texts.count(references))
+    referring = np.flatnonzero(texts.count(references[_may_refer_on(data, references, lengths)]))
     if len(referring):
         unbounded = pc.match_substring_regex(begun.take(referring), _NOT_BOUNDED)
         least[referring[unbounded.to_numpy(zero_copy_only=False)]] = _UNSURE
     return least
+
+
+def _may_refer_on(data: np.ndarray, places: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """Whether references may match ``_NOT_BOUNDED``, by their first letters: bool [references].
+
+    Args:
+        data: [bytes] with the references.
+        places: [references] of each ``&``.
+        lengths: [references] bytes of each; 0 where they are many.
+    """
+    last = len(data) - 1
+    second, third = data[np.minimum(places + 1, last)], data[np.minimum(places + 2, last)]
+    is_number = (second == _HASH) & (_IS_38_OR_HEX[third] | (lengths >= _LONG_NUMBER))
+    may: np.ndarray = (second | _LOWER == _A) | is_number | (lengths == 0)
+    return may
 
 
 def _may_lose(data: np.ndarray) -> np.ndarray:
