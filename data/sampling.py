@@ -18,6 +18,8 @@ import xxhash
 from data.errors import ConfigError
 
 _NOT_LETTERS = re.compile(r"[\W_]+")
+# The same of ASCII, which takes half the time.
+_NOT_ASCII_LETTERS = bytes(byte for byte in range(128) if not chr(byte).isalnum())
 _SPAN = 2**64
 
 
@@ -58,6 +60,8 @@ def normalise_title(title: str) -> str:
     A title without a single letter or digit is only case-folded: ``???`` and ``!!!`` differ.
     """
     folded = title.casefold()
+    if folded.isascii():
+        return folded.encode().translate(None, _NOT_ASCII_LETTERS).decode() or folded
     return _NOT_LETTERS.sub("", folded) or folded
 
 

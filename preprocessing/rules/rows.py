@@ -85,8 +85,7 @@ def _drop_unrepaired(
 
     A row is left to the rules themselves where its repaired lengths are not sure.
     """
-    title = table.column("title").combine_chunks()
-    content = table.column("content").combine_chunks()
+    title, content = (_whole(table.column(name)) for name in ("title", "content"))
     untitled = _is_empty(title) & (rules.title_min > 0)
     # A row without a title falls to that, whatever its description. Of the others, only those with
     # a title surely within its bounds fall to their description.
@@ -113,6 +112,11 @@ def _drop_unrepaired(
     ):
         _count_drop(drops, reason, int(fallen.sum()))
     return table.filter(pa.array(~(untitled | undescribed | short | long)))
+
+
+def _whole(column: pa.ChunkedArray) -> pa.StringArray:
+    """Return a column as one array; Arrow would copy one that is."""
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
 def _is_empty(column: pa.StringArray) -> np.ndarray:

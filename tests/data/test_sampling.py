@@ -1,5 +1,6 @@
 """Sample keys and splits: the documented derivation, the shares, and who falls together."""
 
+import re
 from collections import Counter
 
 import pytest
@@ -104,3 +105,9 @@ def test_a_key_depends_on_the_uid_and_the_seed_alone(uids: list[str], seed: int)
 @given(st.text())
 def test_no_title_normalises_to_nothing_but_the_empty_one(title: str) -> None:
     assert bool(normalise_title(title)) == bool(title)
+
+
+@given(st.text(st.characters(max_codepoint=127)))
+def test_of_ascii_letters_and_digits_alone_stay(title: str) -> None:
+    kept = re.sub(r"[\W_]+", "", title.casefold())
+    assert normalise_title(title) == (kept or title.casefold())
