@@ -1,16 +1,19 @@
 """Files that hold no records that are read: what they are, and what turns them into such.
 
-Pure: the first bytes or the text of a file in; a name, a filter and advice out.
+Pure: the first bytes or the text of a file in; a kind out.
 """
 
 import json
 import re
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
-_PICKLE = ("a Python pickle", "write it as Parquet with the program that made it")
+from data.sources.kind import Kind
+
 _WRITTEN = "write it as Parquet with the program that made it"
-_PICTURE = ("a picture, not a catalogue", "give the file with titles and descriptions")
+_PICKLE = ("a Python pickle", _WRITTEN)
+_OTHER_FILE = "give the file with titles and descriptions"
+_PICTURE = ("a picture, not a catalogue", _OTHER_FILE)
 _FETCH = "fetch the file itself again"
 _ORC, _FEATHER = b"ORC", b"FEA1"
 _MAGIC = (
@@ -72,15 +75,7 @@ _DECODER = json.JSONDecoder()
 _WHOLE = 60_000
 
 
-class Foreign(NamedTuple):
-    """What a file is that is not read."""
-
-    name: str
-    advice: str = ""
-    filter: str = ""
-
-
-def of_bytes(start: bytes, separator: str | None = None) -> Foreign | None:
+def of_bytes(start: bytes, separator: str | None = None) -> Kind | None:
     """Recognise a file that is no text, or none of the user's; None for any other.
 
     Args:
@@ -90,24 +85,24 @@ def of_bytes(start: bytes, separator: str | None = None) -> Foreign | None:
     for magic, name, advice in _MAGIC:
         # A text may well begin with ORC.
         if start.startswith(magic) and (magic not in (_ORC, _FEATHER) or b"\0" in start):
-            return Foreign(name, advice)
+            return Kind(name, advice=advice)
     begun = start.lstrip()
     if begun.startswith(_POINTER):
-        return Foreign("a pointer to a large file, not the file", "fetch it with git lfs pull")
+        return Kind("a pointer to a large file, not the file", advice="fetch it with git lfs pull")
     if _ANNEX.match(begun):
-        return Foreign("a pointer to a large file, not the file", "fetch it with git annex get")
+        return Kind("a pointer to a large file, not the file", advice="fetch it with git annex get")
     if start and not start.strip(b"\0"):
-        return Foreign("nothing but zeros", _FETCH)
+        return Kind("nothing but zeros", advice=_FETCH)
     if _PAGE.match(begun):
-        return Foreign("a web page or XML", _FETCH)
+        return Kind("a web page or XML", advice=_FETCH)
     own = bytes(set(_CONTROLS) - set((separator or "").encode()))
     controls = len(begun) - len(begun.translate(None, own))
     if controls > _MOST_CONTROLS * len(begun) and not _OBJECT.search(begun):
-        return Foreign("binary data", _FETCH)
+        return Kind("binary data", advice=_FETCH)
     return None
 
 
-def of_text(text: str) -> Foreign | None:
+def of_text(text: str) -> Kind | None:
     """Recognise text that holds neither a table nor records; None where it may yet hold some.
 
     Args:
@@ -119,20 +114,20 @@ def of_text(text: str) -> Foreign | None:
     if not text or any(line.startswith(("{", "[")) or _is_json(line) for line in lines):
         return None
     if _MAILBOX.match(text):
-        return Foreign("a mailbox, not a catalogue", "give the file with titles and descriptions")
+        return Kind("a mailbox, not a catalogue", advice=_OTHER_FILE)
     if _YAML.match(text):
-        return Foreign("YAML", filter=_TO_JSON)
+        return Kind("YAML", filter=_TO_JSON)
     if len(text) > _WHOLE:  # there may be records behind broken lines
         return None
     shown = repr(lines[0][:_SHOWN])
     if len(lines) > 1 and re.fullmatch(r'"?[a-z]\w*"?', lines[0], re.IGNORECASE):
         name = f"a table of one column, {lines[0].strip(chr(34))}, or plain text"
-        return Foreign(name, "give the file with titles and descriptions")
+        return Kind(name, advice=_OTHER_FILE)
     advice = "write its records as CSV, JSON lines or Parquet"
-    return Foreign(f"plain text, no records, from {shown} on", advice)
+    return Kind(f"plain text, no records, from {shown} on", advice=advice)
 
 
-def code(text: str) -> Foreign | None:
+def code(text: str) -> Kind | None:
     """Recognise a web page and statements of SQL, whose commas are no table's.
 
     Returns:
@@ -141,9 +136,9 @@ def code(text: str) -> Foreign | None:
     if _OBJECT.search(text.encode()):
         return None
     if _TAG.match(text):
-        return Foreign("a web page or XML", _FETCH)
+        return Kind("a web page or XML", advice=_FETCH)
     if _SQL.match(text):
-        return Foreign("a dump of an SQL database", "export its table as CSV in UTF-8")
+        return Kind("a dump of an SQL database", advice="export its table as CSV in UTF-8")
     return None
 
 
@@ -163,10 +158,10 @@ def has_controls(start: bytes) -> bool:
     )
 
 
-def with_comments(text: str) -> Foreign | None:
+def with_comments(text: str) -> Kind | None:
     """Recognise JSON with comments, but for lines of records behind a comment."""
     body = _without_comments(text)
-    commented = Foreign("JSON with comments", filter=NO_COMMENTS)
+    commented = Kind("JSON with comments", filter=NO_COMMENTS)
     if body.startswith("["):
         inner = body[1:].lstrip()
         between = r"\s*,?\s*(//|/\*)"

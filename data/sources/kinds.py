@@ -106,9 +106,7 @@ def no_text(start: bytes, separator: str | None = None) -> Kind | None:
     if start[0:4:2] == b"\0\0" and start[1] and start[3]:
         command = "iconv -f UTF-16BE -t UTF-8"
         return Kind("UTF-16 without its mark", command, encoding="utf-16-be")
-    if other := foreign.of_bytes(start.removeprefix(BOM_UTF8), separator):
-        return Kind(other.name, other.filter, other.advice)
-    return None
+    return foreign.of_bytes(start.removeprefix(BOM_UTF8), separator)
 
 
 def _text(text: str, separator: str | None) -> Kind:
@@ -118,18 +116,14 @@ def _text(text: str, separator: str | None) -> Kind:
     if begun.startswith("{"):
         return _objects(begun)
     if begun.startswith("["):
-        if other := foreign.with_comments(begun):
-            return Kind(other.name, other.filter, other.advice)
-        return wrapped.lines(begun) or _array(begun)
-    if other := foreign.code(begun):
-        return Kind(other.name, other.filter, other.advice)
-    if holder := wrapped.lines(begun):
-        return holder
-    if table := tables.recognise(begun):
-        return table
-    if other := foreign.of_text(begun):
-        return Kind(other.name, other.filter, other.advice)
-    return Kind(LINES, form="lines")
+        return foreign.with_comments(begun) or wrapped.lines(begun) or _array(begun)
+    return (
+        foreign.code(begun)
+        or wrapped.lines(begun)
+        or tables.recognise(begun)
+        or foreign.of_text(begun)
+        or Kind(LINES, form="lines")
+    )
 
 
 def mixed(start: bytes) -> Kind | None:

@@ -86,7 +86,7 @@ def test_the_command_that_converts_a_file_makes_it_one_that_is_read(
     [
         (b"title\nKettle\nLamp\n", "a table of one column, title, or plain text; give the file"),
         (b'"title"\n"Kettle"\n"Lamp"\n', "a table of one column, title, or plain text"),
-        (b"Just some text.\nNo more.\n", "plain text, no records, from 'Just some text.' on"),
+        (b"Just text.\nNo more.\n", "plain text, no records, from 'Just text.' on; write its"),
         (b"From a@b Thu Jan  1 00:00:00 2026\nFrom: a@b\nSubject: x, y\n\nHi\n", "a mailbox"),
         (b"-- dump\nINSERT INTO `p` VALUES (1,'a');\n", "a dump of an SQL database; export its"),
         (b"INSERT INTO p VALUES (1,'a');\n" * 9, "a dump of an SQL database; export its"),
