@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import itertools
 import logging
 import re
 import tarfile
@@ -79,7 +80,8 @@ def members(stream: IO[bytes], url: str, kind: str, start_bytes: int) -> Iterato
 
 
 def _of_tar(stream: IO[bytes], url: str, start_bytes: int) -> Iterator[Member]:
-    with tarfile.open(fileobj=stream, mode="r|") as opened:
+    last: Any = _Last(stream)
+    with tarfile.open(fileobj=last, mode="r|") as opened:
         for held in opened:
             if held.issparse():
                 hole = f"{held.name}, a file with holes"
@@ -92,11 +94,26 @@ def _of_tar(stream: IO[bytes], url: str, start_bytes: int) -> Iterator[Member]:
             step = f"{TAR}@{held.offset}/{name}"
             start = file.read(start_bytes) if file else b""
             yield Member(step, name, held.size if file else 0, start, held.name)
+        unread = last.piece[len(last.piece) - last.size + opened.offset :]
     # To the end, where what is compressed has its checksum.
-    pieces = iter(lambda: stream.read(_STEP), b"")
+    pieces = itertools.chain([unread], iter(lambda: stream.read(_STEP), b""))
     if sum(len(piece.strip(b"\0")) for piece in pieces):
         hint = "tar --ignore-zeros -x unpacks it where it is another archive"
         log.warning("%s: left out what follows its tar archive; %s", url, hint)
+
+
+class _Last:
+    """A stream that keeps what was read last: tarfile reads further than its archive goes."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        self.piece, self.size = b"", 0
+
+    def read(self, size: int) -> bytes:
+        """Read at most so many bytes."""
+        self.piece = self._stream.read(size)
+        self.size += len(self.piece)
+        return self.piece
 
 
 def _of_zip(stream: IO[bytes], url: str, start_bytes: int) -> Iterator[Member]:

@@ -40,10 +40,7 @@ def parse(records: Records, file: SourceFile, fields: Fields, max_line_bytes: in
     table, wrong = rows
     bad |= {likely[place]: "wrong_columns" for place in wrong}
     good = np.array([i for i in likely if i not in bad], dtype=np.int64)
-    is_header = np.ones(len(good), dtype=bool)
-    for name in fields.required:
-        cells = table.column(file.columns.index(name))
-        is_header &= pc.equal(cells, name).to_numpy(zero_copy_only=False)
+    is_header = _repeat_header(table, file, fields)
     bad |= {int(i): "repeated_header" for i in good[is_header]}
     good, table = good[~is_header], table.filter(pa.array(~is_header))
     columns = {name: table.column(file.columns.index(name)) for name in fields.names}
@@ -55,6 +52,20 @@ def parse(records: Records, file: SourceFile, fields: Fields, max_line_bytes: in
     } | {name: columns[theirs] for name, theirs in fields.attributes}
     reasons = sorted(bad.items())
     return Parsed.of(records, good, pa.table(ours), reasons, max_line_bytes, file.name, fields)
+
+
+def _repeat_header(table: pa.Table, file: SourceFile, fields: Fields) -> np.ndarray:
+    """Return which rows are the header once more, maybe behind a byte order mark, bool [rows]."""
+    repeats = np.ones(len(table), dtype=bool)
+    for name in fields.required:
+        place = file.columns.index(name)
+        cells = table.column(place)
+        same = pc.equal(cells, name)
+        if place == 0:
+            for marked in (f"\ufeff{name}", f'\ufeff"{name}"'):
+                same = pc.or_(same, pc.equal(cells, marked))
+        repeats &= same.to_numpy(zero_copy_only=False)
+    return repeats
 
 
 def _refused(records: Records, lines: list[bytes], separator: str, limit: int) -> dict[int, str]:

@@ -51,11 +51,26 @@ def tarred(name: str) -> bytes:
     return sink.getvalue()
 
 
+def unpadded(name: str) -> bytes:
+    """A tar archive that ends with two empty blocks, as Go writes it."""
+    return tarred(name)[: 4 * 512]
+
+
 def zipped(name: str) -> bytes:
     sink = io.BytesIO()
     with zipfile.ZipFile(sink, "w") as file:
         file.writestr(name, b"\n")
     return sink.getvalue()
+
+
+def test_a_small_archive_right_behind_the_one_that_is_read_is_told(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    for alone in (unpadded("a"), unpadded("a")[:-512], unpadded("a")[:-1024]):
+        assert [member.name for member in listed(alone, archives.TAR)] == ["a"]
+    assert not caplog.messages
+    assert [member.name for member in listed(unpadded("a") * 2, archives.TAR)] == ["a"]
+    assert ["left out what follows" in message for message in caplog.messages] == [True]
 
 
 def test_an_archive_before_or_behind_the_one_that_is_read_is_told(
