@@ -84,8 +84,7 @@ class Graphs:
     """
 
     def __init__(self, model: Any) -> None:
-        base = model.get_base_model()
-        self._body = getattr(base, base.base_model_prefix)
+        self._body = model.get_base_model().base_model
         trained = [p for p in model.parameters() if p.requires_grad]
         self._gradients = [(p, torch.zeros_like(p)) for p in trained]
         self._one = torch.ones((), device=trained[0].device, requires_grad=True)

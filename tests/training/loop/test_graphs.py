@@ -172,6 +172,15 @@ def test_layers_that_are_called_in_another_way_run_as_they_are(
     assert (recorded.seconds, recorded._warm) == ([], WARM_UP)
 
 
+def test_a_model_whose_layers_have_no_name_runs_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(graphs, "_record", record())
+    monkeypatch.setattr(LlamaForCausalLM, "base_model_prefix", "elsewhere")
+    model = make_model()
+    recorded = Graphs(model)
+    assert train(model, recorded) == train(make_model(), None)
+    assert recorded.seconds == []
+
+
 def test_experts_whose_loss_needs_more_than_hidden_states_are_not_recorded(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
