@@ -35,9 +35,7 @@ def run(*words: str) -> None:
 def prepare(work: Path) -> Path:
     """Invent, clean and sample the demo's number of rows, with attributes; return the subset."""
     raw, clean, subset = work / "planted.json.gz", work / "clean", work / "subset"
-    run(
-        "data", "synthesize", "--rows=5000", "--attributes=true", f"--out={raw}", "--overwrite=true"
-    )
+    run("data", "synthesize", "--rows=5000", "--attributes=true", f"--out={raw}")
     recipe = "--config=preprocessing/recipes/sample.yaml"
     named = f"--attributes=[{', '.join(attributes.NAMES)}]"
     run("preprocessing", "clean", recipe, f"--source={raw}", f"--out={clean}", named)

@@ -2,6 +2,8 @@
 
 import json
 import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -79,3 +81,24 @@ def finished(words: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path
     more = ["--checkpoints.eval_steps=2", "--checkpoints.keep_best=true"]
     assert main([*words, *more, f"--out={out}"]) == 0
     return out
+
+
+@pytest.fixture
+def interrupted_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], Any]:
+    """Return a context in which a run is interrupted at the end of so many steps."""
+    from training.loop.callbacks import MetricsCallback
+
+    end = MetricsCallback.on_step_end
+
+    @contextmanager
+    def interrupted(steps: int) -> Iterator[None]:
+        def stop(self: Any, args: Any, state: Any, control: Any, **named: Any) -> None:
+            end(self, args, state, control, **named)
+            if state.global_step == steps:
+                raise KeyboardInterrupt
+
+        with monkeypatch.context() as patched:
+            patched.setattr(MetricsCallback, "on_step_end", stop)
+            yield
+
+    return interrupted

@@ -1,7 +1,7 @@
 """``--quantize nf4``: the base in 4 bits while training, as it is afterwards."""
 
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -77,17 +77,10 @@ def test_export_merges_into_the_exact_base(quantised: Path, base: Path, tmp_path
 
 @needs_bitsandbytes
 def test_interrupted_run_goes_on_to_the_same_adapter(
-    quantised: Path, words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    quantised: Path, words: list[str], tmp_path: Path, interrupted_after: Callable[[int], Any]
 ) -> None:
-    from training.loop.callbacks import MetricsCallback
-
-    def stop(self: Any, args: Any, state: Any, control: Any, **_: Any) -> None:
-        if state.global_step == 5:
-            raise KeyboardInterrupt
-
     more = ["--quantize=nf4", "--checkpoints.eval_steps=2", f"--out={tmp_path}"]
-    with monkeypatch.context() as patched:
-        patched.setattr(MetricsCallback, "on_step_end", stop)
+    with interrupted_after(5):
         assert main([*words, *more]) == 130
     assert main([*words, *more]) == 0
     assert losses(tmp_path) == losses(quantised)

@@ -1,5 +1,6 @@
 """CUDA graphs of a model's layers train as the layers do; without a GPU a stand-in is recorded."""
 
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,7 +14,6 @@ from tests.training.test_run import adapter, figures
 from training.__main__ import main
 from training.config import LoraSettings, Optimisation
 from training.loop import graphs
-from training.loop.callbacks import MetricsCallback
 from training.loop.graphs import WARM_UP, Graphs
 
 WIDTHS = (8, 16, 24)
@@ -215,8 +215,9 @@ def test_outputs_of_all_graphs_share_their_memory() -> None:
 
 
 def test_a_run_that_was_interrupted_is_the_same_with_graphs(
-    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    interrupted_after: Callable[[int], Any],
+) -> None:  # fmt: skip
     # Pieces of long micro-batches, several a step, clipped, evaluated between steps.
     words = [
         *words, "--optimisation.batch_size=6", "--optimisation.micro_batch_size=3",
@@ -233,15 +234,7 @@ def test_a_run_that_was_interrupted_is_the_same_with_graphs(
 
     monkeypatch.setattr(graphs, "_record", counted)
     monkeypatch.setattr(graphs, "are_for", lambda *_: True)
-    count = MetricsCallback.on_step_end
-
-    def stop(self: Any, args: Any, state: Any, control: Any, **named: Any) -> None:
-        count(self, args, state, control, **named)
-        if state.global_step == 3:
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patched:
-        patched.setattr(MetricsCallback, "on_step_end", stop)
+    with interrupted_after(3):
         assert main([*words, f"--out={out}"]) == 130
     done = len(recordings)
     assert main([*words, f"--out={out}"]) == 0

@@ -4,6 +4,7 @@ A CPU multiplies in fp16 too, so the overflows are real; only the scaler is put 
 accelerate makes one for GPUs alone.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ def half(monkeypatch: pytest.MonkeyPatch, words: list[str]) -> list[str]:
 
 
 def test_overflows_are_skipped_and_a_resumed_run_has_the_same(
-    half: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    half: list[str], tmp_path: Path, interrupted_after: Callable[[int], Any]
 ) -> None:
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     assert main([*half, f"--out={whole}"]) == 0
@@ -52,15 +53,7 @@ def test_overflows_are_skipped_and_a_resumed_run_has_the_same(
     facts = manifest.read(Folder(str(whole)), "train").facts
     assert facts["precision"] == "fp16"
     assert 1 < facts["skipped_steps"] == counts[-1] < 10
-    count = MetricsCallback.on_step_end
-
-    def stop(self: Any, args: Any, state: Any, control: Any, **named: Any) -> None:
-        count(self, args, state, control, **named)
-        if state.global_step == 7:
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patched:
-        patched.setattr(MetricsCallback, "on_step_end", stop)
+    with interrupted_after(7):
         assert main([*half, f"--out={parts}"]) == 130
     assert main([*half, f"--out={parts}"]) == 0
     again = metrics.read(parts / "metrics.jsonl")
