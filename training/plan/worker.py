@@ -190,21 +190,17 @@ class Worker:
             max_tokens=candidate.micro_batch * shape.longest,
             keep_layers=shape.layers if keeps_all else candidate.keep_layers,
         )
-        kept = replace(config.checkpoints, keep_best=False, patience=None)
-        config = replace(config, optimisation=how, checkpoints=kept, logging_steps=1)
-        job = replace(self._job, config=config, validation=self._longest_validation(candidate))
-        warm = graphs.WARM_UP if graphs.are_for(job, shape.layers) else 1
+        like = replace(self._job, config=replace(config, optimisation=how))
+        warm = graphs.WARM_UP if graphs.are_for(like, shape.layers) else 1
         pace = Pace(self._steps, rival, math.ceil(warm / candidate.accumulation) + 2)
         batches = self._batches(candidate, pace.first)
-        count = len(batches)
-        job = replace(
-            job,
-            config=replace(
-                config,
-                optimisation=replace(how, max_steps=count),
-                checkpoints=replace(kept, eval_steps=count + 1, save_steps=count + 1),
-            ),
-        )
+        kept = replace(
+            config.checkpoints, eval_steps=len(batches) + 1, save_steps=len(batches) + 1,
+            keep_best=False, patience=None,
+        )  # fmt: skip
+        how = replace(how, max_steps=len(batches))
+        config = replace(config, optimisation=how, checkpoints=kept, logging_steps=1)
+        job = replace(self._job, config=config, validation=self._longest_validation(candidate))
         clock = _clock(self._on_gpu, pace)
         gc.collect()
         hardware.forget_peak()
