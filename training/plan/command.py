@@ -36,8 +36,8 @@ _RUN_ONLY = ("epochs", "max_steps", "learning_rate", "schedule", "warmup_steps",
 _PLANNED = (
     "micro_batch_size", "max_tokens", "gradient_checkpointing", "keep_layers", "attention",
 )  # fmt: skip
-# Counted into what a plan depends on, so that a change of plan.json makes new ones.
-_FORMAT = 6
+# Counted into what a plan depends on, so that another form or way of choosing makes new ones.
+_FORMAT = 7
 
 
 def resolve(config: TrainConfig, subset: Subset, ranks: Ranks) -> tuple[TrainConfig, Plan | None]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 
 from training.plan.candidates import (
     MARGIN,
+    OUT_OF_MEMORY,
     Candidate,
     Family,
     Measured,
@@ -35,6 +36,9 @@ _RECOMPUTING = (0.2, 0.5)
 _TIE = 0.01
 # Only what may be faster by more than this is measured.
 _WORTH = 0.03
+# Of those promising alike the one with most rows is measured next: padding tells them apart by a
+# few per cent, and launching costs more. The very first takes no more of the limit than this.
+_ALIKE, _FIRST = 0.1, 0.5
 # Those this close to the fastest, and no more than so many, are measured once more at the end.
 _CLOSE = 0.07
 _CONTENDERS = 3
@@ -83,8 +87,15 @@ class Search:
             return None
         last = next(reversed(self.results.values()), None)
         family = last.candidate.family if last and not last.fault else None
-        # Of equal promise the larger micro-batch, whose launches cost less.
-        return max(worth, key=lambda c: (c.family == family, worth[c], c.micro_batch))
+        near = [c for c in worth if c.family == family] or [*worth]
+        if not self.results:
+            near = [c for c in near if self._peak(c) <= self.limit * _FIRST] or near
+        top = max(near, key=lambda c: worth[c])
+        alike = [
+            c for c in near
+            if c.checkpointing == top.checkpointing and worth[c] >= worth[top] * (1 - _ALIKE)
+        ]  # fmt: skip
+        return max(alike, key=lambda c: (c.micro_batch, worth[c]))
 
     def _contenders(self) -> Iterator[Candidate]:
         """Yield of each group the one with the most layers kept that should fit, if not measured.
@@ -146,12 +157,17 @@ class Search:
         """Estimate the peak by formula, set right by what others took on this machine."""
         formula = self._estimate(candidate)
         fixed = formula.fixed_bytes
-        measured = [m for m in self.results.values() if m.peak_bytes and not m.is_left]
-        if not measured:
-            return fixed + (formula.peak_bytes - fixed) * _INACCURACY
+        # One that ran out of memory took more than there is.
+        peaks = {
+            c: self.limit if m.fault == OUT_OF_MEMORY else m.peak_bytes
+            for c, m in self.results.items() if not m.is_left
+        }  # fmt: skip
+        known = [c for c, peak in peaks.items() if peak]
         # The most alike one knows best.
-        like = min(measured, key=lambda m: self._unlike(m.candidate, candidate))
-        ratio = (like.peak_bytes - fixed) / (self._estimate(like.candidate).peak_bytes - fixed)
+        like = min(known, key=lambda c: self._unlike(c, candidate), default=None)
+        if like is None:
+            return fixed + (formula.peak_bytes - fixed) * _INACCURACY
+        ratio = (peaks[like] - fixed) / (self._estimate(like).peak_bytes - fixed)
         return fixed + (formula.peak_bytes - fixed) * max(ratio, 0.1)
 
     def _unlike(self, one: Candidate, other: Candidate) -> tuple[bool, float]:
@@ -171,12 +187,15 @@ class Search:
         """Return the samples/s that a candidate cannot surpass, by all that was measured."""
         tokens = self.speed.row_tokens[candidate.micro_batch]
         least = [self._estimate(candidate).flop_a_token * tokens / self.speed.flops]
+        # The bus to the host's memory may slow down those that park there, and those that recompute
+        # launch each kernel anew, where the others' launches may be recorded.
+        like = {candidate.checkpointing, "none"}
+        if candidate.checkpointing != "none":
+            like.add("every")
         measured = [
             m for m in self.results.values()
             if m.samples_per_second and not m.fault
-            and m.candidate.attention == candidate.attention
-            # The bus to the host's memory may slow down those that park there.
-            and m.candidate.checkpointing in ("none", "every", candidate.checkpointing)
+            and m.candidate.attention == candidate.attention and m.candidate.checkpointing in like
         ]  # fmt: skip
         least += [self._least_seconds(candidate, m) for m in measured]
         smaller = [m for m in measured if m.candidate.micro_batch < candidate.micro_batch]

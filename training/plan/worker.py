@@ -25,7 +25,14 @@ from training.config import PlanConfig
 from training.examples.cache import Tokenised
 from training.job import open_subset, prepare
 from training.model.backend import count_frozen, count_trainable, load_model, quietly
-from training.plan.candidates import Candidate, Measured, ModelShape, Speed, micro_batches
+from training.plan.candidates import (
+    OUT_OF_MEMORY,
+    Candidate,
+    Measured,
+    ModelShape,
+    Speed,
+    micro_batches,
+)
 from training.plan.pace import Pace
 from training.processes import Ranks
 
@@ -174,7 +181,7 @@ class Worker:
             if faults.fills_disk(error):
                 raise
             # Kernels and drivers raise what they like; the planner goes on without this one.
-            fault = "out of memory" if faults.lacking(error) else first_line(error)[:200]
+            fault = OUT_OF_MEMORY if faults.lacking(error) else first_line(error)[:200]
             result = Measured(candidate, fault=fault)
         return replace(result, measuring_seconds=round(time.perf_counter() - began, 2))
 
