@@ -170,7 +170,8 @@ def _start(
         runner.start()
     stack.callback(runner.stop)
     cluster = stack.enter_context(_local(runner.loop, envs, threads, memory_limit))
-    client = stack.enter_context(Client(cluster))
+    # Or results take their way through the scheduler, and a message more.
+    client = stack.enter_context(Client(cluster, direct_to_workers=True))
     try:
         client.wait_for_workers(len(envs), timeout=_STARTED)
     except TimeoutError as error:

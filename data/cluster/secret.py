@@ -33,7 +33,8 @@ def make() -> "Security":
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec
     from cryptography.x509.oid import NameOID
-    from distributed import Security
+
+    from data.cluster.key import Key
 
     key = ec.generate_private_key(ec.SECP256R1())
     private = key.private_bytes(
@@ -58,4 +59,4 @@ def make() -> "Security":
     roles = ("client", "scheduler", "worker")
     files = {f"tls_{role}_key": private for role in roles}
     files |= {f"tls_{role}_cert": public for role in roles}
-    return Security(require_encryption=True, tls_ca_file=public, **files)
+    return Key(require_encryption=True, tls_ca_file=public, **files)

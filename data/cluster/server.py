@@ -15,7 +15,7 @@ import numpy.random  # noqa: E402, F401
 import tornado.platform.asyncio  # noqa: E402, F401
 from distributed.versions import get_versions  # noqa: E402
 
-from data.cluster import secret  # noqa: E402
+from data.cluster import key, secret  # noqa: E402, F401
 
 secret.trust_no_store()
 get_versions()  # what it imports

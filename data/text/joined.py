@@ -91,7 +91,7 @@ class Joined:
             how many bytes they are [references]; 0 where the end is farther than ``_WIDTH``.
         """
         if places is None:
-            places = np.flatnonzero(self.data == _AMPERSAND)
+            places = find(self.data == _AMPERSAND)
         left = self.offsets[np.searchsorted(self.offsets, places, side="right")] - places
         windows, lengths = self._windows(places, left, _USUAL_WIDTH)
         far = np.flatnonzero(lengths == 0)
@@ -107,12 +107,27 @@ class Joined:
         self, places: np.ndarray, left: np.ndarray, width: int
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return the bytes from each place on, [places, width], and where a reference ends."""
-        padded = np.append(self.data, np.full(width, _SPACE, np.uint8))
+        padded = self.data
+        if places.max(initial=0) + width > len(padded):  # a copy
+            padded = np.append(padded, np.full(width, _SPACE, np.uint8))
         windows = np.lib.stride_tricks.sliding_window_view(padded, width)[places]
         windows[left[:, None] <= _STEPS[:width]] = _SPACE
         first = _ENDS[windows[:, 1:]].argmax(axis=1) + 1
         last = windows[np.arange(len(places)), first]
         return windows, np.where(_ENDS[last], first + (last == _SEMICOLON), 0)
+
+
+def find(mask: np.ndarray) -> np.ndarray:
+    """Return where a mask of bytes is true, as ``np.flatnonzero``: int [places].
+
+    Twice as fast where few bytes are: eight are looked at together.
+    """
+    end = len(mask) & ~7
+    eights = mask[:end].view(np.uint64)
+    hit = np.flatnonzero(eights != 0)
+    inside = np.flatnonzero(eights[hit].view(np.bool_))
+    places = 8 * hit[inside >> 3] + (inside & 7)
+    return np.append(places, end + np.flatnonzero(mask[end:])) if end < len(mask) else places
 
 
 def pieces(column: pa.StringArray) -> Iterator[pa.StringArray]:

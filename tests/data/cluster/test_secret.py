@@ -1,5 +1,6 @@
 """The key of a cluster here: a new one each time, for all that speak with it, in memory."""
 
+import pickle
 from pathlib import Path
 
 from data.cluster import secret
@@ -38,3 +39,11 @@ def test_all_roles_have_the_same_key_and_speak_by_it_alone() -> None:
     assert key.tls_ca_file == key.tls_client_cert == key.tls_worker_cert == key.tls_scheduler_cert
     assert "BEGIN CERTIFICATE" in key.tls_ca_file
     assert key.get_connection_args("worker")["ssl_context"].cert_store_stats()["x509_ca"] == 0
+
+
+def test_a_role_takes_one_context_for_all_connections_and_keys_have_others() -> None:
+    key, other = secret.make(), secret.make()
+    used = [each.get_connection_args("worker")["ssl_context"] for each in (key, key, other)]
+    assert used[0] is used[1] is not used[2]
+    assert key.get_listen_args("worker")["ssl_context"] is not used[0]
+    assert pickle.loads(pickle.dumps(key)).tls_client_key == key.tls_client_key

@@ -106,3 +106,17 @@ def test_pieces_are_the_whole_column_in_order() -> None:
     assert [text for piece in pieces for text in piece] == texts
     assert all(pieces)
     assert [len(piece) for piece in joined.pieces(column([]))] == [0]
+
+
+@settings(deadline=None, derandomize=True)
+@given(st.lists(st.booleans(), max_size=40))
+def test_the_places_of_a_mask_are_those_that_numpy_finds(values: list[bool]) -> None:
+    mask = np.array(values, dtype=bool)
+    for start in range(len(mask) + 1):
+        assert joined.find(mask[start:]).tolist() == np.flatnonzero(mask[start:]).tolist()
+
+
+@pytest.mark.parametrize("ending", ["", "&", "&quot", "&quot;", "&CounterClockwiseContourIntegral"])
+def test_a_reference_at_the_very_end_is_seen_whole(ending: str) -> None:
+    texts = ["a" * 40 + ending, ending]
+    assert joined.unescape(pa.array(texts)).to_pylist() == [html.unescape(each) for each in texts]

@@ -298,3 +298,9 @@ def test_rows_dropped_before_their_repair_fall_to_the_reason_that_the_repaired_t
     kept, drops = clean(row_rules, *rows)
     assert kept == [(text.repair(title), text.repair(content)) for title, content in stay]
     assert drops == expected
+
+
+@pytest.mark.parametrize("texts", [[], [""], ["a", "", "tea pot"], ["é", "a", "鉄瓶", "😀b"]])
+def test_texts_are_measured_in_code_points_of_any_script(texts: list[str]) -> None:
+    column = pa.chunked_array([pa.array(texts[:1], pa.string()), pa.array(texts[1:], pa.string())])
+    assert rules.code_points(column).tolist() == [len(each) for each in texts]
