@@ -2,8 +2,8 @@
 
 What was measured on the card bounds what is left: no candidate multiplies faster than the card
 does, none does with fewer rows at a time better than with more, and one that has more rows at a
-time gains at most what launching its kernels costs. The most promising one is measured next, until
-none is left that could be faster by more than a few per cent.
+time gains at most what launching its kernels costs. Of those that could be faster by more than a few
+per cent the one expected to be fastest is measured next, until none is left.
 """
 
 import itertools
@@ -36,9 +36,12 @@ _RECOMPUTING = (0.2, 0.5)
 _TIE = 0.01
 # Only what may be faster by more than this is measured.
 _WORTH = 0.03
-# Of those promising alike the one with most rows is measured next: padding tells them apart by a
-# few per cent, and launching costs more. The very first takes no more of the limit than this.
+# Of those expected to be alike the one with most rows is measured next: padding tells them apart by
+# a few per cent, and launching costs more. The very first takes no more of the limit than this.
 _ALIKE, _FIRST = 0.1, 0.5
+# Before any was measured: seconds to launch a micro-batch whose layers are recorded and one whose
+# are not, and the share of the card's matrix products that is reached.
+_RECORDED, _LAUNCH, _REACHED = 0.02, 0.1, 0.6
 # Those this close to the fastest, and no more than so many, are measured once more at the end.
 _CLOSE = 0.07
 _CONTENDERS = 3
@@ -79,23 +82,32 @@ class Search:
         return [candidate for candidate in self.grid if candidate not in self.results]
 
     def _next(self) -> Candidate | None:
-        """Choose the most promising one, of the process that runs as long as it has any."""
+        """Choose the one expected to be fastest, of the process that runs as long as it has any."""
         best = max((m.samples_per_second for m in self._fitting()), default=0.0)
         hopes = {c: self._highest_speed(c) for c in self._contenders()}
-        worth = {c: speed for c, speed in hopes.items() if speed > best * (1 + _WORTH)}
-        if not worth:
-            return None
+        worth = [c for c, speed in hopes.items() if speed > best * (1 + _WORTH)]
         last = next(reversed(self.results.values()), None)
         family = last.candidate.family if last and not last.fault else None
-        near = [c for c in worth if c.family == family] or [*worth]
+        near = [c for c in worth if c.family == family] or worth
         if not self.results:
             near = [c for c in near if self._peak(c) <= self.limit * _FIRST] or near
-        top = max(near, key=lambda c: worth[c])
-        alike = [
-            c for c in near
-            if c.checkpointing == top.checkpointing and worth[c] >= worth[top] * (1 - _ALIKE)
-        ]  # fmt: skip
-        return max(alike, key=lambda c: (c.micro_batch, worth[c]))
+        expected = {c: self._expected_speed(c) for c in near}
+        top = max(expected.values(), default=0.0)
+        alike = [c for c, speed in expected.items() if speed >= top * (1 - _ALIKE)]
+        return max(
+            alike, key=lambda c: (_is_recorded(c), c.micro_batch, expected[c]), default=None
+        )
+
+    def _expected_speed(self, candidate: Candidate) -> float:
+        """Return the samples/s to expect: launching or multiplying, whichever takes longer."""
+        rows = candidate.micro_batch
+        launch = min(
+            (c.micro_batch / m.samples_per_second for c, m in self.results.items()
+             if m.samples_per_second and _is_recorded(c) == _is_recorded(candidate)),
+            default=_RECORDED if _is_recorded(candidate) else _LAUNCH,
+        )  # fmt: skip
+        flop = self._estimate(candidate).flop_a_token * self.speed.row_tokens[rows] * rows
+        return rows / max(launch, flop / (_REACHED * self.speed.flops))
 
     def _contenders(self) -> Iterator[Candidate]:
         """Yield of each group the one with the most layers kept that should fit, if not measured.
@@ -187,10 +199,10 @@ class Search:
         """Return the samples/s that a candidate cannot surpass, by all that was measured."""
         tokens = self.speed.row_tokens[candidate.micro_batch]
         least = [self._estimate(candidate).flop_a_token * tokens / self.speed.flops]
-        # The bus to the host's memory may slow down those that park there, and those that recompute
-        # launch each kernel anew, where the others' launches may be recorded.
+        # The bus to the host's memory may slow down those that park there, and recorded layers know
+        # no launches.
         like = {candidate.checkpointing, "none"}
-        if candidate.checkpointing != "none":
+        if not _is_recorded(candidate):
             like.add("every")
         measured = [
             m for m in self.results.values()
@@ -198,7 +210,11 @@ class Search:
             and m.candidate.attention == candidate.attention and m.candidate.checkpointing in like
         ]  # fmt: skip
         least += [self._least_seconds(candidate, m) for m in measured]
-        smaller = [m for m in measured if m.candidate.micro_batch < candidate.micro_batch]
+        smaller = [
+            m for m in measured
+            if m.candidate.micro_batch < candidate.micro_batch
+            and _is_recorded(m.candidate) == _is_recorded(candidate)
+        ]  # fmt: skip
         least += [
             self._on_the_line(candidate, *pair) for pair in itertools.combinations(smaller, 2)
         ]
@@ -263,6 +279,11 @@ class Search:
     def best(self) -> Measured | None:
         """Return the fastest that fits; of equally fast ones that of least memory."""
         return min(self._close(_TIE), key=lambda measured: measured.peak_bytes, default=None)
+
+
+def _is_recorded(candidate: Candidate) -> bool:
+    """Return whether its layers' launches may be recorded, see ``training.loop.graphs``."""
+    return candidate.checkpointing == "none"
 
 
 def together(one: Measured, other: Measured) -> Measured:

@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass, field, replace
 
+import numpy as np
 import pytest
 
 from tests.training.plan.test_plan import GIB, TINYLLAMA
@@ -137,6 +138,27 @@ def test_choice_is_near_the_best_of_all_and_soon_there(name: str) -> None:
     assert card.peak(chosen.candidate) <= 0.9 * card.limit
     # Of every one at most twice.
     assert len(card.asked) < 12
+
+
+def test_choice_on_cards_of_all_kinds() -> None:
+    """Of the model that the formula of memory was set against; by 2,000 such, 2 are over 5 %."""
+    draw, ratios = np.random.default_rng(0), []
+    for _ in range(300):
+        launch = 10 ** draw.uniform(-1.7, -0.6)
+        card = Card(
+            10 ** draw.uniform(1.2, 3), launch, launch * draw.uniform(0.05, 0.6),
+            gib_a_row=0.0195 * 10 ** draw.uniform(-0.11, 0.11),
+            limit=float(draw.choice([7.5, 11.65, 14.5, 23.0, 39.0, 78.0])),
+            park=float(draw.choice([0.0, 0.02, 0.1, 0.4])), reached=draw.uniform(0.3, 0.85),
+            start=draw.uniform(15, 60), compiling=draw.uniform(3, 30),
+        )  # fmt: skip
+        found = search(card)
+        chosen = found.best()
+        assert chosen
+        fitting = [c for c in found.grid if card.peak(c) <= 0.9 * card.limit]
+        ratios.append(card.step(chosen.candidate) / min(map(card.step, fitting)))
+    assert sum(ratio > 1.05 for ratio in ratios) <= 3
+    assert max(ratios) <= 1.2
 
 
 def test_what_is_surely_behind_is_left_after_a_batch() -> None:
