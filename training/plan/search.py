@@ -2,8 +2,8 @@
 
 What was measured on the card bounds what is left: no candidate multiplies faster than the card
 does, none does with fewer rows at a time better than with more, and one that has more rows at a
-time gains at most what launching its kernels costs. Of those that could be faster by more than a few
-per cent the one expected to be fastest is measured next, until none is left.
+time gains at most what launching its kernels costs. Of those that could be faster by some per cent
+the one expected to be fastest is measured next, until none is left.
 """
 
 import itertools
