@@ -94,9 +94,7 @@ class Search:
         expected = {c: self._expected_speed(c) for c in near}
         top = max(expected.values(), default=0.0)
         alike = [c for c, speed in expected.items() if speed >= top * (1 - _ALIKE)]
-        return max(
-            alike, key=lambda c: (_is_recorded(c), c.micro_batch, expected[c]), default=None
-        )
+        return max(alike, key=lambda c: (_is_recorded(c), c.micro_batch, expected[c]), default=None)
 
     def _expected_speed(self, candidate: Candidate) -> float:
         """Return the samples/s to expect: launching or multiplying, whichever takes longer."""
