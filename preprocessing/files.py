@@ -33,6 +33,7 @@ _RAW = re.compile(
 _PACKED = re.compile(
     r"\.(json|jsonl|ndjson|csv|tsv)\.(lz4|7z|rar|br|z)$|\.(7z|rar|xlsx?|pkl|sqlite)$", re.IGNORECASE
 )
+_PACKING = re.compile(r"\.(gz|bz2|xz|zstd?)$")
 # A header that ends in a bare CR.
 _CR = re.compile(rb"[^\r\n]*\r(?!\n)")
 _SHOWN_NAMES = 5
@@ -258,7 +259,7 @@ def _describe(file: SourceFile, separator: str | None) -> list[SourceFile]:
     file, start = _unpack(dataclasses.replace(file, size=size, sampled=sampled), samples[0])
     if kind := archives.archive(start):
         return _members(file, kind, separator)
-    return [_recognise(file, start, separator, file.url)]
+    return [_recognise(file, start, separator)]
 
 
 def _unpack(file: SourceFile, start: bytes) -> tuple[SourceFile, bytes]:
@@ -318,17 +319,15 @@ def _member(outer: SourceFile, member: archives.Member, separator: str | None) -
     file = dataclasses.replace(outer, name=name, size=member.size, packing=packing)
     file, start = _unpack(file, member.start)
     if archives.archive(start):
-        raise SourceError(
-            where, "records", "an archive in an archive", "unpack the outer one first"
-        )
+        raise SourceError(where, "records", "an archive in an archive", "unpack the outer one")
     if not _RAW.search(member.name) and "." in posixpath.basename(member.name):
         raise SourceError(
             where, "a file of records", f"one named {posixpath.basename(member.name)}"
         )
-    return _recognise(file, start, separator, where)
+    return _recognise(file, start, separator)
 
 
-def _recognise(file: SourceFile, start: bytes, separator: str | None, where: str) -> SourceFile:
+def _recognise(file: SourceFile, start: bytes, separator: str | None) -> SourceFile:
     """Find out the form of a file from its first bytes.
 
     Raises:
@@ -340,10 +339,8 @@ def _recognise(file: SourceFile, start: bytes, separator: str | None, where: str
         start = encodings.recode(start, file.encoding)
     kind = kinds.recognise(start, separator)
     if not kind.form:
-        hint = kind.hint(where, file.compressed)
-        if kind.encoding:
-            hint = f"state it: --encoding {kind.encoding}"
-        raise SourceError(where, "records", kind.name, hint)
+        stated = kind.encoding and f"state it: --encoding {kind.encoding}"
+        raise SourceError(file.where, "records", kind.name, stated or conversion(kind, file))
     file = dataclasses.replace(
         file,
         form=kind.form,
@@ -354,10 +351,18 @@ def _recognise(file: SourceFile, start: bytes, separator: str | None, where: str
         is_arrow_stream=kind.form == "arrow" and not start.startswith(b"ARROW1"),
     )
     if kind.form in ("parquet", "arrow"):
-        columns = () if file.packing else header.of_schema(file.open, kind.form, where)
+        columns = () if file.packing else header.of_schema(file.open, kind.form, file.where)
     else:
-        columns = header.of_text(start.removeprefix(BOM_UTF8), kind, where)
+        columns = header.of_text(start.removeprefix(BOM_UTF8), kind, file.where)
     return dataclasses.replace(file, columns=columns)
+
+
+def conversion(kind: Kind, file: SourceFile) -> str:
+    """Name what turns a file into one that is read; it may have to be unpacked before."""
+    if not file.packing or (file.packing == ("gz",) and kind.filter):
+        return kind.hint(file.where, bool(file.packing))
+    hint = kind.hint(_PACKING.sub("", posixpath.basename(file.where)))
+    return f"unpack it, then {hint}" if kind.filter or "PATH" in kind.advice else hint
 
 
 def without_labels(source: str, files: list[SourceFile], fields: Fields) -> list[SourceFile]:

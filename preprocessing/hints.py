@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import posixpath
 import re
 import shlex
 
@@ -48,7 +47,7 @@ def _other_columns(config: CleanConfig, file: SourceFile, missing: list[str]) ->
     start = files.read_start(file) if file.form == "objects" or file.form == "lines" else b""
     asked = Fields.of(config)
     if holder := wrapped.nested(start, (asked.title, asked.content)) or wrapped.holder(start):
-        return SourceError(file.where, expected, holder.name, _conversion(holder, file))
+        return SourceError(file.where, expected, holder.name, files.conversion(holder, file))
     kind = kinds.recognise(start)
     if kind.record and "$schema" in kind.record:
         hint = "give the data that it describes"
@@ -82,13 +81,6 @@ def _other_columns(config: CleanConfig, file: SourceFile, missing: list[str]) ->
 def _in_yaml(name: str) -> str:
     """Return a name as it stands in --columns, in quotes where it needs them."""
     return name if re.fullmatch(r"[^\W\d]([\w .-]*\w)?", name) else json.dumps(name)
-
-
-def _conversion(kind: Kind, file: SourceFile) -> str:
-    """Name the command that converts a file, which may have to be unpacked before."""
-    if file.packing not in ((), ("gz",)):
-        return f"unpack it, then {kind.hint(posixpath.basename(file.where))}"
-    return kind.hint(file.where, bool(file.packing))
 
 
 def say_columns(config: CleanConfig) -> None:
@@ -150,7 +142,7 @@ def hint(config: CleanConfig, file: SourceFile, reasons: dict[str, int]) -> str:
     ours = fields.title, fields.content
     is_ours = kinds.recognise(start).form == "objects" or most == "missing_field"
     if holder := (is_ours and wrapped.nested(start, ours)) or wrapped.holder(start):
-        return f"it is {holder.name}; {_conversion(holder, file)}"
+        return f"it is {holder.name}; {files.conversion(holder, file)}"
     return _of_records(file, start, most, fields)
 
 
@@ -172,12 +164,12 @@ def _of_records(file: SourceFile, start: bytes, most: str, fields: Fields) -> st
     record = kinds.recognise(start).record
     if not record and foreign.begins_with_comment(start):
         without = Kind("", foreign.NO_COMMENTS)
-        return f"it begins with a comment; {_conversion(without, file)}"
+        return f"it begins with a comment; {files.conversion(without, file)}"
     if most == "invalid_json" and foreign.has_controls(start):
         without = Kind("", _NO_CONTROLS)
-        return f"control characters, such as tabs, stand in them; {_conversion(without, file)}"
+        return f"control characters, such as tabs, stand in them; {files.conversion(without, file)}"
     if most == "invalid_json" and (mixed := kinds.mixed(start)):
-        return f"they are {mixed.name}; {_conversion(mixed, file)}"
+        return f"they are {mixed.name}; {files.conversion(mixed, file)}"
     if most == "invalid_dict" and not record:
         return "they are no Python dictionaries, one a line, of texts, numbers and lists alone"
     if not record and most in ("invalid_json", "not_an_object"):

@@ -18,20 +18,20 @@ _FETCH = "fetch the file itself again"
 _ORC, _FEATHER = b"ORC", b"FEA1"
 _MAGIC = (
     (b"SQLite format 3\0", "an SQLite database",
-     "write a table of it as CSV: sqlite3 -csv -header FILE 'select * from TABLE'"),
+     "write a table of it as CSV: sqlite3 -csv -header PATH 'select * from TABLE'"),
     *((start, *_PICKLE) for start in (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05",
                                       b"]q\0", b"}q\0", b"(lp0\n", b"(dp0\n")),
     (b"\xd0\xcf\x11\xe0", "an old Office document", "save its table as CSV in UTF-8"),
-    (b"7z\xbc\xaf\x27\x1c", "a 7z archive", "unpack it first: 7z x"),
-    (b"Rar!", "a rar archive", "unpack it first: unrar x"),
+    (b"7z\xbc\xaf\x27\x1c", "a 7z archive", "unpack it first: 7z x PATH"),
+    (b"Rar!", "a rar archive", "unpack it first: unrar x PATH"),
     (b"%PDF", "a PDF document", "export the catalogue as CSV or JSON"),
-    (b"Obj\x01", "Avro", "convert it: pip install fastavro; fastavro FILE > lines.jsonl"),
+    (b"Obj\x01", "Avro", "convert it: pip install fastavro; fastavro PATH > lines.jsonl"),
     (_ORC, "ORC", "write it as Parquet: "
-     "python3 -c \"import pyarrow.orc as o, pyarrow.parquet as p; "
-     "p.write_table(o.read_table('FILE'), 'catalogue.parquet')\""),
+     "python3 -c \"import sys, pyarrow.orc as o, pyarrow.parquet as p; "
+     "p.write_table(o.read_table(sys.argv[1]), 'catalogue.parquet')\" PATH"),
     (_FEATHER, "Feather of version 1", "write it anew: "
-     "python3 -c \"import pyarrow.feather as f; "
-     "f.write_feather(f.read_table('FILE'), 'catalogue.arrow')\""),
+     "python3 -c \"import sys, pyarrow.feather as f; "
+     "f.write_feather(f.read_table(sys.argv[1]), 'catalogue.arrow')\" PATH"),
     (b"PARE", "Parquet that is encrypted", "write it without encryption, where its keys are"),
     (b"\x89HDF\r\n", "HDF5", _WRITTEN),
     (b"\x93NUMPY", "a NumPy array", _WRITTEN),

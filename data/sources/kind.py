@@ -24,7 +24,7 @@ class Kind:
     filter: str = ""
     """Shell command that reads such a file and writes JSON lines, or comes nearer to them."""
     advice: str = ""
-    """What to do where no command turns it into lines."""
+    """What to do where no command turns it into lines; ``PATH`` stands for the file's own."""
     record: dict[str, Any] | None = None
     """The first record, where there is one."""
     form: Form = ""
@@ -46,9 +46,9 @@ class Kind:
             to: name of the file to write.
         """
         filters = [command for command in (self.filter, then) if command]
-        if not filters:
-            return self.advice
         name = shlex.quote(path)
+        if not filters:
+            return self.advice.replace("PATH", name)
         first = [f"gzip -dc {name}"] if is_gzip else [f"{filters.pop(0)} < {name}"]
         return f"convert it: {' | '.join(first + filters)} > {to}"
 
@@ -58,6 +58,8 @@ _ALIASES = {
     "title": ("title", "name", "product_name", "product_title", "product"),
     "content": ("content", "description", "desc", "product_description", "text", "body", "summary"),
 }
+USUAL = frozenset(name for names in _ALIASES.values() for name in names)
+"""Names that our columns often have."""
 
 
 def to_columns(names: Iterable[str]) -> dict[str, str] | None:
@@ -73,7 +75,7 @@ def to_columns(names: Iterable[str]) -> dict[str, str] | None:
 
 def is_usual(name: str) -> bool:
     """Whether one of our columns often has such a name."""
-    return any(name.lower() in usual for usual in _ALIASES.values())
+    return name.lower() in USUAL
 
 
 def loads(line: str) -> Any:

@@ -2,16 +2,20 @@
 
 pyarrow reads a block at once. A row with another number of cells than the header is quarantined
 as ``wrong_columns``, one whose quotes do not pair as ``invalid_csv``, and the header once more, as
-where tables were put one behind the other, as ``repeated_header``. An empty cell is empty text.
+where tables were put one behind the other, as ``repeated_header``. One whose columns stand in other
+places is an error, as all rows behind it would be read wrongly. An empty cell is empty text.
 """
 
 import re
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 
+from data.errors import SourceError
+from data.sources.kind import USUAL, to_columns
 from preprocessing.fields import Fields
 from preprocessing.files import SourceFile
 from preprocessing.forms import splitting
@@ -20,6 +24,8 @@ from preprocessing.parse import Parsed, Records
 
 # pyarrow takes a lone CR for the end of a row, and leaves out the blank one that it makes.
 _LONE_CR = re.compile(rb"\r(?!\n|\Z)")
+# Bytes of a cell that may name a column.
+_LONGEST_NAME = 64
 
 
 def parse(records: Records, file: SourceFile, fields: Fields, max_line_bytes: int) -> Parsed:
@@ -40,7 +46,13 @@ def parse(records: Records, file: SourceFile, fields: Fields, max_line_bytes: in
     table, wrong = rows
     bad |= {likely[place]: "wrong_columns" for place in wrong}
     good = np.array([i for i in likely if i not in bad], dtype=np.int64)
-    is_header = _repeat_header(table, file, fields)
+    is_header, other = _headers(table, file, fields)
+    if other is not None:
+        at = int(records.offsets[good[other]])
+        names = ", ".join(column[other].as_py() for column in table.columns)
+        found = f"a header of other columns at byte {at:,}, {names}"
+        hint = f"split it there: head -c {at} makes the first table, tail -c +{at + 1} the second"
+        raise SourceError(file.where, "one table", found, hint)
     bad |= {int(i): "repeated_header" for i in good[is_header]}
     good, table = good[~is_header], table.filter(pa.array(~is_header))
     columns = {name: table.column(file.columns.index(name)) for name in fields.names}
@@ -54,18 +66,36 @@ def parse(records: Records, file: SourceFile, fields: Fields, max_line_bytes: in
     return Parsed.of(records, good, pa.table(ours), reasons, max_line_bytes, file.name, fields)
 
 
-def _repeat_header(table: pa.Table, file: SourceFile, fields: Fields) -> np.ndarray:
-    """Return which rows are the header once more, maybe behind a byte order mark, bool [rows]."""
-    repeats = np.ones(len(table), dtype=bool)
-    for name in fields.required:
-        place = file.columns.index(name)
-        cells = table.column(place)
-        same = pc.equal(cells, name)
-        if place == 0:
-            for marked in (f"\ufeff{name}", f'\ufeff"{name}"'):
-                same = pc.or_(same, pc.equal(cells, marked))
-        repeats &= same.to_numpy(zero_copy_only=False)
-    return repeats
+def _headers(table: pa.Table, file: SourceFile, fields: Fields) -> tuple[np.ndarray, int | None]:
+    """Find rows that name columns, in any case and maybe behind a byte order mark.
+
+    Returns:
+        Which are the header once more, bool [rows], and the first one of other columns.
+    """
+    names, ours = _folded(file.columns), set(_folded(fields.required))
+    places = [file.columns.index(name) for name in fields.names]
+    texts = [table.column(file.columns.index(name)) for name in (fields.title, fields.content)]
+    short = pc.and_(*(pc.less(pc.binary_length(cells), _LONGEST_NAME) for cells in texts))
+    likely = np.flatnonzero(short.to_numpy())
+    known = pa.array([*names, *USUAL])
+    is_known = pc.or_(*(pc.is_in(pc.ascii_lower(pc.ascii_trim(cells.take(likely), ' "')), known)
+                        for cells in texts))  # fmt: skip
+    likely = likely[is_known.to_numpy()]
+    repeats = np.zeros(len(table), dtype=bool)
+    for row, cells in zip(likely.tolist(), _rows(table.take(likely)), strict=True):
+        named = _folded(cells)
+        repeats[row] = all(named[place] == names[place] for place in places)
+        if not repeats[row] and (ours <= set(named) or to_columns(named)):
+            return repeats, row
+    return repeats, None
+
+
+def _rows(table: pa.Table) -> Iterator[tuple[str, ...]]:
+    return zip(*(column.to_pylist() for column in table.columns), strict=True)
+
+
+def _folded(names: Iterable[str]) -> list[str]:
+    return [name.strip('\ufeff" ').casefold() for name in names]
 
 
 def _refused(records: Records, lines: list[bytes], separator: str, limit: int) -> dict[int, str]:

@@ -185,7 +185,7 @@ def test_the_stated_ratio_holds_while_files_are_looked_into(kind: str, tmp_path:
         (encrypted(), "a zip archive with a password; unpack it first"),
         (zipped(xl__workbook_xml=b"<x/>"), "an Excel workbook; save its table as CSV in UTF-8"),
         (zipped(notes_txt=b"x"), "expected a file of records, found one named notes.txt"),
-        (zipped(a_zip=zipped(a_json=LINE)), "an archive in an archive; unpack the outer one first"),
+        (zipped(a_zip=zipped(a_json=LINE)), "an archive in an archive; unpack the outer one"),
         (tarred(("a.json", LINE * 90))[:3_000], "expected a whole tar archive"),
         (gzip.compress(zipped(a_json=LINE)), "a zip archive inside another packing; unpack it"),
         (pickle.dumps([1]), "a Python pickle; write it as Parquet"),

@@ -1,5 +1,7 @@
 """Files that hold no records: each is named, with what to type; the commands do what they say."""
 
+import bz2
+import gzip
 import io
 import json
 import subprocess
@@ -98,7 +100,7 @@ def test_the_command_that_converts_a_file_makes_it_one_that_is_read(
         (b"L\0\0\0\x01\x14\x02\0\0\0", "a Windows shortcut; name the file that it leads to"),
         (b"\x89PNG\r\n\x1a\n\0", "a picture, not a catalogue; give the file with titles"),
         (b"\x3a\0\0\0\x02uid\0\x02\0\0\0" * 9, "binary data; fetch the file itself again"),
-        (b"Obj\x01\x04", "Avro; convert it: pip install fastavro; fastavro FILE > lines.jsonl"),
+        (b"Obj\x01\x04", "Avro; convert it: pip install fastavro; fastavro {path} > lines.jsonl"),
         (b'{"$schema": "http://json-schema.org/", "type": "object"}',
          "a JSON schema, not records; give the data that it describes"),
         (written(lambda sink: np.save(sink, np.arange(9))), "a NumPy array; write it as Parquet"),
@@ -113,7 +115,34 @@ def test_the_command_that_converts_a_file_makes_it_one_that_is_read(
 def test_what_is_no_catalogue_is_told_in_one_line(
     payload: bytes, message: str, tmp_path: Path
 ) -> None:
-    assert message in fault(tmp_path / "raw.json", payload)
+    path = tmp_path / "raw.json"
+    assert message.replace("{path}", str(path)) in fault(path, payload)
+
+
+@pytest.mark.parametrize(
+    ("name", "payload", "hint"),
+    [
+        ("a.json.bz2", bz2.compress(YAML.encode()), "; unpack it, then convert it: python3 -c "),
+        ("a.json.bz2", bz2.compress(YAML.encode()), ".safe_load_all(sys.stdin)), sys.stdout, "
+         "default=str)\" < a.json > lines.jsonl"),
+        ("a.avro.gz", gzip.compress(b"Obj\x01\x04"), "; unpack it, then convert it: pip install "
+         "fastavro; fastavro a.avro > lines.jsonl"),
+        ("a.zip", zipped(("b.csv", b"Obj\x01\x04")), "fastavro; fastavro b.csv > lines.jsonl"),
+        ("a.json.gz", gzip.compress(b"%PDF"), "a PDF document; export the catalogue as CSV"),
+    ],
+)  # fmt: skip
+def test_what_is_packed_is_converted_behind_that(
+    name: str, payload: bytes, hint: str, tmp_path: Path
+) -> None:
+    assert hint in fault(tmp_path / name, payload)
+
+
+def test_orc_is_written_anew_by_its_command(tmp_path: Path) -> None:
+    payload = written(lambda sink: orc.write_table(pa.Table.from_pylist(ROWS), sink))
+    command = fault(tmp_path / "it's raw.json", payload).partition("as Parquet: ")[2]
+    python = ["bash", "-c", command.replace("python3 ", f"{sys.executable} ")]
+    subprocess.run(python, cwd=tmp_path, check=True)
+    assert rows_of(tmp_path / "catalogue.parquet") == ROWS
 
 
 @pytest.mark.parametrize(

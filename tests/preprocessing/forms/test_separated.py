@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from data.errors import SourceError
 from preprocessing import forms
 from preprocessing.fields import Fields
 from preprocessing.files import find
@@ -34,3 +35,43 @@ def test_a_header_behind_a_byte_order_mark_is_one_too(header: str, tmp_path: Pat
     parsed = forms.parse(block, file, Fields(), 100)
     assert parsed.rows["uid"].to_pylist() == ["1", "1"]
     assert parsed.quarantine["reason"].to_pylist() == ["repeated_header"]
+
+
+HEADER = b"uid,title,content,price\n"
+PART = HEADER + b"1,a,b,2\n"
+
+
+def test_a_header_in_another_case_is_quarantined(tmp_path: Path) -> None:
+    path = tmp_path / "raw.csv"
+    path.write_bytes(PART + b"UID, Title ,CONTENT,Cost\n2,a,b,3\n")
+    (file,) = find(str(path))
+    [(block, _)] = forms.records(file, Fields(), 2**20, 100)
+    parsed = forms.parse(block, file, Fields(), 100)
+    assert parsed.rows["uid"].to_pylist() == ["1", "2"]
+    assert parsed.quarantine["reason"].to_pylist() == ["repeated_header"]
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"title,uid,content,price\n", b"uid,title,price,content\n", b"Content,Title,UID,Cost\n",
+        b'\xef\xbb\xbf"title","uid","content","price"\n', b",uid,title,content\n",
+        b"uid,title,content,cost\n", b"id,name,price,description\n", b"id,price,name,text\n",
+    ],
+)  # fmt: skip
+def test_a_header_of_other_columns_ends_the_run(header: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "raw.csv"
+    path.write_bytes(PART + header + b"a,2,b,3\n")
+    (file,) = find(str(path))
+    fields = Fields(attributes=(("price", "price"),))
+    [(block, _)] = forms.records(file, fields, 2**20, 100)
+    with pytest.raises(SourceError, match=rf"expected one table.* -c {len(PART)} .* -c \+"):
+        forms.parse(block, file, fields, 100)
+
+
+def test_rows_with_short_cells_are_no_headers(tmp_path: Path) -> None:
+    path = tmp_path / "raw.csv"
+    path.write_bytes(PART + b"id,name,x,price\nuid,title,x,price\ntitle,content,price,uid2\n")
+    (file,) = find(str(path))
+    [(block, _)] = forms.records(file, Fields(), 2**20, 100)
+    assert forms.parse(block, file, Fields(), 100).rows.num_rows == 4
