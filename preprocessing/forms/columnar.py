@@ -34,6 +34,7 @@ _FOOTER_END = 4 + len(_ARROW_FILE)
 # Bytes of a batch where a file cannot be mapped.
 _LARGEST_BATCH = 2**28
 _SHOWN_TYPE = 60
+_ALONE = "give each a file of its own"
 
 
 def records(
@@ -86,30 +87,53 @@ def _batches(stream: Any, file: SourceFile, fields: Fields) -> Iterator[pa.Recor
         _check(file.url, parquet.schema_arrow, fields)
         # Reading raises where columns are encrypted; looking at their metadata ends the process.
         next(parquet.iter_batches(1, columns=names, use_threads=False), None)
+        _check_one(stream, parquet.metadata, file.where)
         for group in range(parquet.num_row_groups):
             rows = _rows_at_once(parquet, stream, group, names)
             for batch in parquet.iter_batches(rows, [group], names, use_threads=False):
                 yield _plain(_sound(batch))
         return
     is_mapped = isinstance(stream, mmap.mmap)
-    reader, source = _arrow(
-        pa.py_buffer(stream) if is_mapped else _Bounded(stream, file.url), file, names
+    source = (
+        pa.BufferReader(stream) if is_mapped else pa.PythonFile(_Bounded(stream, file.url), "r")
     )
+    if not file.is_arrow_stream:  # a file of batches holds a stream
+        source.read(len(_ARROW_FILE) + 2)
+    places = [place for place, name in enumerate(file.columns) if name in names]
+    options = pa.ipc.IpcReadOptions(included_fields=places or None)
+    reader = pa.ipc.open_stream(source, options=options)
     _check(file.url, reader.schema, fields)
-    several = (
-        reader
-        if isinstance(reader, pa.RecordBatchStreamReader)
-        else (reader.get_batch(i) for i in range(reader.num_record_batches))
-    )
-    for batch in several:
+    for batch in reader:
         chosen = _sound(batch.select(names))
         rows = min(max(_BYTES * batch.num_rows // max(chosen.nbytes, 1), 1), _ROWS)
         for start in range(0, batch.num_rows, rows):
             yield _plain(chosen.slice(start, rows))
             if is_mapped and hasattr(stream, "madvise"):  # what was read may go
                 stream.madvise(mmap.MADV_DONTNEED)
-    if isinstance(reader, pa.RecordBatchStreamReader):
-        _check_end(source, file)
+    _check_end(source, file)
+
+
+def _check_one(stream: IO[bytes], about: pq.FileMetaData, where: str) -> None:
+    """Check that a Parquet file is one: a second one's footer may fit the first one's columns.
+
+    Between the last column and the footer are then as many bytes as the first file has, or more,
+    and few in a file alone: so many are looked at.
+
+    Raises:
+        SourceError: it is several.
+    """
+    ends = [0]
+    for group in range(about.num_row_groups):
+        column = about.row_group(group).column(about.num_columns - 1)
+        pages = filter(None, (column.dictionary_page_offset, column.data_page_offset))
+        ends.append(min(pages, default=0) + column.total_compressed_size)
+    footer = stream.seek(0, 2) - about.serialized_size - 8
+    stream.seek(0)
+    left, before = footer - max(ends), b""
+    while left > 0 and (piece := stream.read(min(left + 8, 2**20))):
+        if b"PAR1PAR1" in before + piece:
+            raise SourceError(where, "one Parquet file", "several in one", _ALONE)
+        left, before = left - len(piece), piece[-7:]
 
 
 def _check_end(source: Any, file: SourceFile) -> None:
@@ -126,8 +150,7 @@ def _check_end(source: Any, file: SourceFile) -> None:
         tail = (tail + piece)[-_FOOTER_END:]
     footer = 0 if file.is_arrow_stream else int.from_bytes(tail[:4], "little") + _FOOTER_END
     if left != footer:
-        hint = "give each file or stream a file of its own"
-        raise SourceError(file.where, "one Arrow file or stream", "more behind its end", hint)
+        raise SourceError(file.where, "one Arrow file or stream", "more behind its end", _ALONE)
 
 
 def _map(file: SourceFile) -> mmap.mmap | None:
@@ -226,32 +249,6 @@ def _plain_type(kind: pa.DataType) -> pa.DataType:
     if pa.types.is_list(kind) or pa.types.is_large_list(kind):
         return pa.list_(_plain_type(kind.value_type))
     return {pa.string_view(): pa.string(), pa.binary_view(): pa.binary()}.get(kind, kind)
-
-
-def _arrow(stored: Any, file: SourceFile, names: list[str]) -> tuple[Any, Any]:
-    """Return what reads the batches, and the bytes that it reads."""
-    is_mapped = isinstance(stored, pa.Buffer)
-    source = pa.BufferReader(stored) if is_mapped else pa.PythonFile(stored, mode="r")
-    if file.is_arrow_stream:
-        return pa.ipc.open_stream(source), source
-    if file.packing:
-        # The stream inside a file of batches: what is packed cannot be read from its end.
-        stored.read(len(_ARROW_FILE) + 2)
-        return pa.ipc.open_stream(source), source
-    if is_mapped and not _is_compressed(pa.ipc.open_file(stored)):
-        return pa.ipc.open_file(stored), source
-    places = [place for place, name in enumerate(file.columns) if name in names]
-    options = pa.ipc.IpcReadOptions(included_fields=places)
-    return pa.ipc.open_file(source, options=options), source
-
-
-def _is_compressed(reader: pa.RecordBatchFileReader) -> bool:
-    """Whether batches take memory of their own, beside that which is mapped."""
-    before = pa.total_allocated_bytes()
-    batch = reader.get_batch(0) if reader.num_record_batches else None
-    if batch is not None:
-        batch.validate()
-    return batch is not None and pa.total_allocated_bytes() - before > batch.nbytes // 2
 
 
 def _check(url: str, schema: pa.Schema, fields: Fields) -> None:

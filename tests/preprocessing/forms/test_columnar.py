@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from data.errors import SourceError
@@ -71,7 +72,37 @@ def test_rows_behind_the_end_are_an_error(tmp_path: Path, opening: Any) -> None:
     path.write_bytes(gzip.compress(payload + payload))
     with pytest.raises(SourceError, match=r"one Arrow file or stream, found more behind its end"):
         count(path)
-    if opening is pa.ipc.new_stream:
-        path.write_bytes(payload + payload)
-        with pytest.raises(SourceError, match="more behind its end"):
+    path.write_bytes(payload + payload)
+    with pytest.raises(SourceError, match="more behind its end"):
+        count(path)
+
+
+@pytest.mark.parametrize("packed", [bytes, gzip.compress], ids=["plain", "gz"])
+@pytest.mark.parametrize(
+    "settings", [{}, {"write_page_index": True}, {"row_group_size": 7}], ids=str
+)
+def test_parquet_files_put_together_are_an_error(
+    tmp_path: Path, packed: Any, settings: dict[str, Any]
+) -> None:
+    sink = io.BytesIO()
+    pq.write_table(ROWS, sink, **settings)
+    path = tmp_path / "a.parquet"
+    path.write_bytes(packed(sink.getvalue()))
+    assert count(path) == 20
+    for copies in (2, 3):
+        path.write_bytes(packed(copies * sink.getvalue()))
+        with pytest.raises(SourceError, match="one Parquet file, found several in one; give each"):
             count(path)
+
+
+def test_parquet_without_rows_or_groups_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    pq.write_table(ROWS.slice(0, 0), path)
+    assert count(path) == 0
+    with pq.ParquetWriter(path, ROWS.schema) as writer:
+        for part in (ROWS.slice(0, 0), ROWS, ROWS.slice(0, 0)):
+            writer.write_table(part)
+    assert count(path) == 20
+    with pq.ParquetWriter(path, ROWS.schema):
+        pass
+    assert count(path) == 0
