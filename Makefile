@@ -28,11 +28,14 @@ export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
 
 install: $(VENV)/.installed
 
+# pip itself would compile on one processor, half of the time that it takes. Templates that are no
+# Python are among the packages, and no fault.
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@echo "installing into $(VENV) (a minute or two, most of it PyTorch)"
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install -q -c constraints.txt -e '.[test]'
-	$(BIN)/pip install -q --no-deps $(UNSLOTH)
+	$(BIN)/pip install -q --no-compile -c constraints.txt -e '.[test]'
+	$(BIN)/pip install -q --no-compile --no-deps $(UNSLOTH)
+	@$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true
 	@touch $@
 
 demo: install
