@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from data import console
+from tests.forked import Process
 
 KINDS = ("training", "saving", "finishing")
 MARKER = "complete.json"
@@ -53,7 +54,7 @@ def started(words: list[str], log: Path) -> Iterator["subprocess.Popen[bytes]"]:
                 kill(process)
 
 
-def kill(process: "subprocess.Popen[bytes]") -> None:
+def kill(process: Process) -> None:
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 
@@ -83,7 +84,11 @@ def is_finishing(out: Path, steps: int) -> bool:
 
 
 def interrupt(
-    process: "subprocess.Popen[bytes]", out: Path, kind: str, steps: int, draw: random.Random
+    process: Process,
+    out: Path,
+    kind: str,
+    steps: int,
+    draw: random.Random,
 ) -> tuple[str, int]:
     """Kill the run at a moment of this kind; tell what it was at."""
     at = draw.randint(1, steps - 1)

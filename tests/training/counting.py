@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.builders import run_python
+from tests import forked
 from training import run
 from training.__main__ import main
 
@@ -23,7 +23,7 @@ def count(words: list[str]) -> list[int]:
 
 def count_apart(words: list[str]) -> list[int]:
     """Do so in another process: Unsloth changes the libraries of the one that imports it."""
-    done = run_python("-m", "tests.training.counting", *words)
+    done = forked.run_python("-m", "tests.training.counting", *words, kind="unsloth")
     assert done.returncode == 0, done.stderr
     passes: list[int] = json.loads(done.stdout.splitlines()[-1])
     return passes

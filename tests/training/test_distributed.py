@@ -2,12 +2,15 @@
 
 import json
 import os
+import signal
+import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-import psutil
 import pytest
 import torch
 import torch.distributed
@@ -15,6 +18,7 @@ import torch.distributed
 from data.artefacts import manifest
 from data.artefacts.folder import Folder
 from data.errors import ConfigError
+from tests import forked
 from training import processes
 from training.__main__ import main
 from training.config import Optimisation
@@ -129,12 +133,43 @@ LONG = [
 IN_PIECES = "--optimisation.max_tokens=500"
 
 
+@contextmanager
+def ranks(*words: str, folder: Path) -> Iterator[list[forked.Process]]:
+    """Run ``training`` in two processes, started as a launcher would, which imports much itself."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    env = {
+        "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "OMP_NUM_THREADS": "1",
+        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port,
+    }  # fmt: skip
+    with ExitStack() as stack:
+        yield [
+            stack.enter_context(
+                forked.started(
+                    ["-m", "training", *words], folder / "output", folder / "errors",
+                    RANK=rank, LOCAL_RANK=rank, **env,
+                )
+            )
+            for rank in "01"
+        ]  # fmt: skip
+
+
+def run_ranks(*words: str, folder: Path) -> str:
+    """Run ``training`` in two processes to their end; give what they printed."""
+    folder.mkdir()
+    with ranks(*words, folder=folder) as both:
+        assert [process.wait(120) for process in both] == [0, 0], (folder / "errors").read_text()
+    return (folder / "output").read_text()
+
+
 @pytest.fixture(scope="module")
-def two(words: list[str], tmp_path_factory: pytest.TempPathFactory, root: Path) -> Path:
+def two(words: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of two processes."""
-    out = tmp_path_factory.mktemp("two") / "run"
-    assert launch(root, *words, *LONG, IN_PIECES, f"--out={out}").count("finished in") == 1
-    return out
+    folder = tmp_path_factory.mktemp("two")
+    output = run_ranks(*words, *LONG, IN_PIECES, f"--out={folder}/run", folder=folder / "printed")
+    assert output.count("finished in") == 1
+    return folder / "run"
 
 
 def test_two_processes_train_as_one(words: list[str], two: Path, tmp_path: Path) -> None:
@@ -150,23 +185,20 @@ def test_two_processes_train_as_one(words: list[str], two: Path, tmp_path: Path)
     assert facts["processes"] == 2
 
 
-def test_two_processes_go_on_after_a_kill(
-    words: list[str], two: Path, tmp_path: Path, root: Path
-) -> None:
+def test_two_processes_go_on_after_a_kill(words: list[str], two: Path, tmp_path: Path) -> None:
     killed = tmp_path / "killed"
     command = [*words, *LONG, IN_PIECES, f"--out={killed}"]
-    with start(root, *command) as running:
+    with ranks(*command, folder=tmp_path) as both:
         while not (killed / "checkpoints" / "checkpoint-24").exists():  # in the second epoch
-            assert running.poll() is None
+            assert [process.poll() for process in both] == [None, None]
             time.sleep(0.01)
-        launcher = psutil.Process(running.pid)
-        for process in [launcher, *launcher.children(recursive=True)]:
-            process.kill()
+        for process in both:
+            os.kill(process.pid, signal.SIGKILL)
     assert not (killed / "adapter").exists()
-    assert "finished in" in launch(root, *command)
+    assert "finished in" in run_ranks(*command, folder=tmp_path / "again")
     # The best weights, and the last ones.
     for folder in ("adapter", "checkpoints/checkpoint-32"):
         mine, theirs = (out / folder / "adapter_model.safetensors" for out in (two, killed))
         assert mine.read_bytes() == theirs.read_bytes()
     # Once more: all processes find it finished, and end well.
-    assert "already finished" in launch(root, *command)
+    assert "already finished" in run_ranks(*command, folder=tmp_path / "once more")

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from data.artefacts import manifest
 from data.artefacts.folder import Folder
 from data.cli import extras
-from tests.builders import run_python
+from tests import forked
 from training.__main__ import main
 from training.loop import metrics
 
@@ -92,7 +92,8 @@ def test_interrupted_run_goes_on_to_the_same_adapter(
 @pytest.mark.skipif(importlib.util.find_spec("unsloth") is None, reason="unsloth is not installed")
 def test_unsloth_learns_the_same(quantised: Path, words: list[str], tmp_path: Path) -> None:
     more = ["--quantize=nf4", "--checkpoints.eval_steps=2", "--backend=unsloth"]
-    done = run_python("-m", "training", *words, *more, f"--out={tmp_path}")
+    words = ["training", *words, *more, f"--out={tmp_path}"]
+    done = forked.run_python("-m", *words, kind="unsloth")
     assert done.returncode == 0, done.stderr
     assert losses(tmp_path) == pytest.approx(losses(quantised), rel=2e-3)
 

@@ -19,6 +19,7 @@ from data.artefacts.dataset import Subset
 from data.artefacts.folder import Folder
 from data.artefacts.run import Run, locate
 from data.prompt import SHOPPER, Chat
+from tests import forked
 from tests.builders import run_python
 from tests.faults import train_kills
 from training.__main__ import main
@@ -290,8 +291,8 @@ def test_killed_while_saving_goes_on_to_the_same_adapter(
 ) -> None:
     out, plain = tmp_path / "run", request.getfixturevalue(whole)
     words = words if whole == "plain" else [*words, *NEAR, "--checkpoints.eval_steps=2"]
-    command = [sys.executable, "-m", "training", *words, f"--out={out}"]
-    with train_kills.started(command, tmp_path / "log") as process:
+    command = ["-m", "training", *words, f"--out={out}"]
+    with forked.started(command, tmp_path / "output", tmp_path / "errors") as process:
         at, _ = train_kills.interrupt(process, out, "saving", 6, random.Random(1))  # noqa: S311
     assert at != "ended before"
     assert not (out / "manifest.json").exists()
@@ -602,10 +603,11 @@ def test_backends_agree(words: list[str], tmp_path: Path) -> None:
         pytest.skip("unsloth is not installed")
     runs: dict[str, list[tuple[Any, ...]]] = {}
     printed: dict[str, list[str]] = {}
-    for backend in ("unsloth", "transformers"):
+    kinds: tuple[forked.Kind, ...] = ("unsloth", "transformers")
+    for backend in kinds:
         out = tmp_path / backend
         more = [f"--backend={backend}", f"--optimisation.max_steps={STEPS}", f"--out={out}"]
-        done = run_python("-c", BACKEND_SCRIPT, *words, *more)
+        done = forked.run_python("-c", BACKEND_SCRIPT, *words, *more, kind=backend)
         assert done.returncode == 0, done.stderr
         assert f"backend: {backend} (asked for)" in done.stderr
         assert facts_of(out)["backend"] == backend

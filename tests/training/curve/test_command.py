@@ -1,9 +1,7 @@
 """The command on a small subset: ordinary subsets and runs, the same after a kill, refusals."""
 
 import json
-import os
 import shutil
-import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -20,7 +18,7 @@ from data.artefacts.manifest import Manifest
 from data.artefacts.run import Run
 from data.errors import BatchError
 from data.subset import SubsetConfig
-from tests import killing
+from tests import forked
 from training import execution
 from training.__main__ import main
 from training.curve import picture, runs
@@ -133,17 +131,13 @@ def test_another_question_takes_the_runs_that_are_there(
 
 def test_a_killed_curve_goes_on(curve: Path, flags: list[str], tmp_path: Path) -> None:
     out = tmp_path / "killed"
-    words = ["training", *flags, f"--out={out}"]
-    process = killing.start(words)
+    words = ["-m", "training", *flags, f"--out={out}"]
     give_up = time.monotonic() + 150
-    try:
+    with forked.started(words, tmp_path / "output", tmp_path / "errors") as process:
         while not (out / "runs" / "20-3407" / "manifest.json").exists():
             assert process.poll() is None
             assert time.monotonic() < give_up
             time.sleep(0.002)
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
     assert not (out / "curve.json").exists()
     first = (out / "runs" / "20-3407" / "manifest.json").stat().st_mtime_ns
     assert main([*flags, f"--out={out}"]) == 0

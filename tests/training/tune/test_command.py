@@ -1,8 +1,6 @@
 """``tune`` on small files: what it writes, how it goes on after a kill, what it refuses."""
 
 import json
-import os
-import signal
 import time
 from pathlib import Path
 
@@ -12,7 +10,7 @@ import yaml
 from data.artefacts import manifest
 from data.artefacts.folder import Folder
 from data.subset import SubsetConfig, run
-from tests import killing
+from tests import forked
 from tests.builders import write_clean
 from training.__main__ import main
 from training.loop import metrics
@@ -97,18 +95,14 @@ def test_a_killed_search_ends_with_the_same_trials_and_recipe(
     searched: Path, search: list[str], tmp_path: Path
 ) -> None:
     out = tmp_path / "killed"
-    command = ["training", *search, f"--out={out}"]
-    process = killing.start(command)
-    try:
+    command = ["-m", "training", *search, f"--out={out}"]
+    with forked.started(command, tmp_path / "output", tmp_path / "errors") as process:
         give_up = time.monotonic() + 120
         while not (out / "trials" / "001" / "checkpoints").exists():
             assert process.poll() is None
             assert time.monotonic() < give_up
             time.sleep(0.01)
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
-    assert main(command[1:]) == 0
+    assert main(command[2:]) == 0
     for name in ("best.yaml", "tune.png"):
         assert (out / name).read_bytes() == (searched / name).read_bytes()
     assert facts_of(out)["trials"] == facts_of(searched)["trials"]
