@@ -301,8 +301,8 @@ def _members(outer: SourceFile, kind: str, separator: str | None) -> list[Source
         if not files or _RAW.search(name):
             raise fault
     if not files:
-        inside = ", ".join(list(names)[:3]) or "nothing"
-        raise SourceError(outer.url, "records in the archive", inside)
+        inside = ", ".join(list(names)[:3]) or "no member"
+        raise SourceError(outer.url, "records in the archive", f"{inside}, hidden, empty or a link")
     why = "".join(f"; {fault}" for fault in [*refused.values()][:_SHOWN_NAMES])
     _log_left_out(outer.url, [*refused], [], why)
     _log_left_out(outer.url, [*names], [*files, *refused], ": hidden, empty or a link")

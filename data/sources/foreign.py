@@ -43,6 +43,7 @@ _MAGIC = (
 )  # fmt: skip
 _POINTER = b"version https://git-lfs.github.com/spec/"
 _ANNEX = re.compile(rb"(\.\./)*(\.git)?/annex/objects/|(\.\./)*\.git/annex/objects/")
+_DVC = re.compile(rb"outs:\s+- (md5|hash|size|path): ")
 _PAGE = re.compile(rb"<(!doctype|html|head|body|\?xml|error)\b", re.IGNORECASE)
 _TAG = re.compile(r"<(!--|[a-z][\w:.-]*[\s/>])", re.IGNORECASE)
 _OBJECT = re.compile(rb"^\s*\{", re.MULTILINE)
@@ -91,6 +92,8 @@ def of_bytes(start: bytes, separator: str | None = None) -> Kind | None:
         return Kind("a pointer to a large file, not the file", advice="fetch it with git lfs pull")
     if _ANNEX.match(begun):
         return Kind("a pointer to a large file, not the file", advice="fetch it with git annex get")
+    if _DVC.match(begun):
+        return Kind("a pointer to a large file, not the file", advice="fetch it with dvc pull")
     if start and not start.strip(b"\0"):
         return Kind("nothing but zeros", advice=_FETCH)
     if _PAGE.match(begun):

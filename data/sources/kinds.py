@@ -75,7 +75,7 @@ def recognise(start: bytes, separator: str | None = None) -> Kind:
         The kind; ``LINES`` where the file is, or may yet be, JSON lines.
     """
     return no_text(start, separator) or _text(
-        start.removeprefix(BOM_UTF8).decode("utf-8", "replace"), separator
+        start.decode("utf-8", "replace").lstrip("\ufeff"), separator
     )
 
 

@@ -368,6 +368,8 @@ def _texts(column: pa.ChunkedArray, fields: Fields, name: str) -> tuple[pa.Strin
         values = pc.binary_join(values.cast(options=options), " ")
     if pa.types.is_nested(values.type):
         values = pa.array(attribute_texts(values), pa.string())
+    if name == fields.uid and pa.types.is_floating(values.type):
+        values = _digits(values)
     is_utf8 = np.ones(len(values), dtype=bool)
     if not _is_text(values.type):
         return values.cast(pa.string()), is_utf8
@@ -382,3 +384,15 @@ def _texts(column: pa.ChunkedArray, fields: Fields, name: str) -> tuple[pa.Strin
                             for t in raw.to_pylist()])  # fmt: skip
         text = pa.array(decoded, pa.string())
     return text, is_utf8
+
+
+def _digits(numbers: pa.Array) -> pa.Array:
+    """Write numbers as a uid, whole ones as those of integers; null where one is none or inexact.
+
+    pandas makes floats of whole numbers where one is missing.
+    """
+    wide, exact = numbers.cast(pa.float64()), 2.0 ** (53 if numbers.type == pa.float64() else 24)
+    sure = pc.less(pc.abs(wide), exact)
+    whole = pc.if_else(pc.and_(sure, pc.equal(pc.floor(wide), wide)), wide, None)
+    texts = pc.if_else(sure, numbers.cast(pa.string()), None)
+    return pc.coalesce(whole.cast(pa.int64()).cast(pa.string()), texts)

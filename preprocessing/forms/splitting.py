@@ -83,10 +83,10 @@ def _row(separator: str, is_open: bool, is_last: bool) -> re.Pattern[bytes]:
 
 @functools.cache
 def sound_row(separator: str) -> re.Pattern[bytes]:
-    """Return what fits a row whose quotes all pair as they should."""
+    """Return what fits a row, no object of JSON, whose quotes all pair as they should."""
     comma = re.escape(separator).encode()
     cell = rb'(?:"[^"]*+(?:""[^"]*+)*+"\r?|(?!")[^%b\n]*+)' % comma
-    return re.compile(rb"%b(?:%b%b)*+" % (cell, comma, cell))
+    return re.compile(rb"(?!\{[\"'][^\0]*\}\r?\Z)%b(?:%b%b)*+" % (cell, comma, cell))
 
 
 def objects(data: bytes, final: bool) -> Bounds:

@@ -96,6 +96,8 @@ def test_the_command_that_converts_a_file_makes_it_one_that_is_read(
         (b"<p>moved</p>\n", "a web page or XML; fetch the file itself again"),
         (b"(lp0\nS'a'\np1\n", "a Python pickle; write it as Parquet"),
         (b"\x89HDF\r\n\x1a\n" + b"\0" * 99, "HDF5; write it as Parquet"),
+        (b"outs:\n- md5: a304\n  size: 9\n  path: a.json\n", "the file; fetch it with dvc pull"),
+        (zipped(("a.json", b"")), "found a.json, hidden, empty or a link"),
         (b"PARE" + b"\0" * 99, "Parquet that is encrypted; write it without encryption"),
         (b"L\0\0\0\x01\x14\x02\0\0\0", "a Windows shortcut; name the file that it leads to"),
         (b"\x89PNG\r\n\x1a\n\0", "a picture, not a catalogue; give the file with titles"),

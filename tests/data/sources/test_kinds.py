@@ -249,3 +249,8 @@ def test_arrow_streams_of_before_its_marks_are_known() -> None:
         writer.write_table(rows)
     assert kinds.is_columnar(sink.getvalue())
     assert kinds.recognise(sink.getvalue()).form == "arrow"
+
+
+def test_several_marks_of_their_order_are_no_text() -> None:
+    line = b'{"uid": "1", "title": "t", "b": 1}\n'
+    assert kinds.recognise(b"\xef\xbb\xbf" * 2 + line).form == "lines"

@@ -106,3 +106,16 @@ def test_parquet_without_rows_or_groups_is_read(tmp_path: Path) -> None:
     with pq.ParquetWriter(path, ROWS.schema):
         pass
     assert count(path) == 0
+
+
+def test_a_uid_of_floats_is_the_digits_of_its_number_or_none(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    for kind, large in ((pa.float64(), 9007199254740991), (pa.float32(), 16777215)):
+        numbers = [1.0, None, float("nan"), 1.5, -0.0, large, large + 1, float("inf")]
+        uids = pa.array(numbers, pa.float64()).cast(kind)
+        pq.write_table(ROWS.slice(0, 8).set_column(0, "uid", uids), path)
+        (file,) = find(str(path))
+        [(block, _)] = forms.records(file, Fields(), 2**20, 99)
+        parsed = forms.parse(block, file, Fields(), 99)
+        assert parsed.rows["uid"].to_pylist() == ["1", "1.5", "0", str(large)]
+        assert parsed.quarantine["reason"].to_pylist() == ["missing_field", *["wrong_type"] * 3]

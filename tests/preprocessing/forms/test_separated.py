@@ -75,3 +75,16 @@ def test_rows_with_short_cells_are_no_headers(tmp_path: Path) -> None:
     (file,) = find(str(path))
     [(block, _)] = forms.records(file, Fields(), 2**20, 100)
     assert forms.parse(block, file, Fields(), 100).rows.num_rows == 4
+
+
+@pytest.mark.parametrize(
+    "line", ['{"uid": "1", "title": "a", "content": "b"}', "{'a': 1, 'b': 2, 'c': 3}"]
+)
+def test_an_object_of_json_is_no_row(line: str, tmp_path: Path) -> None:
+    path = tmp_path / "raw.csv"
+    path.write_text(f'uid,title,content\n1,a,b\n{line}\n{{"x":2}},a,b\n')
+    (file,) = find(str(path))
+    [(block, _)] = forms.records(file, Fields(), 2**20, 100)
+    parsed = forms.parse(block, file, Fields(), 100)
+    assert parsed.rows["uid"].to_pylist() == ["1", '{"x":2}']
+    assert parsed.quarantine["reason"].to_pylist() == ["invalid_csv"]
