@@ -108,26 +108,31 @@ def ended_in(machines: Machines, midway: Callable[[], None]) -> tuple[str, float
     return told[0], time.monotonic() - happened[0]
 
 
-def test_a_scheduler_that_dies_midway_ends_the_run_in_time(machines: Machines) -> None:
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_scheduler_that_dies_or_hangs_midway_ends_the_run_in_time(
+    number: signal.Signals, machines: Machines, monkeypatch: pytest.MonkeyPatch
+) -> None:
     machines.worker()
-    line, seconds = ended_in(machines, machines.scheduler.kill)
-    assert line.startswith("--scheduler: expected a scheduler that answers within 8 s, found none")
+
+    def end() -> None:
+        # Its start may take longer, beside other tests.
+        monkeypatch.setattr("data.cluster.remote.ANSWER", 2.0)
+        machines.scheduler.send_signal(number)
+
+    line, seconds = ended_in(machines, end)
+    assert line.startswith("--scheduler: expected a scheduler that answers within 2 s, found none")
     assert seconds < 30
 
 
-def test_a_scheduler_that_hangs_ends_the_run_in_time(machines: Machines) -> None:
-    machines.worker()
-    line, seconds = ended_in(machines, lambda: machines.scheduler.send_signal(signal.SIGSTOP))
-    assert line.startswith("--scheduler: expected a scheduler that answers within 8 s, found none")
-    assert seconds < 30
-
-
-def test_a_worker_that_is_silent_is_told_in_time(machines: Machines) -> None:
+def test_a_worker_that_is_silent_is_told_in_time(
+    machines: Machines, monkeypatch: pytest.MonkeyPatch
+) -> None:
     worker = machines.worker()
     with connect(None, machines.address):
         pass
+    monkeypatch.setattr("data.cluster.remote.ANSWER", 3.0)
     worker.send_signal(signal.SIGSTOP)
-    expected = "expected workers that all answer within 8 s, found none"
+    expected = "expected workers that all answer within 3 s, found none"
     with pytest.raises(CatalogueError, match=expected), connect(None, machines.address):
         pass
 

@@ -94,12 +94,14 @@ def hub() -> Iterator[Hub]:
 def publish(hub: Hub, tmp_path: Path) -> Publish:
     """Type the command in a process of its own, so that the hub's client reads its environment."""
 
-    def typed(*words: str, **env: str) -> "subprocess.CompletedProcess[str]":
+    def typed(
+        *words: str, start: tuple[str, str] = ("-m", "training"), **env: str
+    ) -> "subprocess.CompletedProcess[str]":
         known = {"HF_ENDPOINT": hub.url, "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1"}
         home = {"HF_HOME": str(tmp_path / "home"), "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
         out = f"--out={tmp_path / 'out'}"
         return run_python(
-            "-m", "training", "publish", "--to=user/kettles", out, *words,
+            *start, "publish", "--to=user/kettles", out, *words,
             **known | home | {"HF_TOKEN": TOKEN} | env,
         )  # fmt: skip
 

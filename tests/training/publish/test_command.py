@@ -13,6 +13,14 @@ from tests.training.publish.conftest import Chain, Publish
 from tests.training.publish.hub import TOKEN, Hub
 
 NAME = "models/user/kettles"
+# The hub's client tries six times, and waits for 23 seconds in all.
+IMPATIENT = """
+import sys, time
+sleep = time.sleep
+time.sleep = lambda seconds: sleep(seconds / 100)
+from training.__main__ import main
+sys.exit(main(sys.argv[1:]))
+"""
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -65,7 +73,7 @@ def test_what_was_published_can_be_asked_and_names_no_path(
 def test_a_broken_upload_goes_on_where_it_was(chain: Chain, hub: Hub, publish: Publish) -> None:
     words = [f"--subset={chain.subset}"]
     hub.break_after = 1
-    broken = publish(*words, HF_HUB_DOWNLOAD_TIMEOUT="2")
+    broken = publish(*words, start=("-c", IMPATIENT), HF_HUB_DOWNLOAD_TIMEOUT="2")
     assert broken.returncode == 1, broken.stderr
     assert broken.stderr.splitlines()[-1].startswith("error: user/kettles: the upload broke off")
     assert "type the same command again" in broken.stderr
