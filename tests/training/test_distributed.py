@@ -18,6 +18,7 @@ import torch.distributed
 from data.artefacts import manifest
 from data.artefacts.folder import Folder
 from data.errors import ConfigError
+from data.subset import SubsetConfig, run
 from tests import forked
 from training import processes
 from training.__main__ import main
@@ -124,10 +125,11 @@ def test_two_processes_plan_the_share_of_one(words: list[str], tmp_path: Path, r
     assert json.loads((out / "plan.json").read_text())["length"]["steps"] == len(lines)
 
 
-# Beyond the end of an epoch of 21 steps, whose last step has 4 rows of 8, all of the first process.
+# Beyond the end of an epoch of 6 steps, whose last step has 4 rows of 8, all of the first process.
+ROWS = 44
 LONG = [
-    "--checkpoints.eval_steps=6", "--checkpoints.save_steps=8", "--checkpoints.keep_best=true",
-    "--optimisation.max_steps=32",
+    "--checkpoints.eval_steps=3", "--checkpoints.save_steps=4", "--checkpoints.keep_best=true",
+    "--optimisation.max_steps=16",
 ]  # fmt: skip
 # Long micro-batches go in pieces, of which each process may have another number.
 IN_PIECES = "--optimisation.max_tokens=500"
@@ -164,17 +166,25 @@ def run_ranks(*words: str, folder: Path) -> str:
 
 
 @pytest.fixture(scope="module")
-def two(words: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def long(words: list[str], subset: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Flags of a run of three epochs."""
+    out = tmp_path_factory.mktemp("few") / "subset"
+    run(SubsetConfig(clean=str(subset.parent / "clean"), out=str(out), size=ROWS))
+    return [*words, *LONG, f"--subset={out}"]
+
+
+@pytest.fixture(scope="module")
+def two(long: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of two processes."""
     folder = tmp_path_factory.mktemp("two")
-    output = run_ranks(*words, *LONG, IN_PIECES, f"--out={folder}/run", folder=folder / "printed")
+    output = run_ranks(*long, IN_PIECES, f"--out={folder}/run", folder=folder / "printed")
     assert output.count("finished in") == 1
     return folder / "run"
 
 
-def test_two_processes_train_as_one(words: list[str], two: Path, tmp_path: Path) -> None:
+def test_two_processes_train_as_one(long: list[str], two: Path, tmp_path: Path) -> None:
     one = tmp_path / "one"
-    assert main([*words, *LONG, f"--out={one}"]) == 0
+    assert main([*long, f"--out={one}"]) == 0
     lines = [metrics.read(out / "metrics.jsonl") for out in (one, two)]
     assert [line["step"] for line in lines[0]] == [line["step"] for line in lines[1]]
     for mine, theirs in zip(*lines, strict=True):
@@ -183,13 +193,14 @@ def test_two_processes_train_as_one(words: list[str], two: Path, tmp_path: Path)
             assert mine[name] == pytest.approx(theirs[name], rel=1e-4)
     facts = manifest.read(Folder(str(two)), "train").facts
     assert facts["processes"] == 2
+    assert [line["epoch"] for line in lines[0] if "loss" in line][5] == 1
 
 
-def test_two_processes_go_on_after_a_kill(words: list[str], two: Path, tmp_path: Path) -> None:
+def test_two_processes_go_on_after_a_kill(long: list[str], two: Path, tmp_path: Path) -> None:
     killed = tmp_path / "killed"
-    command = [*words, *LONG, IN_PIECES, f"--out={killed}"]
+    command = [*long, IN_PIECES, f"--out={killed}"]
     with ranks(*command, folder=tmp_path) as both:
-        while not (killed / "checkpoints" / "checkpoint-24").exists():  # in the second epoch
+        while not (killed / "checkpoints" / "checkpoint-8").exists():  # in the second epoch
             assert [process.poll() for process in both] == [None, None]
             time.sleep(0.01)
         for process in both:
@@ -197,7 +208,7 @@ def test_two_processes_go_on_after_a_kill(words: list[str], two: Path, tmp_path:
     assert not (killed / "adapter").exists()
     assert "finished in" in run_ranks(*command, folder=tmp_path / "again")
     # The best weights, and the last ones.
-    for folder in ("adapter", "checkpoints/checkpoint-32"):
+    for folder in ("adapter", "checkpoints/checkpoint-16"):
         mine, theirs = (out / folder / "adapter_model.safetensors" for out in (two, killed))
         assert mine.read_bytes() == theirs.read_bytes()
     # Once more: all processes find it finished, and end well.
