@@ -53,7 +53,7 @@ lint: install
 
 # Files with few long tests first, or one processor ends minutes after the other.
 test: lint
-	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder tests/training tests/inference tests
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder tests/test_tour.py tests/training tests/contracts tests/inference tests
 
 test-browser: install
 	$(BIN)/pip install -q -c constraints.txt -e '.[browser]'
