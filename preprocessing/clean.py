@@ -73,6 +73,8 @@ class CleanPart:
     outputs: tuple[Artefact, ...]
     first_broken: tuple[str, ...] = ()
     """The first quarantined lines, for a person."""
+    hidden: int = 0
+    """Records that quarantined lines hold beyond one each."""
 
 
 @streams.in_one_pass()
@@ -106,6 +108,7 @@ def run(config: CleanConfig) -> Manifest:
             inputs=_inputs(files, parts),
             facts={"parts": len(parts), "content_lengths": _lengths(parts)},
         )
+    hints.say_hidden(files, ((part.file, part.hidden) for part in parts))
     console.say(manifest.funnel(result))
     console.say(f"{config.out} finished in {result.seconds:.1f} s")
     return result
@@ -213,6 +216,9 @@ def clean_part(block: RawBlock, lines: "Lines | Records | None", config: CleanCo
             "read": rules.count_lengths(lengths).tolist(),
             "kept": rules.count_lengths(rules.code_points(kept.column("content"))).tolist(),
         },
+        "hidden": sum(
+            forms.hidden(row["line"], row["reason"]) for row in parsed.quarantine.to_pylist()
+        ),
         "shown": [
             f"{row['source']} {unit} {row['byte_offset']:,} {row['reason']}: {row['line'][:80]!r}"
             for row in parsed.quarantine.slice(0, _SHOWN_LINES).to_pylist()
@@ -260,6 +266,7 @@ def _part(
         lengths=facts["lengths"],
         outputs=outputs,
         first_broken=tuple(facts["shown"]),
+        hidden=facts.get("hidden", 0),
     )
 
 

@@ -2,8 +2,11 @@
 
 import dataclasses
 import json
+import logging
 import re
 import shlex
+from collections import Counter
+from collections.abc import Iterable
 
 from data import console
 from data.errors import SourceError
@@ -13,6 +16,8 @@ from preprocessing import files
 from preprocessing.config import COLUMNS, PRESETS, CleanConfig
 from preprocessing.fields import Fields, Number
 from preprocessing.files import SourceFile
+
+log = logging.getLogger("catalogue")
 
 _SHOWN_FIELDS, _SHOWN_NAME, _SHOWN_RECORD = 12, 40, 200
 # Take control characters out of lines, but for their ends.
@@ -101,6 +106,16 @@ def say_forms(sources: list[SourceFile]) -> None:
     for form, names in by_form.items():
         more = f" and {len(names) - 1:,} more" if len(names) > 1 else ""
         console.say(f"{names[0]}{more}: read as {form}")
+
+
+def say_hidden(sources: list[SourceFile], hidden: Iterable[tuple[str, int]]) -> None:
+    """Warn of records beside others in quarantined lines: by file, how many."""
+    counts = Counter(name for name, count in hidden for _ in range(count))
+    for file in sources:
+        if count := counts[file.name]:
+            one = r"tr '\r' '\n'" if file.form == "table" else "jq -c '(arrays | .[]), objects'"
+            what = f"lines in quarantine hold {count:,} more records than lines, or more"
+            log.warning("%s: %s; %s", file.where, what, files.conversion(Kind("", one), file))
 
 
 def _described(file: SourceFile) -> str:

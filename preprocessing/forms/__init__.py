@@ -1,5 +1,6 @@
 """Records of every form: JSON, Python dictionaries, tables, Parquet and Arrow."""
 
 from preprocessing.forms.read import parse, records
+from preprocessing.forms.splitting import hidden
 
-__all__ = ["parse", "records"]
+__all__ = ["hidden", "parse", "records"]

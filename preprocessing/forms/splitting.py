@@ -111,6 +111,19 @@ def objects(data: bytes, final: bool) -> Bounds:
     return Bounds(starts, stops, end, depth)
 
 
+def hidden(line: bytes, reason: str) -> int:
+    """Count the records that a quarantined line or row holds beyond one, as far as they are seen.
+
+    Those are objects on one line, or rows that end in a bare CR where others do not.
+    """
+    if reason == "wrong_columns":
+        return len(re.findall(rb"\r(?!\n|\Z)", line))
+    if reason not in ("invalid_json", "not_an_object", "line_too_long", "invalid_csv"):
+        return 0
+    begun = [at for at in objects(line, final=True).starts.tolist() if line[at] == _OPEN]
+    return max(len(begun) - 1, 0)
+
+
 def _outside(data: bytes, starts: np.ndarray, stops: np.ndarray, end: int) -> bytes:
     """Return the text before ``end`` that is in none of the objects."""
     edges = np.zeros(end + 1, dtype=np.int8)

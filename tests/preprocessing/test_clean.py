@@ -724,3 +724,15 @@ def test_the_real_records_balance_under_each_recipe(
         assert counts.read == counts.kept + sum(counts.dropped.values()) + len(
             read(out, "quarantine") if counts.quarantined else []
         )
+
+
+@pytest.mark.parametrize("block", [20_000, 200_000])
+def test_records_that_one_line_in_quarantine_hides_are_told(
+    block: int, tmp_path: Path, clean: Callable[..., int], caplog: Any
+) -> None:
+    lines = [raw_line(f"u{i}", content=random_text(60, seed=i)) for i in range(300)]
+    raw = tmp_path / "trn.json"
+    raw.write_bytes(b"\n".join(lines[:200]) + b"\n" + b"\r".join(lines[200:]))
+    assert clean(raw, tmp_path / "clean", f"--block_bytes={block}") == 0
+    told = caplog.text
+    assert f"{raw}: lines in quarantine hold 99 more records than lines, or more; convert" in told
