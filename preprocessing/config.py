@@ -201,6 +201,6 @@ class CleanConfig:
         # A bare ~ or # is nothing to YAML, and in quotes these stay.
         unquoted = self.delimiter and re.sub(r'^"([~#])"$', r"\1", self.delimiter)
         separator = "\t" if unquoted in ("\\t", "tab") else unquoted
-        if separator is not None and not re.fullmatch(r'[^"\w\r\n]', separator, re.ASCII):
-            raise ConfigError("--delimiter", "one mark, or tab", repr(separator))
+        if separator is not None and not re.fullmatch(r'(?!["\w\r\n])[\0-\x7f]', separator):
+            raise ConfigError("--delimiter", "one mark of ASCII, or tab", repr(separator))
         object.__setattr__(self, "delimiter", separator)

@@ -335,25 +335,26 @@ def _recognise(file: SourceFile, start: bytes, separator: str | None) -> SourceF
     """
     if marked := encodings.of_mark(start):  # which is read again, and tells the order of the bytes
         file = dataclasses.replace(file, encoding=re.sub(r"-[bl]e$", "", marked))
-    if not kinds.is_columnar(start):
-        start = encodings.recode(start, file.encoding)
-    kind = kinds.recognise(start, separator)
+    text = start if kinds.is_columnar(start) else encodings.recode(start, file.encoding)
+    kind = kinds.recognise(text, separator)
     if not kind.form:
         stated = kind.encoding and f"state it: --encoding {kind.encoding}"
+        if file.encoding != "utf-8" and kinds.recognise(start, separator).form:
+            stated = "it can be read without --encoding"
         raise SourceError(file.where, "records", kind.name, stated or conversion(kind, file))
     file = dataclasses.replace(
         file,
         form=kind.form,
         separator=kind.separator if kind.form == "table" else "",
         has_commas=kind.form == "lines" and kind.separator == ",",
-        is_cr=kind.separator == "\r" or (kind.form == "table" and bool(_CR.match(start))),
-        is_array=kind.form == "objects" and start.removeprefix(BOM_UTF8).lstrip()[:1] == b"[",
-        is_arrow_stream=kind.form == "arrow" and not start.startswith(b"ARROW1"),
+        is_cr=kind.separator == "\r" or (kind.form == "table" and bool(_CR.match(text))),
+        is_array=kind.form == "objects" and text.removeprefix(BOM_UTF8).lstrip()[:1] == b"[",
+        is_arrow_stream=kind.form == "arrow" and not text.startswith(b"ARROW1"),
     )
     if kind.form in ("parquet", "arrow"):
         columns = () if file.packing else header.of_schema(file.open, kind.form, file.where)
     else:
-        columns = header.of_text(start.removeprefix(BOM_UTF8), kind, file.where)
+        columns = header.of_text(text.removeprefix(BOM_UTF8), kind, file.where)
     return dataclasses.replace(file, columns=columns)
 
 

@@ -128,7 +128,9 @@ def _described(file: SourceFile) -> str:
     if file.form == "table":
         separators = {"\t": "tabs", ",": "commas", ";": "semicolons", "|": "bars"}
         separator = separators.get(file.separator, file.separator)
-        form = f"a table with {separator}, columns {', '.join(filter(None, file.columns))}"
+        more = ", …" if len(file.columns) > _SHOWN_FIELDS else ""
+        columns = ", ".join(filter(None, file.columns[:_SHOWN_FIELDS]))
+        form = f"a table with {separator}, columns {columns}{more}"
     encoding = {"cp1252": "windows-1252", "iso8859-1": "latin-1"}.get(file.encoding, file.encoding)
     notes = [f"in {encoding}"] if encoding != "utf-8" else []
     notes += ["with a comma behind each line"] if file.has_commas else []

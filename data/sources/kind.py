@@ -73,11 +73,6 @@ def to_columns(names: Iterable[str]) -> dict[str, str] | None:
     return columns if len(columns) == len(_ALIASES) else None
 
 
-def is_usual(name: str) -> bool:
-    """Whether one of our columns often has such a name."""
-    return name.lower() in USUAL
-
-
 def loads(line: str) -> Any:
     """Parse a line of JSON; ``NotImplemented`` where it is none."""
     try:

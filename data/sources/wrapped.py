@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from data.sources import foreign
-from data.sources.kind import TABLE, Kind, is_usual, load_object, loads, to_columns, whole_lines
+from data.sources.kind import TABLE, USUAL, Kind, load_object, loads, to_columns, whole_lines
 
 _ENOUGH, _SHOWN = 3, 40
 _SCRIPT = re.compile(
@@ -94,7 +94,7 @@ def holder(start: bytes) -> Kind | None:
         name = f"one JSON object that holds its records in {key[1]!r}"
         return Kind(name, f"jq -c '.\"{key[1]}\"[]'")
     if key := re.match(r'\s*\{\s*"([^"\\]+)"\s*:\s*\{\s*"', text):
-        if is_usual(key[1]):
+        if key[1].lower() in USUAL:
             return Kind("one JSON object that holds a column a key", TABLE.format("json"))
         return Kind("one JSON object that holds a record a key", "jq -c '.[]'")
     if _holds_columns(text):

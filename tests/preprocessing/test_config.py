@@ -33,6 +33,8 @@ def test_the_defaults_are_those_of_the_design() -> None:
         (CleanConfig, {"max_line_bytes": 2**31}, "--max_line_bytes"),
         (CleanConfig, {"max_quarantined_share": 1.1}, "--max_quarantined_share"),
         (CleanConfig, {"max_quarantined_share": -0.1}, "--max_quarantined_share"),
+        (CleanConfig, {"delimiter": "\u00e9"}, "--delimiter"),
+        (CleanConfig, {"delimiter": "::"}, "--delimiter"),
         (CleanConfig, {"workers": 0}, "--workers"),
         (SplitShares, {"validation": -0.1}, "--shares"),
         (SplitShares, {"validation": 0.5, "test": 0.5}, "--shares"),

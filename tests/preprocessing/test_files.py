@@ -237,6 +237,13 @@ def test_a_wrong_delimiter_is_told_with_the_one_that_is_there(
     assert message in str(caught.value)
 
 
+def test_a_wrong_encoding_is_told_where_the_file_is_read_without(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_bytes(b'{"uid": "1", "title": "t", "content": "c"}\n' * 5)
+    with pytest.raises(SourceError, match="; it can be read without --encoding"):
+        hints.find(CleanConfig(source=str(path), encoding="utf-16-le"))
+
+
 PACKED: dict[str, Callable[[bytes], bytes]] = {
     "gz": gzip.compress,
     "xz": lzma.compress,

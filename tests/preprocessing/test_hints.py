@@ -86,3 +86,12 @@ def test_names_with_blanks_are_proposed_in_quotes(tmp_path: Path) -> None:
     path.write_text("uid, title, content\n1, a, b\n2, c, d\n")
     with pytest.raises(Exception, match=r'\{uid: uid, title: " title", content: " content"\}'):
         hints.find(CleanConfig(source=str(path)))
+
+
+def test_of_many_columns_the_first_are_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = ["uid", "title", "content", *(f"c{i}" for i in range(999))]
+    (tmp_path / "a.csv").write_text(f"{','.join(names)}\n" + "a," * 1_001 + "b\n")
+    hints.say_forms(hints.find(CleanConfig(source=str(tmp_path / "a.csv"))))
+    assert capsys.readouterr().out.endswith("c7, c8, …\n")
