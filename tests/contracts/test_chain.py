@@ -13,7 +13,7 @@ from data.artefacts.folder import Folder
 from data.tokens import TextTokenizer
 from tests import asking
 from tests.contracts.conftest import INSTRUCTIONS, command
-from tests.serving import serving
+from tests.serving import serving_forked
 
 
 def texts(folder: Path) -> dict[str, str]:
@@ -79,7 +79,7 @@ def test_a_question_gets_one_answer_from_command_and_page(
     assert set(replies[0]["record"]["attributes"]) == {"brand", "colour"}
     words = [f"--{flag}={value}" for flag, value in flags.items()]
     with (
-        serving(f"--run={chain / 'run'}", *words) as (address, _),
+        serving_forked(f"--run={chain / 'run'}", *words) as address,
         httpx.Client(base_url=address, timeout=60) as client,
     ):
         assert asking.answer(client, title, seed=replies[0]["seed"]) == replies[0]

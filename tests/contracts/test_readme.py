@@ -14,7 +14,7 @@ from data.cli import command_line
 from tests.builders import ROOT, save_base
 from tests.contracts.test_mistakes import STAGES
 from tests.demo import STEPS
-from tests.serving import serving
+from tests.serving import serving_forked
 
 READMES = "README.md", "README.pt-BR.md"
 CHEAP = {
@@ -83,7 +83,7 @@ def test_every_command_runs_in_the_order_that_it_is_written_in(clone: Path) -> N
             words += ["--out", "data/store/raw/invented.json.gz"]
         if name == "serve":
             here = [word.replace("data/store", f"{clone}/data/store") for word in words]
-            with serving(*here) as (address, _):
+            with serving_forked(*here) as address:
                 assert httpx.get(f"{address}/report").status_code == 200
             continue
         assert STAGES[stage]([name, *words]) == 0, line

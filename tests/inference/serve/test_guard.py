@@ -18,7 +18,7 @@ from inference.config import ServeConfig
 from inference.serve import app, connections, guard
 from inference.serve.guard import Policy, Refusal
 from tests.builders import write_clean
-from tests.serving import serving
+from tests.serving import serving_forked
 
 ROWS = [("u0", "The Quiet Violin", "A novel of a violin that nobody plays until the storm comes.")]
 POLICY = app.policy(ServeConfig(allowed_hosts=("shop.example",)), ["page.js"], True)
@@ -29,7 +29,7 @@ ASKED: dict[str, Any] = {"question": "The Quiet Violin", "seed": 7}
 @pytest.fixture(scope="module")
 def address(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     clean = write_clean(tmp_path_factory.mktemp("guard") / "clean", ROWS, parts=1)
-    with serving(f"--run={run}", f"--catalogue={clean}", "--device=cpu") as (url, _):
+    with serving_forked(f"--run={run}", f"--catalogue={clean}", "--device=cpu") as url:
         yield url
 
 

@@ -10,7 +10,7 @@ pytest.importorskip("fastapi", reason="the extra `ui` is not installed")
 import openai
 
 from tests.builders import CATALOGUE, write_clean
-from tests.serving import serving
+from tests.serving import serving_forked
 
 KEY = "sesame"
 
@@ -25,7 +25,7 @@ def words(run: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...
 @pytest.fixture(scope="session")
 def address(words: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     votes = tmp_path_factory.mktemp("votes")
-    with serving(*words, f"--api_key={KEY}", f"--feedback={votes}") as (url, _):
+    with serving_forked(*words, f"--api_key={KEY}", f"--feedback={votes}") as url:
         yield url
 
 
