@@ -51,9 +51,8 @@ lint: install
 	$(BIN)/mypy
 	$(BIN)/python -m tests.house
 
-# Files with few long tests first, or one processor ends minutes after the other.
 test: lint
-	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder tests/test_tour.py tests/training tests/contracts tests/inference tests
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-browser: install
 	$(BIN)/pip install -q -c constraints.txt -e '.[browser]'
