@@ -10,7 +10,7 @@ from training.plan.candidates import Measured, ModelShape, Speed
 from training.plan.worker import Host
 
 HOST = Host(
-    ModelShape(2, 32, 64, 16, 600, 10**5, 10**4, 4, 400, False), "cpu", 2**34, 500,
+    ModelShape(2, 32, 64, 16, 600, 10**5, 10**4, 4, 400, False), "cpu", 2**25, 500,
     "transformers", False, 100, 0, Speed(1e12, dict.fromkeys((8, 4, 2, 1), 300.0)),
 )  # fmt: skip
 
@@ -27,7 +27,7 @@ def serve(pipe: Connection, *_: object) -> None:
         pipe.send(
             Measured(
                 candidate,
-                peak_bytes=2**28,
+                peak_bytes=2**23,
                 samples_per_second=candidate.micro_batch,
                 step_seconds=(0.1, 0.1),
                 cold_seconds=10.0 + 20.0 * (candidate.micro_batch == 8),
