@@ -187,7 +187,7 @@ def test_the_stated_ratio_holds_while_files_are_looked_into(kind: str, tmp_path:
         (zipped(notes_txt=b"x"), "expected a file of records, found one named notes.txt"),
         (zipped(a_zip=zipped(a_json=LINE)), "an archive in an archive; unpack the outer one"),
         (tarred(("a.json", LINE * 90))[:3_000], "expected a whole tar archive"),
-        (gzip.compress(zipped(a_json=LINE), mtime=0), "a zip archive inside another packing; unpack it"),
+        (gzip.compress(zipped(a_json=LINE), mtime=0), "a zip archive inside another packing"),
         (pickle.dumps([1]), "a Python pickle; write it as Parquet"),
         (b"SQLite format 3\0", "an SQLite database; write a table of it as CSV: sqlite3 -csv"),
         (b"\n <!doctype html><html>", "a web page or XML; fetch the file itself again"),
