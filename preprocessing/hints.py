@@ -110,11 +110,13 @@ def say_forms(sources: list[SourceFile]) -> None:
 
 def say_hidden(sources: list[SourceFile], hidden: Iterable[tuple[str, int]]) -> None:
     """Warn of records beside others in quarantined lines: by file, how many."""
-    counts = Counter(name for name, count in hidden for _ in range(count))
+    counts: Counter[str] = Counter()
+    for name, count in hidden:
+        counts[name] += count
     for file in sources:
         if count := counts[file.name]:
             one = r"tr '\r' '\n'" if file.form == "table" else "jq -c '(arrays | .[]), objects'"
-            what = f"lines in quarantine hold {count:,} more records than lines, or more"
+            what = f"lines in quarantine hold at least {count:,} records more"
             log.warning("%s: %s; %s", file.where, what, files.conversion(Kind("", one), file))
 
 

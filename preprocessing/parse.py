@@ -123,10 +123,8 @@ def parse_records(
 
 def line_bounds(data: bytes) -> tuple[np.ndarray, np.ndarray]:
     """Find where each line starts and stops, newline excluded. Both [lines], int64."""
-    from data import text  # not above: with it, a driver that cuts records would import ftfy
-
     view = np.frombuffer(data, dtype=np.uint8)
-    stops = text.find(view == _NEWLINE)
+    stops = np.flatnonzero(view == _NEWLINE)
     if len(view) and view[-1] != _NEWLINE:
         stops = np.append(stops, len(view))
     starts = np.concatenate([[0], stops[:-1] + 1]) if len(stops) else stops

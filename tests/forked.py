@@ -13,7 +13,6 @@ import json
 import os
 import runpy
 import select
-import signal
 import socket
 import subprocess
 import sys
@@ -26,6 +25,7 @@ from typing import Any, Literal
 import psutil
 from filelock import FileLock
 
+from tests import killing
 from tests.builders import ROOT
 
 Kind = Literal["transformers", "unsloth"]
@@ -79,12 +79,8 @@ def started(
     files = (str(output), str(errors))
     order = {"words": words, "files": files, "env": os.environ | env}
     process = _forked(order, kind) if sys.platform == "linux" else _anew(order)
-    try:
+    with killing.none_left(process):
         yield process
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
 
 
 def run_python(

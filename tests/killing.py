@@ -5,8 +5,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 from data.artefacts import manifest
 from data.artefacts.folder import Folder
@@ -15,6 +17,18 @@ ROOT = Path(__file__).parent.parent
 _PATIENCE = 180.0
 
 Digests = Callable[[Path], dict[str, str]]
+
+
+class Leader(Protocol):
+    """A process with a group of its own."""
+
+    pid: int
+
+    def wait(self) -> int:
+        """Wait for its end."""
+
+
+Group = TypeVar("Group", bound=Leader)
 
 
 def start(words: Sequence[str]) -> "subprocess.Popen[str]":
@@ -38,14 +52,21 @@ def wait_for_parts(process: "subprocess.Popen[str]", out: Path, parts: int) -> N
         time.sleep(0.002)
 
 
+@contextmanager
+def none_left(process: Group) -> Iterator[Group]:
+    """Kill what is left of a process's own group where the block ends."""
+    try:
+        yield process
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
 def kill_midway(words: Sequence[str], out: Path, parts: int) -> dict[str, int]:
     """Kill a command and its workers once some parts are there; return the times of all parts."""
-    process = start(words)
-    try:
+    with start(words) as process, none_left(process):
         wait_for_parts(process, out, parts)
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
     assert (out / "begun.json").exists()
     assert not (out / "manifest.json").exists()
     return {file.name: file.stat().st_mtime_ns for file in out.glob("part-*.parquet")}

@@ -91,7 +91,7 @@ class Joined:
             how many bytes they are [references]; 0 where the end is farther than ``_WIDTH``.
         """
         if places is None:
-            places = find(self.data == _AMPERSAND)
+            places = flatnonzero(self.data == _AMPERSAND)
         left = self.offsets[np.searchsorted(self.offsets, places, side="right")] - places
         windows, lengths = self._windows(places, left, _USUAL_WIDTH)
         far = np.flatnonzero(lengths == 0)
@@ -117,8 +117,8 @@ class Joined:
         return windows, np.where(_ENDS[last], first + (last == _SEMICOLON), 0)
 
 
-def find(mask: np.ndarray) -> np.ndarray:
-    """Return where a mask of bytes is true, as ``np.flatnonzero``: int [places].
+def flatnonzero(mask: np.ndarray) -> np.ndarray:
+    """Return where a mask of bytes is true, as NumPy's does: int [places].
 
     Twice as fast where few bytes are: eight are looked at together.
     """

@@ -155,4 +155,4 @@ def _may_lose(data: np.ndarray) -> np.ndarray:
     mask = data - np.uint8(_SPACE) > _TILDE - _SPACE  # what is below a space wraps around
     mask |= data == _AMPERSAND
     mask[1:] |= np.maximum(data[1:], data[:-1]) <= _SPACE
-    return text.find(mask)
+    return text.flatnonzero(mask)

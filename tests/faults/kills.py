@@ -19,7 +19,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +30,7 @@ import pyarrow.parquet as pq
 
 from data import console
 from data.artefacts import manifest
+from tests import killing
 from tests.faults.cleaning import command, counts, digests, expect, parts, synthesize
 
 SOURCES = {
@@ -63,12 +64,8 @@ def started(words: list[str]) -> Iterator["subprocess.Popen[bytes]"]:
     """A run in a process group of its own; none of it is left behind."""
     quiet = subprocess.DEVNULL
     process = subprocess.Popen(words, stdout=quiet, stderr=quiet, start_new_session=True)
-    try:
+    with killing.none_left(process):
         yield process
-    finally:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
 
 
 def workers(driver: int) -> list[psutil.Process]:

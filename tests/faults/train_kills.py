@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from data import console
+from tests import killing
 from tests.forked import Process
 
 KINDS = ("training", "saving", "finishing")
@@ -47,11 +48,8 @@ def started(words: list[str], log: Path) -> Iterator["subprocess.Popen[bytes]"]:
     """A run in a process group of its own; none of it is left behind."""
     with log.open("ab") as file:
         process = subprocess.Popen(words, stdout=file, stderr=file, start_new_session=True)
-        try:
-            yield process
-        finally:
-            if process.poll() is None:
-                kill(process)
+    with killing.none_left(process):
+        yield process
 
 
 def kill(process: Process) -> None:

@@ -22,6 +22,7 @@ import pytest
 
 from data.__main__ import main as data
 from preprocessing.__main__ import main
+from tests import killing
 from tests.builders import digest_files, raw_lines
 
 for needed in ("moto", "flask", "flask_cors", "s3fs"):
@@ -46,12 +47,8 @@ def started(words: list[str], log: Path, env: dict[str, str]) -> Iterator[Proces
     """A process in a group of its own; none of it is left behind."""
     with log.open("ab") as file:
         process = subprocess.Popen(words, env=env, stdout=file, stderr=file, start_new_session=True)
-    try:
+    with killing.none_left(process):
         yield process
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
 
 
 def wait_until(done: Callable[[], object], what: str, process: Process | None = None) -> None:

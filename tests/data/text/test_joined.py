@@ -113,7 +113,7 @@ def test_pieces_are_the_whole_column_in_order() -> None:
 def test_the_places_of_a_mask_are_those_that_numpy_finds(values: list[bool]) -> None:
     mask = np.array(values, dtype=bool)
     for start in range(len(mask) + 1):
-        assert joined.find(mask[start:]).tolist() == np.flatnonzero(mask[start:]).tolist()
+        assert joined.flatnonzero(mask[start:]).tolist() == np.flatnonzero(mask[start:]).tolist()
 
 
 @pytest.mark.parametrize("ending", ["", "&", "&quot", "&quot;", "&CounterClockwiseContourIntegral"])
