@@ -102,6 +102,62 @@ def test_the_fate_of_a_record_does_not_depend_on_its_neighbours(lines: list[byte
     assert verdicts(lines) == [verdict for line in lines for verdict in verdicts([line])]
 
 
+TEXT = st.text(st.sampled_from('ab\u00e9,:{} \\"\n\t\u20ac\U0001f600\U00020bb7'), max_size=6)
+ALIKE = st.builds(
+    lambda ascii, spaces, texts: [
+        json.dumps(dict(zip(("asin", "name", "about"), row, strict=True)), ensure_ascii=ascii,
+                   separators=(", ", ": ") if spaces else (",", ":")).encode()
+        for row in texts
+    ],
+    st.booleans(), st.booleans(), st.lists(st.tuples(TEXT, TEXT, TEXT), min_size=1, max_size=5),
+)  # fmt: skip
+PLAIN = Fields.of(CleanConfig(columns=COLUMNS))
+KINDS = {"asin": str, "name": str, "about": str}
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    ALIKE, st.integers(0, 4), st.integers(0, 80), st.booleans(),
+    st.sampled_from([*(bytes([letter]) for letter in b',:"\\{}[]0- \t\r\x00\xff'), b"", b", ",
+                     b', "about": "x"', b', "x": 01', b', "": 1', b'", "', b"\\ud800", b"\\x"]),
+)  # fmt: skip
+def test_of_records_that_are_alike_one_edited_anywhere_has_its_own_fate(
+    lines: list[bytes], number: int, place: int, is_put_before: bool, piece: bytes
+) -> None:
+    line = lines[number % len(lines)]
+    place %= len(line)
+    lines[number % len(lines)] = line[:place] + piece + line[place + (not is_put_before) :]
+    assert verdicts(lines, PLAIN) == [verdict for line in lines for verdict in
+                                      verdicts([line], PLAIN)]  # fmt: skip
+
+
+@given(ALIKE)
+def test_records_that_are_alike_are_read_by_the_faster_parser(lines: list[bytes]) -> None:
+    table = objects._alike(Text.of(lines), KINDS)
+    if any(rb'\\"' in line or rb"\ud" in line for line in lines):  # the other parser may as well
+        return
+    assert table is not None
+    assert table.to_pylist() == [json.loads(line) for line in lines]
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b", ", b"  "), (b', "n', b',,"n'), (b'"}', b'",}'), (b'"}', b'", "x": 1-2}'),
+        (b'"}', b'", "x": "y"}'), (b'"b"', b'"b", "name": "c"'), (b'"b"', b'"\tb"'),
+        (b'"b"', b"5"), (b'"b"', b"null"), (b'"b"', b'["b"]'), (b'"b"', b'"\\ud800"'),
+        (b'"b"', b'"\\ud842\\udfb7"'),
+        (b'"b"', b'"\xff"'), (b'"name"', b'"title"'), (b'"}', b'" }'), (b'"}', b'"}\r'),
+    ],
+)  # fmt: skip
+def test_what_the_faster_parser_may_take_for_something_else_is_left_to_the_other(
+    old: bytes, new: bytes
+) -> None:
+    line = b'{"asin": "a", "name": "b", "about": "c"}'
+    assert objects._alike(Text.of([line, line]), KINDS) is not None
+    assert objects._alike(Text.of([line, line.replace(old, new)]), KINDS) is None
+
+
 def test_a_row_number_stands_in_for_a_missing_uid() -> None:
     fields = Fields.of(CleanConfig(columns={"uid": None}))
     lines = [b'{"title": "t", "content": "c"}', b"{}", b'{"title": "t", "content": "d"}']
