@@ -26,7 +26,7 @@ _HINT = "start one with `dask scheduler` and `dask worker`"
 _AGAIN = "the same command goes on from here once they run"
 _LIBRARIES = {
     "data": ("pyarrow", "numpy", "xxhash"),
-    "preprocessing": ("ftfy",),
+    "preprocessing": ("ftfy", "arro3-io"),
     "inference": ("torch", "transformers", "tokenizers", "peft"),
 }
 """What decides the bytes that a package's tasks write."""
