@@ -158,6 +158,21 @@ def test_what_the_faster_parser_may_take_for_something_else_is_left_to_the_other
     assert objects._alike(Text.of([line, line.replace(old, new)]), KINDS) is None
 
 
+@pytest.mark.parametrize(
+    ("columns", "line"),
+    [
+        ({"content": "about"}, b'{"uid":"1","about":["\\u0000"],"title":"a"}'),
+        ({"content": "\U0001f600"}, b'{"uid":"1","title":"\\ud842\\udfb7","\xf0\x9f\x98\x80":"c"}'),
+    ],
+    ids=["a NUL in the parser's error", "as many characters in a name as are escaped"],
+)
+def test_fields_that_the_faster_parser_must_not_see(columns: dict[str, Any], line: bytes) -> None:
+    record = json.loads(line)
+    content = record[columns["content"]]
+    (row,) = parse([line], Fields.of(CleanConfig(columns=columns))).rows.to_pylist()
+    assert (row["title"], row["content"]) == (record["title"], "".join(content))
+
+
 def test_a_row_number_stands_in_for_a_missing_uid() -> None:
     fields = Fields.of(CleanConfig(columns={"uid": None}))
     lines = [b'{"title": "t", "content": "c"}', b"{}", b'{"title": "t", "content": "d"}']
