@@ -1,14 +1,11 @@
 """JSON objects to texts: the fields that are read of every record, or why it is none.
 
-Pure. pyarrow reads a block at once where its values are of the kinds of its first records, and
-arrow-rs, in less time, where nothing but strings differs. A block or record that is not so is read
-by Python's parser, and confirmed by pyarrow's, so a record's fate never depends on its neighbours
-or on how the input was cut. A field that is read and there twice makes a record ambiguous and so
-invalid; other fields are ignored.
+Pure. pyarrow, or ``alike``, reads a block at once where its values are of the kinds of its first
+records; a block or record that is not so is read by Python's parser, and confirmed by pyarrow's, so
+a record's fate never depends on its neighbours or on how the input was cut. A field that is read
+and there twice makes a record ambiguous and so invalid; other fields are ignored.
 """
 
-import io
-import itertools
 import json
 import re
 from typing import Any, NamedTuple
@@ -18,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json as pj
 
+from preprocessing import alike
 from preprocessing.config import COLUMNS
 from preprocessing.fields import Fields, Number
 
@@ -25,11 +23,9 @@ _BLANK = b" \t\r\n"
 _LOOKED_AT = 20
 _LIST = pa.list_(pa.string())
 _NUMBER = rb"(-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?)(?=[ \t\r\n]*[,}])"
-_NEWLINE, _SPACE, _QUOTE, _BACKSLASH, _OPEN, _CLOSE, _FOUR_BYTES = b'\n "\\{}\xf0'
+_OPEN, _CLOSE = b"{}"
 # What pyarrow parses at a time: what it makes of more leaves the processor's cache.
 _TOGETHER_BYTES = 2**20
-# What is looked at together before arrow-rs parses, and the rows of its batches.
-_CHECKED_BYTES, _ROWS_TOGETHER = 2**21, 2**12
 
 
 class Text(NamedTuple):
@@ -105,8 +101,11 @@ def _bulk(
     count = len(text.starts)
     if not count or int(lengths.max()) > limit:
         return None
-    kinds = _kinds(Text(text.data, text.starts[:_LOOKED_AT], text.stops[:_LOOKED_AT]).lines, fields)
-    table = None if kinds is None else _alike(text, kinds) or _of_those_kinds(text, kinds)
+    looked_at = Text(text.data, text.starts[:_LOOKED_AT], text.stops[:_LOOKED_AT])
+    first_records = [_load(line) for line in looked_at.lines]
+    if (kinds := _kinds(first_records, fields)) is None:
+        return None
+    table = alike.read(*text, first_records[0], tuple(kinds)) or _of_those_kinds(text, kinds)
     if table is None:
         return None
     joined, doubtful = {}, np.zeros(count, dtype=bool)
@@ -122,86 +121,13 @@ def _bulk(
             column = column.fill_null("")
         joined[name] = column
     columns = {
-        "uid": _numbers(first, count) if fields.uid is None else joined[fields.uid],
+        "uid": joined[fields.uid]
+        if fields.uid is not None
+        else pa.array(np.arange(first, first + count)).cast(pa.string()),
         "title": joined[fields.title],
         "content": joined[fields.content],
     } | {name: joined[theirs] for name, theirs in fields.attributes}
     return pa.table(columns), np.flatnonzero(doubtful)
-
-
-def _alike(text: Text, kinds: dict[str, Any]) -> pa.Table | None:
-    r"""Read records that differ in their strings alone, in two thirds of pyarrow's time.
-
-    arrow-rs takes commas for spaces, any signs and digits for a number, control characters for
-    text, and the last of a field's values. None of it is in records without control characters that
-    hold two strings a field, with the same bytes between them as in the first one, which Python's
-    parser took; a field that is there twice leaves another one null. Of ``\ud842\udfb7`` it makes
-    another character: there must be as many beyond U+FFFF as are written out.
-    """
-    from arro3.io import read_json
-
-    data, starts, stops = text
-    record = _load(data[starts[0] : stops[0]])
-    # An error about another kind may hold a NUL of the record's, which ends the process.
-    if (
-        set(kinds.values()) != {str} or max("".join(kinds), default="") > "\uffff"
-        or not isinstance(record, dict) or {name: type(record[name]) for name in record} != kinds
-        or starts[0] or (starts[1:] != stops[:-1] + 1).any() or stops[-1] < len(data) - 1
-    ):  # fmt: skip
-        return None
-    model = _between(text, 0, 1, len(kinds))
-    steps = np.searchsorted(starts, range(0, len(data), _CHECKED_BYTES))
-    for first, last in itertools.pairwise(np.unique([*steps, len(starts)])):
-        between = _between(text, first, last, len(kinds))
-        if not between or any((a != b).any() for a, b in zip(between, model, strict=True)):
-            return None
-    types = pa.schema([(name, pa.string()) for name in kinds])
-    try:
-        batches = read_json(io.BytesIO(data), types, batch_size=_ROWS_TOGETHER)
-        table = pa.RecordBatchReader.from_stream(batches).read_all()
-    except pa.ArrowInvalid:
-        return None
-    chunks = [chunk for column in table.columns for chunk in column.chunks]
-    is_whole = table.num_rows == len(starts) and not any(chunk.null_count for chunk in chunks)
-    read = sum(_beyond_bmp(chunk.buffers()[2]) for chunk in chunks)
-    return table if is_whole and read == _beyond_bmp(data) else None
-
-
-def _beyond_bmp(data: bytes | pa.Buffer | None) -> int:
-    """Count the characters beyond U+FFFF that are written out in UTF-8."""
-    view = np.frombuffer(data or b"", np.uint8)
-    return int(np.count_nonzero(view >= _FOUR_BYTES)) if view.max(initial=0) >= _FOUR_BYTES else 0
-
-
-def _between(text: Text, first: int, last: int, fields: int) -> tuple[np.ndarray, ...]:
-    """Look at what is between the strings of records; nothing where they are not two a field.
-
-    Returns:
-        How many bytes lie between one string and the next, two at most, and the first two from
-        there on: each [records, strings - 1].
-    """
-    begin, end = text.starts[first], text.stops[last - 1] + 1
-    starts, stops = text.starts[first:last] - begin, text.stops[first:last] - begin
-    view = np.frombuffer(text.data, np.uint8)[begin:end]
-    newlines = stops[stops < len(view)]
-    if np.count_nonzero(view < _SPACE) != len(newlines) or (view[newlines] != _NEWLINE).any():
-        return ()
-    quotes = np.flatnonzero(view == _QUOTE)
-    is_escaped = view[quotes - 1] == _BACKSLASH
-    if (view[quotes[is_escaped] - 2] == _BACKSLASH).any():  # a string may end there
-        return ()
-    quotes = quotes[~is_escaped]
-    if len(quotes) != 4 * fields * len(starts):
-        return ()
-    quotes = quotes.reshape(len(starts), 4 * fields)
-    ends, begins = quotes[:, 1:-1:2], quotes[:, 2::2]
-    apart = begins - ends - 1
-    is_sure = (
-        (quotes[:, 0] == starts + 1).all() and (view[starts] == _OPEN).all()
-        and (quotes[:, -1] == stops - 2).all() and (view[stops - 1] == _CLOSE).all()
-        and apart.max(initial=0) <= 2
-    )  # fmt: skip
-    return (apart, view[ends + 1], view[ends + 2]) if is_sure else ()
 
 
 def _of_those_kinds(text: Text, kinds: dict[str, Any]) -> pa.Table | None:
@@ -215,10 +141,6 @@ def _of_those_kinds(text: Text, kinds: dict[str, Any]) -> pa.Table | None:
     types = [(name, _LIST if kind is list else pa.string()) for name, kind in kinds.items()]
     longest = int((text.stops - text.starts).max()) + len(data) - len(text.data)
     return records(data, len(text.starts), longest, pa.schema(types))
-
-
-def _numbers(first: int, count: int) -> pa.StringArray:
-    return pa.array(np.arange(first, first + count)).cast(pa.string())
 
 
 def is_regular(text: Text) -> bool:
@@ -269,11 +191,10 @@ def records(data: bytes, count: int, longest: int, types: pa.Schema) -> pa.Table
     return table if table.num_rows == count else None
 
 
-def _kinds(lines: list[bytes], fields: Fields) -> dict[str, Any] | None:
+def _kinds(records: list[Any], fields: Fields) -> dict[str, Any] | None:
     """Tell text, lists and numbers apart by the first records; None for anything else."""
     kinds: dict[str, Any] = {}
-    for line in lines:
-        record = _load(line)
+    for record in records:
         if not isinstance(record, dict):
             continue
         for name in fields.names:

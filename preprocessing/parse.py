@@ -85,23 +85,6 @@ class Parsed:
         return dataclasses.replace(self, quarantine=table)
 
 
-def parse_lines(data: bytes, offset: int, source: str, max_line_bytes: int) -> Parsed:
-    """Parse a block of whole lines.
-
-    Args:
-        data: lines, the last with or without its newline.
-        offset: of ``data`` in the uncompressed stream.
-        source: goes into both tables.
-        max_line_bytes: a longer line is quarantined, its newline not counted.
-
-    Returns:
-        Rows, quarantined lines and counts; ``lines = rows + quarantine + blank``.
-    """
-    starts, stops = line_bounds(data)
-    records = Records(data, starts, stops, starts + offset)
-    return parse_records(records, source, Fields(), max_line_bytes)
-
-
 def parse_records(
     records: Records, source: str, fields: Fields, max_line_bytes: int, text: Text | None = None
 ) -> Parsed:

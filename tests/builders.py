@@ -24,6 +24,8 @@ from data.artefacts.run import locate
 from data.prompt import Prompt
 from data.sampling import SplitShares
 from inference.engine import Settings
+from preprocessing.fields import Fields
+from preprocessing.parse import Parsed, Records, line_bounds, parse_records
 
 ROOT = Path(__file__).resolve().parents[1]
 WORDS = (
@@ -49,6 +51,13 @@ def random_text(characters: int, seed: int = 0) -> str:
         text += draw.choice(WORDS) + " "
     text = text[:characters]
     return text[:-1] + "." if text.endswith(" ") else text
+
+
+def parse_lines(data: bytes, offset: int, source: str, max_line_bytes: int) -> Parsed:
+    """Parse a block of whole lines, as ``clean`` does."""
+    starts, stops = line_bounds(data)
+    records = Records(data, starts, stops, starts + offset)
+    return parse_records(records, source, Fields(), max_line_bytes)
 
 
 def raw_lines(rows: int) -> list[bytes]:

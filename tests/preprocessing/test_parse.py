@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data.artefacts import schema
-from preprocessing.parse import Parsed, parse_lines
-from tests.builders import KEPT, REFUSED, raw_lines
+from preprocessing.parse import Parsed
+from tests.builders import KEPT, REFUSED, parse_lines, raw_lines
 
 GOOD = b'{"uid": "9", "title": "Lamp", "content": "Bright."}'
 LIMIT = 100_000

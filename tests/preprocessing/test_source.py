@@ -18,9 +18,8 @@ from data.artefacts.folder import Folder
 from data.errors import NetworkError, SourceError
 from preprocessing import files
 from preprocessing.files import find
-from preprocessing.parse import parse_lines
 from preprocessing.source import Lines, cut_stream, ranges, read_lines, read_packed
-from tests.builders import raw_lines
+from tests.builders import parse_lines, raw_lines
 
 MARK = b"\xef\xbb\xbf"
 LIMIT = 1_000

@@ -7,7 +7,7 @@ import pytest
 from data.artefacts import schema
 from data.synthetic import records
 from data.synthetic.broken import _COMMON, FORMS, Breakage, _replace, choose
-from preprocessing import parse
+from tests.builders import parse_lines
 
 LINES = [line[:-1] for line in records.lines(3407, 0, 60, 3_000)]
 LINE = next(line for line in LINES if b'"title": ""' not in line and b'"content": ""' not in line)
@@ -21,7 +21,7 @@ def test_the_line_alone_is_refused_for_that_reason_and_its_neighbours_are_kept(
     broken = way.apply(LINE)
     assert b"\n" not in broken
     for block in (broken, LINES[0] + b"\n" + broken + b"\n" + LINES[1]):
-        parsed = parse.parse_lines(block, 0, "trn.json", 4 * 2**20)
+        parsed = parse_lines(block, 0, "trn.json", 4 * 2**20)
         assert parsed.quarantine.column("reason").to_pylist() == [way.reason]
         assert parsed.rows.num_rows == parsed.lines - 1
 
