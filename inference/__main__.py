@@ -1,27 +1,16 @@
 # PYTHON_ARGCOMPLETE_OK
 """Commands of the inference stage: generate, evaluate, rate, compare, ask, serve."""
 
+import atexit
+import gc
 import itertools
 import os
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
 
-from data import next_step
-from data.cli import command_line, interrupts
-from data.cli.command_line import Command
-from data.cli.extras import MODEL, Need
-from data.cli.forgotten import Input
-from data.cli.usage import Guide
+from data.cli import interrupts
 from data.cluster import client
-
-# What ``generate``'s workers are forked from imports these, and neither starts CUDA nor computes: a
-# forked process could do neither then.
-_WRITING = (
-    "inference.generate.server", "transformers.models.auto.modeling_auto",
-    "transformers.models.auto.tokenization_auto", "transformers.models.llama.modeling_llama",
-    "inference.engine.slots", "inference.generate.command",
-)  # fmt: skip
 
 if __name__ == "__main__":
     interrupts.catch()
@@ -29,11 +18,24 @@ if __name__ == "__main__":
     # generate.command has it; both are read once.
     os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    client.prepare_for("generate", sys.argv[1:], _WRITING)  # before the imports that take a while
+    # What ``generate``'s workers are forked from imports these, before this process what takes a
+    # while. None starts CUDA or computes: a forked process could do neither then.
+    client.prepare_for("generate", sys.argv[1:], (
+        "inference.generate.server", "transformers.models.auto.modeling_auto",
+        "transformers.models.auto.tokenization_auto", "transformers.models.llama.modeling_llama",
+        "inference.engine.slots", "inference.generate.command",
+    ))  # fmt: skip
+    atexit.register(gc.freeze)  # or its end looks at all that is imported, for 0.7 s
 
-from inference.compare.config import CompareConfig  # noqa: E402
-from inference.config import AskConfig, EvaluateConfig, GenerateConfig, ServeConfig  # noqa: E402
-from inference.judges import RateConfig  # noqa: E402
+from data import next_step
+from data.cli import command_line
+from data.cli.command_line import Command
+from data.cli.extras import MODEL, Need
+from data.cli.forgotten import Input
+from data.cli.usage import Guide
+from inference.compare.config import CompareConfig
+from inference.config import AskConfig, EvaluateConfig, GenerateConfig, ServeConfig
+from inference.judges import RateConfig
 
 _MEASURES = Need(("pydivsufsort", "rapidfuzz", "rouge_score", "sacrebleu"))
 _RUNS = replace(MODEL, when=lambda config: bool(config.runs))

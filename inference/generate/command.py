@@ -6,6 +6,7 @@ only what is missing.
 """
 
 import dataclasses
+import itertools
 import threading
 import time
 from dataclasses import dataclass
@@ -137,6 +138,8 @@ def _run_blocks(
         settings = dataclasses.replace(settings, texts=texts)
     work = (config, dataclasses.replace(model, record=None), settings)
     parts: list[GeneratedPart] = []
+    tables = titles.parts(source, config.part_rows or _PART_ROWS[settings.device])
+    first = list(itertools.islice(tables, 1))  # read while what workers are forked from imports
     with (
         console.Progress("generate", total, "rows") as bar,
         # On a GPU a second thread tokenises and writes while the first decodes.
@@ -153,8 +156,8 @@ def _run_blocks(
         progress = PartsProgress(bar)
         topic = f"generate-{id(client):x}-{time.time_ns():x}"
         client.subscribe_topic(topic, progress.hear)
-        tables = titles.parts(source, config.part_rows or _PART_ROWS[settings.device])
-        blocks = (TitleBlock(index, rows, topic) for index, rows in enumerate(tables))
+        rest = enumerate(itertools.chain(first, tables))
+        blocks = (TitleBlock(index, rows, topic) for index, rows in rest)
         for block, part in run_parts(
             client,
             Folder(config.out),
