@@ -1,4 +1,4 @@
-"""What the process imports that generate's workers are forked from, and what it leaves out."""
+"""What the commands, and the process that generate's workers are forked from, leave out."""
 
 import json
 
@@ -6,7 +6,7 @@ from tests.builders import run_python
 
 LEFT_OUT = ("bitsandbytes", "scipy", "sklearn", "torchvision")
 LOOK = f"""
-import inference.generate.server  # first, as there
+import inference.generate.left_out
 import importlib.util, json, sys
 import peft, transformers
 from transformers.models.llama import modeling_llama
@@ -19,7 +19,7 @@ print(json.dumps({{
 """
 
 
-def test_workers_are_forked_without_libraries_that_they_do_not_need() -> None:
+def test_libraries_that_writing_does_not_need_are_taken_for_missing() -> None:
     done = run_python("-c", LOOK)
 
     assert json.loads(done.stdout) == {"imported": [], "found": [], "available": [True, True]}
