@@ -28,8 +28,9 @@ WARM_UP = 3
 _MOST = 128
 # What compiles in a recording spoils it. Not for ever: it has compiled then.
 _FAILURES = 3
-# How far the first graph's gradients may be from those as they are: rounding, summed otherwise.
-_APART = 0.02
+# How far the first graph's gradients may be from those as they are: rounding, summed otherwise; and
+# those of layers that round at other places.
+_APART, _APART_QUICK = 0.02, 0.1
 
 
 def are_for(job: Job, layers: int) -> bool:
@@ -81,10 +82,13 @@ class Graphs:
     Args:
         model: with its adapter. The gradients of what is trained stay in the same memory from now
             on.
+        layers: quicker ones of the same mathematics, ``training.model.layers.Layers``; they too are
+            compared with the model's own.
     """
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, layers: Any = None) -> None:
         self._body = model.get_base_model().base_model
+        self._layers = layers
         trained = [p for p in model.parameters() if p.requires_grad]
         self._gradients = [(p, torch.zeros_like(p)) for p in trained]
         self._one = torch.ones((), device=trained[0].device, requires_grad=True)
@@ -97,13 +101,18 @@ class Graphs:
         self.seconds: list[float] = []
         """That each recording took."""
 
+    @property
+    def shared(self) -> int:
+        """Count the tokens that all rows begin with and that go through the layers once."""
+        return int(self._layers.shared) if self._layers else 0
+
     def train(self, step: Callable[[], torch.Tensor]) -> torch.Tensor:
         """Train on a micro-batch.
 
         Args:
             step: runs the model and adds to the gradients; returns the loss, a scalar.
         """
-        if self._failures == _FAILURES:
+        if self._failures >= _FAILURES:
             return step()
         self._attach()
         if self._is_checked:
@@ -116,12 +125,15 @@ class Graphs:
         dropped = [pair for pair in self._gradients if pair[0].grad is not pair[1]]
         if dropped:
             torch._foreach_zero_([gradient for _, gradient in dropped])
+            if self._layers:
+                self._layers.refresh()
         for parameter, gradient in dropped:
             parameter.grad = gradient
 
     def _checked(self, step: Callable[[], torch.Tensor]) -> torch.Tensor:
         """Train as it is and, to compare, by the first graph; what the former did counts."""
         gradients, failures = [gradient for _, gradient in self._gradients], self._failures
+        own_layers = self._layers
         before = [gradient.clone() for gradient in gradients]
         loss = step()
         after = [gradient.clone() for gradient in gradients]
@@ -132,17 +144,21 @@ class Graphs:
         torch._foreach_copy_(gradients, after)
         norm, apart = _norm(own), _norm(torch._foreach_sub(others, own))
         self._is_checked = bool(self._graphs) and norm > 0
-        if self._graphs and not apart <= _APART * norm:
+        most = _APART_QUICK if self._layers else _APART
+        if self._graphs and not apart <= most * norm:
             log.debug("no CUDA graphs: gradients of norm %.3g are %.3g apart", norm, apart)
-            self._forget()
-            self._failures = _FAILURES
-        elif not self._graphs and self._failures == failures:
+            self._give_up(_FAILURES)
+        elif not self._graphs and self._failures == failures and own_layers == self._layers:
             log.debug("no CUDA graphs: the layers are called in another way")
             self._failures = _FAILURES
         return loss
 
-    def _forget(self) -> None:
-        """Give the graphs' memory back, to what runs as it is."""
+    def _give_up(self, failures: int) -> None:
+        """Go on with the model's own layers, or without graphs, whose memory is given back."""
+        if self._layers:
+            self._layers, self._is_checked = None, False
+        else:
+            self._failures += failures
         self._graphs.clear()
         self._shared.clear()
         self._pool = torch.cuda.graph_pool_handle()
@@ -173,6 +189,10 @@ class Graphs:
         Its own arguments but for tensors, which are copied, are those of its recording.
         """
         tensors = {name: v for name, v in words.items() if isinstance(v, torch.Tensor)}
+        # Padding stands behind a row's tokens: no mask changes what they attend to.
+        said = {name for name, values in tensors.items() if values.ndim} - {"attention_mask"}
+        if self._layers and said == {"input_ids"}:
+            forward = self._quick
         key = tuple((name, tuple(values.shape)) for name, values in tensors.items())
         graph = self._graphs.pop(key, None)
         if graph is None and self._failures < _FAILURES:
@@ -181,15 +201,20 @@ class Graphs:
             self._graphs[key] = graph  # behind all others: the last one needed
         return graph
 
+    def _quick(self, input_ids: torch.Tensor, **_: Any) -> Any:
+        return BaseModelOutputWithPast(last_hidden_state=self._layers(input_ids))
+
     def _recorded(
         self, forward: Callable[..., Any], words: dict[str, Any], tensors: dict[str, torch.Tensor]
     ) -> _Graph | None:
         if len(self._graphs) == _MOST:
             self._graphs.pop(next(iter(self._graphs)))
         stream = torch.cuda.current_stream()
-        stream.synchronize()
-        began = time.perf_counter()
         try:
+            if forward == self._quick and not self._graphs:
+                _run_once(forward, words)
+            stream.synchronize()
+            began = time.perf_counter()
             graph = _record(forward, words, tensors, self._pool, self._share)
             self.seconds.append(time.perf_counter() - began)
             return graph
@@ -197,8 +222,7 @@ class Graphs:
         except Exception as error:
             torch.cuda.set_stream(stream)
             log.debug("no CUDA graph: %s", first_line(error))
-            self._failures += 1
-            self._forget()
+            self._give_up(1)
             return None
 
     def _share(self, hidden: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -234,6 +258,12 @@ def _record(
     with torch.cuda.graph(passes[1], **how):
         torch.autograd.backward(said, gradient)
     return _Graph(inputs, passes[0], hidden, gradient, passes[1], type(output))
+
+
+def _run_once(forward: Callable[..., Any], words: dict[str, Any]) -> None:
+    """Compile the kernels of both passes; nothing of it is kept, as a recording must not see it."""
+    said = only_hidden(forward(**words))
+    torch.autograd.backward(said, torch.zeros_like(said))
 
 
 def only_hidden(output: Any) -> torch.Tensor:

@@ -5,6 +5,7 @@ the backend.
 """
 
 import functools
+import importlib.util
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from transformers import PrinterCallback, ProgressCallback, TrainerState
 from trl import SFTTrainer
 
 from training import guards
-from training.examples.batches import WIDTH, Collator, KeyedOrder, pieces
+from training.examples.batches import WIDTH, Collator, KeyedOrder, pieces, shared_beginning
 from training.guards import IGNORED
 from training.job import Job
 from training.loop import arguments, checkpoints, graphs, metrics, trackers
@@ -348,8 +349,10 @@ def make_trainer(job: Job, model: Any, callbacks: list[Any], order: Any = None) 
     trainer.order = order or KeyedOrder(lengths, how.batch_size, config.seed, how.order)
     trainer.add_callback(Epochs(trainer.order))
     trainer.max_tokens, trainer.width = how.max_tokens, width
+    # Of what is not recorded too: what is compiled must find the weights where they were.
+    layers = _quick_layers(job, model)
     is_recorded = graphs.are_for(job, model.config.num_hidden_layers)
-    trainer.recorded = graphs.Graphs(model) if is_recorded else None
+    trainer.recorded = graphs.Graphs(model, layers) if is_recorded else None
     trainer.keep = config.checkpoints.save_total_limit
     trainer.is_plain = job.backend.name == "transformers" or job.ranks.count > 1
     has_experts = arguments.sets(model.get_base_model().config, "router_aux_loss_coef")
@@ -357,3 +360,15 @@ def make_trainer(job: Job, model: Any, callbacks: list[Any], order: Any = None) 
     for callback in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(callback)
     return trainer
+
+
+def _quick_layers(job: Job, model: Any) -> Any:
+    """Return layers for a GPU that are quicker than the model's own; None: not for this model."""
+    if not torch.cuda.is_available() or importlib.util.find_spec("triton") is None:
+        return None
+    from training.model import layers
+
+    if not layers.are_for(model):
+        return None
+    shared = shared_beginning(job.train.rows)
+    return layers.Layers(model, shared, job.config.max_length + WIDTH)

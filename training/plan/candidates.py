@@ -49,6 +49,11 @@ class Candidate:
         return max(self.kept(layers), 1)
 
     @property
+    def is_recorded(self) -> bool:
+        """Whether its layers' launches may be recorded, see ``training.loop.graphs``."""
+        return self.checkpointing == "none"
+
+    @property
     def family(self) -> Family:
         """What a model that is loaded can no longer change."""
         return ("every" if self.checkpointing == "none" else self.checkpointing, self.attention)
@@ -100,6 +105,8 @@ class Speed:
     """FLOP/s of large matrix products."""
     row_tokens: dict[int, float]
     """Tokens of a row on average, padding included, by the rows at a time."""
+    shared: int = 0
+    """Of them, those that all rows begin with: layers that are recorded may see them once."""
 
 
 @dataclass(frozen=True)

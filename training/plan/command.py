@@ -187,7 +187,7 @@ def _make(config: PlanConfig, kept: Path, journal: Journal, devices: int) -> Pla
         best = search.best()
         if best and plan.hangs_on_start(best, length, journal.starts):
             worker.close()
-            search.repeat(best)
+            search.repeat(best, rival=0.0)  # as far as its start
         worker.close()
     finally:
         worker.close(patience=0.0)

@@ -46,7 +46,7 @@ _RECORDED, _LAUNCH, _REACHED = 0.02, 0.1, 0.6
 _CLOSE = 0.07
 _CONTENDERS = 3
 # Seconds from which on no other measurement is begun, where something fits.
-_PATIENCE = 150.0
+_PATIENCE = 120.0
 
 
 @dataclass
@@ -94,17 +94,17 @@ class Search:
         expected = {c: self._expected_speed(c) for c in near}
         top = max(expected.values(), default=0.0)
         alike = [c for c, speed in expected.items() if speed >= top * (1 - _ALIKE)]
-        return max(alike, key=lambda c: (_is_recorded(c), c.micro_batch, expected[c]), default=None)
+        return max(alike, key=lambda c: (c.is_recorded, c.micro_batch, expected[c]), default=None)
 
     def _expected_speed(self, candidate: Candidate) -> float:
         """Return the samples/s to expect: launching or multiplying, whichever takes longer."""
         rows = candidate.micro_batch
         launch = min(
             (c.micro_batch / m.samples_per_second for c, m in self.results.items()
-             if m.samples_per_second and _is_recorded(c) == _is_recorded(candidate)),
-            default=_RECORDED if _is_recorded(candidate) else _LAUNCH,
+             if m.samples_per_second and c.is_recorded == candidate.is_recorded),
+            default=_RECORDED if candidate.is_recorded else _LAUNCH,
         )  # fmt: skip
-        flop = self._estimate(candidate).flop_a_token * self.speed.row_tokens[rows] * rows
+        flop = self._estimate(candidate).flop_a_token * self._tokens(candidate) * rows
         return rows / max(launch, flop / (_REACHED * self.speed.flops))
 
     def _contenders(self) -> Iterator[Candidate]:
@@ -163,6 +163,11 @@ class Search:
     def _estimate(self, candidate: Candidate) -> MemoryEstimate:
         return estimate(candidate, self.shape, self.optimizer_bytes)
 
+    def _tokens(self, candidate: Candidate) -> float:
+        """Return the tokens of a row on average, at the least."""
+        shared = self.speed.shared if candidate.is_recorded else 0
+        return self.speed.row_tokens[candidate.micro_batch] - shared
+
     def _peak(self, candidate: Candidate) -> float:
         """Estimate the peak by formula, set right by what others took on this machine."""
         formula = self._estimate(candidate)
@@ -195,12 +200,12 @@ class Search:
 
     def _highest_speed(self, candidate: Candidate) -> float:
         """Return the samples/s that a candidate cannot surpass, by all that was measured."""
-        tokens = self.speed.row_tokens[candidate.micro_batch]
+        tokens = self._tokens(candidate)
         least = [self._estimate(candidate).flop_a_token * tokens / self.speed.flops]
-        # The bus to the host's memory may slow down those that park there, and recorded layers know
-        # no launches.
+        # The bus to the host's memory may slow down those that park there; recorded layers know no
+        # launches, and have kernels of their own.
         like = {candidate.checkpointing, "none"}
-        if not _is_recorded(candidate):
+        if not candidate.is_recorded:
             like.add("every")
         measured = [
             m for m in self.results.values()
@@ -211,7 +216,7 @@ class Search:
         smaller = [
             m for m in measured
             if m.candidate.micro_batch < candidate.micro_batch
-            and _is_recorded(m.candidate) == _is_recorded(candidate)
+            and m.candidate.is_recorded == candidate.is_recorded
         ]  # fmt: skip
         least += [
             self._on_the_line(candidate, *pair) for pair in itertools.combinations(smaller, 2)
@@ -221,9 +226,9 @@ class Search:
     def _least_seconds(self, candidate: Candidate, measured: Measured) -> float:
         """Return the least seconds of a row, by one that was measured."""
         own, other = candidate.micro_batch, measured.candidate.micro_batch
-        tokens = self.speed.row_tokens
         # With more rows all may be launching, which costs as much for any number of them.
-        share = other / own if own > other else tokens[own] / tokens[other]
+        tokens = self._tokens(candidate) / self._tokens(measured.candidate)
+        share = other / own if own > other else tokens
         return share * self._recomputed(candidate, measured.candidate) / measured.samples_per_second
 
     def _on_the_line(self, candidate: Candidate, one: Measured, other: Measured) -> float:
@@ -260,9 +265,9 @@ class Search:
                 return
             self.repeat(measured)
 
-    def repeat(self, measured: Measured) -> None:
-        """Measure a candidate once more."""
-        again = self.measure(measured.candidate, math.inf)
+    def repeat(self, measured: Measured, rival: float = math.inf) -> None:
+        """Measure a candidate once more; a rival of 0 seconds sees nothing but its start."""
+        again = self.measure(measured.candidate, rival)
         self.results[measured.candidate] = together(measured, again)
 
     def _fitting(self) -> list[Measured]:
@@ -279,19 +284,18 @@ class Search:
         return min(self._close(_TIE), key=lambda measured: measured.peak_bytes, default=None)
 
 
-def _is_recorded(candidate: Candidate) -> bool:
-    """Return whether its layers' launches may be recorded, see ``training.loop.graphs``."""
-    return candidate.checkpointing == "none"
-
-
 def together(one: Measured, other: Measured) -> Measured:
     """Join two measurements of a candidate: the mean speed, the larger peak; a fault stands.
+
+    One that was left adds nothing.
 
     Not the quicker one: small micro-batches wait for the host to launch their kernels, so their
     speed varies by a tenth, and no long run keeps up with the best of a few measurements.
     """
     if one.fault or other.fault:
         return replace(other if other.fault else one, estimated_bytes=one.estimated_bytes)
+    if other.is_left:
+        return one
     steps = max(len(one.step_seconds), 1), max(len(other.step_seconds), 1)
 
     def mean(mine: float, theirs: float) -> float:

@@ -14,6 +14,7 @@ import time
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from data.cli import faults, interrupts
 from data.console import first_line
 from training import hardware, processes
 from training.config import PlanConfig
+from training.examples.batches import shared_beginning
 from training.examples.cache import Tokenised
 from training.job import open_subset, prepare
 from training.model.backend import count_frozen, count_trainable, load_model, quietly
@@ -165,7 +167,8 @@ class Worker:
             size: sum(self._padded(self._lengths[rows], size) for rows in few) / sum(map(len, few))
             for size in sizes
         }
-        return Speed(hardware.multiply(self._job.precision), tokens)
+        shared = shared_beginning(self._job.train.rows) if self._on_gpu else 0
+        return Speed(hardware.multiply(self._job.precision), tokens, shared)
 
     def measure(self, candidate: Candidate, rival: float = math.inf) -> Measured:
         """Train a few steps this way.
@@ -219,9 +222,9 @@ class Worker:
         del trainer
         self._model.zero_grad(set_to_none=True)
         shutil.rmtree(job.checkpoints, ignore_errors=True)
-        measured = self._result(candidate, clock, batches)
+        measured = self._result(candidate, clock, batches, recorded.shared if recorded else 0)
         if recordings:
-            seconds = self._shapes(candidate.micro_batch) * sum(recordings) / len(recordings)
+            seconds = self._shapes(candidate.micro_batch) * median(recordings)
             measured = replace(measured, recording_seconds=seconds)
         if not job.validation or not self._job.validation or measured.is_left:
             return measured
@@ -231,12 +234,14 @@ class Worker:
         seconds = clock.evaluation * tokens[1] / tokens[0] / len(rows)
         return replace(measured, evaluation_seconds=seconds)
 
-    def _result(self, candidate: Candidate, clock: Any, batches: list[list[int]]) -> Measured:
+    def _result(
+        self, candidate: Candidate, clock: Any, batches: list[list[int]], shared: int
+    ) -> Measured:
         pace: Pace = clock.pace
         micro = candidate.micro_batch
-        tokens = [self._padded(self._lengths[batch], micro) for batch in batches]
+        tokens = [self._padded(self._lengths[batch], micro, shared) for batch in batches]
         rows = micro * candidate.accumulation
-        run_tokens = self.host.speed.row_tokens[micro] * rows
+        run_tokens = self.host.speed.row_tokens[micro] * rows - shared * (rows - rows // micro)
         mean = pace.mean(tokens, run_tokens)
         counted = pace.counted
         if self._cold_seconds is None:
@@ -259,14 +264,20 @@ class Worker:
             saving_seconds=clock.saving,
         )
 
-    def _padded(self, lengths: np.ndarray, micro_batch: int) -> int:
-        """Count the tokens of rows as they go through the model, padding included."""
+    def _padded(self, lengths: np.ndarray, micro_batch: int, shared: int = 0) -> int:
+        """Count the tokens of rows as they go through the model, padding included.
+
+        Those that all rows share count once a micro-batch.
+        """
         from training.examples.batches import cuts
 
         total, most = 0, micro_batch * self._longest_whole
         for start in range(0, len(lengths), micro_batch):
             widths = sorted(self._widths(lengths[start : start + micro_batch]).tolist())[::-1]
-            total += sum((last - first) * widths[first] for first, last in cuts(widths, most))
+            total += sum(
+                (last - first) * widths[first] - (last - first - 1) * shared
+                for first, last in cuts(widths, most)
+            )
         return total
 
     def _widths(self, lengths: np.ndarray) -> np.ndarray:

@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 import torch
+from datasets import Dataset
 
-from training.examples.batches import Collator, KeyedOrder, pieces
+from training.examples.batches import Collator, KeyedOrder, pieces, shared_beginning
 from training.guards import IGNORED
 
 LENGTHS = np.random.default_rng(1).integers(5, 400, 1_003)
@@ -88,3 +89,23 @@ def test_small_micro_batch_stays_as_it_is() -> None:
     for limit in (None, 2):
         (same,) = pieces(batch, limit)
         assert same is batch
+
+
+@pytest.mark.parametrize(
+    ("rows", "shared"),
+    [
+        ([[1, 2, 3, 4], [1, 2, 3, 5], [1, 2, 3, 6, 7]], 3),
+        ([[1, 2], [1, 2, 3]], 1),  # never the whole of a row
+        ([[1, 2, 3]], 2),
+        ([[1, 2, 3], [4, 2, 3]], 0),
+        ([[5], [5, 6]], 0),
+        ([[1, 2, 3, 4]] * 9_999 + [[1, 2, 3, 4], [1, 2, 9, 4]], 2),
+    ],
+)
+def test_what_all_rows_begin_with_is_counted(rows: list[list[int]], shared: int) -> None:
+    dataset = Dataset.from_dict({"input_ids": rows})
+    assert shared_beginning(dataset) == shared
+    # Rows that are chosen of others lie elsewhere in the same table.
+    if len(rows) < 9:
+        more = Dataset.from_dict({"input_ids": [[9], *rows]})
+        assert shared_beginning(more.select(range(1, len(rows) + 1))) == shared

@@ -146,6 +146,50 @@ def test_gives_up_where_the_first_graph_has_other_gradients(
     assert len(recorded.seconds) == 1
 
 
+class Quick:
+    """Layers that are the model's own, their hidden states ``scale`` times as large."""
+
+    def __init__(self, model: Any, scale: float = 1.0, fails: bool = False) -> None:
+        self._body = model.get_base_model().model
+        self._plain = self._body.forward
+        self._scale, self._fails = scale, fails
+        self.shared, self.calls, self.refreshed = 3, 0, 0
+
+    def refresh(self) -> None:
+        self.refreshed += 1
+
+    def __call__(self, input_ids: torch.Tensor) -> Any:
+        self.calls += 1
+        if self._fails:
+            raise RuntimeError("out of resources")
+        return self._plain(input_ids=input_ids, use_cache=False)[0] * self._scale
+
+
+def test_quicker_layers_take_the_place_of_the_models_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(graphs, "_record", record())
+    model = make_model()
+    quick = Quick(model)
+    recorded = Graphs(model, quick)
+    assert train(model, recorded) == train(make_model(), None)
+    assert len(recorded.seconds) == len(WIDTHS)
+    assert (recorded.shared, quick.refreshed) == (3, 5)  # once a step
+    assert quick.calls > len(WIDTHS)
+
+
+@pytest.mark.parametrize(("scale", "fails"), [(1.5, False), (1.0, True)])
+def test_quicker_layers_that_differ_or_fail_give_way_to_the_models_own(
+    scale: float, fails: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(graphs, "_record", record())
+    model = make_model()
+    quick = Quick(model, scale, fails)
+    recorded = Graphs(model, quick)
+    assert train(model, recorded) == train(make_model(), None)
+    assert recorded.shared == 0
+    # The model's own are recorded instead.
+    assert len(recorded.seconds) == len(WIDTHS) + (not fails)
+
+
 def test_checks_the_first_graph_that_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[int] = []
 

@@ -301,3 +301,29 @@ def test_two_measurements_count_alike() -> None:
     fault = replace(other, fault="out of memory")
     assert together(one, fault) == replace(fault, estimated_bytes=7)
     assert together(fault, one) == fault
+
+
+def test_what_all_rows_share_bounds_recorded_layers_less() -> None:
+    grid = candidates.candidates(ROWS, 22, unsloth=False)
+    kept = next(c for c in grid if c.is_recorded)
+    redone = next(c for c in grid if c.micro_batch == kept.micro_batch and not c.is_recorded)
+    speeds = [
+        [
+            Search(grid, TINYLLAMA, 12 * GIB, 2, Speed(1e13, rows, shared), measure=never)
+            ._highest_speed(c) for c in (kept, redone)
+        ]
+        for shared in (0, 50) for rows in [dict.fromkeys([128, 64, 32, 16, 8, 4], 200.0)]
+    ]  # fmt: skip
+    assert speeds[1][0] == pytest.approx(speeds[0][0] * 200 / 150)
+    assert speeds[1][1] == speeds[0][1]
+
+
+def never(candidate: Candidate, _: float) -> Measured:
+    raise AssertionError(candidate)
+
+
+def test_one_that_was_left_adds_nothing_but_its_start() -> None:
+    one = Measured(Candidate(8, 16, "none", 0), samples_per_second=50.0, peak_bytes=7)
+    left = replace(one, samples_per_second=20.0, is_left=True, cold_seconds=9.0)
+    assert together(one, left) == one
+    assert together(one, replace(left, fault="the process died")).fault

@@ -1,0 +1,148 @@
+"""Quicker layers say and learn what a Llama's own do; without a GPU, in Triton's interpreter."""
+
+from typing import Any
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from torch.nn import functional
+from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
+
+pytest.importorskip("triton", reason="Triton is made for Linux")
+
+from training.model import kernels, layers
+from training.model.kernels import Heads, Rows
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+ALL = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+HIDDEN, ROWS, WIDTH, ALIKE = 64, 3, 40, 9
+
+
+def make(targets: list[str], adapter: dict[str, Any] | None = None, **settings: Any) -> Any:
+    torch.manual_seed(0)
+    shape = LlamaConfig(
+        vocab_size=99, hidden_size=HIDDEN, intermediate_size=96, num_hidden_layers=2,
+        num_attention_heads=4, num_key_value_heads=2, **settings,
+    )  # fmt: skip
+    lora = LoraConfig(
+        r=4, lora_alpha=8, target_modules=targets, init_lora_weights=False, **(adapter or {})
+    )
+    return get_peft_model(LlamaForCausalLM(shape), lora).to(DEVICE).train()
+
+
+def make_ids() -> torch.Tensor:
+    ids = torch.randint(0, 99, (ROWS, WIDTH), generator=torch.Generator().manual_seed(1))
+    ids[:, :ALIKE] = ids[0, :ALIKE]
+    return ids.to(DEVICE)
+
+
+def gradients(model: Any, hidden: torch.Tensor) -> dict[str, torch.Tensor]:
+    model.zero_grad()
+    draw = torch.Generator().manual_seed(2)
+    (hidden * torch.randn(hidden.shape, generator=draw).to(DEVICE)).sum().backward()
+    trained = (pair for pair in model.named_parameters() if pair[1].requires_grad)
+    return {name: parameter.grad.clone() for name, parameter in trained}
+
+
+def own(model: Any, ids: torch.Tensor) -> torch.Tensor:
+    hidden: torch.Tensor = model.get_base_model().base_model(ids, use_cache=False)[0]
+    return hidden
+
+
+ROTARY = {
+    "default": {"rope_type": "default", "rope_theta": 10_000.0},
+    "linear": {"rope_type": "linear", "rope_theta": 10_000.0, "factor": 2.0},
+    "llama3": {
+        "rope_type": "llama3", "rope_theta": 10_000.0, "factor": 4.0, "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0, "original_max_position_embeddings": 64,
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("shared", [0, 5, ALIKE])
+@pytest.mark.parametrize("targets", [ALL, ["q_proj", "up_proj"], ["down_proj"]])
+def test_hidden_states_and_gradients_are_the_models_own(targets: list[str], shared: int) -> None:
+    model, ids = make(targets), make_ids()
+    expected = own(model, ids)
+    before = gradients(model, expected)
+    assert layers.are_for(model)
+    quick = layers.Layers(model, shared, WIDTH)
+    quick.refresh()
+    hidden = quick(ids)
+    torch.testing.assert_close(hidden, expected, atol=1e-4, rtol=1e-4)
+    after = gradients(model, hidden)
+    for name, gradient in before.items():
+        assert (after[name] - gradient).norm() < 1e-4 * gradient.norm(), name
+
+
+@pytest.mark.parametrize("name", ROTARY)
+def test_positions_turn_as_the_models_do(name: str) -> None:
+    model, ids = make(ALL, rope_parameters=ROTARY[name]), make_ids()
+    quick = layers.Layers(model, ALIKE, WIDTH)
+    quick.refresh()
+    torch.testing.assert_close(quick(ids), own(model, ids), atol=1e-4, rtol=1e-4)
+
+
+def test_the_model_itself_stays_as_it_was_and_a_step_is_seen_after_a_refresh() -> None:
+    model, ids = make(ALL), make_ids()
+    before = own(model, ids)
+    quick = layers.Layers(model, 0, WIDTH)
+    again = layers.Layers(model, ALIKE, WIDTH)  # as a plan does for its next candidate
+    torch.testing.assert_close(own(model, ids), before, atol=0, rtol=0)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name:
+                parameter.mul_(2)
+    for way in (quick, again):
+        way.refresh()
+        torch.testing.assert_close(way(ids), own(model, ids), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"hidden_act": "gelu"}, {"attention_bias": True}, {"mlp_bias": True}, {"head_dim": 24}],
+)
+def test_layers_of_another_kind_are_left_to_the_model(settings: dict[str, Any]) -> None:
+    assert not layers.are_for(make(ALL, **settings))
+
+
+@pytest.mark.parametrize("settings", [{"use_dora": True}, {"lora_dropout": 0.1}])
+def test_adapters_of_another_kind_are_left_to_the_model(settings: dict[str, Any]) -> None:
+    assert not layers.are_for(make(ALL, settings))
+
+
+def test_another_family_is_left_to_the_model() -> None:
+    shape = Qwen2Config(
+        vocab_size=99, hidden_size=HIDDEN, intermediate_size=96, num_hidden_layers=1,
+        num_attention_heads=4, num_key_value_heads=2,
+    )  # fmt: skip
+    lora = LoraConfig(r=4, target_modules=ALL)
+    assert not layers.are_for(get_peft_model(Qwen2ForCausalLM(shape), lora))
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [Rows(3, 0, 70), Rows(3, 7, 66), Rows(2, 70, 5), Rows(2, 64, 64), Rows(1, 0, 1)],
+    ids=str,
+)
+@pytest.mark.parametrize("size", [16, 64])
+def test_attention_is_pytorchs_row_by_row(rows: Rows, size: int) -> None:
+    heads, draw = Heads(4, 2, size), torch.Generator().manual_seed(0)
+    qkv = torch.randn(rows.tokens, heads.columns + 8, generator=draw).to(DEVICE)
+    exact = qkv[:, : heads.columns].clone().requires_grad_()
+    parts = []
+    for row in range(rows.count):
+        own_tokens = exact[rows.shared + row * rows.own :][: rows.own]
+        tokens = torch.cat([exact[: rows.shared], own_tokens]).view(-1, 8, size).transpose(0, 1)
+        query, key, value = tokens.split([4, 2, 2])
+        key, value = key.repeat_interleave(2, 0), value.repeat_interleave(2, 0)
+        said = functional.scaled_dot_product_attention(query, key, value, is_causal=True)
+        said = said.transpose(0, 1).flatten(1)
+        parts += [said if row == 0 else said[rows.shared :]]
+    expected = torch.cat(parts)
+    said, logs = kernels.attend(qkv, rows, heads, 3)
+    torch.testing.assert_close(said[:, : 4 * size], expected, atol=1e-4, rtol=1e-4)
+    change = torch.randn(expected.shape, generator=draw).to(DEVICE)
+    expected.backward(change)
+    turned = kernels.attend_back(qkv, said, change, logs, rows, heads, 5)
+    torch.testing.assert_close(turned[:, : heads.columns], exact.grad, atol=1e-4, rtol=1e-4)
