@@ -21,11 +21,11 @@ if __name__ == "__main__":
     # What ``generate``'s workers are forked from imports these, before this process what takes a
     # while. None starts CUDA or computes: a forked process could do neither then.
     client.prepare_for("generate", sys.argv[1:], (
-        "inference.generate.left_out", "transformers.models.auto.modeling_auto",
+        "inference.left_out", "transformers.models.auto.modeling_auto",
         "transformers.models.auto.tokenization_auto", "transformers.models.llama.modeling_llama",
         "inference.engine.slots", "inference.generate.command",
     ))  # fmt: skip
-    import inference.generate.left_out  # noqa: F401
+    import inference.left_out  # noqa: F401
 
     atexit.register(gc.freeze)  # or its end looks at all that is imported, for 0.7 s
 

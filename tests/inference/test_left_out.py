@@ -6,7 +6,7 @@ from tests.builders import run_python
 
 LEFT_OUT = ("bitsandbytes", "scipy", "sklearn", "torchvision")
 LOOK = f"""
-import inference.generate.left_out
+import inference.left_out
 import importlib.util, json, sys
 import peft, transformers
 from transformers.models.llama import modeling_llama
