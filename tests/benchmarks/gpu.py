@@ -169,6 +169,7 @@ class Bench:
             # Over all rows: those of so few steps are longer or shorter.
             "steady_samples_per_second": steady / facts["mean_tokens"],
             "tokens_per_second": sum(tokens[WARM_UP - 1 :]) / sum(steps[WARM_UP:]),
+            # As if what all rows begin with were computed for each.
             "tflops": steady * self.flop_a_token(out) / 1e12,
             "step_seconds": [round(step, 3) for step in steps],
             "peak_gib": facts["peak_memory_gib"],

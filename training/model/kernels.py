@@ -20,6 +20,8 @@ _FORWARD = {"TILE": 64, "KEYS": 32, "num_warps": 4, "num_stages": 2}
 _BACK_QUERIES = {"TILE": 64, "KEYS": 32, "num_warps": 4, "num_stages": 3}
 _BACK_KEYS = {"TILE": 32, "KEYS": 64, "num_warps": 4, "num_stages": 1}
 _LOG2_E = 1.4426950408889634
+# What differs from one micro-batch to the next: nothing is compiled anew for it.
+_CHANGING = ["tokens", "rows", "shared", "own"]
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,7 @@ def _gate_back(
     tl.store(dy + row * dy_stride + at, (silu * up).to(kind), mask=inside)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=_CHANGING[2:])
 def _rotate(
     x, cosines, sines, stride, heads, shared, own, sign,
     HALF: tl.constexpr, BLOCK: tl.constexpr,
@@ -150,7 +152,7 @@ def _span(row, rows, shared, own):
     return tl.where(is_row, shared, 0), end, tl.where(is_row, row * own, 0)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=_CHANGING)
 def _attend(
     qkv, y, logs, qkv_stride, y_stride, tokens, rows, shared, own, scale, heads, group,
     SIZE: tl.constexpr, TILE: tl.constexpr, KEYS: tl.constexpr,
@@ -189,7 +191,7 @@ def _attend(
         tl.store(logs + head * tokens + here, top + tl.log2(total), mask=i < end)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=_CHANGING)
 def _attend_back_queries(
     qkv, y, dy, logs, deltas, dqkv, qkv_stride, y_stride, dy_stride, dqkv_stride,
     tokens, rows, shared, own, scale, heads, group,
@@ -227,7 +229,7 @@ def _attend_back_queries(
         tl.store(dqkv + here[:, None] * dqkv_stride + head * SIZE + at, of_query, mask=inside)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=_CHANGING)
 def _attend_back_keys(
     qkv, dy, logs, deltas, dqkv, parts, qkv_stride, dy_stride, dqkv_stride,
     tokens, rows, shared, own, scale, heads, group,
@@ -281,7 +283,7 @@ def _attend_back_keys(
 
 
 def wide(rows: int, columns: int, spare: int, like: torch.Tensor) -> torch.Tensor:
-    """Return an empty matrix with room for ``spare`` more columns; its rows lie 16 bytes apart."""
+    """Return an empty matrix with room for ``spare`` more columns, each row at 16 whole bytes."""
     stride = -(-(columns + spare) // 8) * 8
     return like.new_empty(rows, stride)
 
@@ -341,7 +343,7 @@ def rotate(
     """
     count = heads.queries + heads.keys
     _rotate[(rows.tokens,)](
-        qkv, *table, qkv.stride(0), count, rows.shared, max(rows.own, 1), sign,
+        qkv, *table, qkv.stride(0), count, rows.shared, rows.own, sign,
         HALF=heads.size // 2, BLOCK=triton.next_power_of_2(count),
     )  # fmt: skip
 

@@ -35,6 +35,7 @@ def are_for(model: Any) -> bool:
         and config.hidden_act == "silu"
         and _head_size(config) in _SIZES
         and rope.get("rope_type", "default") in _ROTARY
+        and rope.get("partial_rotary_factor", 1.0) == 1.0
         and type(body.embed_tokens) is torch.nn.Embedding
     )
     return is_known and all(_is_plain(layer, body) for layer in body.layers)
@@ -226,10 +227,11 @@ class Layers:
         )
         self._eps = config.rms_norm_eps
         self._layers = [self._layer(layer) for layer in self._body.layers]
-        self._adapters = [
-            adapter for layer in self._layers for part in layer.linears for adapter in part.adapters
-        ]
-        self._parameters = [p for adapter in self._adapters for p in (adapter.down, adapter.up)]
+        self._linears = [linears for layer in self._layers for linears in layer.linears]
+        self._parameters = [
+            weight for linears in self._linears for adapter in linears.adapters
+            for weight in (adapter.down, adapter.up)
+        ]  # fmt: skip
         self._table = self._rotations(longest)
 
     @staticmethod
@@ -246,9 +248,8 @@ class Layers:
 
     def refresh(self) -> None:
         """Take the adapters' weights as they are now, after an optimizer's step."""
-        for layer in self._layers:
-            for linears in layer.linears:
-                linears.refresh()
+        for linears in self._linears:
+            linears.refresh()
 
     def __call__(self, input_ids: torch.Tensor) -> torch.Tensor:
         """Return the last hidden states, normalised, [rows, width, hidden]."""

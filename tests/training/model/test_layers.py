@@ -1,5 +1,6 @@
 """Quicker layers say and learn what a Llama's own do; without a GPU, in Triton's interpreter."""
 
+import json
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCau
 
 pytest.importorskip("triton", reason="Triton is made for Linux")
 
+from tests.builders import run_python
 from training.model import kernels, layers
 from training.model.kernels import Heads, Rows
 
@@ -146,3 +148,47 @@ def test_attention_is_pytorchs_row_by_row(rows: Rows, size: int) -> None:
     expected.backward(change)
     turned = kernels.attend_back(qkv, said, change, logs, rows, heads, 5)
     torch.testing.assert_close(turned[:, : heads.columns], exact.grad, atol=1e-4, rtol=1e-4)
+
+
+COMPILE = """
+import json, sys, triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+from training.model import kernels
+
+ways = (
+    (kernels._attend, kernels._FORWARD),
+    (kernels._attend_back_queries, kernels._BACK_QUERIES),
+    (kernels._attend_back_keys, kernels._BACK_KEYS),
+)
+for size in (64, 128):
+    for kernel, how in ways:
+        constants = {"SIZE": size, "TILE": how["TILE"], "KEYS": how["KEYS"]}
+        kinds, values, aligned = {}, {}, {}
+        for place, name in enumerate(kernel.arg_names):
+            if name in constants:
+                kinds[name], values[place,] = "constexpr", constants[name]
+            elif name in ("logs", "deltas", "parts"):
+                kinds[name] = "*fp32"
+            elif name in ("qkv", "y", "dy", "dqkv"):
+                kinds[name] = "*bf16"
+            else:
+                kinds[name] = "fp32" if name == "scale" else "i32"
+            if kinds[name][0] == "*" or name.endswith("stride"):
+                aligned[place,] = [["tt.divisibility", 16]]
+        compiled = triton.compile(
+            ASTSource(kernel, kinds, values, aligned),
+            target=GPUTarget("cuda", int(sys.argv[1]), 32),
+            options={name: how[name] for name in ("num_warps", "num_stages")},
+        )
+        print(json.dumps([kernel.__name__, size, compiled.metadata.shared]))
+"""
+
+
+@pytest.mark.parametrize("capability", [86, 120])
+def test_attention_fits_cards_that_are_not_here(capability: int) -> None:
+    done = run_python("-c", COMPILE, str(capability), TRITON_INTERPRET="0")
+    assert done.returncode == 0, done.stderr
+    shared = [json.loads(line)[-1] for line in done.stdout.splitlines()]
+    assert len(shared) == 6
+    assert max(shared) <= 99 * 2**10  # of an RTX 3060's multiprocessor
