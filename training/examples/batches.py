@@ -140,13 +140,13 @@ def cuts(widths: Sequence[int], max_tokens: int) -> list[tuple[int, int]]:
 def shared_beginning(rows: Any) -> int:
     """Count the tokens that all rows of a dataset begin with, short of the whole shortest row."""
     shared: np.ndarray | None = None
-    for table in rows.with_format("arrow").iter(10_000):
+    for table in rows.select_columns("input_ids").with_format("arrow").iter(10_000):
         ids = table["input_ids"].combine_chunks()
         starts, lengths = ids.offsets.to_numpy()[:-1], ids.value_lengths().to_numpy()
         tokens = ids.values.to_numpy()
         if shared is None:
             shared = tokens[starts[0] : starts[0] + lengths[0]]
-        shared = shared[: lengths.min() - 1]
+        shared = shared[: max(0, lengths.min() - 1)]
         alike = (tokens[starts[:, None] + np.arange(len(shared))] == shared).all(0)
         shared = shared[: len(alike) if alike.all() else int(alike.argmin())]
         if not len(shared):

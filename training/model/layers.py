@@ -33,6 +33,7 @@ def are_for(model: Any) -> bool:
         getattr(config, "model_type", None) in _MODELS
         and getattr(config, "sliding_window", None) is None
         and config.hidden_act == "silu"
+        and not config.attention_dropout
         and _head_size(config) in _SIZES
         and rope.get("rope_type", "default") in _ROTARY
         and rope.get("partial_rotary_factor", 1.0) == 1.0
@@ -49,8 +50,8 @@ def _is_plain(layer: Any, body: Any) -> bool:
         is_linear = type(base) is torch.nn.Linear and base.weight.dtype == kind
         if not is_linear or base.bias is not None or getattr(linear, "lora_magnitude_vector", None):
             return False
-        adapters = getattr(linear, "lora_A", {})
-        if len(adapters) > 1 or any(a.bias is not None for a in adapters.values()):
+        parts = [*getattr(linear, "lora_A", {}).values(), *getattr(linear, "lora_B", {}).values()]
+        if len(parts) > 2 or any(part.bias is not None for part in parts):
             return False
         dropouts = getattr(linear, "lora_dropout", {}).values()
         if any(type(dropout) is not torch.nn.Identity for dropout in dropouts):
@@ -226,7 +227,10 @@ class Layers:
             config.num_attention_heads, config.num_key_value_heads, _head_size(config)
         )
         self._eps = config.rms_norm_eps
-        self._layers = [self._layer(layer) for layer in self._body.layers]
+        self._layers = []
+        for layer in self._body.layers:
+            self._layers.append(self._layer(layer))
+            torch.cuda.empty_cache()  # or what the weights leave stays taken, in too small pieces
         self._linears = [linears for layer in self._layers for linears in layer.linears]
         self._parameters = [
             weight for linears in self._linears for adapter in linears.adapters

@@ -102,13 +102,22 @@ def test_the_model_itself_stays_as_it_was_and_a_step_is_seen_after_a_refresh() -
 
 @pytest.mark.parametrize(
     "settings",
-    [{"hidden_act": "gelu"}, {"attention_bias": True}, {"mlp_bias": True}, {"head_dim": 24}],
+    [
+        {"hidden_act": "gelu"},
+        {"attention_bias": True},
+        {"mlp_bias": True},
+        {"head_dim": 24},
+        {"attention_dropout": 0.05},
+    ],
 )
 def test_layers_of_another_kind_are_left_to_the_model(settings: dict[str, Any]) -> None:
     assert not layers.are_for(make(ALL, **settings))
 
 
-@pytest.mark.parametrize("settings", [{"use_dora": True}, {"lora_dropout": 0.1}])
+@pytest.mark.filterwarnings("ignore:.lora_bias=True")
+@pytest.mark.parametrize(
+    "settings", [{"use_dora": True}, {"lora_dropout": 0.1}, {"lora_bias": True}]
+)
 def test_adapters_of_another_kind_are_left_to_the_model(settings: dict[str, Any]) -> None:
     assert not layers.are_for(make(ALL, settings))
 
