@@ -17,7 +17,7 @@ from training.model.kernels import Heads, Rows
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 ALL = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-HIDDEN, ROWS, WIDTH, ALIKE = 64, 3, 40, 9
+HIDDEN, ROWS, WIDTH, ALIKE = 64, 3, 24, 9
 
 
 def make(targets: list[str], adapter: dict[str, Any] | None = None, **settings: Any) -> Any:
@@ -61,8 +61,10 @@ ROTARY = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("shared", [0, 5, ALIKE])
-@pytest.mark.parametrize("targets", [ALL, ["q_proj", "up_proj"], ["down_proj"]])
+@pytest.mark.parametrize(
+    ("targets", "shared"),
+    [(ALL, 0), (ALL, ALIKE), (["q_proj", "up_proj"], 5), (["down_proj"], ALIKE)],
+)
 def test_hidden_states_and_gradients_are_the_models_own(targets: list[str], shared: int) -> None:
     model, ids = make(targets), make_ids()
     expected = own(model, ids)
@@ -194,9 +196,8 @@ for size in (64, 128):
 """
 
 
-@pytest.mark.parametrize("capability", [86, 120])
-def test_attention_fits_cards_that_are_not_here(capability: int) -> None:
-    done = run_python("-c", COMPILE, str(capability), TRITON_INTERPRET="0")
+def test_attention_fits_a_3060_which_is_not_here() -> None:
+    done = run_python("-c", COMPILE, "86", TRITON_INTERPRET="0")
     assert done.returncode == 0, done.stderr
     shared = [json.loads(line)[-1] for line in done.stdout.splitlines()]
     assert len(shared) == 6
