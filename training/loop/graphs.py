@@ -28,9 +28,15 @@ WARM_UP = 3
 _MOST = 128
 # What compiles in a recording spoils it. Not for ever: it has compiled then.
 _FAILURES = 3
-# How far the first graph's gradients may be from those as they are: rounding, summed otherwise; and
-# those of layers that round at other places.
-_APART, _APART_QUICK = 0.02, 0.1
+# How far a graph's gradients may be from those as they are, all together: summed otherwise.
+# Quick layers round at other places: in bf16 each way is 4 to 6 % of the norm from 32 bits. The
+# last one tells of what is missing for any one weight, of which rounding is 15 % at most.
+_APART, _APART_QUICK, _APART_ONE = 0.02, 0.2, 0.5
+
+
+def warm_steps(accumulation: int) -> int:
+    """Count the steps, each of so many micro-batches, that compile or compare."""
+    return max(2, -(-WARM_UP // accumulation))
 
 
 def are_for(job: Job, layers: int) -> bool:
@@ -96,15 +102,17 @@ class Graphs:
         # One for all, as they run one after the other.
         self._pool = torch.cuda.graph_pool_handle()
         self._shared: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
-        self._warm = self._failures = 0
-        self._is_checked = False
+        self._warm = self._failures = self._steps = 0
+        self._passed = 0
+        """Step of the last comparison that held; 0: none."""
         self.seconds: list[float] = []
         """That each recording took."""
 
     @property
     def shared(self) -> int:
         """Count the tokens that all rows begin with and that go through the layers once."""
-        return int(self._layers.shared) if self._layers else 0
+        is_quick = self._layers and self._failures < _FAILURES
+        return int(self._layers.shared) if is_quick else 0
 
     def train(self, step: Callable[[], torch.Tensor]) -> torch.Tensor:
         """Train on a micro-batch.
@@ -115,15 +123,24 @@ class Graphs:
         if self._failures >= _FAILURES:
             return step()
         self._attach()
-        if self._is_checked:
-            return self._with_graphs(step)
         self._warm += 1
-        return step() if self._warm < WARM_UP else self._checked(step)
+        if self._warm < WARM_UP:
+            return step()
+        # A new adapter's first step has zeros in one half of it, and for the other's gradients:
+        # quick layers are compared in a second one too.
+        least = 2 if self._layers else 1
+        if self._passed >= least or self._passed == self._steps:
+            return self._with_graphs(step)
+        return self._checked(step)
 
     def _attach(self) -> None:
-        """Give the parameters their gradients again, cleared: an optimizer's step drops them."""
+        """Give the parameters their gradients again, cleared: an optimizer's step has to drop them.
+
+        Quick layers take the adapter's weights anew then.
+        """
         dropped = [pair for pair in self._gradients if pair[0].grad is not pair[1]]
         if dropped:
+            self._steps += 1
             torch._foreach_zero_([gradient for _, gradient in dropped])
             if self._layers:
                 self._layers.refresh()
@@ -142,21 +159,32 @@ class Graphs:
         self._with_graphs(step)
         others = torch._foreach_sub(gradients, before)
         torch._foreach_copy_(gradients, after)
-        norm, apart = _norm(own), _norm(torch._foreach_sub(others, own))
-        self._is_checked = bool(self._graphs) and norm > 0
-        most = _APART_QUICK if self._layers else _APART
-        if self._graphs and not apart <= most * norm:
-            log.debug("no CUDA graphs: gradients of norm %.3g are %.3g apart", norm, apart)
+        norm, is_alike = self._compared(own, torch._foreach_sub(others, own))
+        self._passed = self._steps if self._graphs and norm > 0 and is_alike else 0
+        if self._graphs and not is_alike:
             self._give_up(_FAILURES)
         elif not self._graphs and self._failures == failures and own_layers == self._layers:
             log.debug("no CUDA graphs: the layers are called in another way")
             self._failures = _FAILURES
         return loss
 
+    def _compared(self, own: Any, apart: Any) -> tuple[float, bool]:
+        """Return the norm of all gradients, and whether what is apart of them is rounding."""
+        norms, parts = (torch.stack(torch._foreach_norm(each)) for each in (own, apart))
+        norm, part = float(norms.norm()), float(parts.norm())
+        most = _APART_QUICK if self._layers else _APART
+        is_alike = part <= most * norm and bool((parts <= _APART_ONE * norms).all())
+        if not is_alike:
+            log.debug("no CUDA graphs: gradients of norm %.3g are %.3g apart", norm, part)
+        return norm, is_alike
+
     def _give_up(self, failures: int) -> None:
-        """Go on with the model's own layers, or without graphs, whose memory is given back."""
-        if self._layers:
-            self._layers, self._is_checked = None, False
+        """Go on with the model's own layers, or without graphs, whose memory is given back.
+
+        A recording that fails says nothing of quick layers that were compared before.
+        """
+        if self._layers and not self._passed:
+            self._layers = None
         else:
             self._failures += failures
         self._graphs.clear()
@@ -277,7 +305,3 @@ def only_hidden(output: Any) -> torch.Tensor:
         raise ValueError(f"layers that return more than their hidden states: {', '.join(more)}")
     hidden: torch.Tensor = output["last_hidden_state"]
     return hidden
-
-
-def _norm(tensors: Any) -> float:
-    return float(torch.stack(torch._foreach_norm(tensors)).norm())

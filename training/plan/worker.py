@@ -201,8 +201,9 @@ class Worker:
             keep_layers=shape.layers if keeps_all else candidate.keep_layers,
         )
         like = replace(self._job, config=replace(config, optimisation=how))
-        warm = graphs.WARM_UP if graphs.are_for(like, shape.layers) else 1
-        pace = Pace(self._steps, rival, math.ceil(warm / candidate.accumulation) + 2)
+        is_recorded = graphs.are_for(like, shape.layers)
+        warm = graphs.warm_steps(candidate.accumulation) if is_recorded else 1
+        pace = Pace(self._steps, rival, warm + 2)
         batches = self._batches(candidate, pace.first)
         kept = replace(
             config.checkpoints, eval_steps=len(batches) + 1, save_steps=len(batches) + 1,

@@ -39,7 +39,8 @@ def train(model: Any, recorded: Graphs | None, steps: int = 5) -> list[float]:
             ids = torch.randint(0, 99, (2, width), generator=draw).to(model.device)
 
             def step(ids: torch.Tensor = ids) -> torch.Tensor:
-                loss = model(input_ids=ids, labels=ids, use_cache=False).loss / len(WIDTHS)
+                inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": ids}
+                loss = model(**inputs, use_cache=False).loss / len(WIDTHS)
                 loss.backward()
                 return loss.detach()
 
@@ -190,6 +191,42 @@ def test_quicker_layers_that_differ_or_fail_give_way_to_the_models_own(
     assert len(recorded.seconds) == len(WIDTHS) + (not fails)
 
 
+@pytest.mark.parametrize("broken", ["nothing", "forward", "half of each adapter", "one weight"])
+def test_layers_of_our_own_train_as_the_models_do_and_broken_ones_are_found(
+    broken: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("triton", reason="Triton is made for Linux")
+    from tests.training.model.test_layers import ALL, make
+    from training.model import layers
+
+    # A new adapter, all of whose first step's micro-batches come before its half of zeros moves.
+    new = {"init_lora_weights": True}
+    model = make(ALL, new).to("cpu")
+    quick = layers.Layers(model, 0, max(WIDTHS))
+    refresh, weights = layers._Linears.refresh, layers._Linears.backward_weights
+
+    def refreshed(linears: Any) -> None:
+        refresh(linears)
+        if broken == "forward":
+            linears._beside().zero_()
+
+    def backward_weights(linears: Any, *tensors: torch.Tensor) -> list[torch.Tensor]:
+        gradients = weights(linears, *tensors)
+        if broken == "half of each adapter":
+            gradients[::2] = [torch.zeros_like(gradient) for gradient in gradients[::2]]
+        if broken == "one weight" and linears is quick._layers[0].down:
+            gradients[1] = torch.zeros_like(gradients[1])
+        return gradients
+
+    monkeypatch.setattr(layers._Linears, "refresh", refreshed)
+    monkeypatch.setattr(layers._Linears, "backward_weights", backward_weights)
+    monkeypatch.setattr(graphs, "_record", record())
+    recorded = Graphs(model, quick)
+    losses = train(model, recorded, steps=3)
+    assert losses == pytest.approx(train(make(ALL, new).to("cpu"), None, steps=3), rel=1e-4)
+    assert (recorded._layers is quick) == (broken == "nothing")
+
+
 def test_checks_the_first_graph_that_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[int] = []
 
@@ -223,6 +260,27 @@ def test_a_model_whose_layers_have_no_name_runs_as_it_is(monkeypatch: pytest.Mon
     recorded = Graphs(model)
     assert train(model, recorded) == train(make_model(), None)
     assert recorded.seconds == []
+
+
+def test_a_later_recording_that_fails_leaves_quicker_layers_as_they_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls: list[int] = []
+
+    def fails_later(*arguments: Any) -> graphs._Graph:
+        calls.append(1)
+        if len(calls) == 2:
+            raise RuntimeError("out of memory")
+        return record()(*arguments)
+
+    monkeypatch.setattr(graphs, "_record", fails_later)
+    model = make_model()
+    quick = Quick(model)
+    recorded = Graphs(model, quick)
+    assert train(model, recorded) == train(make_model(), None)
+    assert recorded._layers is quick
+    recorded._failures = graphs._FAILURES
+    assert recorded.shared == 0  # nothing is recorded any more
 
 
 def test_experts_whose_loss_needs_more_than_hidden_states_are_not_recorded(

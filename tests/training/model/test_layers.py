@@ -7,7 +7,12 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from torch.nn import functional
-from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+)
 
 pytest.importorskip("triton", reason="Triton is made for Linux")
 
@@ -26,9 +31,8 @@ def make(targets: list[str], adapter: dict[str, Any] | None = None, **settings: 
         vocab_size=99, hidden_size=HIDDEN, intermediate_size=96, num_hidden_layers=2,
         num_attention_heads=4, num_key_value_heads=2, **settings,
     )  # fmt: skip
-    lora = LoraConfig(
-        r=4, lora_alpha=8, target_modules=targets, init_lora_weights=False, **(adapter or {})
-    )
+    own = {"r": 4, "lora_alpha": 8, "target_modules": targets, "init_lora_weights": False}
+    lora = LoraConfig(**own | (adapter or {}))
     return get_peft_model(LlamaForCausalLM(shape), lora).to(DEVICE).train()
 
 

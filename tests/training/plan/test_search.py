@@ -2,6 +2,8 @@
 
 import math
 from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from training.plan import candidates
 from training.plan.candidates import Candidate, Measured, Speed
 from training.plan.pace import Pace
 from training.plan.search import Search, together
+from training.plan.worker import Worker
 
 ROWS = 128
 SPREAD = (0.55, 0.75, 0.95, 1.1, 1.3, 1.6)
@@ -327,3 +330,12 @@ def test_one_that_was_left_adds_nothing_but_its_start() -> None:
     left = replace(one, samples_per_second=20.0, is_left=True, cold_seconds=9.0)
     assert together(one, left) == one
     assert together(one, replace(left, fault="the process died")).fault
+
+
+def test_what_all_rows_share_is_counted_once_a_micro_batch() -> None:
+    lengths = np.array([10, 9, 7, 6])
+    own: Any = SimpleNamespace(_longest_whole=99, _widths=lambda widths: widths)
+    assert Worker._padded(own, lengths, 2) == 2 * 10 + 2 * 7
+    assert Worker._padded(own, lengths, 2, shared=3) == 2 * 10 - 3 + 2 * 7 - 3
+    own._longest_whole = 5  # rows over it go through in pieces, of two rows at least
+    assert Worker._padded(own, lengths, 4, shared=3) == 2 * 10 - 3 + 2 * 7 - 3
