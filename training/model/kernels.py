@@ -19,7 +19,7 @@ _COLUMNS = 2048
 _FORWARD = {"TILE": 64, "KEYS": 32, "num_warps": 4, "num_stages": 2}
 _BACK_QUERIES = {"TILE": 64, "KEYS": 32, "num_warps": 4, "num_stages": 3}
 _BACK_KEYS = {"TILE": 32, "KEYS": 64, "num_warps": 4, "num_stages": 1}
-_LOG2_E = 1.4426950408889634
+_LOG2_E = tl.constexpr(1.4426950408889634)
 # What differs from one micro-batch to the next: nothing is compiled anew for it.
 _CHANGING = ["tokens", "rows", "shared", "own"]
 
@@ -40,9 +40,9 @@ class Rows:
         return self.shared + self.count * self.own
 
     @property
-    def beginnings(self) -> int:
-        """1 where the shared tokens attend to each other as a row of their own, else 0."""
-        return int(self.shared > 0)
+    def spans(self) -> int:
+        """Of tokens that attend: each row, and the shared tokens as one of their own."""
+        return self.count + (self.shared > 0)
 
 
 @dataclass(frozen=True)
@@ -152,6 +152,13 @@ def _span(row, rows, shared, own):
     return tl.where(is_row, shared, 0), end, tl.where(is_row, row * own, 0)
 
 
+@triton.jit
+def _part(matrix, stride, tokens, head, inside, SIZE: tl.constexpr):
+    """Load a head's columns of some tokens, [tokens, SIZE]; 0 where they are not inside."""
+    places = matrix + tokens[:, None] * stride + head * SIZE + tl.arange(0, SIZE)[None, :]
+    return tl.load(places, mask=inside[:, None], other=0.0)
+
+
 @triton.jit(do_not_specialize=_CHANGING)
 def _attend(
     qkv, y, logs, qkv_stride, y_stride, tokens, rows, shared, own, scale, heads, group,
@@ -164,31 +171,30 @@ def _attend(
         at = tl.arange(0, SIZE)
         i = first + tl.arange(0, TILE)
         here = (i + offset).to(tl.int64)
-        inside = (i < end)[:, None]
-        query = tl.load(qkv + here[:, None] * qkv_stride + head * SIZE + at, mask=inside, other=0.0)
-        keys = qkv + (heads + head // group) * SIZE + at[None, :]
-        values = keys + (heads // group) * SIZE
+        inside = i < end
+        query = _part(qkv, qkv_stride, here, head, inside, SIZE)
+        key_head = heads + head // group
+        value_head = key_head + heads // group
         top = tl.full((TILE,), float("-inf"), tl.float32)
         total = tl.zeros((TILE,), tl.float32)
         said = tl.zeros((TILE, SIZE), tl.float32)
         for start in range(0, tl.minimum(end, first + TILE), KEYS):
             j = start + tl.arange(0, KEYS)
-            there = (j + tl.where(j < shared, 0, offset)).to(tl.int64)[:, None] * qkv_stride
-            known = (j < end)[:, None]
-            key = tl.load(keys + there, mask=known, other=0.0)
+            there = (j + tl.where(j < shared, 0, offset)).to(tl.int64)
+            key = _part(qkv, qkv_stride, there, key_head, j < end, SIZE)
             score = tl.dot(query, tl.trans(key), input_precision="ieee") * scale
             score = tl.where(i[:, None] >= j[None, :], score, float("-inf"))
             higher = tl.maximum(top, tl.max(score, 1))
             weight = tl.exp2(score - higher[:, None])
             fade = tl.exp2(top - higher)
-            value = tl.load(values + there, mask=known, other=0.0)
+            value = _part(qkv, qkv_stride, there, value_head, j < end, SIZE)
             said = said * fade[:, None]
             said += tl.dot(weight.to(value.dtype), value, input_precision="ieee")
             total = total * fade + tl.sum(weight, 1)
             top = higher
         said = (said / total[:, None]).to(y.dtype.element_ty)
-        tl.store(y + here[:, None] * y_stride + head * SIZE + at, said, mask=inside)
-        tl.store(logs + head * tokens + here, top + tl.log2(total), mask=i < end)
+        tl.store(y + here[:, None] * y_stride + head * SIZE + at, said, mask=inside[:, None])
+        tl.store(logs + head * tokens + here, top + tl.log2(total), mask=inside)
 
 
 @triton.jit(do_not_specialize=_CHANGING)
@@ -204,29 +210,29 @@ def _attend_back_queries(
         at = tl.arange(0, SIZE)
         i = first + tl.arange(0, TILE)
         here = (i + offset).to(tl.int64)
-        inside = (i < end)[:, None]
-        query = tl.load(qkv + here[:, None] * qkv_stride + head * SIZE + at, mask=inside, other=0.0)
-        said = tl.load(y + here[:, None] * y_stride + head * SIZE + at, mask=inside, other=0.0)
-        change = tl.load(dy + here[:, None] * dy_stride + head * SIZE + at, mask=inside, other=0.0)
+        inside = i < end
+        query = _part(qkv, qkv_stride, here, head, inside, SIZE)
+        said = _part(y, y_stride, here, head, inside, SIZE)
+        change = _part(dy, dy_stride, here, head, inside, SIZE)
         delta = tl.sum(said.to(tl.float32) * change.to(tl.float32), 1)
-        tl.store(deltas + head * tokens + here, delta, mask=i < end)
-        log = tl.load(logs + head * tokens + here, mask=i < end, other=0.0)
-        keys = qkv + (heads + head // group) * SIZE + at[None, :]
-        values = keys + (heads // group) * SIZE
+        tl.store(deltas + head * tokens + here, delta, mask=inside)
+        log = tl.load(logs + head * tokens + here, mask=inside, other=0.0)
+        key_head = heads + head // group
+        value_head = key_head + heads // group
         of_query = tl.zeros((TILE, SIZE), tl.float32)
         for start in range(0, tl.minimum(end, first + TILE), KEYS):
             j = start + tl.arange(0, KEYS)
-            there = (j + tl.where(j < shared, 0, offset)).to(tl.int64)[:, None] * qkv_stride
-            known = (j < end)[:, None]
-            key = tl.load(keys + there, mask=known, other=0.0)
-            value = tl.load(values + there, mask=known, other=0.0)
+            there = (j + tl.where(j < shared, 0, offset)).to(tl.int64)
+            key = _part(qkv, qkv_stride, there, key_head, j < end, SIZE)
+            value = _part(qkv, qkv_stride, there, value_head, j < end, SIZE)
             score = tl.dot(query, tl.trans(key), input_precision="ieee") * scale
             weight = tl.exp2(score - log[:, None])
             weight = tl.where(i[:, None] >= j[None, :], weight, 0.0)
             moved = tl.dot(change, tl.trans(value), input_precision="ieee") - delta[:, None]
             of_query += tl.dot((weight * moved).to(key.dtype), key, input_precision="ieee")
-        of_query = (of_query * (scale / 1.4426950408889634)).to(dqkv.dtype.element_ty)
-        tl.store(dqkv + here[:, None] * dqkv_stride + head * SIZE + at, of_query, mask=inside)
+        of_query = (of_query * (scale / _LOG2_E)).to(dqkv.dtype.element_ty)
+        places = dqkv + here[:, None] * dqkv_stride + head * SIZE + at
+        tl.store(places, of_query, mask=inside[:, None])
 
 
 @triton.jit(do_not_specialize=_CHANGING)
@@ -241,12 +247,11 @@ def _attend_back_keys(
     if start < end:
         at = tl.arange(0, SIZE)
         j = start + tl.arange(0, KEYS)
-        there = (j + tl.where(j < shared, 0, offset)).to(tl.int64)[:, None]
-        known = (j < end)[:, None]
+        there = (j + tl.where(j < shared, 0, offset)).to(tl.int64)
+        known = j < end
         key_heads = heads // group
-        keys = qkv + (heads + key_head) * SIZE + at[None, :]
-        key = tl.load(keys + there * qkv_stride, mask=known, other=0.0)
-        value = tl.load(keys + key_heads * SIZE + there * qkv_stride, mask=known, other=0.0)
+        key = _part(qkv, qkv_stride, there, heads + key_head, known, SIZE)
+        value = _part(qkv, qkv_stride, there, heads + key_heads + key_head, known, SIZE)
         of_key = tl.zeros((KEYS, SIZE), tl.float32)
         of_value = tl.zeros((KEYS, SIZE), tl.float32)
         begin = first + tl.maximum(start - first, 0) // TILE * TILE
@@ -254,30 +259,26 @@ def _attend_back_keys(
             for tile_start in range(begin, end, TILE):
                 i = tile_start + tl.arange(0, TILE)
                 here = (i + offset).to(tl.int64)
-                asked = (i < end)[:, None]
-                query = tl.load(
-                    qkv + here[:, None] * qkv_stride + head * SIZE + at, mask=asked, other=0.0
-                )
-                change = tl.load(
-                    dy + here[:, None] * dy_stride + head * SIZE + at, mask=asked, other=0.0
-                )
-                log = tl.load(logs + head * tokens + here, mask=i < end, other=0.0)
-                delta = tl.load(deltas + head * tokens + here, mask=i < end, other=0.0)
+                asked = i < end
+                query = _part(qkv, qkv_stride, here, head, asked, SIZE)
+                change = _part(dy, dy_stride, here, head, asked, SIZE)
+                log = tl.load(logs + head * tokens + here, mask=asked, other=0.0)
+                delta = tl.load(deltas + head * tokens + here, mask=asked, other=0.0)
                 score = tl.dot(key, tl.trans(query), input_precision="ieee") * scale
                 weight = tl.exp2(score - log[None, :])
-                weight = tl.where((i[None, :] >= j[:, None]) & (i < end)[None, :], weight, 0.0)
+                weight = tl.where((i[None, :] >= j[:, None]) & asked[None, :], weight, 0.0)
                 of_value += tl.dot(weight.to(change.dtype), change, input_precision="ieee")
                 moved = tl.dot(value, tl.trans(change), input_precision="ieee") - delta[None, :]
                 of_key += tl.dot((weight * moved).to(query.dtype), query, input_precision="ieee")
-        of_key *= scale / 1.4426950408889634
-        own_keys = dqkv + there * dqkv_stride + (heads + key_head) * SIZE + at[None, :]
-        is_own = known & (j >= shared)[:, None]
+        of_key *= scale / _LOG2_E
+        own_keys = dqkv + there[:, None] * dqkv_stride + (heads + key_head) * SIZE + at[None, :]
+        is_own = (known & (j >= shared))[:, None]
         kind = dqkv.dtype.element_ty
         tl.store(own_keys, of_key.to(kind), mask=is_own)
         tl.store(own_keys + key_heads * SIZE, of_value.to(kind), mask=is_own)
         # What is shared is added up over the rows afterwards.
         part = ((row * shared + j).to(tl.int64) * (2 * key_heads) + key_head)[:, None] * SIZE
-        is_shared = known & (j < shared)[:, None]
+        is_shared = (known & (j < shared))[:, None]
         tl.store(parts + part + at[None, :], of_key, mask=is_shared)
         tl.store(parts + part + key_heads * SIZE + at[None, :], of_value, mask=is_shared)
 
@@ -355,7 +356,7 @@ def attend(
     y = wide(rows.tokens, heads.queries * heads.size, spare, qkv)
     logs = qkv.new_empty(heads.queries, rows.tokens, dtype=torch.float32)
     tiles = triton.cdiv(max(rows.own, rows.shared), _FORWARD["TILE"])
-    grid = (tiles, heads.queries, rows.count + rows.beginnings)
+    grid = (tiles, heads.queries, rows.spans)
     _attend[grid](qkv, y, logs, qkv.stride(0), y.stride(0), *_facts(rows, heads), **_FORWARD)
     return y, logs
 
@@ -367,16 +368,15 @@ def attend_back(
     """Return the gradient of queries, keys and values, [tokens, all of them + room]."""
     dqkv = wide(rows.tokens, heads.columns, spare, qkv)
     deltas = torch.empty_like(logs)
-    all_rows = rows.count + rows.beginnings
-    parts = logs.new_empty(all_rows if rows.shared else 0, rows.shared, 2 * heads.keys * heads.size)
+    parts = logs.new_empty(rows.spans, rows.shared, 2 * heads.keys * heads.size)
     facts = _facts(rows, heads)
     tiles = triton.cdiv(max(rows.own, rows.shared), _BACK_QUERIES["TILE"])
-    grid = (tiles, heads.queries, all_rows)
+    grid = (tiles, heads.queries, rows.spans)
     _attend_back_queries[grid](
         qkv, y, dy, logs, deltas, dqkv, qkv.stride(0), y.stride(0), dy.stride(0), dqkv.stride(0),
         *facts, **_BACK_QUERIES,
     )  # fmt: skip
-    grid = (triton.cdiv(rows.shared + rows.own, _BACK_KEYS["KEYS"]), heads.keys, all_rows)
+    grid = (triton.cdiv(rows.shared + rows.own, _BACK_KEYS["KEYS"]), heads.keys, rows.spans)
     _attend_back_keys[grid](
         qkv, dy, logs, deltas, dqkv, parts, qkv.stride(0), dy.stride(0), dqkv.stride(0),
         *facts, **_BACK_KEYS,
@@ -387,7 +387,7 @@ def attend_back(
 
 
 def _facts(rows: Rows, heads: Heads) -> tuple[Any, ...]:
-    scale = heads.size**-0.5 * _LOG2_E
+    scale = heads.size**-0.5 * _LOG2_E.value
     group = heads.queries // heads.keys
     return (
         rows.tokens, rows.count, rows.shared, rows.own, scale, heads.queries, group, heads.size
