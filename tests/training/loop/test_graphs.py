@@ -155,9 +155,13 @@ class Quick:
         self._plain = self._body.forward
         self._scale, self._fails = scale, fails
         self.shared, self.calls, self.refreshed = 3, 0, 0
+        self.fitted: list[tuple[int, int]] = []
 
     def refresh(self) -> None:
         self.refreshed += 1
+
+    def fit(self, rows: int, width: int) -> None:
+        self.fitted.append((rows, width))
 
     def __call__(self, input_ids: torch.Tensor) -> Any:
         self.calls += 1
@@ -172,7 +176,7 @@ def test_quicker_layers_take_the_place_of_the_models_own(monkeypatch: pytest.Mon
     quick = Quick(model)
     recorded = Graphs(model, quick)
     assert train(model, recorded) == train(make_model(), None)
-    assert len(recorded.seconds) == len(WIDTHS)
+    assert len(recorded.seconds) == len(WIDTHS) == len(quick.fitted)
     assert (recorded.shared, quick.refreshed) == (3, 5)  # once a step
     assert quick.calls > len(WIDTHS)
 
@@ -218,6 +222,7 @@ def test_layers_of_our_own_train_as_the_models_do_and_broken_ones_are_found(
             gradients[1] = torch.zeros_like(gradients[1])
         return gradients
 
+    monkeypatch.setattr(layers._Linears, "seconds", lambda *_: 1.0)
     monkeypatch.setattr(layers._Linears, "refresh", refreshed)
     monkeypatch.setattr(layers._Linears, "backward_weights", backward_weights)
     monkeypatch.setattr(graphs, "_record", record())
