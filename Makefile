@@ -65,7 +65,7 @@ bench-gpu:
 	python -m tests.benchmarks.gpu $(if $(CARD),--card $(CARD))
 
 bench-generate:
-	python -m tests.benchmarks.generate
+	python -m tests.benchmarks.generate $(if $(CARD),--card $(CARD))
 
 BASE ?= smollm2
 bench-quality:

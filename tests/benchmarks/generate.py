@@ -7,6 +7,7 @@ Prints the table and saves it as JSON with the card named.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import statistics
@@ -20,7 +21,7 @@ from typing import Any
 from data import console
 from data.console import parse_memory
 from data.prompt import Prompt
-from tests.benchmarks import tinyllama
+from tests.benchmarks import stand_in, tinyllama
 
 SMALL = {
     "vocab_size": 2_000, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2,
@@ -28,10 +29,10 @@ SMALL = {
 }  # fmt: skip
 WAYS = (
     "generate:1", "generate:64", "generate:256", "generate:512", "unsloth:512", "ours:0",
-    "defaults:0",
+    "defaults:0", "vllm:0",
 )  # fmt: skip
-"""A way and its rows at a time; 0: as ours chooses. All are greedy but ``defaults``, which is ours
-with the controls that users get, one text a title."""
+"""A way and its rows at a time; 0: as it chooses. All are greedy but ``defaults``, which is ours
+with the controls that users get, one text a title. ``vllm`` is tried where it is installed."""
 Write = Callable[[], list[str]]
 
 
@@ -85,6 +86,27 @@ def unsloth(options: argparse.Namespace, size: int, prompts: list[str]) -> Write
     return batches(model, tokenizer, options, size, prompts)
 
 
+def vllm(options: argparse.Namespace, size: int, prompts: list[str]) -> Write:
+    os.environ.setdefault(
+        "VLLM_ENABLE_V1_MULTIPROCESSING", "0"
+    )  # in this process, whose peak counts
+    import torch
+    from vllm import LLM, SamplingParams  # type: ignore[import-not-found]
+
+    limits = {}
+    if options.memory_limit:
+        total = torch.cuda.get_device_properties(0).total_memory
+        limits["gpu_memory_utilization"] = parse_memory(options.memory_limit) / total
+    engine = LLM(str(options.work / "base"), dtype="bfloat16", max_model_len=2048, **limits)
+    greedy = SamplingParams(temperature=0.0, max_tokens=options.new_tokens, ignore_eos=True)
+
+    def write() -> list[str]:
+        answers = engine.generate(prompts, greedy, use_tqdm=False)
+        return [answer.outputs[0].text.strip() for answer in answers]
+
+    return write
+
+
 def batches(
     model: Any, tokenizer: Any, options: argparse.Namespace, size: int, prompts: list[str]
 ) -> Write:
@@ -115,6 +137,7 @@ KINDS: dict[str, Callable[..., Write]] = {
     "defaults": ours,
     "generate": stock,
     "unsloth": unsloth,
+    "vllm": vllm,
 }
 
 
@@ -125,7 +148,7 @@ def measure(options: argparse.Namespace) -> None:
     kind, size = options.way.split(":")
     began = time.perf_counter()
     # The slow ways write fewer rows: a whole number of batches, at most some ten seconds.
-    rows = options.rows if KINDS[kind] is ours else min(options.rows, max(2 * int(size), 2))
+    rows = min(options.rows, max(2 * int(size), 2)) if int(size) else options.rows
     prompts = [Prompt().render(title) for title in tinyllama.titles(rows)]
     if options.memory_limit and options.device == "cuda":
         total = torch.cuda.get_device_properties(0).total_memory
@@ -177,6 +200,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=8_192)
     parser.add_argument("--new_tokens", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--card", choices=stand_in.CARDS, help="stood in for by the one at hand")
     parser.add_argument("--memory_limit")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--small", action="store_true", help="a small model, to try the script")
@@ -186,7 +210,17 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("data/store/bench-generate"))
     parser.add_argument("--report", type=Path)
     options = parser.parse_args()
+    if options.card:
+        options.memory_limit = stand_in.CARDS[options.card].memory_limit
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    with contextlib.ExitStack() as shared:
+        if options.card and not options.way:
+            shared.enter_context(stand_in.share(stand_in.CARDS[options.card].percent))
+        run(options)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Measure one way, or all of them in processes of their own."""
     tinyllama.build(
         options.work / "base", SMALL if options.small else tinyllama.SHAPE, options.device
     )

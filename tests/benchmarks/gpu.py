@@ -355,7 +355,9 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=10_000)
     parser.add_argument("--card", choices=stand_in.CARDS, help="measure on its stand-in")
-    parser.add_argument("--steps", type=int, help="40, or 18 on a small card")
+    parser.add_argument(
+        "--steps", type=int, default=40, help="so many that most widths came before"
+    )
     parser.add_argument("--peer_steps", type=int, help="26, or 14 on a small card")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument(
@@ -375,7 +377,6 @@ def parse() -> argparse.Namespace:
     options = parser.parse_args()
     if options.card:
         options.memory_limit = stand_in.CARDS[options.card].memory_limit
-    options.steps = options.steps or (18 if options.card else 40)
     options.peer_steps = options.peer_steps or (14 if options.card else 26)
     return options
 
