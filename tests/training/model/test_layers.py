@@ -37,8 +37,8 @@ def make(targets: list[str], adapter: dict[str, Any] | None = None, **settings: 
     return get_peft_model(LlamaForCausalLM(shape), lora).to(DEVICE).train()
 
 
-def make_ids(width: int = WIDTH) -> torch.Tensor:
-    ids = torch.randint(0, 99, (ROWS, width), generator=torch.Generator().manual_seed(1))
+def make_ids() -> torch.Tensor:
+    ids = torch.randint(0, 99, (ROWS, WIDTH), generator=torch.Generator().manual_seed(1))
     ids[:, :ALIKE] = ids[0, :ALIKE]
     return ids.to(DEVICE)
 
@@ -91,19 +91,23 @@ def nan_where_nothing_was_written() -> Iterator[None]:
     torch.use_deterministic_algorithms(False)
 
 
-@pytest.mark.usefixtures("nan_where_nothing_was_written")
 @pytest.mark.parametrize(("quicker", "spare"), [(0.9, 2), (0.999, 0), (1.1, 0)])
-def test_spare_tokens_change_nothing_and_are_taken_where_they_save_time(
+def test_spare_tokens_are_taken_where_they_save_time(
     quicker: float, spare: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    width = 72
-    model, ids = make(ALL), make_ids(width)
-    quick = layers.Layers(model, ALIKE, width)
+    quick = layers.Layers(make(ALL), ALIKE, 3 * WIDTH)
     monkeypatch.setattr(
         layers._Linears, "seconds", lambda _, tokens: 1.0 if tokens % 8 else quicker
     )
-    quick.fit(ROWS, width)
-    assert quick._rows(ROWS, width).tokens == ALIKE + ROWS * (width - ALIKE) + spare
+    quick.fit(ROWS, 3 * WIDTH)
+    assert quick._rows(ROWS, 3 * WIDTH).tokens == ALIKE + ROWS * (3 * WIDTH - ALIKE) + spare
+
+
+@pytest.mark.usefixtures("nan_where_nothing_was_written")
+def test_spare_tokens_change_nothing() -> None:
+    model, ids = make(ALL), make_ids()
+    quick = layers.Layers(model, ALIKE, WIDTH)
+    quick._spare[ALIKE + ROWS * (WIDTH - ALIKE)] = 2
     quick.refresh()
     expected, hidden = own(model, ids), quick(ids)
     torch.testing.assert_close(hidden, expected, atol=1e-4, rtol=1e-4)
