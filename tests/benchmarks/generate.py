@@ -90,13 +90,13 @@ def vllm(options: argparse.Namespace, size: int, prompts: list[str]) -> Write:
     os.environ.setdefault(
         "VLLM_ENABLE_V1_MULTIPROCESSING", "0"
     )  # in this process, whose peak counts
-    import torch
     from vllm import LLM, SamplingParams  # type: ignore[import-not-found]
 
     limits = {}
     if options.memory_limit:
-        total = torch.cuda.get_device_properties(0).total_memory
-        limits["gpu_memory_utilization"] = parse_memory(options.memory_limit) / total
+        # Not a share of the card, of which vLLM measures what is free: others may run on it. The
+        # rest is for weights and for what a step keeps.
+        limits["kv_cache_memory_bytes"] = parse_memory(options.memory_limit) - 4 * 2**30
     engine = LLM(str(options.work / "base"), dtype="bfloat16", max_model_len=2048, **limits)
     greedy = SamplingParams(temperature=0.0, max_tokens=options.new_tokens, ignore_eos=True)
 
@@ -150,7 +150,7 @@ def measure(options: argparse.Namespace) -> None:
     # The slow ways write fewer rows: a whole number of batches, at most some ten seconds.
     rows = min(options.rows, max(2 * int(size), 2)) if int(size) else options.rows
     prompts = [Prompt().render(title) for title in tinyllama.titles(rows)]
-    if options.memory_limit and options.device == "cuda":
+    if options.memory_limit and options.device == "cuda" and kind != "vllm":
         total = torch.cuda.get_device_properties(0).total_memory
         share = min(parse_memory(options.memory_limit) / total, 1.0)
         torch.cuda.set_per_process_memory_fraction(share)
