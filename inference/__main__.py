@@ -23,7 +23,7 @@ if __name__ == "__main__":
     client.prepare_for("generate", sys.argv[1:], (
         "inference.left_out", "transformers.models.auto.modeling_auto",
         "transformers.models.auto.tokenization_auto", "transformers.models.llama.modeling_llama",
-        "inference.engine.slots", "inference.generate.command",
+        "inference.engine.slots.decoder", "inference.generate.command",
     ))  # fmt: skip
     import inference.left_out  # noqa: F401
 

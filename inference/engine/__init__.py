@@ -1,7 +1,6 @@
 """Prompts in, texts out: weights, decoders, samplers, likelihoods. The commands' only door."""
 
 from inference.engine.batch import choose, load
-from inference.engine.compilation import caches
 from inference.engine.likelihood import score
 from inference.engine.requests import (
     AS_SET,
@@ -14,6 +13,7 @@ from inference.engine.requests import (
     heard_by,
 )  # fmt: skip
 from inference.engine.sampler import NOISE
+from inference.engine.slots.compilation import caches
 from inference.engine.stream import Answerer, BusyError, answerer
 from inference.engine.weights import free_memory, visible_gpus
 

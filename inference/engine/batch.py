@@ -22,7 +22,7 @@ from inference.engine.sampler import row_key
 from inference.engine.weights import free_memory
 
 if TYPE_CHECKING:
-    from inference.engine.slots import Decoder, SlotRow
+    from inference.engine.slots.decoder import Decoder, SlotRow
 
 log = logging.getLogger("catalogue")
 
@@ -73,7 +73,7 @@ class FastEngine:
         Raises:
             ModelError: not even a few rows fit into memory.
         """
-        from inference.engine.slots import SlotRow
+        from inference.engine.slots.decoder import SlotRow
 
         ids = self._texts.encode_once(requests)
         rows = []
@@ -94,7 +94,7 @@ class FastEngine:
 
     def _buckets(self, ids: list[list[int]]) -> dict[int, list[int]]:
         """Sort prompts by the length of the decoder that they need, longest first."""
-        from inference.engine.slots import common_beginning, round_up
+        from inference.engine.slots.decoder import common_beginning, round_up
 
         shared = len(common_beginning([prompt[:-1] for prompt in ids]))
         buckets: dict[int, list[int]] = {}
@@ -126,7 +126,7 @@ class FastEngine:
 
     def _decoder(self, cap: int, rows: int) -> "Decoder":
         """Return the decoder of prompts up to this length, built once."""
-        from inference.engine.slots import Decoder, SlotShape, round_up
+        from inference.engine.slots.decoder import Decoder, SlotShape, round_up
 
         decoder = self._decoders.get(cap)
         if decoder is not None and decoder.shape.slots >= min(rows, _FEW):
@@ -144,7 +144,7 @@ class FastEngine:
         """Count the slots of a length that fit into the memory that is free now."""
         import torch
 
-        from inference.engine.slots import bytes_per_slot
+        from inference.engine.slots.decoder import bytes_per_slot
 
         if self._device.type != "cuda":
             return self._most

@@ -21,7 +21,7 @@ from inference.engine.requests import AS_SET, Completion, Request, Settings, Wis
 from inference.engine.sampler import row_key
 
 if TYPE_CHECKING:
-    from inference.engine.slots import SlotRow
+    from inference.engine.slots.decoder import SlotRow
 
 # One step of a few slots costs about as much as one of one slot, and the shape never changes, so
 # that a text does not depend on who else asks.
@@ -99,7 +99,7 @@ class SlotAnswerer:
     """
 
     def __init__(self, model: Run, settings: Settings, waiting: int) -> None:
-        from inference.engine.slots import Decoder, SlotShape, round_up
+        from inference.engine.slots.decoder import Decoder, SlotShape, round_up
 
         loaded, self._texts = weights.load(model, settings)
         context, most = self._texts.context, settings.max_new_tokens
@@ -132,7 +132,7 @@ class SlotAnswerer:
             BusyError: too many wait already.
             ModelError: the prompt is too long for the model, or the model fails at this answer.
         """
-        from inference.engine.slots import SlotRow
+        from inference.engine.slots.decoder import SlotRow
 
         with self._one_tokenises:
             ids = self._texts.encode([Request(uid, prompt)])[0]

@@ -90,13 +90,16 @@ def vllm(options: argparse.Namespace, size: int, prompts: list[str]) -> Write:
     os.environ.setdefault(
         "VLLM_ENABLE_V1_MULTIPROCESSING", "0"
     )  # in this process, whose peak counts
+    import torch
     from vllm import LLM, SamplingParams  # type: ignore[import-not-found]
 
-    limits = {}
+    limits: dict[str, Any] = {}
     if options.memory_limit:
-        # Not a share of the card, of which vLLM measures what is free: others may run on it. The
+        most = parse_memory(options.memory_limit)
+        total = torch.cuda.get_device_properties(0).total_memory
+        # The cache's outright: others on the card change what is free while vLLM measures that. The
         # rest is for weights and for what a step keeps.
-        limits["kv_cache_memory_bytes"] = parse_memory(options.memory_limit) - 4 * 2**30
+        limits = {"gpu_memory_utilization": most / total, "kv_cache_memory_bytes": most - 4 * 2**30}
     engine = LLM(str(options.work / "base"), dtype="bfloat16", max_model_len=2048, **limits)
     greedy = SamplingParams(temperature=0.0, max_tokens=options.new_tokens, ignore_eos=True)
 

@@ -19,11 +19,10 @@ from inference.engine import batch
 from inference.engine.batch import FastEngine
 from inference.engine.reference import ReferenceEngine
 from inference.engine.requests import Completion, Request, Settings
-from inference.engine.slots import (
+from inference.engine.slots.decoder import (
     _STEPS_BETWEEN_LOOKS,
     Decoder,
     common_beginning,
-    unexpanded_attention,
 )
 from tests.builders import greedy, show_neighbours, some_titles
 
@@ -163,22 +162,6 @@ def test_memory_for_no_row_is_told_in_one_line(
     monkeypatch.setattr(Decoder, "decode", decode)
     with pytest.raises(ModelError, match="cpu: expected memory for 8 titles at once, found too"):
         FastEngine(model, GREEDY).generate(requests)
-
-
-def test_attention_is_that_of_torch_with_expanded_heads() -> None:
-    torch.manual_seed(0)
-    for queries, positions in ((1, 9), (5, 9)):
-        query = torch.randn(3, 8, queries, 16)
-        key, value = torch.randn(2, 3, 2, positions, 16)
-        seen = torch.rand(3, 1, queries, positions) < 0.7
-        seen[..., 0] = True
-        mask = torch.zeros(seen.shape).masked_fill(~seen, -torch.inf)
-        found, weights = unexpanded_attention(None, query, key, value, mask, scaling=0.3)
-        expected = torch.nn.functional.scaled_dot_product_attention(
-            query, key.repeat_interleave(4, 1), value.repeat_interleave(4, 1), mask, scale=0.3
-        )
-        torch.testing.assert_close(found, expected.transpose(1, 2))
-        assert weights is None
 
 
 @pytest.mark.parametrize(

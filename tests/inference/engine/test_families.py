@@ -9,7 +9,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from inference.engine.batch import _FAMILIES
 from inference.engine.sampler import Sampler
-from inference.engine.slots import Decoder, SlotRow, SlotShape
+from inference.engine.slots.decoder import Decoder, SlotRow, SlotShape
 
 VOCABULARY, END, LIMIT = 97, 2, 12
 

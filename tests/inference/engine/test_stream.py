@@ -13,7 +13,7 @@ from data.artefacts.run import Run
 from data.errors import ModelError
 from inference.engine.reference import ReferenceEngine
 from inference.engine.requests import Completion, Request, Wish
-from inference.engine.slots import Decoder
+from inference.engine.slots.decoder import Decoder
 from inference.engine.stream import _WAIT, BusyError, SlotAnswerer, WholeAnswerer, answerer
 from inference.engine.weights import Texts
 from tests.builders import greedy, some_titles

@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch._dynamo.testing import CompileCounter
 
-from inference.engine import compilation
-from inference.engine.compilation import Gain, caches, compiled_layers, expected, note
 from inference.engine.sampler import Sampler
-from inference.engine.slots import Decoder, SlotRow, SlotShape
+from inference.engine.slots import compilation
+from inference.engine.slots.compilation import Gain, caches, compiled_layers, expected, note
+from inference.engine.slots.decoder import Decoder, SlotRow, SlotShape
 from tests.inference.engine.test_families import END, LIMIT, random_model
 
 

@@ -1,14 +1,15 @@
-"""Decode many rows at once on fixed shapes: slots, one step as a CUDA graph, unexpanded KV heads.
+"""Decode many rows at once on fixed shapes: slots, and one step of all as a CUDA graph.
 
 Token ids in, token ids out; knows nothing of text, files or Dask. Everything is transformers' own
-model; what the libraries lack is here: an attention that reads the few KV heads as they are, a
-cache whose rows stand at different positions, and a prefill that computes a shared beginning once.
+model; what the libraries lack is here: a cache whose rows stand at different positions, and a
+prefill that computes a shared beginning once.
 
 A slot holds one row. The step writes the key of the token at its position, attends up to it and
 chooses the next token, for all slots alike; a finished row waits for its slot to be given away.
 """
 
 import itertools
+import logging
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -16,17 +17,19 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers import AttentionInterface
 
-from inference.engine import compilation
+from data.console import first_line
 from inference.engine.drafts import Draft, Drafts
 from inference.engine.requests import report
 from inference.engine.sampler import Sampler
+from inference.engine.slots import attention, compilation
 
-ATTENTION = "unexpanded"
-"""Name that the attention below is registered under."""
+log = logging.getLogger("catalogue")
+
 _ROUNDING = 64
 _STEPS_BETWEEN_LOOKS = 8
+# Of fewer, attention is little of a step, and choosing one is much of a job.
+_MANY_SLOTS = 64
 # Rows are prefilled so many tokens at a time: more would not be faster, and needs memory.
 _PREFILL_TOKENS = 16_384
 
@@ -56,46 +59,6 @@ class SlotShape:
     """New tokens a row at most."""
     own_temperatures: bool = False
     """Whether each row has a temperature of its own; else all have the sampler's."""
-
-
-def unexpanded_attention(
-    _module: Any,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attention_mask: torch.Tensor,
-    scaling: float | None = None,
-    **_: Any,
-) -> tuple[torch.Tensor, None]:
-    """Attend with grouped KV heads without expanding them, exactly.
-
-    The query heads of one KV head become its query rows, so that each key is read once; by
-    default transformers repeats K and V for every query head where there is a mask.
-
-    Args:
-        _module: the attention layer.
-        query: [batch, heads, queries, dim].
-        key: [batch, kv_heads, positions, dim].
-        value: as key.
-        attention_mask: additive, [batch, 1, queries, positions].
-        scaling: of the products.
-
-    Returns:
-        [batch, queries, heads, dim], and no weights.
-    """
-    batch, heads, queries, dim = query.shape
-    kv_heads = key.shape[1]
-    groups = heads // kv_heads
-    rows = query.reshape(batch, kv_heads, groups * queries, dim)
-    mask = attention_mask[:, :, None].expand(-1, -1, groups, -1, -1)
-    mask = mask.reshape(batch, 1, groups * queries, -1).expand(-1, kv_heads, -1, -1)
-    mixed = torch.nn.functional.scaled_dot_product_attention(
-        rows, key, value, attn_mask=mask, scale=scaling
-    )
-    return mixed.reshape(batch, heads, queries, dim).transpose(1, 2), None
-
-
-AttentionInterface.register(ATTENTION, unexpanded_attention)
 
 
 class SlotCache:
@@ -170,7 +133,7 @@ class Decoder:
         self.shape = shape
         self.is_compiled = False
         self._model, self._sampler = model, sampler
-        model.set_attn_implementation(ATTENTION)
+        model.set_attn_implementation(attention.UNEXPANDED)
         device, slots = model.device, shape.slots
         self._cache = SlotCache(model, shape)
         self._drafts = Drafts(slots, shape.limit, eos, device)
@@ -182,6 +145,22 @@ class Decoder:
         self._graph: Any = None
         if device.type == "cuda":
             self._capture(self._write)
+            if slots >= _MANY_SLOTS and attention.can_read(model):
+                self._choose_attention()
+
+    def _choose_attention(self) -> None:
+        """Take the attention that is quicker here."""
+        plain, graph = self._time_step(), self._graph
+        self._model.set_attn_implementation(attention.READING)
+        try:
+            self._capture(self._write)
+            is_quicker = self._time_step() < plain
+        except Exception as error:  # whatever a compiler or driver says of a kernel
+            log.debug("no attention of our own: %s", first_line(error))
+            is_quicker = False
+        if not is_quicker:
+            self._model.set_attn_implementation(attention.UNEXPANDED)
+            self._graph = graph
 
     def compile_where_it_pays(self, tokens: int) -> None:
         """Compile the step, on a GPU, where so many tokens take less time with it.
@@ -205,12 +184,15 @@ class Decoder:
         compilation.note(key, compilation.Gain(round(seconds, 2), round(saved, 3)))
 
     def _time_step(self) -> float:
-        """Time a step in seconds while no slot is in use: it costs what it does with rows."""
+        """Time a step in seconds while no slot is in use, as if all were half full."""
+        self._cache.positions.fill_(self.shape.length // 2)
         torch.cuda.synchronize()
         began = time.perf_counter()
         self._run(_STEPS_BETWEEN_LOOKS)
         torch.cuda.synchronize()
-        return (time.perf_counter() - began) / _STEPS_BETWEEN_LOOKS
+        seconds = time.perf_counter() - began
+        self._cache.positions.zero_()
+        return seconds / _STEPS_BETWEEN_LOOKS
 
     def _step(self, write: Callable[[torch.Tensor], None]) -> None:
         """Advance every slot by one token, in place."""

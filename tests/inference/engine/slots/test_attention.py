@@ -1,0 +1,142 @@
+"""Both attentions of slots say what PyTorch's says; the quicker one is taken."""
+
+import json
+from typing import Any
+
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from inference.engine.sampler import Sampler
+from inference.engine.slots import attention
+from inference.engine.slots.decoder import Decoder, SlotRow, SlotShape
+from tests.builders import run_python
+from tests.inference.engine.test_families import END, LIMIT, random_model
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def test_attention_is_that_of_torch_with_expanded_heads() -> None:
+    torch.manual_seed(0)
+    for queries, positions in ((1, 9), (5, 9)):
+        query = torch.randn(3, 8, queries, 16)
+        key, value = torch.randn(2, 3, 2, positions, 16)
+        seen = torch.rand(3, 1, queries, positions) < 0.7
+        seen[..., 0] = True
+        mask = torch.zeros(seen.shape).masked_fill(~seen, -torch.inf)
+        found, weights = attention.unexpanded(None, query, key, value, mask, scaling=0.3)
+        torch.testing.assert_close(found, expanded(query, key, value, mask))
+        assert weights is None
+
+
+def expanded(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor
+) -> torch.Tensor:
+    group = query.shape[1] // key.shape[1]
+    key, value = key.repeat_interleave(group, 1), value.repeat_interleave(group, 1)
+    mixed = torch.nn.functional.scaled_dot_product_attention(query, key, value, mask, scale=0.3)
+    return mixed.transpose(1, 2)
+
+
+@pytest.mark.parametrize("positions", [[0, 3, 69], [31, 32, 33]])
+@pytest.mark.parametrize(("group", "kv_heads", "size"), [(8, 2, 16), (3, 1, 64), (20, 1, 16)])
+def test_a_slot_reads_up_to_its_position_and_nothing_behind_it(
+    group: int, kv_heads: int, size: int, positions: list[int]
+) -> None:
+    pytest.importorskip("triton", reason="Triton is made for Linux")
+    draw, length = torch.Generator().manual_seed(0), 70
+    # As a projection leaves it: heads behind tokens.
+    query = torch.randn(3, 1, group * kv_heads, size, generator=draw).to(DEVICE).transpose(1, 2)
+    key, value = torch.randn(2, 3, kv_heads, length, size, generator=draw).to(DEVICE)
+    seen = torch.arange(length) <= torch.tensor(positions)[:, None]
+    mask = torch.where(seen, 0.0, -torch.inf)[:, None, None].to(DEVICE)
+    expected = expanded(query, key, value, mask)
+    for row, position in enumerate(positions):
+        key[row, :, position + 1 :] = value[row, :, position + 1 :] = torch.nan
+    found, weights = attention.reading(None, query, key, value, mask, scaling=0.3)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
+    assert weights is None
+
+
+def test_rows_get_the_same_tokens_whichever_attention_reads() -> None:
+    pytest.importorskip("triton", reason="Triton is made for Linux")
+    torch.manual_seed(0)
+    shape = LlamaConfig(
+        vocab_size=97, hidden_size=64, intermediate_size=96, num_hidden_layers=2,
+        num_attention_heads=4, num_key_value_heads=2,
+    )  # fmt: skip
+    model = LlamaForCausalLM(shape).to(DEVICE).eval()
+    assert attention.can_read(model)
+    decoder = Decoder(model, Sampler(0.0, 1.0, 0.0, 1.0, 0, None), END, SlotShape(2, 64, LIMIT))
+    rows = [SlotRow([5 + place, 7, *range(3, 3 + place)], (0, place), LIMIT) for place in range(3)]
+    expected = [draft.ids for draft in decoder.decode(rows)]
+    model.set_attn_implementation(attention.READING)
+    decoder._graph = None
+    assert [draft.ids for draft in decoder.decode(rows)] == expected
+
+
+@pytest.mark.parametrize(("own", "fails"), [(0.5, False), (2.0, False), (0.5, True)])
+def test_the_quicker_attention_is_taken_and_one_that_fails_is_not(
+    own: float, fails: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = random_model("llama")
+    decoder: Any = Decoder(
+        model, Sampler(0.0, 1.0, 0.0, 1.0, 0, None), END, SlotShape(2, 64, LIMIT)
+    )
+    decoder._graph = "plain"
+
+    def capture(_: Any) -> None:
+        decoder._graph = None
+        if fails:
+            raise RuntimeError("no kernel image is available")
+        decoder._graph = "own"
+
+    monkeypatch.setattr(decoder, "_capture", capture)
+    monkeypatch.setattr(decoder, "_time_step", lambda: own if decoder._graph == "own" else 1.0)
+    decoder._choose_attention()
+    taken = own < 1 and not fails
+    assert decoder._graph == ("own" if taken else "plain")
+    name = attention.READING if taken else attention.UNEXPANDED
+    assert model.config._attn_implementation == name
+
+
+def test_heads_of_odd_sizes_are_left_to_pytorch() -> None:
+    model = random_model("llama")
+    model.config.head_dim = 24
+    assert not attention.can_read(model)
+
+
+COMPILE = """
+import json, triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+from inference.engine.slots import reading
+
+for size in (64, 128, 256):
+    how = {name: reading._HOW[name] for name in ("TILE", "LOOK")}
+    constants = how | {"SIZE": size, "ROWS": 16}
+    kinds, values, aligned = {}, {}, {}
+    for place, name in enumerate(reading._read.arg_names):
+        if name in constants:
+            kinds[name], values[place,] = "constexpr", constants[name]
+        elif name in ("query", "key", "value", "mask", "said"):
+            kinds[name] = "*bf16"
+        else:
+            kinds[name] = "fp32" if name == "scale" else "i32"
+        if kinds[name][0] == "*" or name.startswith(("query_", "key_")):
+            aligned[place,] = [["tt.divisibility", 16]]
+    compiled = triton.compile(
+        ASTSource(reading._read, kinds, values, aligned), target=GPUTarget("cuda", 86, 32),
+        options={name: reading._HOW[name] for name in ("num_warps", "num_stages")},
+    )
+    print(json.dumps(compiled.metadata.shared))
+"""
+
+
+def test_the_kernel_fits_a_3060_which_is_not_here() -> None:
+    pytest.importorskip("triton", reason="Triton is made for Linux")
+    done = run_python("-c", COMPILE, TRITON_INTERPRET="0")
+    assert done.returncode == 0, done.stderr
+    shared = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(shared) == 3
+    assert max(shared) <= 99 * 2**10  # of an RTX 3060's multiprocessor
