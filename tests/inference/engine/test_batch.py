@@ -165,6 +165,25 @@ def test_memory_for_no_row_is_told_in_one_line(
 
 
 @pytest.mark.parametrize(
+    ("rows", "most", "slots"),
+    [(1, 1_024, 16), (17, 1_024, 64), (1_000, 1_024, 1_024), (1_000, 832, 512), (8_192, 832, 832),
+     (1_000, 7, 7), (5, 8, 8)],
+)  # fmt: skip
+def test_each_round_of_slots_is_full(rows: int, most: int, slots: int) -> None:
+    assert batch.even_slots(rows, most) == slots
+
+
+def test_a_decoder_is_built_anew_for_many_more_rows_alone(model: Run) -> None:
+    writer = FastEngine(model, dataclasses.replace(GREEDY, batch_size=256))
+    asked = [Request(str(place), "b") for place in range(200)]
+    seen = []
+    for rows in (3, 40, 20, 200, 130, 3):
+        writer.generate(asked[:rows])
+        seen += [decoder.shape.slots for decoder in writer._decoders.values()]
+    assert seen == [16, 64, 64, 256, 256, 256]
+
+
+@pytest.mark.parametrize(
     ("lists", "shared"),
     [
         ([], []),
