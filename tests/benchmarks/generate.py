@@ -7,7 +7,6 @@ Prints the table and saves it as JSON with the card named.
 """
 
 import argparse
-import contextlib
 import json
 import os
 import statistics
@@ -151,7 +150,8 @@ def measure(options: argparse.Namespace) -> None:
     kind, size = options.way.split(":")
     began = time.perf_counter()
     # The slow ways write fewer rows: a whole number of batches, at most some ten seconds.
-    rows = min(options.rows, max(2 * int(size), 2)) if int(size) else options.rows
+    is_slow = KINDS[kind] in (stock, unsloth)
+    rows = min(options.rows, max(2 * int(size), 2)) if is_slow else options.rows
     prompts = [Prompt().render(title) for title in tinyllama.titles(rows)]
     if options.memory_limit and options.device == "cuda" and kind != "vllm":
         total = torch.cuda.get_device_properties(0).total_memory
@@ -216,14 +216,11 @@ def main() -> None:
     if options.card:
         options.memory_limit = stand_in.CARDS[options.card].memory_limit
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    with contextlib.ExitStack() as shared:
-        if options.card and not options.way:
-            shared.enter_context(stand_in.share(stand_in.CARDS[options.card].percent))
-        run(options)
-
-
-def run(options: argparse.Namespace) -> None:
-    """Measure one way, or all of them in processes of their own."""
+    if options.card and "CUDA_MPS_PIPE_DIRECTORY" not in os.environ:
+        # In a process of its own: the share ends once all that use it have ended.
+        with stand_in.share(stand_in.CARDS[options.card].percent):
+            words = [sys.executable, "-m", "tests.benchmarks.generate", *sys.argv[1:]]
+            sys.exit(subprocess.run(words, check=False).returncode)
     tinyllama.build(
         options.work / "base", SMALL if options.small else tinyllama.SHAPE, options.device
     )

@@ -30,6 +30,8 @@ _ROUNDING = 64
 _STEPS_BETWEEN_LOOKS = 8
 # Of fewer, attention is little of a step, and choosing one is much of a job.
 _MANY_SLOTS = 64
+# A smaller share of a step's time is more than noise.
+_WORTH = 0.95
 # Rows are prefilled so many tokens at a time: more would not be faster, and needs memory.
 _PREFILL_TOKENS = 16_384
 
@@ -133,7 +135,7 @@ class Decoder:
         self.shape = shape
         self.is_compiled = False
         self._model, self._sampler = model, sampler
-        model.set_attn_implementation(attention.UNEXPANDED)
+        self._attention = attention.UNEXPANDED
         device, slots = model.device, shape.slots
         self._cache = SlotCache(model, shape)
         self._drafts = Drafts(slots, shape.limit, eos, device)
@@ -143,24 +145,33 @@ class Decoder:
         self._all = torch.arange(shape.length, device=device)
         self._prefix: tuple[list[int], Prefix] | None = None
         self._graph: Any = None
+        model.set_attn_implementation(self._attention)
         if device.type == "cuda":
+            # Of all recordings, of which one runs at a time.
+            self._pool = torch.cuda.graph_pool_handle()
             self._capture(self._write)
             if slots >= _MANY_SLOTS and attention.can_read(model):
                 self._choose_attention()
 
     def _choose_attention(self) -> None:
-        """Take the attention that is quicker here."""
-        plain, graph = self._time_step(), self._graph
-        self._model.set_attn_implementation(attention.READING)
+        """Take the attention that is clearly quicker here."""
+        plain, stream = self._graph, torch.cuda.current_stream()
+        self._attention = attention.READING
         try:
             self._capture(self._write)
-            is_quicker = self._time_step() < plain
+            own = self._graph
+            seconds: dict[Any, float] = {}
+            for graph in (own, plain, plain, own):
+                self._graph = graph
+                seconds[graph] = min(self._time_step(), seconds.get(graph, math.inf))
+            is_quicker = seconds[own] < _WORTH * seconds[plain]
+            log.debug("a step of our attention: %.3g s; of PyTorch's: %.3g s", *seconds.values())
         except Exception as error:  # whatever a compiler or driver says of a kernel
+            torch.cuda.set_stream(stream)
             log.debug("no attention of our own: %s", first_line(error))
             is_quicker = False
-        if not is_quicker:
-            self._model.set_attn_implementation(attention.UNEXPANDED)
-            self._graph = graph
+        self._attention = attention.READING if is_quicker else attention.UNEXPANDED
+        self._graph = own if is_quicker else plain
 
     def compile_where_it_pays(self, tokens: int) -> None:
         """Compile the step, on a GPU, where so many tokens take less time with it.
@@ -171,7 +182,8 @@ class Decoder:
             return
         config, shape = self._model.config, self.shape
         key = f"{config.model_type}-{config.hidden_size}x{config.num_hidden_layers}-{shape.slots}"
-        key = f"{torch.cuda.get_device_name()}-{key}x{shape.length}".replace(" ", "-")
+        key = f"{torch.cuda.get_device_name()}-{key}x{shape.length}-{self._attention}"
+        key = key.replace(" ", "-")
         plain = self._time_step()
         if not compilation.expected(key).pays(tokens / shape.slots, plain):
             return
@@ -219,6 +231,7 @@ class Decoder:
     def _capture(self, write: Callable[[torch.Tensor], None]) -> None:
         """Record the step once; replaying it costs one launch."""
         self._graph = None
+        self._model.set_attn_implementation(self._attention)
         with torch.inference_mode():
             side = torch.cuda.Stream()
             side.wait_stream(torch.cuda.current_stream())
@@ -227,7 +240,7 @@ class Decoder:
                     self._step(write)
             torch.cuda.current_stream().wait_stream(side)
             self._graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self._graph):
+            with torch.cuda.graph(self._graph, pool=self._pool):
                 self._step(write)
 
     def _run(self, steps: int) -> None:

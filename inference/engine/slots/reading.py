@@ -1,4 +1,4 @@
-"""A Triton kernel: the newest token of each slot attends, and reads no further than it may see.
+"""A Triton kernel: the newest token of each slot attends; what it may not see is not read.
 
 PyTorch's attention reads a slot to its end, and makes a tile of 64 rows of one KV head's few
 queries: on a small card that takes longer than all products of a step. Knows nothing of slots'
@@ -21,15 +21,16 @@ _HOW = {"TILE": 32, "LOOK": 256, "num_warps": 2, "num_stages": 3}
 @triton.jit
 def _read(
     query, key, value, mask, said, query_slot, query_head, key_slot, key_head, key_place,
-    mask_slot, length, scale, group, SIZE: tl.constexpr, ROWS: tl.constexpr,
-    TILE: tl.constexpr, LOOK: tl.constexpr,
+    value_slot, value_head, value_place, mask_slot, length, scale, group,
+    SIZE: tl.constexpr, ROWS: tl.constexpr, TILE: tl.constexpr, LOOK: tl.constexpr,
 ):  # fmt: skip
     slot, kv_head = tl.program_id(0).to(tl.int64), tl.program_id(1)
     row, at = tl.arange(0, ROWS), tl.arange(0, SIZE)
     head = (kv_head * group + row)[:, None]
     inside = (row < group)[:, None]
     asked = tl.load(query + slot * query_slot + head * query_head + at, mask=inside, other=0.0)
-    places = slot * key_slot + kv_head * key_head
+    key += slot * key_slot + kv_head * key_head
+    value += slot * value_slot + kv_head * value_head
     top = tl.full((ROWS,), float("-inf"), tl.float32)
     total = tl.zeros((ROWS,), tl.float32)
     mixed = tl.zeros((ROWS, SIZE), tl.float32)
@@ -41,15 +42,14 @@ def _read(
     for start in range(0, end, TILE):
         j = start + tl.arange(0, TILE)
         known = (j < end)[:, None]
-        there = places + j[:, None] * key_place + at[None, :]
-        keys = tl.load(key + there, mask=known, other=0.0)
+        keys = tl.load(key + j[:, None] * key_place + at[None, :], mask=known, other=0.0)
         bias = tl.load(mask + slot * mask_slot + j, mask=j < end, other=float("-inf"))
         score = tl.dot(asked, tl.trans(keys), input_precision="ieee") * scale
         score += bias.to(tl.float32)[None, :] * _LOG2_E
         higher = tl.maximum(top, tl.max(score, 1))
         weight = tl.exp2(score - higher[:, None])
         fade = tl.exp2(top - higher)
-        values = tl.load(value + there, mask=known, other=0.0)
+        values = tl.load(value + j[:, None] * value_place + at[None, :], mask=known, other=0.0)
         mixed = mixed * fade[:, None]
         mixed += tl.dot(weight.to(values.dtype), values, input_precision="ieee")
         total = total * fade + tl.sum(weight, 1)
@@ -68,7 +68,7 @@ def read(
     Args:
         query: [slots, heads, 1, size].
         key: [slots, kv_heads, positions, size].
-        value: as key, and as far apart.
+        value: as key.
         mask: additive, [slots, 1, 1, positions]; of each slot's first positions some are seen.
         scale: of the products.
 
@@ -82,7 +82,8 @@ def read(
     rows = max(triton.next_power_of_2(group), _LEAST_ROWS)
     _read[(slots, kv_heads)](
         query, key, value, mask, said, query.stride(0), query.stride(1), *key.stride()[:3],
-        mask.stride(0), length, scale * _LOG2_E.value, group, SIZE=size, ROWS=rows, **_HOW,
+        *value.stride()[:3], mask.expand(slots, -1, -1, -1).stride(0), length,
+        scale * _LOG2_E.value, group, SIZE=size, ROWS=rows, **_HOW,
     )  # fmt: skip
     return said
 

@@ -96,10 +96,18 @@ def test_spare_tokens_are_taken_where_they_save_time(
     quicker: float, spare: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     quick = layers.Layers(make(ALL), ALIKE, 3 * WIDTH)
-    monkeypatch.setattr(
-        layers._Linears, "seconds", lambda _, tokens: 1.0 if tokens % 8 else quicker
-    )
-    quick.fit(ROWS, 3 * WIDTH)
+    tried: list[int] = []
+
+    def seconds(_: Any, tokens: int) -> float:
+        tried.append(tokens)
+        return 1.0 if tokens % 8 else quicker
+
+    monkeypatch.setattr(layers._Linears, "seconds", seconds)
+    for _ in range(2):
+        quick.fit(ROWS, 3 * WIDTH)
+    assert tried == [200, 198]
+    quick.fit(1_000, ALIKE + 10)
+    assert tried[2:] == [*range(10_016, 10_074, 8), 10_009]
     assert quick._rows(ROWS, 3 * WIDTH).tokens == ALIKE + ROWS * (3 * WIDTH - ALIKE) + spare
 
 

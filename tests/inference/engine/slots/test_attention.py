@@ -38,16 +38,19 @@ def expanded(
     return mixed.transpose(1, 2)
 
 
-@pytest.mark.parametrize("positions", [[0, 3, 69], [31, 32, 33]])
+@pytest.mark.parametrize("positions", [[0, 3, 299], [31, 255, 256]])
 @pytest.mark.parametrize(("group", "kv_heads", "size"), [(8, 2, 16), (3, 1, 64), (20, 1, 16)])
 def test_a_slot_reads_up_to_its_position_and_nothing_behind_it(
     group: int, kv_heads: int, size: int, positions: list[int]
 ) -> None:
     pytest.importorskip("triton", reason="Triton is made for Linux")
-    draw, length = torch.Generator().manual_seed(0), 70
+    draw, length = torch.Generator().manual_seed(0), 300
     # As a projection leaves it: heads behind tokens.
     query = torch.randn(3, 1, group * kv_heads, size, generator=draw).to(DEVICE).transpose(1, 2)
-    key, value = torch.randn(2, 3, kv_heads, length, size, generator=draw).to(DEVICE)
+    key = torch.randn(3, kv_heads, length, size, generator=draw).to(DEVICE)
+    # As a projection of keys and values together leaves it.
+    value = torch.randn(3, length, kv_heads, 2 * size, generator=draw).to(DEVICE)
+    value = value[..., size:].transpose(1, 2)
     seen = torch.arange(length) <= torch.tensor(positions)[:, None]
     mask = torch.where(seen, 0.0, -torch.inf)[:, None, None].to(DEVICE)
     expected = expanded(query, key, value, mask)
@@ -56,6 +59,26 @@ def test_a_slot_reads_up_to_its_position_and_nothing_behind_it(
     found, weights = attention.reading(None, query, key, value, mask, scaling=0.3)
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
     assert weights is None
+
+
+def test_one_mask_serves_all_slots_and_heads_are_scaled_by_their_size() -> None:
+    pytest.importorskip("triton", reason="Triton is made for Linux")
+    torch.manual_seed(0)
+    key, value = torch.randn(2, 3, 2, 40, 16).to(DEVICE)
+    mask = torch.zeros(1, 1, 1, 40, device=DEVICE)
+    mask[..., 9:] = -torch.inf
+    query = torch.randn(3, 4, 1, 16).to(DEVICE)
+    found, _ = attention.reading(None, query, key, value, mask)
+    expected, _ = attention.unexpanded(None, query, key, value, mask.expand(3, -1, -1, -1))
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
+
+
+def test_a_compiler_is_told_what_the_kernel_returns() -> None:
+    reading = pytest.importorskip("inference.engine.slots.reading")
+    key, value = torch.randn(2, 2, 1, 40, 16).to(DEVICE)
+    mask = torch.zeros(2, 1, 1, 40, device=DEVICE)
+    query = torch.randn(2, 4, 1, 16).to(DEVICE)
+    torch.library.opcheck(reading.read, (query, key, value, mask, 0.25))
 
 
 def test_rows_get_the_same_tokens_whichever_attention_reads() -> None:
@@ -71,11 +94,11 @@ def test_rows_get_the_same_tokens_whichever_attention_reads() -> None:
     rows = [SlotRow([5 + place, 7, *range(3, 3 + place)], (0, place), LIMIT) for place in range(3)]
     expected = [draft.ids for draft in decoder.decode(rows)]
     model.set_attn_implementation(attention.READING)
-    decoder._graph = None
+    decoder._attention, decoder._graph = attention.READING, None
     assert [draft.ids for draft in decoder.decode(rows)] == expected
 
 
-@pytest.mark.parametrize(("own", "fails"), [(0.5, False), (2.0, False), (0.5, True)])
+@pytest.mark.parametrize(("own", "fails"), [(0.5, False), (0.97, False), (2.0, False), (0.5, True)])
 def test_the_quicker_attention_is_taken_and_one_that_fails_is_not(
     own: float, fails: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -93,11 +116,23 @@ def test_the_quicker_attention_is_taken_and_one_that_fails_is_not(
 
     monkeypatch.setattr(decoder, "_capture", capture)
     monkeypatch.setattr(decoder, "_time_step", lambda: own if decoder._graph == "own" else 1.0)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda: "stream")
+    monkeypatch.setattr(torch.cuda, "set_stream", {"stream"}.remove)
     decoder._choose_attention()
-    taken = own < 1 and not fails
+    taken = own < 0.9 and not fails
     assert decoder._graph == ("own" if taken else "plain")
-    name = attention.READING if taken else attention.UNEXPANDED
-    assert model.config._attn_implementation == name
+    assert decoder._attention == (attention.READING if taken else attention.UNEXPANDED)
+
+
+def test_a_step_is_timed_as_if_all_slots_were_half_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    sampler = Sampler(0.0, 1.0, 0.0, 1.0, 0, None)
+    decoder: Any = Decoder(random_model("llama"), sampler, END, SlotShape(2, 64, LIMIT))
+    seen: list[list[int]] = []
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    monkeypatch.setattr(decoder, "_run", lambda _: seen.append(decoder._cache.positions.tolist()))
+    decoder._time_step()
+    assert seen == [[32, 32]]
+    assert decoder._cache.positions.tolist() == [0, 0]
 
 
 def test_heads_of_odd_sizes_are_left_to_pytorch() -> None:
@@ -123,7 +158,7 @@ for size in (64, 128, 256):
             kinds[name] = "*bf16"
         else:
             kinds[name] = "fp32" if name == "scale" else "i32"
-        if kinds[name][0] == "*" or name.startswith(("query_", "key_")):
+        if kinds[name][0] == "*" or name.startswith(("query_", "key_", "value_")):
             aligned[place,] = [["tt.divisibility", 16]]
     compiled = triton.compile(
         ASTSource(reading._read, kinds, values, aligned), target=GPUTarget("cuda", 86, 32),
