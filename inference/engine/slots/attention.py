@@ -16,7 +16,10 @@ def can_read(model: Any) -> bool:
     """Return whether the kernel is there for a model."""
     config = model.config
     size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    return size in _SIZES and importlib.util.find_spec("triton") is not None
+    if size not in _SIZES or importlib.util.find_spec("triton") is None:
+        return False
+    # Triton multiplies tiles on no older card, and takes a minute to compile for one.
+    return model.device.type != "cuda" or torch.cuda.get_device_capability(model.device) >= (8, 0)
 
 
 def unexpanded(

@@ -1,6 +1,7 @@
 """Both attentions of slots say what PyTorch's says; the quicker one is taken."""
 
 import json
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -139,6 +140,17 @@ def test_heads_of_odd_sizes_are_left_to_pytorch() -> None:
     model = random_model("llama")
     model.config.head_dim = 24
     assert not attention.can_read(model)
+
+
+@pytest.mark.parametrize(("capability", "can"), [((7, 5), False), ((8, 6), True)])
+def test_cards_older_than_the_kernel_are_left_to_pytorch(
+    capability: tuple[int, int], can: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("triton", reason="Triton is made for Linux")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
+    shape = LlamaConfig(hidden_size=64, num_attention_heads=4)
+    model = SimpleNamespace(config=shape, device=torch.device("cuda"))
+    assert attention.can_read(model) == can
 
 
 COMPILE = """
