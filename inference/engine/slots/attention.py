@@ -19,7 +19,8 @@ def can_read(model: Any) -> bool:
     if size not in _SIZES or importlib.util.find_spec("triton") is None:
         return False
     # Triton multiplies tiles on no older card, and takes a minute to compile for one.
-    return model.device.type != "cuda" or torch.cuda.get_device_capability(model.device) >= (8, 0)
+    device = model.device
+    return bool(device.type != "cuda" or torch.cuda.get_device_capability(device) >= (8, 0))
 
 
 def unexpanded(
