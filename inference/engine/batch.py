@@ -55,7 +55,7 @@ class FastEngine:
         self._device = self._texts.device
         self._sampler = weights.sampler(self._model, self._texts, settings)
         self._decoders: dict[int, Decoder] = {}
-        self._fit: dict[int, int] = {}
+        self._slots_that_fit: dict[int, int] = {}
         self._usual_rest = _USUAL_REST + model.prompt.shown_tokens
         self._most = settings.batch_size or _MOST_SLOTS[self._device.type]
         self._usual_tokens = min(
@@ -118,7 +118,7 @@ class FastEngine:
             except torch.OutOfMemoryError as error:
                 slots = self._decoders[cap].shape.slots if cap in self._decoders else self._most
                 self._decoders.clear()
-                self._fit.clear()
+                self._slots_that_fit.clear()
                 if slots // 2 < _LEAST_SLOTS:
                     expected, hint = f"memory for {_LEAST_SLOTS} titles at once", "free some"
                     raise ModelError(str(self._device), expected, "too little", hint) from error
@@ -132,9 +132,9 @@ class FastEngine:
 
         most = self._settings.max_new_tokens
         length = round_up(cap + most)
-        if cap not in self._fit:
-            self._fit[cap] = min(self._most, self._fitting(length))
-        slots = even_slots(rows, self._fit[cap])
+        if cap not in self._slots_that_fit:
+            self._slots_that_fit[cap] = min(self._most, self._fitting(length))
+        slots = even_slots(rows, self._slots_that_fit[cap])
         decoder = self._decoders.get(cap)
         if decoder is not None and 2 * decoder.shape.slots > slots:
             return decoder

@@ -356,7 +356,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--rows", type=int, default=10_000)
     parser.add_argument("--card", choices=stand_in.CARDS, help="measure on its stand-in")
     parser.add_argument(
-        "--steps", type=int, default=40, help="so many that most widths came before"
+        "--steps", type=int, default=40, help="of a run; the first ones record new widths"
     )
     parser.add_argument("--peer_steps", type=int, help="26, or 14 on a small card")
     parser.add_argument("--repeats", type=int, default=3)

@@ -114,19 +114,31 @@ def _queries(first, head, TILE: tl.constexpr, HEADS: tl.constexpr):
     return first + query // HEADS, head + query % HEADS
 
 
+@triton.jit
+def _tile(rows, shared, own, heads, group, TILE: tl.constexpr, HEADS: tl.constexpr):
+    """Return what this program's tile of queries is.
+
+    Its first position, its row's end and how far off that stands; each query's position and head;
+    the heads of their keys and of their values.
+    """
+    first_head = tl.program_id(1) * HEADS
+    first, end, offset = _span(tl.program_id(2), rows, shared, own)
+    first += tl.program_id(0) * (TILE // HEADS)
+    i, head = _queries(first, first_head, TILE, HEADS)
+    key_head = heads + first_head // group
+    return first, end, offset, i, head, key_head, key_head + heads // group
+
+
 @triton.jit(do_not_specialize=_CHANGING)
 def _attend(
     qkv, y, logs, qkv_stride, y_stride, tokens, rows, shared, own, scale, heads, group,
     SIZE: tl.constexpr, HEADS: tl.constexpr, TILE: tl.constexpr, KEYS: tl.constexpr,
 ):  # fmt: skip
-    tile, first_head = tl.program_id(0), tl.program_id(1) * HEADS
-    first, end, offset = _span(tl.program_id(2), rows, shared, own)
-    first += tile * (TILE // HEADS)
+    first, end, offset, i, head, key_head, value_head = _tile(
+        rows, shared, own, heads, group, TILE, HEADS
+    )
     if first < end:
         at = tl.arange(0, SIZE)
-        key_head = heads + first_head // group
-        value_head = key_head + heads // group
-        i, head = _queries(first, first_head, TILE, HEADS)
         here = (i + offset).to(tl.int64)
         inside = i < end
         query = _part(qkv, qkv_stride, here, head, inside, SIZE)
@@ -158,14 +170,11 @@ def _attend_back_queries(
     tokens, rows, shared, own, scale, heads, group,
     SIZE: tl.constexpr, HEADS: tl.constexpr, TILE: tl.constexpr, KEYS: tl.constexpr,
 ):  # fmt: skip
-    tile, first_head = tl.program_id(0), tl.program_id(1) * HEADS
-    first, end, offset = _span(tl.program_id(2), rows, shared, own)
-    first += tile * (TILE // HEADS)
+    first, end, offset, i, head, key_head, value_head = _tile(
+        rows, shared, own, heads, group, TILE, HEADS
+    )
     if first < end:
         at = tl.arange(0, SIZE)
-        key_head = heads + first_head // group
-        value_head = key_head + heads // group
-        i, head = _queries(first, first_head, TILE, HEADS)
         here = (i + offset).to(tl.int64)
         inside = i < end
         query = _part(qkv, qkv_stride, here, head, inside, SIZE)
@@ -301,8 +310,7 @@ def _how(kernel: dict[str, int], heads: Heads) -> dict[str, int]:
 
 
 def _grid(rows: Rows, heads: Heads, how: dict[str, int]) -> tuple[int, int, int]:
-    positions = how["TILE"] // how["HEADS"]
-    tiles = triton.cdiv(max(rows.own, rows.shared), positions)
+    tiles = triton.cdiv(max(rows.own, rows.shared), how["TILE"] // how["HEADS"])
     return tiles, heads.queries // how["HEADS"], rows.spans
 
 

@@ -22,7 +22,7 @@ _ROTARY = ("default", "linear", "llama3")
 _ATTENTION, _GATES = ("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj")
 # Of a head, which a kernel holds whole.
 _SIZES = (16, 32, 64, 128)
-# Spare tokens are tried up to so many; they are taken for a share of the time that is not noise.
+# Spare tokens are tried up to so many, and a 64th of all; they are taken for more than noise.
 _MOST_SPARE, _WORTH = 64, 0.985
 
 
@@ -286,14 +286,14 @@ class Layers:
             return
         most = least + min(_MOST_SPARE, least // 64)
         more = (tokens for tokens in range(least + 1, most + 1) if tokens % 8 == 0)
-        gates = self._layers[0].gates
+        self._spare[least] = 0
         try:
-            seconds = {tokens: gates.seconds(tokens) for tokens in (*more, least)}
+            seconds = {tokens: self._layers[0].gates.seconds(tokens) for tokens in (*more, least)}
         except torch.OutOfMemoryError:
-            seconds = {least: 0.0}
+            return
         best = min(seconds, key=seconds.__getitem__)
-        is_worth = seconds[best] < _WORTH * seconds[least]
-        self._spare[least] = best - least if is_worth else 0
+        if seconds[best] < _WORTH * seconds[least]:
+            self._spare[least] = best - least
 
     def __call__(self, input_ids: torch.Tensor) -> torch.Tensor:
         """Return the last hidden states, normalised, [rows, width, hidden]."""

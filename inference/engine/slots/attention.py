@@ -1,6 +1,7 @@
 """The attention of slots: few KV heads as they are, by PyTorch or by a kernel of ours."""
 
 import importlib.util
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,24 +13,29 @@ UNEXPANDED, READING = "unexpanded", "reading"
 _SIZES = (16, 32, 64, 128, 256)
 
 
+def head_size(config: Any) -> int:
+    """Return the columns of a model's head."""
+    own = getattr(config, "head_dim", None)
+    return int(own or config.hidden_size // config.num_attention_heads)
+
+
 def can_read(model: Any) -> bool:
     """Return whether the kernel is there for a model."""
-    config = model.config
-    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    if size not in _SIZES or importlib.util.find_spec("triton") is None:
-        return False
     # Triton multiplies tiles on no older card, and takes a minute to compile for one.
-    device = model.device
-    return bool(device.type != "cuda" or torch.cuda.get_device_capability(device) >= (8, 0))
+    is_old = model.device.type == "cuda" and torch.cuda.get_device_capability(model.device) < (8, 0)
+    has_triton = importlib.util.find_spec("triton") is not None
+    return head_size(model.config) in _SIZES and has_triton and not is_old
 
 
-def unexpanded(
+def _attend(
     _module: Any,
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
     attention_mask: torch.Tensor,
     scaling: float | None = None,
+    *,
+    by_kernel: bool,
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
     """Attend with grouped KV heads without expanding them, exactly.
@@ -44,13 +50,18 @@ def unexpanded(
         value: as key.
         attention_mask: additive, [batch, 1, queries, positions].
         scaling: of the products.
+        by_kernel: whether ours takes a single query, of which it reads what that sees alone.
 
     Returns:
         [batch, queries, heads, dim], and no weights.
     """
     batch, heads, queries, dim = query.shape
-    kv_heads = key.shape[1]
-    groups = heads // kv_heads
+    if by_kernel and queries == 1:
+        from inference.engine.slots.reading import read
+
+        scale = dim**-0.5 if scaling is None else scaling
+        return read(query, key, value, attention_mask, scale), None
+    kv_heads, groups = key.shape[1], heads // key.shape[1]
     rows = query.reshape(batch, kv_heads, groups * queries, dim)
     mask = attention_mask[:, :, None].expand(-1, -1, groups, -1, -1)
     mask = mask.reshape(batch, 1, groups * queries, -1).expand(-1, kv_heads, -1, -1)
@@ -60,23 +71,6 @@ def unexpanded(
     return mixed.reshape(batch, heads, queries, dim).transpose(1, 2), None
 
 
-def reading(
-    module: Any,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attention_mask: torch.Tensor,
-    scaling: float | None = None,
-    **words: Any,
-) -> tuple[torch.Tensor, None]:
-    """Attend as ``unexpanded``; one query a row reads only what it sees."""
-    if query.shape[2] > 1:
-        return unexpanded(module, query, key, value, attention_mask, scaling, **words)
-    from inference.engine.slots.reading import read
-
-    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    return read(query, key, value, attention_mask, scale), None
-
-
+unexpanded, reading = (partial(_attend, by_kernel=by_kernel) for by_kernel in (False, True))
 AttentionInterface.register(UNEXPANDED, unexpanded)
 AttentionInterface.register(READING, reading)

@@ -68,8 +68,7 @@ class SlotCache:
 
     def __init__(self, model: Any, shape: SlotShape) -> None:
         config = model.config
-        dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        size = (shape.slots, config.num_key_value_heads, shape.length, dim)
+        size = (shape.slots, config.num_key_value_heads, shape.length, attention.head_size(config))
         like = {"dtype": model.dtype, "device": model.device}
         self.keys = [torch.zeros(size, **like) for _ in range(config.num_hidden_layers)]
         self.values = [torch.zeros(size, **like) for _ in range(config.num_hidden_layers)]
@@ -357,8 +356,8 @@ def common_beginning(lists: Sequence[list[int]]) -> list[int]:
 def bytes_per_slot(model: Any, length: int) -> int:
     """Estimate the memory of one slot: its cache, and its logits with what choosing needs."""
     config = model.config
-    dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    position = 2 * config.num_hidden_layers * config.num_key_value_heads * dim
+    width = config.num_key_value_heads * attention.head_size(config)
+    position = 2 * config.num_hidden_layers * width
     return int(position * length * model.dtype.itemsize + 32 * config.vocab_size)
 
 

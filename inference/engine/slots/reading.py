@@ -90,5 +90,4 @@ def read(
 
 @read.register_fake
 def _(query: torch.Tensor, *_: Any) -> torch.Tensor:
-    slots, heads, _, size = query.shape
-    return query.new_empty(slots, 1, heads, size)
+    return query.new_empty(query.transpose(1, 2).shape)
