@@ -1,13 +1,14 @@
 """``make bench-generate``: ways to write the same descriptions on the GPU at hand, side by side.
 
-Each way is a process of its own on the same prompts and weights (``tinyllama``), every row going on
-to ``--new_tokens`` whatever the model says, medians of ``--rounds``. ``first`` includes loading,
-compiling and recording; the others are the steady state, tokenising and decoding included.
-Prints the table and saves it as JSON with the card named.
+Each way is a process of its own on the same prompts and weights (``tinyllama``), other prompts in
+each round, every row going on to ``--new_tokens`` whatever the model says, medians of
+``--rounds``. ``first`` includes loading, compiling and recording; the others are the steady state,
+tokenising and decoding included. Prints the table and saves it as JSON with the card named.
 """
 
 import argparse
 import importlib.util
+import itertools
 import json
 import os
 import statistics
@@ -33,10 +34,10 @@ WAYS = (
 )  # fmt: skip
 """A way and its rows at a time; 0: as it chooses. All are greedy but ``defaults``, which is ours
 with the controls that users get, one text a title. ``vllm`` is tried where it is installed."""
-Write = Callable[[], list[str]]
+Write = Callable[[list[str]], list[str]]
 
 
-def ours(options: argparse.Namespace, size: int, prompts: list[str]) -> Write:
+def ours(options: argparse.Namespace, size: int) -> Write:
     from data.artefacts.run import Run
     from inference.engine import drafts
     from inference.engine.batch import FastEngine
@@ -53,9 +54,9 @@ def ours(options: argparse.Namespace, size: int, prompts: list[str]) -> Write:
     drafts._LEAST_LOOP = options.new_tokens  # no row ends as it loops
     writer = FastEngine(Run.open(str(options.work / "base")), settings)
     writer._texts.eos = -1  # no row ends before its limit
-    requests = [Request(str(place), prompt) for place, prompt in enumerate(prompts)]
 
-    def write() -> list[str]:
+    def write(prompts: list[str]) -> list[str]:
+        requests = [Request(str(place), prompt) for place, prompt in enumerate(prompts)]
         texts = [completion.text for completion in writer.generate(requests)]
         slots = {cap: decoder.shape for cap, decoder in writer._decoders.items()}
         print(f"decoders: {slots}", file=sys.stderr)
@@ -64,7 +65,7 @@ def ours(options: argparse.Namespace, size: int, prompts: list[str]) -> Write:
     return write
 
 
-def stock(options: argparse.Namespace, size: int, prompts: list[str]) -> Write:
+def stock(options: argparse.Namespace, size: int) -> Write:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -72,10 +73,10 @@ def stock(options: argparse.Namespace, size: int, prompts: list[str]) -> Write:
     dtype = torch.bfloat16 if options.device == "cuda" else torch.float32
     model = AutoModelForCausalLM.from_pretrained(base, dtype=dtype, device_map=options.device)
     tokenizer = AutoTokenizer.from_pretrained(base, padding_side="left")
-    return batches(model, tokenizer, options, size, prompts)
+    return batches(model, tokenizer, options, size)
 
 
-def unsloth(options: argparse.Namespace, size: int, prompts: list[str]) -> Write:
+def unsloth(options: argparse.Namespace, size: int) -> Write:
     from unsloth import FastLanguageModel
 
     model, tokenizer = FastLanguageModel.from_pretrained(
@@ -83,10 +84,10 @@ def unsloth(options: argparse.Namespace, size: int, prompts: list[str]) -> Write
     )
     FastLanguageModel.for_inference(model)
     tokenizer.padding_side = "left"
-    return batches(model, tokenizer, options, size, prompts)
+    return batches(model, tokenizer, options, size)
 
 
-def vllm(options: argparse.Namespace, size: int, prompts: list[str]) -> Write:
+def vllm(options: argparse.Namespace, size: int) -> Write:
     # In this process, so that its peak counts.
     os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
     import torch
@@ -102,19 +103,17 @@ def vllm(options: argparse.Namespace, size: int, prompts: list[str]) -> Write:
     engine = LLM(str(options.work / "base"), dtype="bfloat16", max_model_len=2048, **limits)
     greedy = SamplingParams(temperature=0.0, max_tokens=options.new_tokens, ignore_eos=True)
 
-    def write() -> list[str]:
+    def write(prompts: list[str]) -> list[str]:
         answers = engine.generate(prompts, greedy, use_tqdm=False)
         return [answer.outputs[0].text.strip() for answer in answers]
 
     return write
 
 
-def batches(
-    model: Any, tokenizer: Any, options: argparse.Namespace, size: int, prompts: list[str]
-) -> Write:
+def batches(model: Any, tokenizer: Any, options: argparse.Namespace, size: int) -> Write:
     import torch
 
-    def write() -> list[str]:
+    def write(prompts: list[str]) -> list[str]:
         texts = []
         for start in range(0, len(prompts), size):
             batch = tokenizer(prompts[start : start + size], return_tensors="pt", padding=True)
@@ -152,18 +151,23 @@ def measure(options: argparse.Namespace) -> None:
     # The slow ways write fewer rows: a whole number of batches, at most some ten seconds.
     is_slow = KINDS[kind] in (stock, unsloth)
     rows = min(options.rows, max(2 * int(size), 2)) if is_slow else options.rows
-    prompts = [Prompt().render(title) for title in tinyllama.titles(rows)]
+    # Others in each round, as an engine may remember prompts.
+    titles = iter(tinyllama.titles(rows * (options.rounds + 1)))
+    rounds = [
+        [Prompt().render(title) for title in itertools.islice(titles, rows)]
+        for _ in range(options.rounds + 1)
+    ]
     if options.memory_limit and options.device == "cuda" and kind != "vllm":
         total = torch.cuda.get_device_properties(0).total_memory
         share = min(parse_memory(options.memory_limit) / total, 1.0)
         torch.cuda.set_per_process_memory_fraction(share)
-    write = KINDS[kind](options, int(size), prompts)
-    texts = write()
+    write = KINDS[kind](options, int(size))
+    texts = write(rounds[0])
     first = time.perf_counter() - began
     seconds = []
-    for _ in range(options.rounds):
+    for prompts in rounds[1:]:
         began = time.perf_counter()
-        texts = write()
+        write(prompts)
         seconds.append(time.perf_counter() - began)
     on_gpu = options.device == "cuda"
     peak = torch.cuda.max_memory_reserved() / 2**30 if on_gpu else 0.0

@@ -10,10 +10,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    import torch
+from typing import Any
 
 FOLDER = "data/store/compiled"
 """Where compiled code is kept between runs."""
@@ -61,48 +58,32 @@ def _note(key: str) -> Path:
     return Path(caches()["TORCHINDUCTOR_CACHE_DIR"]) / "gains" / f"{key}.json"
 
 
-class _LayerCache:
-    """The slots of one layer: every layer's looks alike, so that one compiled layer fits all."""
-
-    def __init__(
-        self, key: "torch.Tensor", value: "torch.Tensor", rows: Any, positions: Any
-    ) -> None:
-        self.key, self.value, self.rows, self.positions = key, value, rows, positions
-
-    def update(
-        self, key: "torch.Tensor", value: "torch.Tensor", *_: Any
-    ) -> "tuple[torch.Tensor, torch.Tensor]":
-        """Write one position of every slot; return all positions."""
-        self.key[self.rows, :, self.positions] = key[:, :, 0]
-        self.value[self.rows, :, self.positions] = value[:, :, 0]
-        return self.key, self.value
-
-
 @contextlib.contextmanager
-def compiled_layers(model: Any, cache: Any) -> Iterator[None]:
-    """Let a model's layers run compiled, on a decoder's slots, within the block."""
+def compiled_layers(model: Any, slots: list[Any]) -> Iterator[None]:
+    """Let a model's layers run compiled, each on its own slots, within the block.
+
+    Every layer's look alike, so that one compiled layer fits all.
+    """
     import torch
 
     layers = getattr(model, model.base_model_prefix).layers
-    numbered = [module for module in layers.modules() if hasattr(module, "layer_idx")]
-    numbers = [module.layer_idx for module in numbered]
+    numbers = {each: each.layer_idx for each in layers.modules() if hasattr(each, "layer_idx")}
     run = torch.compile(type(layers[0]).forward, dynamic=False)
 
-    def bound(layer: Any, own: _LayerCache) -> Callable[..., Any]:
+    def bound(layer: Any, own: Any) -> Callable[..., Any]:
         def forward(*args: Any, **words: Any) -> Any:
             return run(layer, *args, **(words | {"past_key_values": own}))
 
         return forward
 
     try:
-        for module in numbered:
+        for module in numbers:
             module.layer_idx = 0
-        for layer, key, value in zip(layers, cache.keys, cache.values, strict=True):
-            own = _LayerCache(key, value, cache.rows, cache.positions)
+        for layer, own in zip(layers, slots, strict=True):
             layer.forward = bound(layer, own)
         yield
     finally:
         for layer in layers:
             layer.__dict__.pop("forward", None)
-        for module, number in zip(numbered, numbers, strict=True):
+        for module, number in numbers.items():
             module.layer_idx = number

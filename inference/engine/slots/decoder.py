@@ -25,6 +25,7 @@ from inference.engine.sampler import Sampler
 from inference.engine.slots import attention, compilation
 
 log = logging.getLogger("catalogue")
+KeysValues = tuple[torch.Tensor, torch.Tensor]
 
 _ROUNDING = 64
 _STEPS_BETWEEN_LOOKS = 8
@@ -32,8 +33,9 @@ _STEPS_BETWEEN_LOOKS = 8
 _MANY_SLOTS = 64
 # A smaller share of a step's time is more than noise.
 _WORTH = 0.95
-# Rows are prefilled so many tokens at a time: more would not be faster, and needs memory.
-_PREFILL_TOKENS = 16_384
+# Rows are prefilled so many tokens at a time: more would not be faster, and needs memory. Fewer
+# keep a card busy; rows of less than this share of the longest are then left to the next time.
+_PREFILL_TOKENS, _BUSY_TOKENS, _ALIKE = 16_384, 4_096, 0.8
 
 
 @dataclass(frozen=True)
@@ -63,25 +65,35 @@ class SlotShape:
     """Whether each row has a temperature of its own; else all have the sampler's."""
 
 
+class LayerSlots:
+    """One layer's keys and values [slots, kv_heads, length, size]; alike in all layers."""
+
+    def __init__(self, key: torch.Tensor, rows: torch.Tensor, positions: torch.Tensor) -> None:
+        self.key, self.value, self._rows, self._positions = key, key.clone(), rows, positions
+
+    def update(self, key: torch.Tensor, value: torch.Tensor, *_: Any) -> KeysValues:
+        """Write one position of every slot; return all positions."""
+        self.key[self._rows, :, self._positions] = key[:, :, 0]
+        self.value[self._rows, :, self._positions] = value[:, :, 0]
+        return self.key, self.value
+
+
 class SlotCache:
     """Keys and values of all slots; as a model's cache it is the decode step's."""
 
     def __init__(self, model: Any, shape: SlotShape) -> None:
-        config = model.config
+        config, device = model.config, model.device
         size = (shape.slots, config.num_key_value_heads, shape.length, attention.head_size(config))
-        like = {"dtype": model.dtype, "device": model.device}
-        self.keys = [torch.zeros(size, **like) for _ in range(config.num_hidden_layers)]
-        self.values = [torch.zeros(size, **like) for _ in range(config.num_hidden_layers)]
-        self.rows = torch.arange(shape.slots, device=model.device)
-        self.positions = torch.zeros(shape.slots, dtype=torch.int64, device=model.device)
+        rows = torch.arange(shape.slots, device=device)
+        self.positions = torch.zeros(shape.slots, dtype=torch.int64, device=device)
+        self.layers = [
+            LayerSlots(torch.zeros(size, dtype=model.dtype, device=device), rows, self.positions)
+            for _ in range(config.num_hidden_layers)
+        ]
 
-    def update(
-        self, key: torch.Tensor, value: torch.Tensor, layer: int, *_: Any
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Write one position of every slot; return all positions."""
-        self.keys[layer][self.rows, :, self.positions] = key[:, :, 0]
-        self.values[layer][self.rows, :, self.positions] = value[:, :, 0]
-        return self.keys[layer], self.values[layer]
+    def update(self, key: torch.Tensor, value: torch.Tensor, layer: int, *_: Any) -> KeysValues:
+        """Write one position of every slot; return all positions of a layer."""
+        return self.layers[layer].update(key, value)
 
 
 class Prefix:
@@ -91,9 +103,7 @@ class Prefix:
         self.keys: list[torch.Tensor] = []
         self.values: list[torch.Tensor] = []
 
-    def update(
-        self, key: torch.Tensor, value: torch.Tensor, _layer: int, *_: Any
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def update(self, key: torch.Tensor, value: torch.Tensor, _layer: int, *_: Any) -> KeysValues:
         """Keep a layer's keys and values."""
         self.keys.append(key)
         self.values.append(value)
@@ -106,9 +116,7 @@ class PrefillCache:
     def __init__(self, cache: SlotCache, slots: torch.Tensor, prefix: Prefix | None) -> None:
         self._cache, self._slots, self._prefix = cache, slots, prefix
 
-    def update(
-        self, key: torch.Tensor, value: torch.Tensor, layer: int, *_: Any
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def update(self, key: torch.Tensor, value: torch.Tensor, layer: int, *_: Any) -> KeysValues:
         """Put a layer's keys and values into the slots; return them with the prefix's."""
         if self._prefix is not None:
             shape = (len(self._slots), -1, -1, -1)
@@ -123,8 +131,9 @@ class PrefillCache:
             self._write(key, value, layer)
 
     def _write(self, key: torch.Tensor, value: torch.Tensor, layer: int) -> None:
-        self._cache.keys[layer][self._slots, :, : key.shape[2]] = key
-        self._cache.values[layer][self._slots, :, : value.shape[2]] = value
+        slots = self._cache.layers[layer]
+        slots.key[self._slots, :, : key.shape[2]] = key
+        slots.value[self._slots, :, : value.shape[2]] = value
 
 
 class Decoder:
@@ -187,7 +196,7 @@ class Decoder:
         if not compilation.expected(key).pays(tokens / shape.slots, plain):
             return
         began = time.perf_counter()
-        with compilation.compiled_layers(self._model, self._cache):
+        with compilation.compiled_layers(self._model, self._cache.layers):
             self._capture(torch.compile(self._write, dynamic=False))
         seconds = time.perf_counter() - began
         self.is_compiled = True
@@ -229,7 +238,6 @@ class Decoder:
 
     def _capture(self, write: Callable[[torch.Tensor], None]) -> None:
         """Record the step once; replaying it costs one launch."""
-        self._graph = None
         self._model.set_attn_implementation(self._attention)
         with torch.inference_mode():
             side = torch.cuda.Stream()
@@ -238,9 +246,11 @@ class Decoder:
                 for _ in range(3):
                     self._step(write)
             torch.cuda.current_stream().wait_stream(side)
-            self._graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self._graph, pool=self._pool):
+            graph = torch.cuda.CUDAGraph()
+            # The one before lives until this one is there: without any, the pool is gone.
+            with torch.cuda.graph(graph, pool=self._pool):
                 self._step(write)
+            self._graph = graph
 
     def _run(self, steps: int) -> None:
         for _ in range(steps):
@@ -268,17 +278,13 @@ class Decoder:
                     self._admit([rows[place] for place in places], slots, prefix)
                     working.update(zip(slots, places, strict=True))
                 self._run(_STEPS_BETWEEN_LOOKS)
-                finished = self._finished(list(working))
+                done = self._drafts.done.tolist()
+                finished = [slot for slot in working if done[slot]]
                 report(len(finished), len(working) * _STEPS_BETWEEN_LOOKS)
-                for slot, draft in finished.items():
+                for slot, draft in zip(finished, self._drafts.read(finished), strict=True):
                     written[working.pop(slot)] = draft
                     free.append(slot)
         return [written[place] for place in range(len(rows))]
-
-    def _finished(self, working: list[int]) -> dict[int, Draft]:
-        done = self._drafts.done.tolist()
-        slots = [slot for slot in working if done[slot]]
-        return dict(zip(slots, self._drafts.read(slots), strict=True))
 
     def admit(self, row: SlotRow, slot: int) -> None:
         """Put a row into a slot, alone: the same sums in the same order, whoever else comes."""
@@ -326,12 +332,10 @@ class Decoder:
         device = self._tokens.device
         index = torch.tensor(slots, device=device)
         before = prefix.keys[0].shape[2] if prefix else 0
-        width = max(len(row.ids) - 1 - before for row in rows)
-        at_once = max(_PREFILL_TOKENS // max(width, 1), 1)
-        for start in range(0, len(rows), at_once):
-            rests = [row.ids[before:-1] for row in rows[start : start + at_once]]
-            cache = PrefillCache(self._cache, index[start : start + at_once], prefix)
-            widest = max(map(len, rests))
+        for places in alike([len(row.ids) - 1 - before for row in rows]):
+            rests = [rows[place].ids[before:-1] for place in places]
+            cache = PrefillCache(self._cache, index[places], prefix)
+            widest = len(rests[0])
             # A padded position is written again by the step that comes to it.
             padded = torch.tensor([rest + [0] * (widest - len(rest)) for rest in rests])
             if widest:
@@ -345,6 +349,20 @@ class Decoder:
             own = torch.tensor([row.temperature for row in rows], device=device)
             self._temperatures[index] = own
         self._drafts.begin(index, torch.tensor([row.limit for row in rows], device=device))
+
+
+def alike(lengths: Sequence[int]) -> list[list[int]]:
+    """Group the places of rows by length, longest first, so that padding a group costs little."""
+    groups: list[list[int]] = []
+    widest = 0
+    for place in sorted(range(len(lengths)), key=lambda place: -lengths[place]):
+        tokens = widest * len(groups[-1]) if groups else _PREFILL_TOKENS + 1
+        least = _ALIKE * widest if tokens >= _BUSY_TOKENS else 0
+        if tokens + widest > _PREFILL_TOKENS or lengths[place] < least:
+            groups.append([])
+            widest = lengths[place]
+        groups[-1].append(place)
+    return groups
 
 
 def common_beginning(lists: Sequence[list[int]]) -> list[int]:

@@ -15,7 +15,7 @@ _LOG2_E = tl.constexpr(1.4426950408889634)
 # Rows of the smallest tile that cards multiply.
 _LEAST_ROWS = 16
 # Positions read, and looked at in the mask, at a time.
-_HOW = {"TILE": 32, "LOOK": 256, "num_warps": 2, "num_stages": 3}
+_HOW = {"TILE": 16, "LOOK": 256, "num_warps": 1, "num_stages": 4}
 
 
 @triton.jit

@@ -1,20 +1,34 @@
 """Both attentions of slots say what PyTorch's says; the quicker one is taken."""
 
+import contextlib
 import json
+import weakref
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from inference.engine.sampler import Sampler
 from inference.engine.slots import attention
-from inference.engine.slots.decoder import Decoder, SlotRow, SlotShape
+from inference.engine.slots import decoder as decoder_module
+from inference.engine.slots.decoder import (
+    _ALIKE,
+    _BUSY_TOKENS,
+    _PREFILL_TOKENS,
+    Decoder,
+    SlotRow,
+    SlotShape,
+    alike,
+)  # fmt: skip
 from tests.builders import run_python
 from tests.inference.engine.test_families import END, LIMIT, random_model
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+GREEDY = Sampler(0.0, 1.0, 0.0, 1.0, 0, None)
 
 
 def test_attention_is_that_of_torch_with_expanded_heads() -> None:
@@ -82,21 +96,83 @@ def test_a_compiler_is_told_what_the_kernel_returns() -> None:
     torch.library.opcheck(reading.read, (query, key, value, mask, 0.25))
 
 
-def test_rows_get_the_same_tokens_whichever_attention_reads() -> None:
-    pytest.importorskip("triton", reason="Triton is made for Linux")
+def small_llama() -> Any:
     torch.manual_seed(0)
     shape = LlamaConfig(
         vocab_size=97, hidden_size=64, intermediate_size=96, num_hidden_layers=2,
         num_attention_heads=4, num_key_value_heads=2,
     )  # fmt: skip
-    model = LlamaForCausalLM(shape).to(DEVICE).eval()
+    return LlamaForCausalLM(shape).to(DEVICE).eval()
+
+
+def small_rows(count: int) -> list[SlotRow]:
+    lists = [[5 + place, 7, *range(3, 3 + place % 40)] for place in range(count)]
+    return [SlotRow(ids, (0, place), LIMIT) for place, ids in enumerate(lists)]
+
+
+def test_rows_get_the_same_tokens_whichever_attention_reads() -> None:
+    pytest.importorskip("triton", reason="Triton is made for Linux")
+    model = small_llama()
     assert attention.can_read(model)
-    decoder = Decoder(model, Sampler(0.0, 1.0, 0.0, 1.0, 0, None), END, SlotShape(2, 64, LIMIT))
-    rows = [SlotRow([5 + place, 7, *range(3, 3 + place)], (0, place), LIMIT) for place in range(3)]
+    decoder = Decoder(model, GREEDY, END, SlotShape(2, 64, LIMIT))
+    rows = small_rows(3)
     expected = [draft.ids for draft in decoder.decode(rows)]
     model.set_attn_implementation(attention.READING)
     decoder._attention, decoder._graph = attention.READING, None
     assert [draft.ids for draft in decoder.decode(rows)] == expected
+
+
+@pytest.mark.skipif(DEVICE == "cpu", reason="needs a GPU")
+@pytest.mark.parametrize("worth", [0.0, 1e9])
+def test_a_gpu_records_both_compiles_the_quicker_and_says_the_same(
+    worth: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decoder_module, "_WORTH", worth)
+    model, rows = small_llama(), small_rows(80)
+    few = Decoder(model, GREEDY, END, SlotShape(2, 64, LIMIT))
+    expected = [draft.ids for draft in few.decode(rows)]
+    many = Decoder(model, GREEDY, END, SlotShape(64, 64, LIMIT))
+    assert many._attention == (attention.READING if worth else attention.UNEXPANDED)
+    assert [draft.ids for draft in many.decode(rows)] == expected
+    many.compile_where_it_pays(10**12)
+    assert many.is_compiled
+    assert [draft.ids for draft in many.decode(rows)] == expected
+
+
+def test_a_recording_begins_while_the_one_before_keeps_their_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    decoder: Any = Decoder(small_llama(), GREEDY, END, SlotShape(2, 64, LIMIT))
+    decoder._pool = None
+    alive: weakref.WeakSet[Any] = weakref.WeakSet()
+    found = []
+
+    class Recording:
+        def __init__(self) -> None:
+            found.append(len(alive))
+            alive.add(self)
+
+    stream = SimpleNamespace(wait_stream=lambda _: None)
+    for name in ("Stream", "current_stream"):
+        monkeypatch.setattr(torch.cuda, name, lambda: stream)
+    monkeypatch.setattr(torch.cuda, "stream", lambda _: contextlib.nullcontext())
+    monkeypatch.setattr(torch.cuda, "graph", lambda *_, **__: contextlib.nullcontext())
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Recording)
+    for _ in range(3):
+        decoder._capture(decoder._write)
+    assert found == [0, 1, 1]
+
+
+@given(st.lists(st.integers(0, 20_000), min_size=1, max_size=200))
+def test_rows_prefilled_together_are_alike(lengths: list[int]) -> None:
+    groups = alike(lengths)
+    assert sorted(place for group in groups for place in group) == list(range(len(lengths)))
+    for group in groups:
+        first, *others = [lengths[place] for place in group]
+        for count, length in enumerate(others, 1):
+            assert length <= first
+            assert (count + 1) * first <= _PREFILL_TOKENS
+            assert length >= _ALIKE * first or count * first < _BUSY_TOKENS
 
 
 @pytest.mark.parametrize(("own", "fails"), [(0.5, False), (0.97, False), (2.0, False), (0.5, True)])
@@ -104,13 +180,10 @@ def test_the_quicker_attention_is_taken_and_one_that_fails_is_not(
     own: float, fails: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = random_model("llama")
-    decoder: Any = Decoder(
-        model, Sampler(0.0, 1.0, 0.0, 1.0, 0, None), END, SlotShape(2, 64, LIMIT)
-    )
+    decoder: Any = Decoder(model, GREEDY, END, SlotShape(2, 64, LIMIT))
     decoder._graph = "plain"
 
     def capture(_: Any) -> None:
-        decoder._graph = None
         if fails:
             raise RuntimeError("no kernel image is available")
         decoder._graph = "own"
@@ -126,8 +199,7 @@ def test_the_quicker_attention_is_taken_and_one_that_fails_is_not(
 
 
 def test_a_step_is_timed_as_if_all_slots_were_half_full(monkeypatch: pytest.MonkeyPatch) -> None:
-    sampler = Sampler(0.0, 1.0, 0.0, 1.0, 0, None)
-    decoder: Any = Decoder(random_model("llama"), sampler, END, SlotShape(2, 64, LIMIT))
+    decoder: Any = Decoder(random_model("llama"), GREEDY, END, SlotShape(2, 64, LIMIT))
     seen: list[list[int]] = []
     monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
     monkeypatch.setattr(decoder, "_run", lambda _: seen.append(decoder._cache.positions.tolist()))

@@ -55,7 +55,7 @@ def test_all_layers_run_one_compiled_layer_and_write_the_same(
     steps = decoder._step
 
     def step(write: object) -> None:
-        with compiled_layers(model, decoder._cache):
+        with compiled_layers(model, decoder._cache.layers):
             steps(decoder._write)
 
     monkeypatch.setattr(decoder, "_step", step)
