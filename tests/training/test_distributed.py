@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -136,7 +136,9 @@ IN_PIECES = "--optimisation.max_tokens=500"
 
 
 @contextmanager
-def ranks(*words: str, folder: Path) -> Iterator[list[forked.Process]]:
+def ranks(
+    *words: str, folder: Path, program: Sequence[str] = ("-m", "training")
+) -> Iterator[list[forked.Process]]:
     """Run ``training`` in two processes, started as a launcher would, which imports much itself."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -149,7 +151,7 @@ def ranks(*words: str, folder: Path) -> Iterator[list[forked.Process]]:
         yield [
             stack.enter_context(
                 forked.started(
-                    ["-m", "training", *words], folder / "output", folder / "errors",
+                    [*program, *words], folder / "output", folder / "errors",
                     RANK=rank, LOCAL_RANK=rank, **env,
                 )
             )
@@ -157,10 +159,10 @@ def ranks(*words: str, folder: Path) -> Iterator[list[forked.Process]]:
         ]  # fmt: skip
 
 
-def run_ranks(*words: str, folder: Path) -> str:
+def run_ranks(*words: str, folder: Path, program: Sequence[str] = ("-m", "training")) -> str:
     """Run ``training`` in two processes to their end; give what they printed."""
     folder.mkdir()
-    with ranks(*words, folder=folder) as both:
+    with ranks(*words, folder=folder, program=program) as both:
         assert [process.wait(120) for process in both] == [0, 0], (folder / "errors").read_text()
     return (folder / "output").read_text()
 
@@ -194,6 +196,40 @@ def test_two_processes_train_as_one(long: list[str], two: Path, tmp_path: Path) 
     facts = manifest.read(Folder(str(two)), "train").facts
     assert facts["processes"] == 2
     assert [line["epoch"] for line in lines[0] if "loss" in line][5] == 1
+
+
+RECORDED = """
+import sys
+from types import SimpleNamespace
+import torch
+from tests.training.loop import test_graphs
+from training.__main__ import main
+from training.loop import graphs
+
+torch.cuda.graph_pool_handle = torch.cuda.set_stream = lambda *_: None
+torch.cuda.current_stream = lambda: SimpleNamespace(synchronize=lambda: None)
+graphs._record, graphs.are_for = test_graphs.record(), lambda *_: True
+with_graphs, replayed = graphs.Graphs._replayed, []
+graphs.Graphs._replayed = lambda *words: replayed.append(1) or with_graphs(*words)
+code = main(sys.argv[1:])
+print(len(replayed), "replayed")
+sys.exit(code)
+"""
+
+
+def test_two_processes_whose_layers_are_recorded_train_as_one(
+    long: list[str], two: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "recorded"
+    words = [*long, IN_PIECES, f"--out={out}"]
+    output = run_ranks(*words, folder=tmp_path / "printed", program=("-c", RECORDED))
+    replayed = [line.split()[0] for line in output.splitlines() if line.endswith(" replayed")]
+    assert len(replayed) == 2
+    assert min(map(int, replayed)) > 16
+    lines = [metrics.read(each / "metrics.jsonl") for each in (out, two)]
+    for mine, theirs in zip(*lines, strict=True):
+        for name in {"loss", "validation_loss"} & set(mine):
+            assert mine[name] == pytest.approx(theirs[name], rel=1e-4)
 
 
 def test_two_processes_go_on_after_a_kill(long: list[str], two: Path, tmp_path: Path) -> None:

@@ -42,13 +42,13 @@ def warm_steps(accumulation: int) -> int:
 def are_for(job: Job, layers: int) -> bool:
     """Return whether a job's layers may be recorded.
 
-    Not where recomputing asks for random states, a scaler for its scale, dropout for new numbers,
-    or several processes for each other; 4 bits were not tried.
+    Not where recomputing asks for random states, a scaler for its scale or dropout for new numbers;
+    4 bits were not tried.
     """
     config, how = job.config, job.config.optimisation
     kept = how.gradient_checkpointing == "none" or how.keep_layers >= layers
     is_exact = job.precision != "fp16" and not config.lora.dropout and config.quantize is None
-    return torch.cuda.is_available() and job.ranks.count == 1 and kept and is_exact
+    return torch.cuda.is_available() and kept and is_exact
 
 
 @dataclass(frozen=True)

@@ -121,17 +121,18 @@ class Trainer(SFTTrainer):  # type: ignore[misc]
         """Train on a micro-batch, in pieces if it is long."""
         # Without the step's tokens the loss is a mean of the piece: pieces would count too much.
         tokens = more[0] if more else named.get("num_items_in_batch")
-        *early, last = pieces(inputs, None if tokens is None else self.max_tokens, self.width)
         loss = 0.0
-        for piece in early:
-            # Several processes add up their gradients once a micro-batch, at its last piece.
-            with self.accelerator.no_sync(model):
-                loss = loss + self._train(model, piece, tokens)
-        return loss + self._train(model, last, tokens)
-
-    def _train(self, model: Any, inputs: dict[str, Any], tokens: Any) -> Any:
-        step = functools.partial(super().training_step, model, inputs, tokens)
-        return self.recorded.train(step) if self.recorded else step()
+        # A recorded backward pass tells DDP of nothing: gradients are averaged here, once a step.
+        with self.accelerator.no_sync(model):
+            for piece in pieces(inputs, None if tokens is None else self.max_tokens, self.width):
+                step = functools.partial(super().training_step, model, piece, tokens)
+                loss = loss + (self.recorded.train(step) if self.recorded else step())
+        if self.args.world_size > 1 and self.accelerator.sync_gradients:
+            own = [each.grad for each in self.model.parameters() if each.requires_grad]
+            mean = self.accelerator.reduce(torch.cat([each.flatten() for each in own]), "mean")
+            means = mean.split([each.numel() for each in own])
+            torch._foreach_copy_(own, [to.view_as(of) for of, to in zip(own, means, strict=True)])
+        return loss
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], *more: Any, **named: Any) -> Any:
         """Compute the loss; without Unsloth, TRL would add the entropy of every token to it.

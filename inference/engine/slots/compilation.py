@@ -7,8 +7,9 @@ compiler's own caches, a file a card and shape; a first time goes by what was me
 import contextlib
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -70,17 +71,14 @@ def compiled_layers(model: Any, slots: list[Any]) -> Iterator[None]:
     numbers = {each: each.layer_idx for each in layers.modules() if hasattr(each, "layer_idx")}
     run = torch.compile(type(layers[0]).forward, dynamic=False)
 
-    def bound(layer: Any, own: Any) -> Callable[..., Any]:
-        def forward(*args: Any, **words: Any) -> Any:
-            return run(layer, *args, **(words | {"past_key_values": own}))
-
-        return forward
+    def forward(layer: Any, own: Any, *args: Any, **words: Any) -> Any:
+        return run(layer, *args, **(words | {"past_key_values": own}))
 
     try:
         for module in numbers:
             module.layer_idx = 0
         for layer, own in zip(layers, slots, strict=True):
-            layer.forward = bound(layer, own)
+            layer.forward = partial(forward, layer, own)
         yield
     finally:
         for layer in layers:

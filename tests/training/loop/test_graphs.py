@@ -360,7 +360,6 @@ def test_a_run_that_was_interrupted_is_the_same_with_graphs(
         ({}, {"precision": "fp16"}, False),
         ({}, {"quantize": "nf4"}, False),
         ({}, {"lora": LoraSettings(dropout=0.1)}, False),
-        ({}, {"processes": 2}, False),
     ],
 )
 def test_jobs_that_are_recorded(
@@ -371,7 +370,5 @@ def test_jobs_that_are_recorded(
         optimisation=Optimisation(**how), lora=more.get("lora", LoraSettings()),
         quantize=more.get("quantize"),
     )  # fmt: skip
-    ranks = SimpleNamespace(count=more.get("processes", 1))
-    precision = more.get("precision", "bf16")
-    job: Any = SimpleNamespace(config=config, ranks=ranks, precision=precision)
+    job: Any = SimpleNamespace(config=config, precision=more.get("precision", "bf16"))
     assert graphs.are_for(job, layers=2) is expected
