@@ -4,8 +4,13 @@
 import sys
 from collections.abc import Sequence
 
+from data.cli import interrupts
+
+if __name__ == "__main__":
+    interrupts.catch()  # before the imports that take a while
+
 from data import next_step
-from data.cli import command_line, interrupts
+from data.cli import command_line
 from data.cli.command_line import Command
 from data.cli.extras import Need
 from data.cli.forgotten import Input
@@ -13,9 +18,6 @@ from data.cli.usage import Guide
 from data.show import ShowConfig
 from data.subset import SubsetConfig
 from data.synthetic.command import SynthesizeConfig
-
-if __name__ == "__main__":
-    interrupts.catch()  # before the imports that take a while
 
 _PICTURE = Need(("matplotlib",), lambda config: config.plot is not None)
 COMMANDS = {

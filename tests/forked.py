@@ -88,11 +88,10 @@ def run_python(
 ) -> "subprocess.CompletedProcess[str]":
     """Run ``python WORDS`` to its end, as ``builders.run_python`` does anew."""
     with tempfile.TemporaryDirectory() as folder:
-        files = Path(folder, "output"), Path(folder, "errors")
-        with started(words, *files, kind, **env) as process:
+        output, errors = Path(folder, "output"), Path(folder, "errors")
+        with started(words, output, errors, kind, **env) as process:
             code = process.wait(_PATIENCE)
-        output, errors = (file.read_text() for file in files)
-    return subprocess.CompletedProcess(words, code, output, errors)
+        return subprocess.CompletedProcess(words, code, output.read_text(), errors.read_text())
 
 
 def _anew(order: dict[str, Any]) -> "subprocess.Popen[bytes]":

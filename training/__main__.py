@@ -5,8 +5,13 @@ import os
 import sys
 from collections.abc import Sequence
 
+from data.cli import interrupts
+
+if __name__ == "__main__":
+    interrupts.catch()  # before the imports that take a while
+
 from data import next_step
-from data.cli import command_line, interrupts
+from data.cli import command_line
 from data.cli.command_line import Command
 from data.cli.extras import MODEL, TRAINING, Need
 from data.cli.forgotten import Input
@@ -16,9 +21,6 @@ from training.curve.config import CurveConfig
 from training.export.config import ExportConfig
 from training.publish.config import PublishConfig
 from training.tune.config import TuneConfig
-
-if __name__ == "__main__":
-    interrupts.catch()  # before the imports that take a while
 
 
 def _tracked_by(tracker: str) -> Need:

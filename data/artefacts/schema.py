@@ -81,17 +81,11 @@ holds and does not hold, its numbers that neither title nor record supports (eac
 written), and the share of its word 4-grams that stand in it earlier."""
 
 REASONS = (
-    "invalid_json",
-    "invalid_utf8",
-    "not_an_object",
-    "missing_field",
-    "wrong_type",
+    "invalid_json", "invalid_utf8", "not_an_object", "missing_field", "wrong_type",
     "line_too_long",
-)
-"""Why a line went to quarantine."""
-
-FORM_REASONS = ("wrong_columns", "invalid_csv", "repeated_header", "invalid_dict")
-"""Why a row of a table or a Python dictionary did, besides."""
+)  # fmt: skip
+"""Why a line went to quarantine; a row of a table or a Python dictionary besides as
+``wrong_columns``, ``invalid_csv``, ``repeated_header`` or ``invalid_dict``."""
 
 
 def with_attributes(schema: pa.Schema, names: Sequence[str]) -> pa.Schema:

@@ -5,6 +5,7 @@ and after it, and from the second one on, the process ends at once: what is comm
 same command goes on from there. Imported before anything slow, so it imports nothing slow.
 """
 
+import atexit
 import contextlib
 import os
 import signal
@@ -26,13 +27,19 @@ def catch() -> None:
         # Ignored from the start, as `nohup` and background jobs ask: so it stays.
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, leave)
+    # Called last of all: Python's own end gives signals back what kills without a word.
+    atexit.register(_ignore)
     sys.unraisablehook = _unraisable
+
+
+def _ignore() -> None:
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def leave(_number: int = 0, _frame: FrameType | None = None) -> None:
     """End the process at once, with the workers that it started."""
-    for number in _SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
+    _ignore()
     if "multiprocessing" in sys.modules:
         import multiprocessing
 

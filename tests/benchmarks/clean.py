@@ -27,6 +27,7 @@ import psutil
 import pyarrow.dataset as ds
 
 from data import console
+from data.cluster.client import cores
 from tests.benchmarks.peers import PEERS
 
 NEEDS = {"datatrove": "datatrove", "Polars + ftfy": "polars", "DuckDB (no repair)": "duckdb"}
@@ -171,7 +172,7 @@ def main() -> None:
     parser.add_argument("--records", type=Path, help="real lines, taken over and over instead")
     parser.add_argument("--megabytes", type=int, default=876, help="of those")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--workers", type=int, default=cores())
     parser.add_argument("--bounds", type=int, nargs=2, default=(400, 500))
     parser.add_argument("--tools", nargs="*", default=[OURS, *PEERS])
     parser.add_argument("--work", type=Path, default=Path("data/store/bench"))

@@ -54,7 +54,7 @@ def ours(data: bytes) -> int:
     columns: Any = PRESETS["amazon-2014"]
     fields = Fields.of(CleanConfig(columns=columns))
     file = SourceFile("", "records", len(data), "", form="dicts")
-    return forms.parse(records, file, fields, _MAX_LINE_BYTES).rows.num_rows
+    return int(forms.parse(records, file, fields, _MAX_LINE_BYTES).rows.num_rows)
 
 
 def seconds(work: Callable[[bytes], int], data: bytes) -> tuple[float, int]:
@@ -83,9 +83,9 @@ def main() -> None:
     least = statistics.median(figures["this"])
     console.say(f"{rows.pop():,} records, {len(data) / 1e6:,.0f} MB, medians of {options.rounds}\n")
     lines = []
-    for name, took in figures.items():
-        median = statistics.median(took)
-        spread = f"{min(took):.2f} to {max(took):.2f}"
+    for name, rounds in figures.items():
+        median = statistics.median(rounds)
+        spread = f"{min(rounds):.2f} to {max(rounds):.2f}"
         lines.append((name, f"{median:.2f}", spread, f"{median / least:.1f}"))
     console.say(console.table(lines, ("way", "seconds", "range", "times this")))
 

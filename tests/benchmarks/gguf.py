@@ -11,7 +11,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -26,7 +26,8 @@ from training.export import command, gguf
 from training.export.config import ExportConfig
 from training.model.backend import hush, load_tokenizer
 
-_PRECISIONS = ("float32", "float16", "bf16", "q8_0")
+_Precision = Literal["float32", "float16", "bf16", "q8_0"]
+_PRECISIONS: tuple[_Precision, ...] = ("float32", "float16", "bf16", "q8_0")
 _BATCH = 25
 
 

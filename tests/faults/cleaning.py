@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 
@@ -43,7 +44,7 @@ def parts(out: Path, inside: str = "") -> list[Path]:
     return sorted((out / inside).glob("part-*.parquet"))
 
 
-def quarantined(out: Path) -> Iterator[dict[str, object]]:
+def quarantined(out: Path) -> Iterator[dict[str, Any]]:
     for part in parts(out, QUARANTINE):
         yield from pq.read_table(part).to_pylist()
 

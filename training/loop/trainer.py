@@ -299,12 +299,9 @@ def _take_best(job: Job, model: Any, last: int, losses: dict[int, float]) -> int
         log.warning("no validation loss is finite: the adapter is that of the last step, %d", step)
     elif ranking[0] != step:
         log.warning(
-            "the best weights, of step %d, are lost: the adapter is that of step %d, "
-            "validation loss %.4f",
-            ranking[0],
-            step,
-            losses[step],
-        )
+            "the best weights, of step %d, are lost: the adapter is that of step %d, validation "
+            "loss %.4f", ranking[0], step, losses[step],
+        )  # fmt: skip
     return step
 
 

@@ -1,5 +1,6 @@
 """Interrupts: at once before and after a command, in order within it, never a traceback."""
 
+import ast
 import os
 import signal
 import subprocess
@@ -11,11 +12,14 @@ import psutil
 import pytest
 
 from data.cli import interrupts
-from tests.builders import ROOT
+from tests.builders import ROOT, run_python
 from tests.faults.cleaning import OPEN, command
 from tests.faults.interrupts import LINE
+from tests.house import STAGES
 
 TOLD = f"{LINE}\n"
+# Without anything slow.
+QUICK = ("from data.cli import interrupts", "from data.cluster import client")
 
 
 def run(script: str, number: int = signal.SIGINT) -> tuple[int, str]:
@@ -121,6 +125,36 @@ with interrupts.Stopping():
     time.sleep(0.5)
 """
     assert run(script) == (0, "")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_nothing_is_left_to_interrupt_once_python_itself_ends(number: int) -> None:
+    script = f"""
+import os
+from data.cli import interrupts
+
+class Late:
+    def __del__(self, kill=os.kill, own=os.getpid()):
+        kill(own, {int(number)})
+
+late = Late()
+interrupts.catch()
+"""
+    assert run_python("-c", script).returncode == 0
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_programs_can_be_interrupted_before_they_import_much(stage: str) -> None:
+    for statement in ast.parse((ROOT / stage / "__main__.py").read_text()).body:
+        if isinstance(statement, ast.If):
+            assert ast.unparse(statement.body[0]) == "interrupts.catch()"
+            return
+        if isinstance(statement, ast.Import):
+            assert {name.name for name in statement.names} <= sys.stdlib_module_names
+        elif isinstance(statement, ast.ImportFrom) and statement.module:
+            is_quick = ast.unparse(statement) in QUICK
+            assert is_quick or statement.module.split(".")[0] in sys.stdlib_module_names
+    pytest.fail("never caught")
 
 
 def test_earlier_handlers_come_back() -> None:
