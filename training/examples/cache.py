@@ -222,15 +222,10 @@ def _write_near(subset: Subset, encoder: Encoder, folder: Folder, identity: dict
                     progress.advance(piece.num_rows)
         output = Artefact(neighbours.NAME, rows, work.stat().st_size, digest_file(work))
     Manifest(
-        stage=NEAR_STAGE,
-        config={},
-        identity=identity,
-        inputs=(),
-        outputs=(output,),
-        counts=Counts(rows, rows),
-        versions=manifest.versions(),
+        stage=NEAR_STAGE, config={}, identity=identity, inputs=(), outputs=(output,),
+        counts=Counts(rows, rows), versions=manifest.versions(),
         seconds=round(time.perf_counter() - began, 3),
-    ).write(folder)
+    ).write(folder)  # fmt: skip
 
 
 def _near_rows(batch: pa.RecordBatch, encoder: Encoder) -> pa.Table:

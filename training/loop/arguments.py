@@ -38,7 +38,6 @@ def trainer_settings(job: Job, model: Any) -> SFTConfig:
         gradient_checkpointing=recompute,
         gradient_checkpointing_kwargs={"use_reentrant": False} if recompute else None,
         use_cpu=on_cpu,
-        ddp_find_unused_parameters=False,
         seed=config.seed,
         data_seed=config.seed,
         logging_strategy="steps",

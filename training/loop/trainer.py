@@ -122,16 +122,16 @@ class Trainer(SFTTrainer):  # type: ignore[misc]
         # Without the step's tokens the loss is a mean of the piece: pieces would count too much.
         tokens = more[0] if more else named.get("num_items_in_batch")
         loss = 0.0
-        # A recorded backward pass tells DDP of nothing: gradients are averaged here, once a step.
-        with self.accelerator.no_sync(model):
-            for piece in pieces(inputs, None if tokens is None else self.max_tokens, self.width):
-                step = functools.partial(super().training_step, model, piece, tokens)
-                loss = loss + (self.recorded.train(step) if self.recorded else step())
+        for piece in pieces(inputs, None if tokens is None else self.max_tokens, self.width):
+            step = functools.partial(super().training_step, model, piece, tokens)
+            loss = loss + (self.recorded.train(step) if self.recorded else step())
         if self.args.world_size > 1 and self.accelerator.sync_gradients:
-            own = [each.grad for each in self.model.parameters() if each.requires_grad]
-            mean = self.accelerator.reduce(torch.cat([each.flatten() for each in own]), "mean")
-            means = mean.split([each.numel() for each in own])
-            torch._foreach_copy_(own, [to.view_as(of) for of, to in zip(own, means, strict=True)])
+            trained = [each for each in self.model.parameters() if each.requires_grad]
+            own = [torch.zeros_like(each) if each.grad is None else each.grad for each in trained]
+            mean = torch.cat([each.flatten() for each in own]).div_(self.args.world_size)
+            torch.distributed.all_reduce(mean)
+            parts = mean.split([each.numel() for each in own])
+            torch._foreach_copy_(own, [to.view_as(of) for of, to in zip(own, parts, strict=True)])
         return loss
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], *more: Any, **named: Any) -> Any:
@@ -339,10 +339,15 @@ def make_trainer(job: Job, model: Any, callbacks: list[Any], order: Any = None) 
         data_collator=Collator(job.tokenizer.pad_token_id, width),
         callbacks=[*callbacks, KeepLayers(how.keep_layers)],
     )
+    # DDP's hooks cannot be recorded: a step averages gradients itself.
+    prepare = trainer.accelerator.prepare_model
+    trainer.accelerator.prepare_model = functools.partial(prepare, evaluation_mode=True)
     # On a base of 4 bits TRL rounds them to bf16, which no scaler takes and small steps vanish in.
     for parameter, exact in weights:
         if parameter.dtype != exact.dtype:
             parameter.data = exact.to(parameter.device)
+        if job.ranks.count > 1:
+            torch.distributed.broadcast(parameter.data, 0)  # all begin alike
     lengths = rows.with_format("arrow")["length"].to_numpy()
     trainer.order = order or KeyedOrder(lengths, how.batch_size, config.seed, how.order)
     trainer.add_callback(Epochs(trainer.order))

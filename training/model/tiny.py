@@ -100,13 +100,9 @@ def train_tokenizer(texts: Iterator[str], vocabulary: int, positions: int) -> An
         single=f"{BEGIN} $A", special_tokens=[(BEGIN, begin)]
     )
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        bos_token=BEGIN,
-        eos_token=END,
-        pad_token=PAD,
-        model_max_length=positions,
-        clean_up_tokenization_spaces=False,
-    )
+        tokenizer_object=tokenizer, bos_token=BEGIN, eos_token=END, pad_token=PAD,
+        model_max_length=positions, clean_up_tokenization_spaces=False,
+    )  # fmt: skip
 
 
 def make_model(plan: TinyJob, tokenizer: Any) -> Any:

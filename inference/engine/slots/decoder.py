@@ -180,6 +180,7 @@ class Decoder:
             is_quicker = False
         self._attention = attention.READING if is_quicker else attention.UNEXPANDED
         self._graph = own if is_quicker else plain
+        self._model.set_attn_implementation(self._attention)  # of prefills too
 
     def compile_where_it_pays(self, tokens: int) -> None:
         """Compile the step, on a GPU, where so many tokens take less time with it.

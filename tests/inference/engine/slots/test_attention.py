@@ -184,6 +184,7 @@ def test_the_quicker_attention_is_taken_and_one_that_fails_is_not(
     decoder._graph = "plain"
 
     def capture(_: Any) -> None:
+        model.set_attn_implementation(decoder._attention)
         if fails:
             raise RuntimeError("no kernel image is available")
         decoder._graph = "own"
@@ -196,6 +197,7 @@ def test_the_quicker_attention_is_taken_and_one_that_fails_is_not(
     taken = own < 0.9 and not fails
     assert decoder._graph == ("own" if taken else "plain")
     assert decoder._attention == (attention.READING if taken else attention.UNEXPANDED)
+    assert model.config._attn_implementation == decoder._attention
 
 
 def test_a_step_is_timed_as_if_all_slots_were_half_full(monkeypatch: pytest.MonkeyPatch) -> None:
