@@ -27,7 +27,7 @@ def catch() -> None:
         # Ignored from the start, as `nohup` and background jobs ask: so it stays.
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, leave)
-    # Called last of all: Python's own end gives signals back what kills without a word.
+    # Run last of all at the exit, before Python resets signals to what kills without a word.
     atexit.register(_ignore)
     sys.unraisablehook = _unraisable
 

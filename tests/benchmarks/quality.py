@@ -34,7 +34,7 @@ from data.artefacts.run import Run
 from data.errors import CatalogueError
 from inference import engine, fidelity, overlap, selection
 from inference.config import EvaluateConfig, GenerateConfig
-from inference.engine import Completion, Request, Settings, slots
+from inference.engine import Completion, Request, Settings
 from inference.evaluate import metrics, samples, systems
 from inference.evaluate.metrics import Floats, Sample
 from inference.evaluate.samples import EvalSet, Trained
@@ -172,8 +172,9 @@ def find(options: argparse.Namespace) -> Case:
     side = samples.unseen(path, "test", options.rows, [])
     trained = Trained(subset.record.digest, subset.rows("train", samples.COLUMNS))
     limit = 64 if options.short else None
-    rooms = [Path(str(room.__file__)).parent for room in (console, fidelity, engine, slots)]
-    code = [digest_file(file) for room in rooms for file in sorted(room.glob("*.py"))]
+    files = {console: "*.py", fidelity: "*.py", engine: "**/*.py"}
+    rooms = [(Path(str(room.__file__)).parent, pattern) for room, pattern in files.items()]
+    code = [digest_file(file) for room, pattern in rooms for file in sorted(room.glob(pattern))]
     digest = digest_all([model.digest, trained.digest, f"{len(side)}", f"{limit}", *code])
     return Case(model, side, trained, limit, digest)
 

@@ -131,13 +131,14 @@ LONG = [
     "--checkpoints.eval_steps=3", "--checkpoints.save_steps=4", "--checkpoints.keep_best=true",
     "--optimisation.max_steps=16",
 ]  # fmt: skip
+TRAINING = ("-m", "training")
 # Long micro-batches go in pieces, of which each process may have another number.
 IN_PIECES = "--optimisation.max_tokens=500"
 
 
 @contextmanager
 def ranks(
-    *words: str, folder: Path, program: Sequence[str] = ("-m", "training")
+    *words: str, folder: Path, program: Sequence[str] = TRAINING
 ) -> Iterator[list[forked.Process]]:
     """Run ``training`` in two processes, started as a launcher would, which imports much itself."""
     with socket.socket() as free:
@@ -159,7 +160,7 @@ def ranks(
         ]  # fmt: skip
 
 
-def run_ranks(*words: str, folder: Path, program: Sequence[str] = ("-m", "training")) -> str:
+def run_ranks(*words: str, folder: Path, program: Sequence[str] = TRAINING) -> str:
     """Run ``training`` in two processes to their end; give what they printed."""
     folder.mkdir()
     with ranks(*words, folder=folder, program=program) as both:
@@ -196,6 +197,28 @@ def test_two_processes_train_as_one(long: list[str], two: Path, tmp_path: Path) 
     facts = manifest.read(Folder(str(two)), "train").facts
     assert facts["processes"] == 2
     assert [line["epoch"] for line in lines[0] if "loss" in line][5] == 1
+
+
+AVERAGED = """
+import torch
+from training import processes
+from training.loop.trainer import average_gradients
+
+ranks = processes.join()
+trained = [torch.nn.Parameter(torch.ones(shape)) for shape in ((2, 3), (4,), ())]
+if ranks.is_first:
+    trained[0].grad, trained[1].grad = torch.full((2, 3), 2.0), torch.arange(4.0)
+else:
+    trained[0].grad = torch.full((2, 3), 4.0)
+average_gradients(trained)
+print([each.grad.tolist() for each in trained])
+ranks.end()
+"""
+
+
+def test_gradients_are_averaged_where_a_process_has_none_too(tmp_path: Path) -> None:
+    output = run_ranks(folder=tmp_path / "printed", program=("-c", AVERAGED))
+    assert output.splitlines() == [str([[[3.0] * 3] * 2, [0.0, 0.5, 1.0, 1.5], 0.0])] * 2
 
 
 RECORDED = """

@@ -251,16 +251,11 @@ def _write(
         seen = _write_stream(work, split, encoder, near)
         output = Artefact(_ROWS, seen.rows, work.stat().st_size, digest_file(work))
     Manifest(
-        stage=STAGE,
-        config=identity["form"],
-        identity=identity,
-        inputs=(),
-        outputs=(output,),
+        stage=STAGE, config=identity["form"], identity=identity, inputs=(), outputs=(output,),
         counts=Counts(len(split.rows), seen.rows, seen.dropped),
-        facts={"split": split.name, **asdict(seen)},
-        versions=manifest.versions(),
+        facts={"split": split.name, **asdict(seen)}, versions=manifest.versions(),
         seconds=round(time.perf_counter() - began, 3),
-    ).write(folder)
+    ).write(folder)  # fmt: skip
 
 
 def _write_stream(path: Path, split: Split, encoder: Encoder, near: NearRows | None) -> Seen:

@@ -68,6 +68,17 @@ class Epochs(transformers.TrainerCallback):  # type: ignore[misc]
         self._order.set_epoch(int((state.epoch or 0.0) + 1e-6))
 
 
+def average_gradients(trained: list[torch.nn.Parameter]) -> None:
+    """Give all processes the mean of their gradients; zeros are those of one that has none."""
+    for each in trained:  # an expert may have seen no token here
+        each.grad = torch.zeros_like(each) if each.grad is None else each.grad
+    own: list[Any] = [each.grad for each in trained]
+    mean = torch.cat([each.flatten() for each in own]).div_(torch.distributed.get_world_size())
+    torch.distributed.all_reduce(mean)
+    parts = mean.split([each.numel() for each in own])
+    torch._foreach_copy_(own, [part.view_as(each) for each, part in zip(own, parts, strict=True)])
+
+
 class Trainer(SFTTrainer):  # type: ignore[misc]
     """SFTTrainer with our order of rows, our counts, marked checkpoints and no model cards."""
 
@@ -126,12 +137,7 @@ class Trainer(SFTTrainer):  # type: ignore[misc]
             step = functools.partial(super().training_step, model, piece, tokens)
             loss = loss + (self.recorded.train(step) if self.recorded else step())
         if self.args.world_size > 1 and self.accelerator.sync_gradients:
-            trained = [each for each in self.model.parameters() if each.requires_grad]
-            own = [torch.zeros_like(each) if each.grad is None else each.grad for each in trained]
-            mean = torch.cat([each.flatten() for each in own]).div_(self.args.world_size)
-            torch.distributed.all_reduce(mean)
-            parts = mean.split([each.numel() for each in own])
-            torch._foreach_copy_(own, [to.view_as(of) for of, to in zip(own, parts, strict=True)])
+            average_gradients([each for each in self.model.parameters() if each.requires_grad])
         return loss
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], *more: Any, **named: Any) -> Any:

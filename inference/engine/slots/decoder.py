@@ -66,7 +66,7 @@ class SlotShape:
 
 
 class LayerSlots:
-    """One layer's keys and values [slots, kv_heads, length, size]; alike in all layers."""
+    """One layer's keys and values [slots, kv_heads, length, size]."""
 
     def __init__(self, key: torch.Tensor, rows: torch.Tensor, positions: torch.Tensor) -> None:
         self.key, self.value, self._rows, self._positions = key, key.clone(), rows, positions
@@ -333,7 +333,7 @@ class Decoder:
         device = self._tokens.device
         index = torch.tensor(slots, device=device)
         before = prefix.keys[0].shape[2] if prefix else 0
-        for places in alike([len(row.ids) - 1 - before for row in rows]):
+        for places in group_by_length([len(row.ids) - 1 - before for row in rows]):
             rests = [rows[place].ids[before:-1] for place in places]
             cache = PrefillCache(self._cache, index[places], prefix)
             widest = len(rests[0])
@@ -352,7 +352,7 @@ class Decoder:
         self._drafts.begin(index, torch.tensor([row.limit for row in rows], device=device))
 
 
-def alike(lengths: Sequence[int]) -> list[list[int]]:
+def group_by_length(lengths: Sequence[int]) -> list[list[int]]:
     """Group the places of rows by length, longest first, so that padding a group costs little."""
     groups: list[list[int]] = []
     widest = 0

@@ -22,7 +22,7 @@ from inference.engine.slots.decoder import (
     Decoder,
     SlotRow,
     SlotShape,
-    alike,
+    group_by_length,
 )  # fmt: skip
 from tests.builders import run_python
 from tests.inference.engine.test_families import END, LIMIT, random_model
@@ -165,7 +165,7 @@ def test_a_recording_begins_while_the_one_before_keeps_their_memory(
 
 @given(st.lists(st.integers(0, 20_000), min_size=1, max_size=200))
 def test_rows_prefilled_together_are_alike(lengths: list[int]) -> None:
-    groups = alike(lengths)
+    groups = group_by_length(lengths)
     assert sorted(place for group in groups for place in group) == list(range(len(lengths)))
     for group in groups:
         first, *others = [lengths[place] for place in group]
