@@ -211,7 +211,8 @@ if ranks.is_first:
 else:
     trained[0].grad = torch.full((2, 3), 4.0)
 average_gradients(trained)
-print([each.grad.tolist() for each in trained])
+# In one piece, as both processes write to the same file.
+print(f"{[each.grad.tolist() for each in trained]}\\n", end="")
 ranks.end()
 """
 
@@ -237,7 +238,7 @@ graphs._record, graphs.are_for = test_graphs.record(), lambda *_: True
 with_graphs, replayed = graphs.Graphs._replayed, []
 graphs.Graphs._replayed = lambda *words: replayed.append(1) or with_graphs(*words)
 code = main(sys.argv[1:])
-print(len(replayed), "replayed")
+print(f"{len(replayed)} replayed\\n", end="")
 sys.exit(code)
 """
 
