@@ -9,9 +9,11 @@ import datetime
 import multiprocessing
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
+from statistics import median
 from typing import Any, TypeVar
 
 from data.cli import interrupts
@@ -20,6 +22,7 @@ from data.errors import ConfigError
 _Result = TypeVar("_Result")
 # Tokenising millions of rows or measuring a plan keeps the others waiting.
 _PATIENCE = datetime.timedelta(hours=4)
+_EXCHANGED = 64 << 20
 _SET_BY_LAUNCHER = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")
 
 
@@ -83,6 +86,24 @@ class Ranks:
             if torch.distributed.is_initialized():
                 torch.distributed.destroy_process_group()
 
+    def seconds_a_byte(self) -> float:
+        """Time what adding up numbers over all processes takes; 0 for one alone."""
+        if self.count == 1:
+            return 0.0
+        import torch
+        import torch.distributed
+
+        on_gpu, times = torch.cuda.is_available(), []
+        numbers = torch.zeros(_EXCHANGED // 4, device="cuda" if on_gpu else "cpu")
+        for _ in range(4):  # the first connects them
+            self.wait()
+            began = time.perf_counter()
+            torch.distributed.all_reduce(numbers)
+            if on_gpu:
+                torch.cuda.synchronize()
+            times.append(time.perf_counter() - began)
+        return median(times[1:]) / _EXCHANGED
+
     def any(self, answer: bool) -> bool:
         """Return, in all processes, whether one of them says yes."""
         if self.count == 1:
@@ -97,22 +118,37 @@ class Ranks:
 
 
 def join() -> Ranks:
-    """Join the other processes of the run, where a launcher started several."""
+    """Join the other processes of the run, where a launcher started several.
+
+    Raises:
+        ConfigError: they are more than there are GPUs; ``SystemExit`` in all but the first.
+    """
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count == 1:
         return Ranks()
     import torch
     import torch.distributed
 
-    if torch.cuda.is_available():
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-    else:
+    if not torch.cuda.is_available():
         # accelerate numbers even CPUs, and the Trainer loads a checkpoint to "cpu:1".
         torch.serialization.register_package(100, lambda _: None, _to_numbered_cpu)
     if not torch.distributed.is_initialized():
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
         torch.distributed.init_process_group(backend, timeout=_PATIENCE)
-    return Ranks(torch.distributed.get_rank(), count)
+    ranks = Ranks(torch.distributed.get_rank(), count)
+    if torch.cuda.is_available():
+        ranks.first(_check_gpus)
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+    return ranks
+
+
+def _check_gpus() -> None:
+    import torch
+
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    if here > (gpus := torch.cuda.device_count()):
+        hint = f"start as many: torchrun --nproc-per-node={gpus}"
+        raise ConfigError("launcher", f"a GPU for each of {here} processes", str(gpus), hint)
 
 
 def refuse_several(command: str) -> None:

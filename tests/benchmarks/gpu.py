@@ -43,6 +43,7 @@ from training.plan.plan import Plan
 # Steps until the allocator and the compiled kernels are warm.
 WARM_UP = 6
 RECIPE_ROWS = 32
+COMPACT = ("--prompt.template=compact", "--prompt.neighbours=0")
 INSTRUCTION = "--prompt.instruction=Write a book review."
 TINY = {
     "vocab_size": 1_000, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 4,
@@ -125,7 +126,7 @@ class Bench:
         figures: dict[str, float] = json.loads(last)
         return figures
 
-    def ours(self, *more: str, limited: bool = True, rows: int = 0) -> list[str]:
+    def ours(self, *more: str, rows: int = 0) -> list[str]:
         """Words that every command of ours gets."""
         words = [
             "--config", "training/recipes/rtx3060.yaml", "--base", str(self.work / "base"),
@@ -133,7 +134,7 @@ class Bench:
             "--plans", str(self.work / "plans"), "--backend", self.options.backend, INSTRUCTION,
         ]  # fmt: skip
         if self.options.device == "cuda":
-            words += ["--memory_limit", self.options.memory_limit] if limited else []
+            words += ["--memory_limit", self.options.memory_limit]
         else:
             words += ["--optimisation.precision=float32"]
             if self.options.backend == "transformers":
@@ -193,16 +194,18 @@ class Bench:
     def ranks(self) -> dict[str, Any]:
         """Train on one GPU and on two: ``--batch`` rows each, then the same total on one.
 
-        By the median step, as the first steps of a new shape compile, in one run more than in
-        another. With all of the GPUs' memory, as rare long rows of an unplanned run are over the
-        limit; with the adapter of two, a few descriptions are written.
+        With the compact prompt, as planned for one, whose plan two share; by the median step, as
+        the first steps of a new shape compile, in one run more than in another. With the adapter of
+        two, a few descriptions are written.
         """
         one, two = f"{self.options.batch}", f"{2 * self.options.batch}"
         ranks: dict[str, Any] = {}
         for backend in self.options.backends.split(","):
+            plan = self.work / f"ranks-{backend}-1-{one}"
             for name, count, batch in (("one", 1, one), ("two", 2, two), ("same total", 1, two)):
                 key = f"{backend}, {name}"
-                work = functools.partial(self.launch, count, batch, backend)
+                choice = str(plan) if name == "same total" else "auto"
+                work = functools.partial(self.launch, count, batch, backend, f"--plan={choice}")
                 figures = self.part(f"ranks-{backend}-{name.replace(' ', '-')}", work, "ranks")
                 if figures:
                     ranks[key] = figures
@@ -210,13 +213,11 @@ class Bench:
                     self.write()
         return ranks
 
-    def launch(self, count: int, batch: str, backend: str) -> dict[str, Any]:
+    def launch(self, count: int, batch: str, backend: str, *more: str) -> dict[str, Any]:
         out = self.work / f"ranks-{backend}-{count}-{batch}"
         shutil.rmtree(out, ignore_errors=True)
-        # The recipe's way is Unsloth's.
-        more = [] if backend == "unsloth" else ["--optimisation.gradient_checkpointing=every"]
         words = [
-            "training", "run", *self.ours(*more, limited=False),
+            "training", "run", *self.ours(*COMPACT, *more),
             f"--optimisation.batch_size={batch}", f"--backend={backend}",
             f"--optimisation.max_steps={self.options.steps}",
             "--checkpoints.eval_steps=1000", "--checkpoints.save_steps=1000", "--out", str(out),
@@ -224,17 +225,19 @@ class Bench:
         if count > 1:
             launcher = ["torch.distributed.run", "--standalone", f"--nproc-per-node={count}"]
             words = [*launcher, "-m", *words]
-        self.run(out.name, *words)
+        self.run(out.name, *words, timeout=500)
         lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
         trained = [line for line in lines if "loss" in line]
         seconds = [int(batch) / line["samples_per_second"] for line in trained[WARM_UP:]]
         if count > 1:
             self.write_with(out)
+        facts = manifest.read(Folder(str(out)), "train").facts
         return {
             "samples_per_second": int(batch) / statistics.median(seconds),
             "step_seconds": [round(duration, 3) for duration in seconds],
             "losses": [line["loss"] for line in trained],
-            "peak_gib": manifest.read(Folder(str(out)), "train").facts["peak_memory_gib"],
+            "peak_gib": facts["peak_memory_gib"],
+            "plan": facts["plan"],
         }
 
     def write_with(self, run: Path) -> None:
@@ -264,8 +267,7 @@ class Bench:
     def settings(self) -> dict[str, Callable[[str], list[dict[str, Any]]]]:
         batch = self.options.batch
         alpaca = ("--prompt.template=alpaca", "--prompt.neighbours=0")
-        compact = ("--prompt.template=compact", "--prompt.neighbours=0")
-        prompts = {"alpaca": alpaca, "compact": compact}
+        prompts = {"alpaca": alpaca, "compact": COMPACT}
         ways: dict[str, Callable[[str], list[dict[str, Any]]]] = {
             f"rtx3060, {prompt}, {rows} rows": self.planned(rows, *words)
             for rows in (batch, min(batch, RECIPE_ROWS)) for prompt, words in prompts.items()
@@ -344,6 +346,8 @@ def show(results: dict[str, Any], card: tuple[str, float] | None) -> None:
     for key, figures in results.get("ranks", {}).items():
         losses = ", ".join(f"{loss:.4f}" for loss in figures["losses"][::5])
         console.say(f"{key}: {figures['samples_per_second']:.1f} samples/s; losses {losses}")
+        if not key.endswith("same total"):  # which the plan of fewer rows does not predict
+            console.say(f"  {figures['plan']}")
     if card and reached:
         # Nothing of ours was measured on the card itself.
         name, own = card

@@ -121,8 +121,21 @@ def test_two_processes_plan_the_share_of_one(words: list[str], tmp_path: Path, r
     lines = [line for line in metrics.read(out / "metrics.jsonl") if "loss" in line]
     facts = manifest.read(Folder(str(out)), "train").facts
     assert facts["processes"] == 2
+    made = json.loads((out / "plan.json").read_text())
+    assert made["trained"] == facts["trainable_parameters"]
+    assert 0 < made["exchange_seconds"] < 10
+    assert "exchanging gradients" in told
     # As many steps as were predicted, each of the whole batch.
     assert json.loads((out / "plan.json").read_text())["length"]["steps"] == len(lines)
+
+
+def test_more_processes_than_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "3")
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    with pytest.raises(ConfigError, match="a GPU for each of 3 processes, found 2"):
+        processes._check_gpus()
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    processes._check_gpus()
 
 
 # Beyond the end of an epoch of 6 steps, whose last step has 4 rows of 8, all of the first process.
@@ -275,3 +288,41 @@ def test_two_processes_go_on_after_a_kill(long: list[str], two: Path, tmp_path: 
         assert mine.read_bytes() == theirs.read_bytes()
     # Once more: all processes find it finished, and end well.
     assert "already finished" in run_ranks(*command, folder=tmp_path / "once more")
+
+
+SHORT_OF_MEMORY = """
+import os, sys, torch
+from training import __main__, run
+
+def make(*words):
+    from training.loop import trainer
+    step = trainer.Trainer.training_step
+
+    def lacking(self, *words, **named):
+        if self.state.global_step == 9 and os.environ["RANK"] == "1":
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return step(self, *words, **named)
+
+    trainer.Trainer.training_step = lacking
+    return load(*words)
+
+load, run.load_model = run.load_model, make
+sys.exit(__main__.main(sys.argv[1:]))
+"""
+
+
+def test_memory_that_one_process_lacks_leaves_a_run_to_go_on_with(
+    long: list[str], two: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    command = [*long, IN_PIECES, f"--out={out}"]
+    with ranks(*command, folder=tmp_path, program=("-c", SHORT_OF_MEMORY)) as both:
+        assert [process.wait(120) for process in both] == [1, 1]
+    errors = (tmp_path / "errors").read_text()
+    told = sorted(line for line in errors.splitlines() if line.startswith("error: "))
+    assert [line.split(":")[1] for line in told] == [" GPU memory", " processes"]
+    assert "Traceback" not in errors
+    assert not (out / "adapter").exists()
+    assert "finished in" in run_ranks(*command, folder=tmp_path / "again")
+    mine, theirs = (each / "adapter/adapter_model.safetensors" for each in (out, two))
+    assert mine.read_bytes() == theirs.read_bytes()

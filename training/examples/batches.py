@@ -14,10 +14,8 @@ from torch.utils.data import Sampler
 
 from training.guards import IGNORED
 
-WIDTH = 8
-"""On a GPU a micro-batch's width is a multiple of it: products of such sizes are quicker, and the
-shapes come again that CUDA graphs were recorded of and cuDNN has plans for."""
-
+# Rounded widths are multiples of so many tokens, and so many to the next power of two.
+_LEAST_STEP, _STEPS = 4, 64
 # Rows are sorted by length within chunks of so many batches: long enough that a batch holds rows
 # of one length, short enough that every epoch mixes anew.
 _BATCHES_SORTED_TOGETHER = 50
@@ -79,13 +77,13 @@ class Collator:
 
     pad: int
     """Id of the padding token; it is neither attended to nor learned."""
-    multiple: int = 1
-    """Of which the width is one."""
+    is_rounded: bool = False
+    """Whether the width is ``rounded`` up."""
 
     def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
         """Pad rows to ``input_ids``, ``labels`` and ``attention_mask``, int64 [rows, longest]."""
-        longest = max(len(row["input_ids"]) for row in rows)
-        width = -(-longest // self.multiple) * self.multiple
+        width = max(len(row["input_ids"]) for row in rows)
+        width = int(rounded(width)) if self.is_rounded else width
         ids = np.full((len(rows), width), self.pad, np.int64)
         labels = np.full((len(rows), width), IGNORED, np.int64)
         mask = np.zeros((len(rows), width), np.int64)
@@ -98,15 +96,25 @@ class Collator:
         return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 
+def rounded(lengths: Any) -> Any:
+    """Round lengths, int or NumPy array, up to widths that come again.
+
+    CUDA graphs are recorded of shapes, and cuDNN has plans for them. Up to 256 tokens they are
+    multiples of 4, up to 512 of 8 and so on: 2 % of padding, and 128 widths up to 1,024.
+    """
+    step = np.maximum(_LEAST_STEP, 2 ** np.frexp(np.subtract(lengths, 1))[1] // _STEPS)
+    return -(-lengths // step) * step
+
+
 def pieces(
-    batch: dict[str, torch.Tensor], max_tokens: int | None, multiple: int = 1
+    batch: dict[str, torch.Tensor], max_tokens: int | None, is_rounded: bool = False
 ) -> list[dict[str, torch.Tensor]]:
     """Part a micro-batch of more than ``max_tokens``, so that a few long rows take no more memory.
 
     Args:
         batch: ``input_ids``, ``labels`` and ``attention_mask``, [rows, longest].
         max_tokens: of a piece, its rows times its width; None: any number.
-        multiple: of which each width is one, as that of the batch is.
+        is_rounded: whether each width is ``rounded``, as that of the batch is.
 
     Returns:
         The batch as it is where it is small enough; else its rows, longest first, in pieces of two
@@ -117,7 +125,9 @@ def pieces(
     if max_tokens is None or mask.numel() <= max_tokens:
         return [batch]
     lengths, order = mask.sum(1).sort(descending=True, stable=True)
-    widths = (-(-lengths // multiple) * multiple).tolist()
+    widths = lengths.tolist()
+    if is_rounded:
+        widths = rounded(np.array(widths)).tolist()
     return [
         {name: rows[order[first:last], : widths[first]] for name, rows in batch.items()}
         for first, last in cuts(widths, max_tokens)

@@ -37,7 +37,7 @@ _PLANNED = (
     "micro_batch_size", "max_tokens", "gradient_checkpointing", "keep_layers", "attention",
 )  # fmt: skip
 # Counted into what a plan depends on, so that another form or way of choosing makes new ones.
-_FORMAT = 8
+_FORMAT = 9
 
 
 def resolve(config: TrainConfig, subset: Subset, ranks: Ranks) -> tuple[TrainConfig, Plan | None]:
@@ -87,13 +87,20 @@ def run(config: PlanConfig) -> Plan:
 
 def _plan_in_first(config: PlanConfig, subset: Subset, ranks: Ranks) -> Plan:
     config.optimisation.accumulation(ranks.count)  # every process refuses it alike
-    return ranks.first(lambda: find_or_make(config, subset, ranks.count))
+    exchange = ranks.seconds_a_byte()
+    return ranks.first(lambda: find_or_make(config, subset, ranks.count, exchange))
 
 
-def find_or_make(config: PlanConfig, subset: Subset, devices: int = 1) -> Plan:
+def find_or_make(
+    config: PlanConfig, subset: Subset, devices: int = 1, seconds_a_byte: float = 0.0
+) -> Plan:
     """Return the plan made here earlier for these settings, or make it.
 
-    Of several devices, which share each batch, the share of one is measured.
+    Args:
+        config: of the plan.
+        subset: to train on.
+        devices: of several, which share each batch, the share of one is measured.
+        seconds_a_byte: that they exchange.
     """
     identity = identify(_share(config, devices), subset)
     kept = local_path(os.path.join(config.plans, manifest.identity_digest(identity)), "--plans")
@@ -101,13 +108,14 @@ def find_or_make(config: PlanConfig, subset: Subset, devices: int = 1) -> Plan:
         if work.finished:
             work.finished.check(work.folder)
             choice = _read(kept / NAME)
+            # This run may have another length than the plan's.
+            length = plan.length(config, choice.rows, choice.validation_rows, devices)
+            choice = choice.for_length(length, seconds_a_byte)
             _show(choice)
             console.say(f"planned before: {kept / NAME}")
-            # This run may have another length than the plan's.
-            rows, validation = choice.rows, choice.validation_rows
-            return choice.for_length(plan.length(config, rows, validation, devices))
+            return choice
         journal = Journal(work.folder, config.steps)
-        choice = _make(config, kept, journal, devices)
+        choice = _make(config, kept, journal, devices, seconds_a_byte)
         text = choice.to_json().encode()
         work.folder.commit(NAME, text)
         journal.close()
@@ -157,7 +165,9 @@ def _share(config: PlanConfig, devices: int) -> PlanConfig:
     return replace(config, optimisation=share)
 
 
-def _make(config: PlanConfig, kept: Path, journal: Journal, devices: int) -> Plan:
+def _make(
+    config: PlanConfig, kept: Path, journal: Journal, devices: int, seconds_a_byte: float
+) -> Plan:
     """Measure candidates in processes of their own and choose.
 
     Raises:
@@ -193,6 +203,7 @@ def _make(config: PlanConfig, kept: Path, journal: Journal, devices: int) -> Pla
         worker.close(patience=0.0)
         shutil.rmtree(scratch, ignore_errors=True)
     choice = _choose(search, host, limit, length, journal.starts)
+    choice = choice.for_length(length, seconds_a_byte)
     _show(choice)
     return choice
 
@@ -211,7 +222,7 @@ def _choose(
     return Plan(
         best.candidate, host.device, limit, tuple(search.results.values()), length, seconds, low,
         high, host.rows, host.validation_rows, host.shape.longest, own,
-        tuple(map(str, search.skipped)),
+        tuple(map(str, search.skipped)), host.shape.trainable,
     )  # fmt: skip
 
 
@@ -257,6 +268,8 @@ def _show(choice: Plan) -> None:
         rows.append([name, *figures, _gib(m.estimated_bytes), _outcome(m, choice.limit_bytes)])
     header = ("  measured", "samples/s", "tokens/s", "peak GiB", "left GiB", "estimated", "")
     console.say(console.table(rows, header))
+    if choice.exchange_seconds:
+        console.say(f"\nexchanging gradients: {choice.exchange_seconds:.4f} s a step")
     console.say(
         f"\nchosen: {choice.candidate}; {choice.length.steps:,} steps in {_time(choice.seconds)} "
         f"({_time(choice.low)} to {_time(choice.high)})"

@@ -53,6 +53,10 @@ class Plan:
     """Seconds that processes which ran its family compiled and allocated at their start."""
     skipped: tuple[str, ...] = ()
     """Candidates that were not measured."""
+    trained: int = 0
+    """Weights, whose gradients of 32 bits several devices exchange at each step."""
+    exchange_seconds: float = 0.0
+    """Of a step, no part of what was measured on one device."""
 
     def to_json(self) -> str:
         """Return the text of ``plan.json``."""
@@ -92,10 +96,18 @@ class Plan:
             ),
         )
 
-    def for_length(self, length: Length) -> "Plan":
-        """Predict another run's time from the same measurements."""
-        low, seconds, high = predict(self.chosen, length, self.starts)
-        return replace(self, length=length, seconds=seconds, low=low, high=high)
+    def for_length(self, length: Length, seconds_a_byte: float = 0.0) -> "Plan":
+        """Predict another run's time from the same measurements.
+
+        Args:
+            length: of the run.
+            seconds_a_byte: that its devices exchange.
+        """
+        exchange = 4 * self.trained * seconds_a_byte
+        low, seconds, high = predict(self.chosen, length, self.starts, exchange)
+        return replace(
+            self, length=length, seconds=seconds, low=low, high=high, exchange_seconds=exchange
+        )
 
     def compare(self, lines: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """Compare the prediction with the lines of a run's ``metrics.jsonl``."""
@@ -111,7 +123,7 @@ class Plan:
 
 
 def predict(
-    chosen: Measured, length: Length, starts: Sequence[float]
+    chosen: Measured, length: Length, starts: Sequence[float], exchange: float = 0.0
 ) -> tuple[float, float, float]:
     """Predict the seconds of a run: lowest, likeliest, highest.
 
@@ -124,7 +136,7 @@ def predict(
     rest = length.evaluated_rows * chosen.evaluation_seconds
     rest += length.checkpoints * chosen.saving_seconds
     rest += chosen.recording_seconds
-    seconds = start + length.steps * mean + rest
+    seconds = start + length.steps * (mean + exchange) + rest
     steps_apart = length.steps * 2 * _unexplained(chosen) / math.sqrt(len(steps))
     start_apart = max(_START_SPREAD * start, 2 * pstdev(starts))
     apart = max(_LEAST_INTERVAL * seconds, math.hypot(steps_apart, start_apart))

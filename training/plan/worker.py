@@ -283,9 +283,9 @@ class Worker:
 
     def _widths(self, lengths: np.ndarray) -> np.ndarray:
         """Return the lengths of rows as a GPU's collator rounds them up."""
-        from training.examples.batches import WIDTH
+        from training.examples.batches import rounded
 
-        return -(-lengths // WIDTH) * WIDTH if self._on_gpu else lengths
+        return np.asarray(rounded(lengths)) if self._on_gpu else lengths
 
     def _shapes(self, micro_batch: int) -> int:
         """Count the widths of the run's micro-batches, each of which is recorded once."""

@@ -3,7 +3,7 @@ import pytest
 import torch
 from datasets import Dataset
 
-from training.examples.batches import Collator, KeyedOrder, pieces, shared_beginning
+from training.examples.batches import Collator, KeyedOrder, pieces, rounded, shared_beginning
 from training.guards import IGNORED
 
 LENGTHS = np.random.default_rng(1).integers(5, 400, 1_003)
@@ -80,8 +80,21 @@ def test_pieces_hold_every_row_once_within_the_limit(max_tokens: int) -> None:
 
 def test_pieces_are_as_wide_as_whole_micro_batches_are() -> None:
     rows = [{"input_ids": np.full(n, 7), "labels": np.full(n, 7)} for n in (30, 5, 9, 17)]
-    parts = pieces(Collator(pad=9, multiple=8)(rows), 64, multiple=8)
-    assert [tuple(part["input_ids"].shape) for part in parts] == [(2, 32), (2, 16)]
+    parts = pieces(Collator(pad=9, is_rounded=True)(rows), 64, is_rounded=True)
+    assert [tuple(part["input_ids"].shape) for part in parts] == [(2, 32), (2, 12)]
+
+
+def test_rounded_widths_come_again() -> None:
+    lengths = np.arange(1, 4_097)
+    widths = rounded(lengths)
+    assert [rounded(n) for n in (1, 4, 5, 256, 257, 512, 513, 1_024)] == [
+        4, 4, 8, 256, 264, 512, 528, 1_024,
+    ]  # fmt: skip
+    assert [rounded(int(n)) for n in lengths] == widths.tolist()
+    assert (widths >= lengths).all()
+    assert (widths - lengths < np.maximum(4, lengths / 32)).all()
+    assert (rounded(widths) == widths).all()
+    assert len(set(widths[:1_024])) == 128
 
 
 def test_small_micro_batch_stays_as_it_is() -> None:

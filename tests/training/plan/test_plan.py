@@ -101,6 +101,13 @@ def test_recording_is_predicted_once() -> None:
     assert seconds[1] - seconds[0] == pytest.approx(6.0)
 
 
+def test_exchange_is_predicted_for_each_step() -> None:
+    made = replace(choice(), trained=1_000_000)
+    alone, together = (made.for_length(Length(100, 0, 0), each) for each in (0.0, 5e-8))
+    assert together.exchange_seconds == pytest.approx(0.2)
+    assert together.seconds - alone.seconds == pytest.approx(100 * 0.2)
+
+
 def test_start_is_predicted_by_the_middle_one() -> None:
     _, seconds, _ = plan.predict(MEASURED, Length(100, 0, 0), [9.0, 30.0, 10.0])
     assert seconds == pytest.approx(110.0)
