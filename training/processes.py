@@ -22,7 +22,7 @@ from data.errors import ConfigError
 _Result = TypeVar("_Result")
 # Tokenising millions of rows or measuring a plan keeps the others waiting.
 _PATIENCE = datetime.timedelta(hours=4)
-_EXCHANGED = 64 << 20
+_EXCHANGED = 64 << 20  # bytes to time it by
 _SET_BY_LAUNCHER = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")
 
 

@@ -50,8 +50,6 @@ _RUST_JSON = re.compile(r"at line \d+ column \d+|\(os error \d+\)")
 _DATABASE = re.compile(r"SQLITE_(CORRUPT|NOTADB|IOERR|CANTOPEN|READONLY|BUSY|LOCKED|PROTOCOL)")
 _PARSERS = {"yaml", "json", "jsonargparse", "ast", "copy", "omegaconf"}
 _LOST = ("KilledWorker", "CommClosedError", "FutureCancelledError", "ClosedClientError")
-# Of a run's processes, over NCCL or gloo, whose errors have no class of their own.
-_OTHERS = "processes: expected an answer of the run's others, found none; one that ended says why"
 _LESS = {
     "GPU memory": "end what else runs on it, or have fewer rows at a time",
     "memory": "use fewer workers",
@@ -181,7 +179,7 @@ def _of_others(error: BaseException) -> str | None:
     if _is(error, "torch", "DistNetworkError", "DistStoreError"):
         return f"processes: the run's others cannot be reached: {first_line(error)}"
     if _is(error, "torch", "DistError") or "gloo/transport" in str(error):
-        return _OTHERS
+        return "processes: another one of the run ended or hangs; its own output says why"
     if not isinstance(error, OSError):
         return None
     if _is(error, "distributed"):
