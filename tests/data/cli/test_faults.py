@@ -89,7 +89,7 @@ FAULTS: list[tuple[BaseException, int, str]] = [
     (named("distributed.comm.core", "CommClosedError", OSError)("closed"), 1, "workers:"),
     (named("distributed.scheduler", "KilledWorker")("x died"), 1, "workers:"),
     (named("concurrent.futures.process", "BrokenExecutor")("died"), 1, "workers:"),
-    (named("torch.distributed", "DistError")("NCCL error"), 1, "processes: another one of the run ended"),
+    (named("torch.distributed", "DistError")("NCCL error"), 1, "processes: another one of the run"),
     (RuntimeError("[gloo/transport/tcp/pair.cc:553] Connection closed by peer"), 1, "processes:"),
     (named("torch.distributed", "DistNetworkError")("no host"), 1,
      "processes: the run's others cannot be reached: no host"),
