@@ -22,7 +22,6 @@ from data.errors import ConfigError
 _Result = TypeVar("_Result")
 # Tokenising millions of rows or measuring a plan keeps the others waiting.
 _PATIENCE = datetime.timedelta(hours=4)
-_EXCHANGED = 64 << 20  # bytes to time it by
 _SET_BY_LAUNCHER = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")
 
 
@@ -86,23 +85,23 @@ class Ranks:
             if torch.distributed.is_initialized():
                 torch.distributed.destroy_process_group()
 
-    def seconds_a_byte(self) -> float:
-        """Time what adding up numbers over all processes takes; 0 for one alone."""
+    def seconds_to_add(self, numbers: int) -> float:
+        """Time adding up so many numbers of 32 bits over all processes; 0 for one alone."""
         if self.count == 1:
             return 0.0
         import torch
         import torch.distributed
 
         on_gpu, times = torch.cuda.is_available(), []
-        numbers = torch.zeros(_EXCHANGED // 4, device="cuda" if on_gpu else "cpu")
+        values = torch.zeros(numbers, device="cuda" if on_gpu else "cpu")
         for _ in range(4):  # the first connects them
             self.wait()
             began = time.perf_counter()
-            torch.distributed.all_reduce(numbers)
+            torch.distributed.all_reduce(values)
             if on_gpu:
                 torch.cuda.synchronize()
             times.append(time.perf_counter() - began)
-        return median(times[1:]) / _EXCHANGED
+        return median(times[1:])
 
     def any(self, answer: bool) -> bool:
         """Return, in all processes, whether one of them says yes."""
@@ -121,7 +120,7 @@ def join() -> Ranks:
     """Join the other processes of the run, where a launcher started several.
 
     Raises:
-        ConfigError: they are more than there are GPUs; ``SystemExit`` in all but the first.
+        ConfigError: a process has no GPU; ``SystemExit`` in all but the first one.
     """
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count == 1:
@@ -137,18 +136,18 @@ def join() -> Ranks:
         torch.distributed.init_process_group(backend, timeout=_PATIENCE)
     ranks = Ranks(torch.distributed.get_rank(), count)
     if torch.cuda.is_available():
-        ranks.first(_check_gpus)
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+        own = int(os.environ.get("LOCAL_RANK", "0"))
+        without: list[Any] = [None] * count
+        torch.distributed.all_gather_object(without, own >= torch.cuda.device_count())
+        ranks.first(lambda: _check_gpus(without))
+        torch.cuda.set_device(own)
     return ranks
 
 
-def _check_gpus() -> None:
-    import torch
-
-    here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    if here > (gpus := torch.cuda.device_count()):
-        hint = f"start as many: torchrun --nproc-per-node={gpus}"
-        raise ConfigError("launcher", f"a GPU for each of {here} processes", str(gpus), hint)
+def _check_gpus(without: list[bool]) -> None:
+    if lacking := sum(without):
+        found, hint = f"{lacking} of {len(without)} without", "lower torchrun's --nproc-per-node"
+        raise ConfigError("launcher", "a GPU for each process", found, hint)
 
 
 def refuse_several(command: str) -> None:

@@ -27,7 +27,7 @@ _FULL = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 _GPU_MEMORY = re.compile(
-    r"(CUDA|HIP|XPU|MPS)\b.*out of memory|CU(BLAS|DNN|SPARSE)_STATUS_ALLOC_FAILED"
+    r"(CUDA|Cuda failure|HIP|XPU|MPS)\b.*out of memory|CU(BLAS|DNN|SPARSE)_STATUS_ALLOC_FAILED"
 )
 _MEMORY = re.compile(
     r"can't allocate memory|cannot allocate memory|unable to allocate|std::bad_alloc"
@@ -48,6 +48,9 @@ _DAMAGED = re.compile(
 )
 _RUST_JSON = re.compile(r"at line \d+ column \d+|\(os error \d+\)")
 _DATABASE = re.compile(r"SQLITE_(CORRUPT|NOTADB|IOERR|CANTOPEN|READONLY|BUSY|LOCKED|PROTOCOL)")
+_LOST_PROCESS = re.compile(
+    r"(closed|reset) by peer|broken pipe|timed out waiting|remote process exit", re.IGNORECASE
+)
 _PARSERS = {"yaml", "json", "jsonargparse", "ast", "copy", "omegaconf"}
 _LOST = ("KilledWorker", "CommClosedError", "FutureCancelledError", "ClosedClientError")
 _LESS = {
@@ -176,10 +179,10 @@ def _of_others(error: BaseException) -> str | None:
         return f"object store: {first_line(error)}"
     if _is(error, "distributed", *_LOST) or _is(error, "concurrent", "BrokenExecutor"):
         return f"workers: one was lost: {first_line(error)}"
-    if _is(error, "torch", "DistNetworkError", "DistStoreError"):
-        return f"processes: the run's others cannot be reached: {first_line(error)}"
     if _is(error, "torch", "DistError") or "gloo/transport" in str(error):
-        return "processes: another one of the run ended or hangs; its own output says why"
+        if _LOST_PROCESS.search(str(error)):
+            return "processes: another one of the run ended or hangs; its own output says why"
+        return f"processes: {(str(error).splitlines() or ['no connection'])[-1]}"
     if not isinstance(error, OSError):
         return None
     if _is(error, "distributed"):

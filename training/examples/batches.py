@@ -14,8 +14,8 @@ from torch.utils.data import Sampler
 
 from training.guards import IGNORED
 
-# Rounded widths are multiples of so many tokens, and so many to the next power of two.
-_LEAST_STEP, _STEPS = 4, 64
+# A rounded width is a multiple of so many tokens, and of such a part of the next power of two.
+_LEAST_STEP, _PART = 4, 64
 # Rows are sorted by length within chunks of so many batches: long enough that a batch holds rows
 # of one length, short enough that every epoch mixes anew.
 _BATCHES_SORTED_TOGETHER = 50
@@ -77,13 +77,13 @@ class Collator:
 
     pad: int
     """Id of the padding token; it is neither attended to nor learned."""
-    is_rounded: bool = False
-    """Whether the width is ``rounded`` up."""
+    most: int | None = None
+    """Tokens of a row at most, for widths that are ``rounded`` up; None: as wide as is needed."""
 
     def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
         """Pad rows to ``input_ids``, ``labels`` and ``attention_mask``, int64 [rows, longest]."""
         width = max(len(row["input_ids"]) for row in rows)
-        width = int(rounded(width)) if self.is_rounded else width
+        width = int(rounded(width, self.most)) if self.most else width
         ids = np.full((len(rows), width), self.pad, np.int64)
         labels = np.full((len(rows), width), IGNORED, np.int64)
         mask = np.zeros((len(rows), width), np.int64)
@@ -96,25 +96,25 @@ class Collator:
         return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 
-def rounded(lengths: Any) -> Any:
-    """Round lengths, int or NumPy array, up to widths that come again.
+def rounded(lengths: Any, most: int) -> Any:
+    """Round lengths, int or NumPy array, up to widths that come again, ``most`` tokens at most.
 
     CUDA graphs are recorded of shapes, and cuDNN has plans for them. Up to 256 tokens they are
     multiples of 4, up to 512 of 8 and so on: 2 % of padding, and 128 widths up to 1,024.
     """
-    step = np.maximum(_LEAST_STEP, 2 ** np.frexp(np.subtract(lengths, 1))[1] // _STEPS)
-    return -(-lengths // step) * step
+    step = np.maximum(_LEAST_STEP, 2 ** np.frexp(np.subtract(lengths, 1))[1] // _PART)
+    return np.minimum(-(-lengths // step) * step, most)
 
 
 def pieces(
-    batch: dict[str, torch.Tensor], max_tokens: int | None, is_rounded: bool = False
+    batch: dict[str, torch.Tensor], max_tokens: int | None, most: int | None = None
 ) -> list[dict[str, torch.Tensor]]:
     """Part a micro-batch of more than ``max_tokens``, so that a few long rows take no more memory.
 
     Args:
         batch: ``input_ids``, ``labels`` and ``attention_mask``, [rows, longest].
         max_tokens: of a piece, its rows times its width; None: any number.
-        is_rounded: whether each width is ``rounded``, as that of the batch is.
+        most: tokens of a row at most, for widths that are ``rounded``, as that of the batch is.
 
     Returns:
         The batch as it is where it is small enough; else its rows, longest first, in pieces of two
@@ -126,8 +126,8 @@ def pieces(
         return [batch]
     lengths, order = mask.sum(1).sort(descending=True, stable=True)
     widths = lengths.tolist()
-    if is_rounded:
-        widths = rounded(np.array(widths)).tolist()
+    if most:
+        widths = rounded(np.array(widths), most).tolist()
     return [
         {name: rows[order[first:last], : widths[first]] for name, rows in batch.items()}
         for first, last in cuts(widths, max_tokens)

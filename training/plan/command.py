@@ -87,20 +87,20 @@ def run(config: PlanConfig) -> Plan:
 
 def _plan_in_first(config: PlanConfig, subset: Subset, ranks: Ranks) -> Plan:
     config.optimisation.accumulation(ranks.count)  # every process refuses it alike
-    exchange = ranks.seconds_a_byte()
-    return ranks.first(lambda: find_or_make(config, subset, ranks.count, exchange))
+    choice = ranks.first(lambda: find_or_make(config, subset, ranks.count))
+    if ranks.count == 1:
+        return choice
+    choice = choice.for_length(choice.length, ranks.seconds_to_add(choice.trained))
+    if ranks.is_first:
+        exchange = 1e3 * choice.exchange_seconds
+        console.say(f"with {exchange:.1f} ms to exchange gradients at a step: {_duration(choice)}")
+    return choice
 
 
-def find_or_make(
-    config: PlanConfig, subset: Subset, devices: int = 1, seconds_a_byte: float = 0.0
-) -> Plan:
+def find_or_make(config: PlanConfig, subset: Subset, devices: int = 1) -> Plan:
     """Return the plan made here earlier for these settings, or make it.
 
-    Args:
-        config: of the plan.
-        subset: to train on.
-        devices: of several, which share each batch, the share of one is measured.
-        seconds_a_byte: that they exchange.
+    Of several devices, which share each batch, the share of one is measured.
     """
     identity = identify(_share(config, devices), subset)
     kept = local_path(os.path.join(config.plans, manifest.identity_digest(identity)), "--plans")
@@ -109,13 +109,13 @@ def find_or_make(
             work.finished.check(work.folder)
             choice = _read(kept / NAME)
             # This run may have another length than the plan's.
-            length = plan.length(config, choice.rows, choice.validation_rows, devices)
-            choice = choice.for_length(length, seconds_a_byte)
+            rows, validation = choice.rows, choice.validation_rows
+            choice = choice.for_length(plan.length(config, rows, validation, devices))
             _show(choice)
             console.say(f"planned before: {kept / NAME}")
             return choice
         journal = Journal(work.folder, config.steps)
-        choice = _make(config, kept, journal, devices, seconds_a_byte)
+        choice = _make(config, kept, journal, devices)
         text = choice.to_json().encode()
         work.folder.commit(NAME, text)
         journal.close()
@@ -165,9 +165,7 @@ def _share(config: PlanConfig, devices: int) -> PlanConfig:
     return replace(config, optimisation=share)
 
 
-def _make(
-    config: PlanConfig, kept: Path, journal: Journal, devices: int, seconds_a_byte: float
-) -> Plan:
+def _make(config: PlanConfig, kept: Path, journal: Journal, devices: int) -> Plan:
     """Measure candidates in processes of their own and choose.
 
     Raises:
@@ -203,7 +201,6 @@ def _make(
         worker.close(patience=0.0)
         shutil.rmtree(scratch, ignore_errors=True)
     choice = _choose(search, host, limit, length, journal.starts)
-    choice = choice.for_length(length, seconds_a_byte)
     _show(choice)
     return choice
 
@@ -268,12 +265,12 @@ def _show(choice: Plan) -> None:
         rows.append([name, *figures, _gib(m.estimated_bytes), _outcome(m, choice.limit_bytes)])
     header = ("  measured", "samples/s", "tokens/s", "peak GiB", "left GiB", "estimated", "")
     console.say(console.table(rows, header))
-    if choice.exchange_seconds:
-        console.say(f"\nexchanging gradients: {choice.exchange_seconds:.4f} s a step")
-    console.say(
-        f"\nchosen: {choice.candidate}; {choice.length.steps:,} steps in {_time(choice.seconds)} "
-        f"({_time(choice.low)} to {_time(choice.high)})"
-    )
+    console.say(f"\nchosen: {choice.candidate}; {_duration(choice)}")
+
+
+def _duration(choice: Plan) -> str:
+    low, seconds, high = map(_time, (choice.low, choice.seconds, choice.high))
+    return f"{choice.length.steps:,} steps in {seconds} ({low} to {high})"
 
 
 def _time(seconds: float) -> str:

@@ -54,7 +54,7 @@ class Plan:
     skipped: tuple[str, ...] = ()
     """Candidates that were not measured."""
     trained: int = 0
-    """Weights, whose gradients of 32 bits several devices exchange at each step."""
+    """Weights, whose gradients several devices exchange at each step."""
     exchange_seconds: float = 0.0
     """Of a step, no part of what was measured on one device."""
 
@@ -96,14 +96,8 @@ class Plan:
             ),
         )
 
-    def for_length(self, length: Length, seconds_a_byte: float = 0.0) -> "Plan":
-        """Predict another run's time from the same measurements.
-
-        Args:
-            length: of the run.
-            seconds_a_byte: that its devices exchange.
-        """
-        exchange = 4 * self.trained * seconds_a_byte
+    def for_length(self, length: Length, exchange: float = 0.0) -> "Plan":
+        """Predict another run's time from the same measurements, and seconds of exchange a step."""
         low, seconds, high = predict(self.chosen, length, self.starts, exchange)
         return replace(
             self, length=length, seconds=seconds, low=low, high=high, exchange_seconds=exchange

@@ -20,6 +20,7 @@ from data.errors import CatalogueError, ConfigError, GateError, SourceError
 FULL = "expected free space, found the disk full; " + faults._DISK
 MEMORY = "memory: expected enough, found none left; use fewer workers"
 WHOLE = "input: expected a whole file, found"
+LOST = "processes: another one of the run ended or hangs"
 
 
 def named(module: str, name: str, base: type[BaseException] = Exception) -> type[BaseException]:
@@ -67,6 +68,7 @@ FAULTS: list[tuple[BaseException, int, str]] = [
     (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), 1, MEMORY),
     (named("torch", "OutOfMemoryError", RuntimeError)("CUDA out of memory."), 1, "GPU memory:"),
     (RuntimeError("CUDA error: out of memory\nCompile with"), 1, "GPU memory:"),
+    (named("torch", "DistError")("NCCL error\nCuda failure 2 'out of memory'"), 1, "GPU memory:"),
     (RuntimeError("No CUDA GPUs are available"), 1, "GPU: expected one that this torch can use"),
     (PermissionError(errno.EACCES, "Permission denied", "/c"), 1, "/c: Permission denied"),
     (TimeoutError(), 1, "network or process: expected an answer in time, found none"),
@@ -89,10 +91,12 @@ FAULTS: list[tuple[BaseException, int, str]] = [
     (named("distributed.comm.core", "CommClosedError", OSError)("closed"), 1, "workers:"),
     (named("distributed.scheduler", "KilledWorker")("x died"), 1, "workers:"),
     (named("concurrent.futures.process", "BrokenExecutor")("died"), 1, "workers:"),
-    (named("torch.distributed", "DistError")("NCCL error"), 1, "processes: another one of the run"),
-    (RuntimeError("[gloo/transport/tcp/pair.cc:553] Connection closed by peer"), 1, "processes:"),
-    (named("torch.distributed", "DistNetworkError")("no host"), 1,
-     "processes: the run's others cannot be reached: no host"),
+    (named("torch", "DistError")("NCCL error\nDuplicate GPU detected"), 1,
+     "processes: Duplicate GPU detected"),
+    (named("torch", "DistError")("ncclRemoteError: a remote process exiting"), 1, LOST),
+    (RuntimeError("[gloo/transport/tcp/pair.cc:553] Connection closed by peer"), 1, LOST),
+    (RuntimeError("[gloo/transport/tcp/device.cc:84] Unable to find address"), 1,
+     "processes: [gloo/transport/tcp/device.cc:84] Unable to find address"),
     (ModuleNotFoundError("No module named 'no_such'", name="no_such"), 1,
      "installation: expected no_such, found no no_such; pip install no_such"),
     (ModuleNotFoundError("No module named 'winreg'", name="winreg"), 1,

@@ -80,20 +80,25 @@ def test_pieces_hold_every_row_once_within_the_limit(max_tokens: int) -> None:
 
 def test_pieces_are_as_wide_as_whole_micro_batches_are() -> None:
     rows = [{"input_ids": np.full(n, 7), "labels": np.full(n, 7)} for n in (30, 5, 9, 17)]
-    parts = pieces(Collator(pad=9, is_rounded=True)(rows), 64, is_rounded=True)
+    parts = pieces(Collator(pad=9, most=40)(rows), 64, most=40)
     assert [tuple(part["input_ids"].shape) for part in parts] == [(2, 32), (2, 12)]
+    # Never longer than a row may be.
+    assert Collator(pad=9, most=31)(rows)["input_ids"].shape == (4, 31)
+    (part, _) = pieces(Collator(pad=9, most=31)(rows), 62, most=31)
+    assert part["input_ids"].shape == (2, 31)
 
 
 def test_rounded_widths_come_again() -> None:
     lengths = np.arange(1, 4_097)
-    widths = rounded(lengths)
-    assert [rounded(n) for n in (1, 4, 5, 256, 257, 512, 513, 1_024)] == [
+    widths = rounded(lengths, 4_096)
+    assert [rounded(n, 1_024) for n in (1, 4, 5, 256, 257, 512, 513, 1_024)] == [
         4, 4, 8, 256, 264, 512, 528, 1_024,
     ]  # fmt: skip
-    assert [rounded(int(n)) for n in lengths] == widths.tolist()
+    assert [rounded(int(n), 4_096) for n in lengths] == widths.tolist()
     assert (widths >= lengths).all()
     assert (widths - lengths < np.maximum(4, lengths / 32)).all()
-    assert (rounded(widths) == widths).all()
+    assert (rounded(widths, 4_096) == widths).all()
+    assert (rounded(lengths, 600) == np.minimum(widths, 600)).all()
     assert len(set(widths[:1_024])) == 128
 
 
