@@ -48,9 +48,7 @@ _DAMAGED = re.compile(
 )
 _RUST_JSON = re.compile(r"at line \d+ column \d+|\(os error \d+\)")
 _DATABASE = re.compile(r"SQLITE_(CORRUPT|NOTADB|IOERR|CANTOPEN|READONLY|BUSY|LOCKED|PROTOCOL)")
-_LOST_PROCESS = re.compile(
-    r"(closed|reset) by peer|broken pipe|timed out waiting|remote process exit", re.IGNORECASE
-)
+_LOST_PROCESS = re.compile(r"(?i)by peer|broken pipe|timed out waiting|remote process exit")
 _PARSERS = {"yaml", "json", "jsonargparse", "ast", "copy", "omegaconf"}
 _LOST = ("KilledWorker", "CommClosedError", "FutureCancelledError", "ClosedClientError")
 _LESS = {

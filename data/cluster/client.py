@@ -172,6 +172,8 @@ def _start(
     cluster = stack.enter_context(_local(runner.loop, envs, threads, memory_limit))
     # Or results take their way through the scheduler, and a message more.
     client = stack.enter_context(Client(cluster, direct_to_workers=True))
+    # A worker that has died is asked for its results so long, before they are made again; or 30 s.
+    client.rpc.timeout = _PART
     try:
         client.wait_for_workers(len(envs), timeout=_STARTED)
     except TimeoutError as error:

@@ -81,6 +81,8 @@ def die_once(block: Numbers, mark: Path) -> int:
     return block.index
 
 
+# Dask drops the connections that a dead worker refuses without closing them.
+@pytest.mark.filterwarnings("ignore:.*unclosed <ssl:pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize(("number", "count"), [(5, 0), (20, 20)])
 def test_what_a_worker_had_that_died_is_made_by_another(
     tmp_path: Path, number: int, count: int
