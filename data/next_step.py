@@ -49,7 +49,9 @@ def after_plan(_config: Any, _result: Any, words: Words = ()) -> str:
         if word == "--steps" or word.startswith("--steps="):
             del kept[place : place + (2 if word == "--steps" else 1)]
             break
-    return shlex.join(["python", "-m", "training", "run", *kept, "--plan", "auto"])
+    count = os.environ.get("LOCAL_WORLD_SIZE", "1")
+    start = ["python"] if count == "1" else ["torchrun", "--nproc-per-node", count]
+    return shlex.join([*start, "-m", "training", "run", *kept, "--plan", "auto"])
 
 
 def after_tune(config: Any, _result: Any, _words: Words = ()) -> str:
@@ -66,8 +68,7 @@ def after_curve(config: Any, _result: Any, _words: Words = ()) -> str:
 
 def after_train(config: Any, result: Any, _words: Words = ()) -> str | None:
     """Write descriptions of titles that the run never saw."""
-    is_first = os.environ.get("RANK", "0") == "0"  # of several processes
-    return _generate(config.out, config.subset) if result and is_first else None
+    return _generate(config.out, config.subset) if result else None
 
 
 def after_export(config: Any, result: Manifest, _words: Words = ()) -> str | None:

@@ -89,7 +89,6 @@ class Ranks:
         """Time adding up so many numbers of 32 bits over all processes; 0 for one alone."""
         if self.count == 1:
             return 0.0
-        import torch
         import torch.distributed
 
         on_gpu, times = torch.cuda.is_available(), []

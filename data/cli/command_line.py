@@ -79,7 +79,8 @@ def main(program: str, commands: Mapping[str, Command], argv: Sequence[str] | No
                 gc.freeze()  # what is imported stays
                 gc.enable()
             result = drive(config)
-            if command.after and (line := command.after(config, result, words)):
+            is_first = os.environ.get("RANK", "0") == "0"  # of several processes
+            if command.after and is_first and (line := command.after(config, result, words)):
                 console.say(f"\nnext:\n  {line}")
     except (Exception, KeyboardInterrupt) as error:
         code = _end(error)

@@ -64,10 +64,13 @@ def test_where_there_is_a_gpu_its_recipe_is_named(monkeypatch: pytest.MonkeyPatc
     assert "training/recipes/rtx3060.yaml" in str(line("subset", out="x/subsets/a"))
 
 
-def test_a_plan_is_followed_by_a_run_of_the_same_words() -> None:
+def test_a_plan_is_followed_by_a_run_of_the_same_words(monkeypatch: pytest.MonkeyPatch) -> None:
     words = ("plan", "--config", "a.yaml", "--steps", "3", "--subset=s")
     assert line("plan", words) == ("python -m training run --config a.yaml --subset=s --plan auto")
     assert "--steps" not in str(line("plan", ("plan", "--steps=3")))
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    several = "torchrun --nproc-per-node 2 -m training run --subset=s --plan auto"
+    assert line("plan", ("plan", "--subset=s")) == several
 
 
 def test_an_export_for_others_is_for_them_to_take() -> None:
@@ -82,7 +85,9 @@ def test_nothing_follows_where_a_program_reads() -> None:
     assert next_step.after_train(SimpleNamespace(), None) is None  # a preview
 
 
-def test_commands_print_it_last(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_commands_print_it_last(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     clean = write_clean(
         tmp_path / "clean", [(f"u{i}", f"Title {i}", f"Text {i}.") for i in range(40)]
     )
@@ -95,3 +100,6 @@ def test_commands_print_it_last(tmp_path: Path, capsys: pytest.CaptureFixture[st
     )
     assert main(["show", str(out), "--rows=0"]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == followed.splitlines()[-1]
+    monkeypatch.setenv("RANK", "1")  # the first of several processes prints it
+    assert main(["show", str(out), "--rows=0"]) == 0
+    assert "next:" not in capsys.readouterr().out

@@ -88,12 +88,11 @@ def run(config: PlanConfig) -> Plan:
 def _plan_in_first(config: PlanConfig, subset: Subset, ranks: Ranks) -> Plan:
     config.optimisation.accumulation(ranks.count)  # every process refuses it alike
     choice = ranks.first(lambda: find_or_make(config, subset, ranks.count))
-    if ranks.count == 1:
-        return choice
-    choice = choice.for_length(choice.length, ranks.seconds_to_add(choice.trained))
-    if ranks.is_first:
-        exchange = 1e3 * choice.exchange_seconds
-        console.say(f"with {exchange:.1f} ms to exchange gradients at a step: {_duration(choice)}")
+    exchange = ranks.seconds_to_add(choice.trained)
+    choice = choice.for_length(choice.length, exchange)
+    if exchange and ranks.is_first:
+        took = f"{1e3 * exchange:.1f} ms to exchange gradients at a step"
+        console.say(f"with {took}: {_duration(choice)}")
     return choice
 
 
