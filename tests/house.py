@@ -13,7 +13,7 @@ from pathlib import Path
 STAGES = ("data", "preprocessing", "training", "inference")
 _DATA_FILES = {"store", "sample", "recipes"}
 _MOST_FILES, _MOST_LINES, _MOST_FILLER = 11, 400, 0.01
-MOST_PRODUCT_LINES = 37_391
+MOST_PRODUCT_LINES = 37_385
 """Follows the code down; up only for what an issue adds (19,480 before decoding, 20,600 before
 searches and curves, 23,100 before families and neighbours, 27,200 before fp16 and nf4, 28,500
 before the page, export, publishing, the OpenAI protocol and judges, 36,100 before arrow-rs, 36,200

@@ -106,11 +106,9 @@ class Ranks:
         """Return, in all processes, whether one of them says yes."""
         if self.count == 1:
             return answer
-        import torch
         import torch.distributed
 
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        flag = torch.tensor([int(answer)], device=device)
+        flag = torch.tensor([int(answer)])
         torch.distributed.all_reduce(flag, torch.distributed.ReduceOp.MAX)
         return bool(flag.item())
 
@@ -136,17 +134,13 @@ def join() -> Ranks:
     ranks = Ranks(torch.distributed.get_rank(), count)
     if torch.cuda.is_available():
         own = int(os.environ.get("LOCAL_RANK", "0"))
-        without: list[Any] = [None] * count
-        torch.distributed.all_gather_object(without, own >= torch.cuda.device_count())
-        ranks.first(lambda: _check_gpus(without))
+        if ranks.any(own >= torch.cuda.device_count()):
+            if not ranks.is_first:
+                raise SystemExit(1)
+            hint = "lower torchrun's --nproc-per-node"
+            raise ConfigError("launcher", "a GPU for each process", "fewer GPUs", hint)
         torch.cuda.set_device(own)
     return ranks
-
-
-def _check_gpus(without: list[bool]) -> None:
-    if lacking := sum(without):
-        found, hint = f"{lacking} of {len(without)} without", "lower torchrun's --nproc-per-node"
-        raise ConfigError("launcher", "a GPU for each process", found, hint)
 
 
 def refuse_several(command: str) -> None:

@@ -116,12 +116,12 @@ def test_two_processes_plan_the_share_of_one(words: list[str], tmp_path: Path, r
     out, plans = tmp_path / "run", tmp_path / "plans"
     told = launch(root, *words, "--plan=auto", f"--plans={plans}", f"--out={out}")
     assert "each of 2 devices takes 4 rows of a step" in told
-    chosen = json.loads((out / "plan.json").read_text())["candidate"]
+    made = json.loads((out / "plan.json").read_text())
+    chosen = made["candidate"]
     assert chosen["micro_batch"] * chosen["accumulation"] == 4
     lines = [line for line in metrics.read(out / "metrics.jsonl") if "loss" in line]
     facts = manifest.read(Folder(str(out)), "train").facts
     assert facts["processes"] == 2
-    made = json.loads((out / "plan.json").read_text())
     assert made["trained"] == facts["trainable_parameters"]
     assert 0 < made["exchange_seconds"] < 10
     assert "to exchange gradients at a step: " in told
@@ -129,7 +129,7 @@ def test_two_processes_plan_the_share_of_one(words: list[str], tmp_path: Path, r
     (kept,) = plans.glob("*/plan.json")
     assert json.loads(kept.read_text())["exchange_seconds"] == 0
     # As many steps as were predicted, each of the whole batch.
-    assert json.loads((out / "plan.json").read_text())["length"]["steps"] == len(lines)
+    assert made["length"]["steps"] == len(lines)
 
 
 # Beyond the end of an epoch of 6 steps, whose last step has 4 rows of 8, all of the first process.
@@ -248,7 +248,7 @@ except (SystemExit, Exception) as error:
     ("gpus", "expected"),
     [
         (2, ["on GPU 0", "on GPU 1"]),
-        (1, ["ConfigError: launcher: expected a GPU for each process, found 1 of 2 without; lower "
+        (1, ["ConfigError: launcher: expected a GPU for each process, found fewer GPUs; lower "
              "torchrun's --nproc-per-node", "SystemExit: 1"]),
     ],
 )  # fmt: skip

@@ -77,13 +77,13 @@ class Collator:
 
     pad: int
     """Id of the padding token; it is neither attended to nor learned."""
-    most: int | None = None
-    """Tokens of a row at most, for widths that are ``rounded`` up; None: as wide as is needed."""
+    widest: int | None = None
+    """Of the widths that are ``rounded`` up, in tokens; None: as wide as its longest row."""
 
     def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
         """Pad rows to ``input_ids``, ``labels`` and ``attention_mask``, int64 [rows, longest]."""
         width = max(len(row["input_ids"]) for row in rows)
-        width = int(rounded(width, self.most)) if self.most else width
+        width = int(rounded(width, self.widest)) if self.widest else width
         ids = np.full((len(rows), width), self.pad, np.int64)
         labels = np.full((len(rows), width), IGNORED, np.int64)
         mask = np.zeros((len(rows), width), np.int64)
@@ -96,25 +96,25 @@ class Collator:
         return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 
-def rounded(lengths: Any, most: int) -> Any:
-    """Round lengths, int or NumPy array, up to widths that come again, ``most`` tokens at most.
+def rounded(lengths: Any, widest: int) -> Any:
+    """Round lengths, int or NumPy array, up to widths that come again, up to ``widest``.
 
     CUDA graphs are recorded of shapes, and cuDNN has plans for them. Up to 256 tokens they are
     multiples of 4, up to 512 of 8 and so on: 2 % of padding, and 128 widths up to 1,024.
     """
     step = np.maximum(_LEAST_STEP, 2 ** np.frexp(np.subtract(lengths, 1))[1] // _PART)
-    return np.minimum(-(-lengths // step) * step, most)
+    return np.minimum(-(-lengths // step) * step, widest)
 
 
 def pieces(
-    batch: dict[str, torch.Tensor], max_tokens: int | None, most: int | None = None
+    batch: dict[str, torch.Tensor], max_tokens: int | None, widest: int | None = None
 ) -> list[dict[str, torch.Tensor]]:
     """Part a micro-batch of more than ``max_tokens``, so that a few long rows take no more memory.
 
     Args:
         batch: ``input_ids``, ``labels`` and ``attention_mask``, [rows, longest].
         max_tokens: of a piece, its rows times its width; None: any number.
-        most: tokens of a row at most, for widths that are ``rounded``, as that of the batch is.
+        widest: of the widths where they are ``rounded``, as that of the batch is.
 
     Returns:
         The batch as it is where it is small enough; else its rows, longest first, in pieces of two
@@ -126,8 +126,8 @@ def pieces(
         return [batch]
     lengths, order = mask.sum(1).sort(descending=True, stable=True)
     widths = lengths.tolist()
-    if most:
-        widths = rounded(np.array(widths), most).tolist()
+    if widest:
+        widths = rounded(np.array(widths), widest).tolist()
     return [
         {name: rows[order[first:last], : widths[first]] for name, rows in batch.items()}
         for first, last in cuts(widths, max_tokens)

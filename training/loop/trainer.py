@@ -85,8 +85,8 @@ class Trainer(SFTTrainer):  # type: ignore[misc]
     order: Any
     keep: int = 2
     max_tokens: int | None = None
-    most: int | None = None
-    """Tokens of a row at most, where the widths of micro-batches and their pieces are rounded."""
+    widest: int | None = None
+    """Of micro-batches and their pieces, in tokens, where their widths are rounded."""
     recorded: graphs.Graphs | None = None
     is_plain: bool = False
     is_masked: bool = True
@@ -133,7 +133,7 @@ class Trainer(SFTTrainer):  # type: ignore[misc]
         # Without the step's tokens the loss is a mean of the piece: pieces would count too much.
         tokens = more[0] if more else named.get("num_items_in_batch")
         loss = 0.0
-        for piece in pieces(inputs, None if tokens is None else self.max_tokens, self.most):
+        for piece in pieces(inputs, None if tokens is None else self.max_tokens, self.widest):
             step = functools.partial(super().training_step, model, piece, tokens)
             loss = loss + (self.recorded.train(step) if self.recorded else step())
         if self.args.world_size > 1 and self.accelerator.sync_gradients:
@@ -166,7 +166,7 @@ class Trainer(SFTTrainer):  # type: ignore[misc]
         # All processes evaluate something, as the Trainer gathers their losses.
         inputs = {name: values[: max(rows, 1)] for name, values in inputs.items()}
         with torch.no_grad(), self.compute_loss_context_manager():
-            for piece in pieces(inputs, self.max_tokens, self.most):
+            for piece in pieces(inputs, self.max_tokens, self.widest):
                 loss = model(**self._seen(piece), use_cache=False)["loss"].mean()
                 learned = (piece["labels"][:, 1:] != IGNORED).sum() * min(rows, 1)
                 self._evaluated.append(torch.stack([loss.double() * learned, learned.double()]))
@@ -335,14 +335,14 @@ def make_trainer(job: Job, model: Any, callbacks: list[Any], order: Any = None) 
     """
     config, how, rows = job.config, job.config.optimisation, job.train.rows
     weights = [(p, p.data) for p in model.parameters() if p.requires_grad]
-    most = config.max_length if torch.cuda.is_available() else None
+    widest = config.max_length if torch.cuda.is_available() else None
     trainer = Trainer(
         model=model,
         args=arguments.trainer_settings(job, model),
         train_dataset=rows,
         eval_dataset=job.validation.rows if job.validation else None,
         processing_class=job.tokenizer,
-        data_collator=Collator(job.tokenizer.pad_token_id, most),
+        data_collator=Collator(job.tokenizer.pad_token_id, widest),
         callbacks=[*callbacks, KeepLayers(how.keep_layers)],
     )
     # DDP's hooks cannot be recorded: a step averages gradients itself.
@@ -357,7 +357,7 @@ def make_trainer(job: Job, model: Any, callbacks: list[Any], order: Any = None) 
     lengths = rows.with_format("arrow")["length"].to_numpy()
     trainer.order = order or KeyedOrder(lengths, how.batch_size, config.seed, how.order)
     trainer.add_callback(Epochs(trainer.order))
-    trainer.max_tokens, trainer.most = how.max_tokens, most
+    trainer.max_tokens, trainer.widest = how.max_tokens, widest
     # Of what is not recorded too: what is compiled must find the weights where they were.
     layers = _quick_layers(job, model)
     is_recorded = graphs.are_for(job, model.config.num_hidden_layers)

@@ -285,8 +285,8 @@ class Worker:
         """Return the lengths of rows as a GPU's collator rounds them up."""
         from training.examples.batches import rounded
 
-        most = self._job.config.max_length
-        return np.asarray(rounded(lengths, most)) if self._on_gpu else lengths
+        widest = self._job.config.max_length
+        return np.asarray(rounded(lengths, widest)) if self._on_gpu else lengths
 
     def _shapes(self, micro_batch: int) -> int:
         """Count the widths of the run's micro-batches, each of which is recorded once."""

@@ -80,11 +80,11 @@ def test_pieces_hold_every_row_once_within_the_limit(max_tokens: int) -> None:
 
 def test_pieces_are_as_wide_as_whole_micro_batches_are() -> None:
     rows = [{"input_ids": np.full(n, 7), "labels": np.full(n, 7)} for n in (30, 5, 9, 17)]
-    parts = pieces(Collator(pad=9, most=40)(rows), 64, most=40)
+    parts = pieces(Collator(pad=9, widest=40)(rows), 64, widest=40)
     assert [tuple(part["input_ids"].shape) for part in parts] == [(2, 32), (2, 12)]
     # Never longer than a row may be.
-    assert Collator(pad=9, most=31)(rows)["input_ids"].shape == (4, 31)
-    (part, _) = pieces(Collator(pad=9, most=31)(rows), 62, most=31)
+    assert Collator(pad=9, widest=31)(rows)["input_ids"].shape == (4, 31)
+    (part, _) = pieces(Collator(pad=9, widest=31)(rows), 62, widest=31)
     assert part["input_ids"].shape == (2, 31)
 
 
