@@ -83,8 +83,7 @@ class WorkerHandle:
     """The process that measures, started anew for another family or after a fault."""
 
     def __init__(self, config: PlanConfig, scratch: Path, journal: Journal | None = None) -> None:
-        # Without a plan in it, as such a config would ask for one again.
-        self._config = replace(config, plan=None)
+        self._config = replace(config, plan=None)  # or it would ask for another one
         self._scratch = scratch
         self._journal = journal
         self._process: Any = None
@@ -164,8 +163,7 @@ class WorkerHandle:
             with contextlib.suppress(OSError):
                 self._pipe.send(None)
             self._process.join(patience)
-            if self._process.is_alive():
-                self._process.kill()
-                self._process.join()
+            self._process.kill()  # nothing, where it has ended
+            self._process.join()
             self._pipe.close()
         self._process = None

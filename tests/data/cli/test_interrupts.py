@@ -172,6 +172,21 @@ def test_children_that_start_are_out_of_reach_of_ctrl_c() -> None:
     assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
 
 
+def test_a_child_that_is_killed_adds_no_word_to_the_line() -> None:
+    """Its semaphores are tidied up by a process that would warn of them."""
+    script = f"""
+import multiprocessing
+
+context = multiprocessing.get_context("spawn")
+child = context.Process(target=time.sleep, args=(30,))
+lock = context.Lock()
+child.start()
+# Like one of a child that never tells that it is gone.
+multiprocessing.resource_tracker.unregister = lambda *_: None
+{READY}{WAIT}"""
+    assert run(script) == (130, TOLD)
+
+
 def test_ctrl_c_while_the_cluster_starts_ends_in_one_line_and_leaves_nothing(
     tmp_path: Path,
 ) -> None:
