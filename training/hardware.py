@@ -19,8 +19,7 @@ from training.config import TrainConfig
 log = logging.getLogger("catalogue")
 
 Precision = Literal["bf16", "fp16", "float32"]
-# Until clocks are up.
-_SECONDS_OF_PRODUCTS = 0.5
+_SECONDS_OF_PRODUCTS = 0.5  # until clocks are up
 _PROCESSORS, _STATUS = Path("/proc/cpuinfo"), Path("/proc/self/status")
 
 

@@ -8,6 +8,7 @@ import contextlib
 import datetime
 import multiprocessing
 import os
+import platform
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -56,9 +57,8 @@ class Ranks:
             torch.distributed.broadcast_object_list(message)
             raise
         torch.distributed.broadcast_object_list(message)
-        result: _Result
-        result, has_failed = message
-        if has_failed:
+        result: _Result = message[0]
+        if message[1]:
             raise SystemExit(1)
         return result
 
@@ -119,15 +119,20 @@ def join() -> Ranks:
     Raises:
         ConfigError: a process has no GPU; ``SystemExit`` in all but the first one.
     """
+    # Before CUDA starts: wider recordings grow into narrower ones' memory; not on WSL, nor on ARM.
+    if platform.machine() == "x86_64" and "microsoft" not in platform.release():
+        earlier = os.environ.get("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
+        os.environ.setdefault("PYTORCH_ALLOC_CONF", earlier)
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count == 1:
         return Ranks()
-    import torch
     import torch.distributed
 
     if not torch.cuda.is_available():
         # accelerate numbers even CPUs, and the Trainer loads a checkpoint to "cpu:1".
-        torch.serialization.register_package(100, lambda _: None, _to_numbered_cpu)
+        torch.serialization.register_package(
+            100, lambda _: None, lambda kept, place: kept if place.startswith("cpu:") else None
+        )
     if not torch.distributed.is_initialized():
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
         torch.distributed.init_process_group(backend, timeout=_PATIENCE)
@@ -152,10 +157,6 @@ def refuse_several(command: str) -> None:
     if (count := int(os.environ.get("WORLD_SIZE", "1"))) > 1:
         hint = "start it without torchrun or accelerate launch"
         raise ConfigError(command, "one process", f"{count} of a launcher", hint)
-
-
-def _to_numbered_cpu(storage: Any, location: str) -> Any:
-    return storage if location.startswith("cpu:") else None
 
 
 def leave() -> None:
