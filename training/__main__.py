@@ -2,6 +2,7 @@
 """Commands of the training stage: plan, tune, run, curve, export, publish."""
 
 import os
+import platform
 import sys
 from collections.abc import Sequence
 
@@ -125,6 +126,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Read when torch loads. By default OpenMP's threads spin while they wait: two processes on
     # two cores then get 4 steps/s of a tiny model each, with a short spin 20 (alone: 44 and 36).
     os.environ.setdefault("GOMP_SPINCOUNT", "500")
+    # Memory for wider rows grows out of that for narrower ones; drivers of WSL and ARM boards fail.
+    if platform.machine() == "x86_64" and "microsoft" not in platform.release().lower():
+        earlier = os.environ.get("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
+        os.environ.setdefault("PYTORCH_ALLOC_CONF", earlier)
     return command_line.main("training", COMMANDS, argv)
 
 

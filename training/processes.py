@@ -8,7 +8,6 @@ import contextlib
 import datetime
 import multiprocessing
 import os
-import platform
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -119,10 +118,6 @@ def join() -> Ranks:
     Raises:
         ConfigError: a process has no GPU; ``SystemExit`` in all but the first one.
     """
-    # Before CUDA starts: wider recordings grow into narrower ones' memory; not on WSL, nor on ARM.
-    if platform.machine() == "x86_64" and "microsoft" not in platform.release():
-        earlier = os.environ.get("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
-        os.environ.setdefault("PYTORCH_ALLOC_CONF", earlier)
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count == 1:
         return Ranks()

@@ -27,7 +27,7 @@ def catch() -> None:
         # Ignored from the start, as `nohup` and background jobs ask: so it stays.
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, leave)
-    # Who tidies up after processes that were killed in order would warn of their semaphores.
+    # What tidies up after killed processes would warn of their semaphores, behind our own line.
     os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker:UserWarning")
     # Run last of all at the exit, before Python resets signals to what kills without a word.
     atexit.register(_ignore)

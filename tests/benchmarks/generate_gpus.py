@@ -1,8 +1,8 @@
 """``generate`` on one GPU and on all of them: rows/s, and whether the rows are the same.
 
 Runs the command itself on invented titles with a random TinyLlama. Start-up (loading, compiling) is
-left out, and so is the end, where a worker has no part left: the rate is that of the parts between,
-by the times at which they were committed. ``python -m tests.benchmarks.generate_gpus --gpus 1 2``.
+left out: the rate is that of the parts after each worker's first, by the times at which the parts
+were committed. ``python -m tests.benchmarks.generate_gpus --gpus 1 2``.
 """
 
 import argparse
@@ -22,10 +22,9 @@ from tests.benchmarks.generate import SMALL
 
 
 def rate(out: Path, workers: int, part_rows: int) -> float:
-    """Return rows/s from when every worker has written a part until the first one has none left."""
+    """Return rows/s once every worker has written a part."""
     times = sorted(part.stat().st_mtime for part in out.glob("part-*.parquet"))
-    times = times[workers - 1 : len(times) - workers + 1]
-    return (len(times) - 1) * part_rows / (times[-1] - times[0])
+    return (len(times) - workers) * part_rows / (times[-1] - times[workers - 1])
 
 
 def main() -> None:

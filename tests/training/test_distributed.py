@@ -54,28 +54,6 @@ def test_one_process_does_everything_itself() -> None:
     assert (alone.any(True), alone.any(False)) == (True, False)
 
 
-@pytest.mark.parametrize(
-    ("machine", "release", "earlier", "expected"),
-    [
-        ("x86_64", "6.1.0-32-amd64", {}, "expandable_segments:True"),
-        ("x86_64", "6.1.0", {"PYTORCH_ALLOC_CONF": "max_split_size_mb:64"}, "max_split_size_mb:64"),
-        ("x86_64", "6.1.0", {"PYTORCH_CUDA_ALLOC_CONF": "backend:native"}, "backend:native"),
-        ("x86_64", "5.15.167.4-microsoft-standard-WSL2", {}, None),
-        ("AMD64", "11", {}, None),
-        ("aarch64", "5.15.148-tegra", {}, None),
-    ],
-)
-def test_memory_of_recordings_may_grow_where_it_can(
-    machine: str, release: str, earlier: dict[str, str], expected: str | None,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
-    monkeypatch.setattr(processes.platform, "machine", lambda: machine)
-    monkeypatch.setattr(processes.platform, "release", lambda: release)
-    monkeypatch.setattr(os, "environ", earlier)
-    assert processes.join() == Ranks()
-    assert os.environ.get("PYTORCH_ALLOC_CONF") == expected
-
-
 def test_process_that_leaves_stands_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE"):
         monkeypatch.setenv(name, "2")

@@ -1,9 +1,12 @@
-"""What a run starts from: the precision that the card has of its own."""
+"""What a run starts from: the precision that the card has of its own, memory that grows."""
+
+import os
 
 import pytest
 import torch
 
 from data.errors import ConfigError
+from training import __main__ as program
 from training import hardware
 from training.config import Optimisation, TrainConfig
 
@@ -39,3 +42,33 @@ def test_automatic_precision_without_a_card(monkeypatch: pytest.MonkeyPatch) -> 
     half = TrainConfig(optimisation=Optimisation(precision="fp16"))
     with pytest.raises(ConfigError, match="auto, bf16 or float32, as there is no GPU"):
         hardware.precision(half)
+
+
+@pytest.mark.parametrize(
+    ("machine", "release", "earlier", "expected"),
+    [
+        ("x86_64", "6.1.0-32-amd64", {}, "expandable_segments:True"),
+        ("x86_64", "6.1.0", {"PYTORCH_ALLOC_CONF": "max_split_size_mb:64"}, "max_split_size_mb:64"),
+        ("x86_64", "6.1.0", {"PYTORCH_CUDA_ALLOC_CONF": "backend:native"}, "backend:native"),
+        ("x86_64", "4.4.0-19041-Microsoft", {}, None),
+        ("x86_64", "5.15.167.4-microsoft-standard-WSL2", {}, None),
+        ("AMD64", "11", {}, None),
+        ("aarch64", "5.15.148-tegra", {}, None),
+    ],
+)
+def test_every_command_asks_for_memory_that_grows_where_drivers_can(
+    machine: str, release: str, earlier: dict[str, str], expected: str | None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(program.platform, "machine", lambda: machine)
+    monkeypatch.setattr(program.platform, "release", lambda: release)
+    seen: list[str | None] = []
+
+    def run(*_: object) -> int:
+        seen.append(os.environ.get("PYTORCH_ALLOC_CONF"))
+        return 0
+
+    monkeypatch.setattr(program.command_line, "main", run)
+    monkeypatch.setattr(os, "environ", dict(earlier))
+    assert program.main([]) == 0
+    assert seen == [expected]

@@ -1,5 +1,6 @@
 """No process outlives the one that started it, and none is reached by its interrupts."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -15,7 +16,8 @@ from data.artefacts.dataset import Subset
 from data.cli import interrupts
 from data.errors import ModelError
 from training import job
-from training.config import TinyBase, TrainConfig
+from training.config import PlanConfig, TinyBase, TrainConfig
+from training.plan.measuring import WorkerHandle
 from training.processes import Ranks
 
 # Starts one as the tiny base's builder and one as the measuring process, at work for ever.
@@ -94,3 +96,14 @@ def test_first_process_of_all_has_no_parent_to_end_with() -> None:
         blocked = signal.pthread_sigmask(signal.SIG_BLOCK, set())
     assert signal.SIGINT in blocked
     assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, set())
+
+
+def test_measuring_process_that_does_not_end_is_killed(tmp_path: Path) -> None:
+    handle = WorkerHandle(PlanConfig(), tmp_path)
+    spawn = multiprocessing.get_context("spawn")
+    handle._pipe, _other = spawn.Pipe()
+    handle._process = process = spawn.Process(target=time.sleep, args=(600,))
+    process.start()
+    handle.close(patience=0.1)
+    assert process.exitcode == -signal.SIGKILL
+    handle.close()  # nothing is left to end

@@ -172,19 +172,36 @@ def test_children_that_start_are_out_of_reach_of_ctrl_c() -> None:
     assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
 
 
-def test_a_child_that_is_killed_adds_no_word_to_the_line() -> None:
-    """Its semaphores are tidied up by a process that would warn of them."""
+@pytest.mark.parametrize(
+    ("waiting", "expected"),
+    [
+        (WAIT, (130, TOLD)),  # ended at once
+        (
+            f"""
+try:
+    with interrupts.Stopping():
+        {WAIT}
+except KeyboardInterrupt:
+    child.kill()
+    child.join()
+    sys.exit(7)
+""",
+            (7, ""),
+        ),
+    ],
+)
+def test_a_child_that_is_killed_adds_no_word(
+    waiting: str, expected: tuple[int, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its semaphores are tidied up by another process, which would warn of them."""
+    monkeypatch.delenv("PYTHONWARNINGS", raising=False)
+    child = "import multiprocessing, time; lock = multiprocessing.Lock(); " + READY + WAIT
     script = f"""
 import multiprocessing
-
-context = multiprocessing.get_context("spawn")
-child = context.Process(target=time.sleep, args=(30,))
-lock = context.Lock()
+child = multiprocessing.get_context("spawn").Process(target=exec, args=({child!r},))
 child.start()
-# Like one of a child that never tells that it is gone.
-multiprocessing.resource_tracker.unregister = lambda *_: None
-{READY}{WAIT}"""
-    assert run(script) == (130, TOLD)
+{waiting}"""
+    assert run(script) == expected
 
 
 def test_ctrl_c_while_the_cluster_starts_ends_in_one_line_and_leaves_nothing(
