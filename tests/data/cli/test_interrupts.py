@@ -175,7 +175,7 @@ def test_children_that_start_are_out_of_reach_of_ctrl_c() -> None:
 @pytest.mark.parametrize(
     ("waiting", "expected"),
     [
-        (WAIT, (130, TOLD)),  # ended at once
+        (WAIT, (130, TOLD)),
         (
             f"""
 try:
@@ -189,6 +189,7 @@ except KeyboardInterrupt:
             (7, ""),
         ),
     ],
+    ids=["at once", "in order"],
 )
 def test_a_child_that_is_killed_adds_no_word(
     waiting: str, expected: tuple[int, str], monkeypatch: pytest.MonkeyPatch

@@ -78,13 +78,16 @@ def test_help_all_lists_every_flag(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_help_is_quick() -> None:
-    """In processor time, as others may keep this machine busy; pyarrow's is 1, torch's 8."""
+    """In processor time, as others may keep this machine busy.
+
+    It takes 1.8 times as long as importing pyarrow; importing torch takes 8.
+    """
     helps = processor_seconds([
         f"import sys; sys.argv = ['x', '{name}', '--help']; import runpy; "
         f"runpy.run_module('{stage}', run_name='__main__')"
         for stage, name in (command.split() for command in COMMANDS)
     ])  # fmt: skip
-    assert helps < 3 * processor_seconds(["import pyarrow"] * 4)
+    assert helps < 2.5 * processor_seconds(["import pyarrow"] * 4)
 
 
 def processor_seconds(scripts: list[str]) -> float:
