@@ -1,4 +1,4 @@
-# make demo    install, then run every stage on the sample (two cores, five minutes)
+# make demo    install, then run every stage on the sample (two cores, six to twelve minutes)
 # make serve   then the web page, on http://127.0.0.1:7860
 # make test    install, then lint, types, import rules and tests: what CI runs
 # make lint    ruff, mypy, the rules of the house (sizes, names, imports)
