@@ -228,13 +228,13 @@ class Bench:
         self.run(out.name, *words, timeout=500)
         lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
         trained = [line for line in lines if "loss" in line]
-        seconds = [int(batch) / line["samples_per_second"] for line in trained[WARM_UP:]]
+        speeds = [line["samples_per_second"] for line in trained[WARM_UP:]]
         if count > 1:
             self.write_with(out)
         facts = manifest.read(Folder(str(out)), "train").facts
         return {
-            "samples_per_second": int(batch) / statistics.median(seconds),
-            "step_seconds": [round(duration, 3) for duration in seconds],
+            "samples_per_second": statistics.median(speeds),
+            "samples_per_second_of_steps": speeds,
             "losses": [line["loss"] for line in trained],
             "peak_gib": facts["peak_memory_gib"],
             "plan": facts["plan"],
