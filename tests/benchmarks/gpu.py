@@ -154,24 +154,28 @@ class Bench:
         words = ["run", *self.ours(steps, *saves, *more, rows=rows)]
         words = [str(self.options.repeats), str(self.work / name), *words]
         self.run(name, "tests.benchmarks.train_ours", *words, timeout=1200)
-        return [self.figures(out, rows or self.options.batch) for out in outs]
+        return [self.figures(out) for out in outs]
 
     def planned(self, rows: int, *more: str) -> Callable[[str], list[dict[str, Any]]]:
         """Return what trains as ``--plan auto`` chooses, under the name that it gets."""
         return lambda name: self.train(name, "--plan=auto", *more, rows=rows)
 
-    def figures(self, out: Path, rows: int) -> dict[str, Any]:
+    def figures(self, out: Path) -> dict[str, Any]:
         """Return speed after the warm-up, peak and the plan's prediction of a finished run."""
         facts = manifest.read(Folder(str(out)), "train").facts
         lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
         trained = [line for line in lines if "loss" in line]
-        steps = [rows / line["samples_per_second"] for line in trained]
+        ends = [0.0, *(line["seconds"] for line in trained)]
+        steps = [end - start for start, end in itertools.pairwise(ends)]
         tokens = [later["tokens"] - line["tokens"] for line, later in itertools.pairwise(trained)]
+        samples = [
+            line["samples_per_second"] * step for line, step in zip(trained, steps, strict=True)
+        ]
         speeds = [t / s for t, s in zip(tokens, steps[1:], strict=True)][WARM_UP - 1 :]
         # A few steps compile anew, which is little of a long run and much of this one.
         steady = statistics.median(speeds)
         return {
-            "samples_per_second": rows * len(steps[WARM_UP:]) / sum(steps[WARM_UP:]),
+            "samples_per_second": sum(samples[WARM_UP:]) / sum(steps[WARM_UP:]),
             # Over all rows: those of so few steps are longer or shorter.
             "steady_samples_per_second": steady / facts["mean_tokens"],
             "tokens_per_second": sum(tokens[WARM_UP - 1 :]) / sum(steps[WARM_UP:]),
