@@ -20,7 +20,6 @@ from data.artefacts.folder import Folder
 from data.artefacts.run import Run, locate
 from data.prompt import SHOPPER, Chat
 from tests import forked
-from tests.builders import run_python
 from tests.faults import train_kills
 from training.__main__ import main
 from training.loop import metrics
@@ -649,15 +648,3 @@ def test_unsloth_writes_nothing_into_the_working_folder(
     assert list(here.iterdir()) == []
     assert done.stdout.partition("\nnext:\n")[0].count("\n") == 1, done.stdout
     shutil.rmtree(out)
-
-
-def test_help_is_quick_and_imports_no_torch() -> None:
-    script = (
-        "import sys; from training.__main__ import main\n"
-        "try: main(['run', '--help'])\n"
-        "except SystemExit: pass\n"
-        "sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
-    )
-    done = run_python("-c", script)
-    assert done.returncode == 0, done.stderr
-    assert "--optimisation.learning_rate" in done.stdout
