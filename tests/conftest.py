@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from tests.builders import KEPT, REFUSED, ROOT
 
@@ -16,7 +16,11 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 if not [*Path("/dev").glob("nvidia[0-9]*"), *Path("/dev").glob("dxg")]:
     # Read as Triton is imported: its interpreter runs our kernels on a CPU.
     os.environ["TRITON_INTERPRET"] = "1"
-settings.register_profile("house", deadline=None, derandomize=True, max_examples=100)
+# No clock decides, as machines and hours differ.
+settings.register_profile(
+    "house", deadline=None, derandomize=True, max_examples=100,
+    suppress_health_check=[HealthCheck.too_slow],
+)  # fmt: skip
 settings.load_profile("house")
 LONG = ("tests/test_tour.py", "tests/training/", "tests/contracts/", "tests/inference/")
 

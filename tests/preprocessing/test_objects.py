@@ -96,7 +96,7 @@ POOL = [
 ]  # fmt: skip
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(st.sampled_from(POOL), max_size=8))
 def test_the_fate_of_a_record_does_not_depend_on_its_neighbours(lines: list[bytes]) -> None:
     assert verdicts(lines) == [verdict for line in lines for verdict in verdicts([line])]
@@ -118,7 +118,7 @@ def read_alike(lines: list[bytes]) -> pa.Table | None:
     return alike.read(*Text.of(lines), json.loads(lines[0]), ("asin", "name", "about"))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     ALIKE, st.integers(0, 4), st.integers(0, 80), st.booleans(),
     st.sampled_from([*(bytes([letter]) for letter in b',:"\\{}[]0- \t\r\x00\xff'), b"", b", ",

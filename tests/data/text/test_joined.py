@@ -108,7 +108,6 @@ def test_pieces_are_the_whole_column_in_order() -> None:
     assert [len(piece) for piece in joined.pieces(column([]))] == [0]
 
 
-@settings(deadline=None, derandomize=True)
 @given(st.lists(st.booleans(), max_size=40))
 def test_the_places_of_a_mask_are_those_that_numpy_finds(values: list[bool]) -> None:
     mask = np.array(values, dtype=bool)

@@ -457,7 +457,7 @@ PIECES = {
 
 @pytest.mark.parametrize("form", PIECES)
 @pytest.mark.parametrize("encoding", ["utf-8", "cp1252", "utf-16"])
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(draw=st.data())
 def test_wherever_a_file_is_cut_it_gives_the_same_rows_and_faults(
     form: Any, encoding: str, draw: st.DataObject, tmp_path_factory: pytest.TempPathFactory

@@ -75,7 +75,7 @@ VALUES = st.one_of(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(st.tuples(VALUES, VALUES, VALUES), min_size=1, max_size=6))
 def test_any_texts_come_back_as_they_were(rows: list[tuple[str, str, str]]) -> None:
     lines = [repr({"asin": uid, "title": title, "description": content, "x": None})
@@ -90,7 +90,7 @@ PIECES = ["{", "}", "'", '"', ":", ",", " ", "\\", "\\'", "u'", "None", "1", "'a
           "{'asin': '", "', 'title': \"", "\", 'description': 'x'}"]  # fmt: skip
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.lists(st.lists(st.sampled_from(PIECES), max_size=8).map("".join), max_size=4))
 def test_no_line_is_read_otherwise_than_python_reads_it(lines: list[str]) -> None:
     names = ("asin", "title", "description")

@@ -37,7 +37,7 @@ def code_points(texts: list[str]) -> np.ndarray:
     return np.array([len(text) for text in texts])
 
 
-@settings(deadline=None, derandomize=True, max_examples=1000)
+@settings(max_examples=1000)
 @given(st.lists(valid, min_size=1, max_size=8), st.integers(0, 60))
 def test_what_is_sure_before_the_repair_holds_after_it(raw: list[str], enough: int) -> None:
     column = pa.array(raw, pa.string())
@@ -50,7 +50,7 @@ def test_what_is_sure_before_the_repair_holds_after_it(raw: list[str], enough: i
         assert 0 <= low <= length <= high
 
 
-@settings(deadline=None, derandomize=True, max_examples=300)
+@settings(max_examples=300)
 @given(st.integers(54, 65), valid)
 def test_what_follows_the_part_looked_at_takes_nothing_from_it(length: int, rest: str) -> None:
     raw = "a" * length + rest
@@ -59,7 +59,7 @@ def test_what_follows_the_part_looked_at_takes_nothing_from_it(length: int, rest
     assert least <= len(text.repair(raw))
 
 
-@settings(deadline=None, derandomize=True, max_examples=300)
+@settings(max_examples=300)
 @given(st.integers(0, 5), st.sampled_from(["w", "9", "aZ"]), valid)
 def test_of_a_low_bound_a_word_at_the_start_is_enough(enough: int, word: str, rest: str) -> None:
     raw = (word * 8)[: enough + 3] + rest

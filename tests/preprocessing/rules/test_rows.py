@@ -278,7 +278,7 @@ def reason_of(title: str, content: str, row_rules: RowRules) -> str | None:
     return None
 
 
-@settings(deadline=None, derandomize=True, max_examples=500)
+@settings(max_examples=500)
 @given(
     st.lists(st.tuples(TEXTS, TEXTS), max_size=8),
     st.tuples(st.integers(0, 4), st.integers(0, 70)),

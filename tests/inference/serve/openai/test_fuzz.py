@@ -24,7 +24,8 @@ from inference.serve.openai import Door
 
 PATHS = st.sampled_from(["/v1/chat/completions", "/v1/completions"])
 FUZZ = settings(
-    max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=400,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 
 
