@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
@@ -23,10 +23,7 @@ from inference.serve.line import Line
 from inference.serve.openai import Door
 
 PATHS = st.sampled_from(["/v1/chat/completions", "/v1/completions"])
-FUZZ = settings(
-    max_examples=400,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
-)
+FUZZ = settings(max_examples=400)
 
 
 class Assistant:
