@@ -38,6 +38,7 @@ from data.cli.command_line import Command
 from tests.benchmarks import stand_in, tinyllama
 from tests.benchmarks.plan_sweep import Sweep
 from training.config import PlanConfig
+from training.loop import metrics
 from training.plan.plan import Plan
 
 # Steps until the allocator and the compiled kernels are warm.
@@ -163,8 +164,7 @@ class Bench:
     def figures(self, out: Path) -> dict[str, Any]:
         """Return speed after the warm-up, peak and the plan's prediction of a finished run."""
         facts = manifest.read(Folder(str(out)), "train").facts
-        lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-        trained = [line for line in lines if "loss" in line]
+        trained = _trained(out)
         ends = [0.0, *(line["seconds"] for line in trained)]
         steps = [end - start for start, end in itertools.pairwise(ends)]
         tokens = [later["tokens"] - line["tokens"] for line, later in itertools.pairwise(trained)]
@@ -230,8 +230,7 @@ class Bench:
             launcher = ["torch.distributed.run", "--standalone", f"--nproc-per-node={count}"]
             words = [*launcher, "-m", *words]
         self.run(out.name, *words, timeout=500)
-        lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-        trained = [line for line in lines if "loss" in line]
+        trained = _trained(out)
         speeds = [line["samples_per_second"] for line in trained[WARM_UP:]]
         if count > 1:
             self.write_with(out)
@@ -358,6 +357,11 @@ def show(results: dict[str, Any], card: tuple[str, float] | None) -> None:
         console.say(f"prediction for a {name}, by products alone: {own / reached:.2f} times these")
     failed = json.dumps(results["failed"], indent=1)
     console.say(f"left out: {results['left_out']}; failed: {failed}")
+
+
+def _trained(run: Path) -> list[metrics.Line]:
+    """Return a run's lines of steps, without those of validation."""
+    return [line for line in metrics.read(run / "metrics.jsonl") if "loss" in line]
 
 
 def parse() -> argparse.Namespace:
